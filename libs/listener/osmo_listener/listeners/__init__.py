@@ -1,0 +1,1 @@
+"""The listeners: pure functions from an object's change to a message."""

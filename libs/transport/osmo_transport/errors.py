@@ -1,0 +1,91 @@
+"""Every error that `osmo_transport` raises, by who has to act on it.
+
+TransportError
+├── UsageError              the caller: mend the call or the configuration
+│   ├── UnknownSchemeError
+│   ├── MissingExtraError   install the extra that it names
+│   ├── MessageTooLargeError
+│   └── BodyError           a payload that does not fit its kind
+├── AddressInUseError       the operator of the machine: choose another port
+├── ConnectionLostError     nobody: connect again (the reconnecting client does)
+├── PeerError               the other side broke the protocol
+├── FencedError             a newer listener has taken this one's place: stop
+├── ClosedError             we closed it ourselves
+└── QueueError
+    ├── QueueUnavailableError   the store is away: try again
+    ├── QueueRefusedError       the store is not fit for the job: mend its configuration
+    └── QueueLostError          the store forgot what it had acknowledged: start a snapshot
+"""
+
+
+class TransportError(Exception):
+    """The root of every error of this library."""
+
+
+class UsageError(TransportError):
+    """The call or the configuration is wrong, and stays wrong until it is changed."""
+
+
+class UnknownSchemeError(UsageError):
+    """No implementation serves this URL's scheme."""
+
+
+class MissingExtraError(UsageError):
+    """An optional dependency is not installed; the text holds the command that installs it."""
+
+
+class MessageTooLargeError(UsageError):
+    """A message over the limit; nothing else is affected."""
+
+    def __init__(self, size: int, limit: int) -> None:
+        super().__init__(
+            f"the message takes {size} bytes and the limit is {limit}: send less, or raise"
+            " max_message_bytes on both sides"
+        )
+        self.size = size
+        self.limit = limit
+
+
+class BodyError(UsageError):
+    """A payload that does not fit its kind, or a kind that this version does not know."""
+
+
+class AddressInUseError(TransportError):
+    """Another program listens on this address."""
+
+
+class ConnectionLostError(TransportError):
+    """The connection broke or could not be made; connecting again may help."""
+
+
+class PeerError(TransportError):
+    """The other side sent what the protocol does not allow."""
+
+
+class FencedError(TransportError):
+    """A newer listener of the same backend and stream took over; this one must stop."""
+
+
+class ClosedError(TransportError):
+    """The object was closed by its owner."""
+
+
+class QueueError(TransportError):
+    """The root of the queue's errors."""
+
+
+class QueueUnavailableError(QueueError):
+    """The store does not answer, or refuses writes for now; nothing was acknowledged."""
+
+
+class QueueRefusedError(QueueError):
+    """The store's configuration could lose acknowledged messages; the text says what to change."""
+
+
+class QueueLostError(QueueError):
+    """The store lost what it had acknowledged: every listener has to send a full snapshot."""
+
+
+def is_retryable(exc: BaseException) -> bool:
+    """Whether trying again, unchanged, may succeed."""
+    return isinstance(exc, ConnectionLostError | QueueUnavailableError | QueueLostError)

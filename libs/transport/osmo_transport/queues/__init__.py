@@ -1,0 +1,1 @@
+"""Implementations of `Queue`, one per module; `osmo_transport.factory` chooses by URL."""

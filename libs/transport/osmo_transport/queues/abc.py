@@ -1,0 +1,188 @@
+"""The contract of a queue: what every implementation promises, tested by `testing.QueueContract`.
+
+- *Durable.* `append` returns after the store holds the messages, never before.
+- *Idempotent.* A batch is checked against its producer's last stored sequence number in the same
+  atomic step as the append: a batch that comes again, whole or in part, adds nothing twice.
+- *Fenced.* A batch of an older epoch than the producer's newest adds nothing.
+- *Ordered.* Within one stream, messages of one producer are delivered first in the order of their
+  sequence numbers; a retried or reclaimed one comes later again.
+- *At least once.* An entry is on lease to one consumer at a time and stays in the store until it is
+  settled. A lease that is not renewed ends after `QueueConfig.lease`, and another consumer of the
+  group gets the entry. Removing an entry and settling it are one atomic step.
+- *Bounded tries.* The attempt is counted before the entry is handed out; an entry whose attempts
+  are used up becomes a dead letter, in the same atomic step as its removal.
+- *Shared fairly.* While several streams hold entries they are read in proportion to their weights;
+  a stream with entries is read at least once in every `sum(weights)` reads.
+- *Honest about loss.* `ProducerState.queue_epoch` changes when the store lost its memory, and a
+  batch that carries the old one is answered with `AppendOutcome.LOST`.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from types import TracebackType
+from typing import NamedTuple, Self
+
+from osmo_transport.delivery import (
+    DeadLetter,
+    Delivery,
+    Outcome,
+    Producer,
+    ProducerBatch,
+    ProducerState,
+)
+from osmo_transport.message import STREAM_WEIGHTS
+
+
+@dataclass(frozen=True, kw_only=True)
+class QueueConfig:
+    """Limits and times of a queue, the same for every implementation."""
+
+    max_entries: int = 1_000_000
+    """Entries that all streams together may hold; then `append` is refused, and listeners coalesce.
+    At 600 bytes a message this is about 1 GB in Redis."""
+    max_dead_letters: int = 100_000
+    """Dead letters that are kept; beyond it the oldest is dropped and counted."""
+    max_attempts: int = 5
+    """Deliveries of one entry before it becomes a dead letter."""
+    lease: float = 30.0
+    """Seconds until a silent consumer's entries go to another: longer than a worker's pause."""
+    claim_interval: float = 5.0
+    """Seconds between two looks for entries whose lease has ended."""
+    retry_base: float = 0.5
+    """Seconds before the second delivery; doubles with each further one."""
+    retry_maximum: float = 60.0
+    """Bound of the delay between two deliveries, in seconds."""
+    weights: Mapping[str, int] = field(default_factory=lambda: dict(STREAM_WEIGHTS))
+    """Each stream's share of the reads."""
+
+
+class AppendOutcome(Enum):
+    """What became of one batch."""
+
+    STORED = "stored"
+    """All of it is in the store, now or since an earlier append."""
+    FENCED = "fenced"
+    """A newer epoch of this producer exists; nothing was added."""
+    LOST = "lost"
+    """The store lost what it had acknowledged to this producer; nothing was added."""
+
+
+class QueueStatus(NamedTuple):
+    """A moment's figures; `waiting` and `pending` are counts of entries."""
+
+    queue_epoch: str
+    waiting: Mapping[str, int]
+    """By stream: entries that no consumer has been given."""
+    pending: Mapping[str, int]
+    """By stream: entries on lease or waiting for a retry."""
+    dead: int
+    """Dead letters held."""
+    dead_dropped: int
+    """Dead letters dropped because `max_dead_letters` was reached, since this object was opened."""
+
+
+class Consumer(ABC):
+    """One member of a consumer group. Use as `async with`; leaving gives back what is not settled,
+    at once, without counting the attempt's lease against anyone."""
+
+    @abstractmethod
+    async def receive(self, limit: int) -> list[Delivery]:
+        """Wait for entries and take up to `limit` of them on lease, this consumer's own from before
+        a restart first. Safe to cancel: what was taken is delivered again.
+
+        Leases are renewed in the background until the delivery is settled or the consumer closed.
+
+        Raises:
+            QueueUnavailableError: the store does not answer; call again later.
+            ClosedError: the consumer is closed.
+        """
+
+    @abstractmethod
+    async def settle(self, outcomes: Sequence[tuple[Delivery, Outcome]]) -> None:
+        """Carry out the outcomes, each atomically. A delivery whose lease went to somebody else in
+        the meantime is left to the new holder.
+
+        Raises:
+            QueueUnavailableError: the store does not answer; call again with the same outcomes.
+            ClosedError: the consumer is closed.
+        """
+
+    @abstractmethod
+    async def aclose(self) -> None:
+        """Give back what is not settled and stop renewing. Idempotent."""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+
+class Queue(ABC):
+    """A durable queue; see the promises above. Use as `async with`."""
+
+    @abstractmethod
+    async def open_producer(self, producer: Producer, known: ProducerState) -> ProducerState:
+        """Admit a producer that last knew `known` (all empty or zero: it has just started).
+
+        If the store's memory agrees with `known` the producer goes on where the store stands.
+        Otherwise (it has just started, the queue epoch changed, or the store is behind what it had
+        acknowledged) it gets a new epoch with sequence 0, higher than any before:
+        `max(stored + 1, known.epoch + 1, milliseconds since the Unix epoch)`, so that it rises also
+        after the store was wiped.
+
+        Raises:
+            FencedError: a newer epoch of this producer is in use.
+            QueueUnavailableError: the store does not answer.
+        """
+
+    @abstractmethod
+    async def append(self, batches: Sequence[ProducerBatch]) -> list[AppendOutcome]:
+        """Store batches of any producers in one round trip; each batch is atomic by itself.
+
+        Raises:
+            QueueUnavailableError: the store does not answer or is full; call again with the same
+                batches, nothing is stored twice.
+        """
+
+    @abstractmethod
+    def consumer(self, group: str, name: str) -> Consumer:
+        """Join `group` as `name`; a restarted worker of the same name gets its own entries back."""
+
+    @abstractmethod
+    async def status(self) -> QueueStatus:
+        """The figures of this moment.
+
+        Raises:
+            QueueUnavailableError: the store does not answer.
+        """
+
+    @abstractmethod
+    async def dead_letters(self, limit: int) -> list[DeadLetter]:
+        """The oldest dead letters, at most `limit`.
+
+        Raises:
+            QueueUnavailableError: the store does not answer.
+        """
+
+    @abstractmethod
+    async def aclose(self) -> None:
+        """Release the connections; consumers of this object are closed. Idempotent."""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
