@@ -1,0 +1,16 @@
+"""Fixtures of every area; what tests import stands in modules beside this one."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests import kube
+
+
+@pytest.fixture(scope="session")
+def real_cluster() -> Iterator[kube.RealCluster]:
+    """A real API server for the whole session, or a skip that says what is missing."""
+    if kube.assets() is None:
+        pytest.skip(kube.MISSING)
+    with kube.start() as cluster:
+        yield cluster

@@ -1,0 +1,228 @@
+"""A real etcd and kube-apiserver for tests, started on free loopback ports.
+
+`KUBEBUILDER_ASSETS` names the folder with the two programs (the convention of envtest). There is no
+kubelet and no scheduler: a test creates nodes and pods itself and patches their `/status`.
+"""
+
+import base64
+import contextlib
+import http.client
+import json
+import os
+import shutil
+import socket
+import ssl
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import yaml
+
+READY_TIMEOUT = 60.0
+TOKEN = "test-admin-token"
+NAMESPACE = "osmo"
+MISSING = "no real API server: set KUBEBUILDER_ASSETS to a folder with etcd and kube-apiserver"
+
+
+def assets() -> Path | None:
+    """The folder with etcd and kube-apiserver, or None where this machine has none."""
+    folder = os.environ.get("KUBEBUILDER_ASSETS")
+    if not folder:
+        return None
+    path = Path(folder).resolve()
+    return path if all((path / name).is_file() for name in ("etcd", "kube-apiserver")) else None
+
+
+def kubectl() -> str | None:
+    """The kubectl of the assets folder, else the one on PATH, else None."""
+    folder = os.environ.get("KUBEBUILDER_ASSETS", "")
+    return shutil.which("kubectl", path=folder) or shutil.which("kubectl")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RealCluster:
+    """A running API server; namespace `osmo` exists."""
+
+    url: str
+    ca_file: Path
+    token: str
+    _context: ssl.SSLContext = field(repr=False)
+
+    def kubeconfig(self) -> str:
+        """A kubeconfig (YAML) for this cluster that needs no other file."""
+        ca = base64.b64encode(self.ca_file.read_bytes()).decode()
+        return yaml.safe_dump(
+            {
+                "apiVersion": "v1",
+                "kind": "Config",
+                "current-context": "test",
+                "clusters": [
+                    {
+                        "name": "test",
+                        "cluster": {"server": self.url, "certificate-authority-data": ca},
+                    }
+                ],
+                "users": [{"name": "test", "user": {"token": self.token}}],
+                "contexts": [
+                    {
+                        "name": "test",
+                        "context": {"cluster": "test", "user": "test", "namespace": NAMESPACE},
+                    }
+                ],
+            }
+        )
+
+    @contextlib.contextmanager
+    def session(self) -> Iterator["Session"]:
+        """One keep-alive connection, for many requests in a row."""
+        parts = urlsplit(self.url)
+        connection = http.client.HTTPSConnection(
+            parts.hostname or "", parts.port, context=self._context, timeout=30
+        )
+        try:
+            yield Session(connection, self.token)
+        finally:
+            connection.close()
+
+    def request(self, method: str, path: str, body: object = None, **headers: str) -> Any:
+        """One request; the decoded answer. See `Session.request`."""
+        with self.session() as session:
+            return session.request(method, path, body, **headers)
+
+    def clear(self, namespace: str = NAMESPACE) -> None:
+        """Delete every pod and event of the namespace, and every node."""
+        with self.session() as session:
+            for path in (
+                f"/api/v1/namespaces/{namespace}/pods?gracePeriodSeconds=0",
+                f"/api/v1/namespaces/{namespace}/events",
+                "/api/v1/nodes",
+            ):
+                session.request("DELETE", path)
+
+
+class ApiError(Exception):
+    """The API server refused; `code` is the HTTP status and `status` the Status object."""
+
+    def __init__(self, code: int, status: Any) -> None:
+        super().__init__(f"{code}: {status}")
+        self.code = code
+        self.status = status
+
+
+class Session:
+    """Requests over one connection; not for use by two threads at once."""
+
+    def __init__(self, connection: http.client.HTTPConnection, token: str) -> None:
+        self._connection = connection
+        self._token = token
+
+    def request(self, method: str, path: str, body: object = None, **headers: str) -> Any:
+        """Send `body` as JSON and return the decoded answer.
+
+        PATCH is a strategic merge patch unless `content_type` says otherwise.
+
+        Raises:
+            ApiError: the answer's status is 400 or higher.
+        """
+        patch = method == "PATCH"
+        default = "application/strategic-merge-patch+json" if patch else "application/json"
+        sent = {
+            "Authorization": f"Bearer {self._token}",
+            "Content-Type": headers.pop("content_type", default),
+            **headers,
+        }
+        self._connection.request(method, path, None if body is None else json.dumps(body), sent)
+        response = self._connection.getresponse()
+        text = response.read()
+        decoded = json.loads(text) if text.startswith(b"{") else text.decode()
+        if response.status >= 400:
+            raise ApiError(response.status, decoded)
+        return decoded
+
+
+@contextlib.contextmanager
+def start() -> Iterator[RealCluster]:
+    """Start etcd and the API server, yield when ready, and stop both.
+
+    Raises:
+        RuntimeError: there are no assets, or a program did not become ready (the text has its log).
+    """
+    folder = assets()
+    if folder is None:
+        raise RuntimeError(MISSING)
+    with contextlib.ExitStack() as stack:
+        work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="osmo-kube-")))
+        etcd_url, peer_url = (f"http://127.0.0.1:{_free_port()}" for _ in range(2))
+        etcd = [
+            *("--data-dir", f"{work}/etcd", "--unsafe-no-fsync", "--log-level", "error"),
+            *("--listen-client-urls", etcd_url, "--advertise-client-urls", etcd_url),
+            *("--listen-peer-urls", peer_url, "--initial-advertise-peer-urls", peer_url),
+            *("--initial-cluster", f"default={peer_url}"),
+        ]
+        stack.enter_context(_program(folder / "etcd", etcd, work))
+        port = _free_port()
+        api = stack.enter_context(
+            _program(folder / "kube-apiserver", _api_arguments(work, etcd_url, port), work)
+        )
+        url = f"https://127.0.0.1:{port}"
+        ca_file = work / "certs" / "apiserver.crt"
+        context = _wait_ready(api, work, url, ca_file)
+        cluster = RealCluster(url=url, ca_file=ca_file, token=TOKEN, _context=context)
+        cluster.request("POST", "/api/v1/namespaces", {"metadata": {"name": NAMESPACE}})
+        yield cluster
+
+
+def _api_arguments(work: Path, etcd_url: str, port: int) -> list[str]:
+    key = work / "sa.key"
+    subprocess.run(["openssl", "genrsa", "-out", key, "2048"], check=True, capture_output=True)
+    tokens = work / "tokens.csv"
+    tokens.write_text(f"{TOKEN},admin,admin,system:masters\n")
+    return [
+        *("--etcd-servers", etcd_url, "--cert-dir", f"{work}/certs"),
+        *("--secure-port", str(port), "--bind-address", "127.0.0.1"),
+        *("--endpoint-reconciler-type", "none", "--service-cluster-ip-range", "10.0.0.0/24"),
+        *("--service-account-key-file", str(key), "--service-account-signing-key-file", str(key)),
+        *("--service-account-issuer", "https://kubernetes.default.svc"),
+        *("--token-auth-file", str(tokens), "--authorization-mode", "RBAC"),
+        "--disable-admission-plugins",
+        "ServiceAccount,TaintNodesByCondition,Priority,LimitRanger,ResourceQuota,NodeRestriction",
+    ]
+
+
+@contextlib.contextmanager
+def _program(path: Path, arguments: list[str], work: Path) -> Iterator[subprocess.Popen[bytes]]:
+    with (work / f"{path.name}.log").open("wb") as log:
+        process = subprocess.Popen([path, *arguments], stdout=log, stderr=log, cwd=work)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _wait_ready(
+    api: subprocess.Popen[bytes], work: Path, url: str, ca_file: Path
+) -> ssl.SSLContext:
+    deadline = time.monotonic() + READY_TIMEOUT
+    while time.monotonic() < deadline and api.poll() is None:
+        with contextlib.suppress(OSError, ApiError, http.client.HTTPException):
+            context = ssl.create_default_context(cafile=ca_file)
+            cluster = RealCluster(url=url, ca_file=ca_file, token=TOKEN, _context=context)
+            cluster.request("GET", "/readyz")
+            cluster.request("GET", "/api/v1/namespaces/kube-system")
+            return context
+        time.sleep(0.02)
+    log = (work / "kube-apiserver.log").read_text(errors="replace")
+    raise RuntimeError(f"kube-apiserver did not become ready:\n{log[-4000:]}")
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
