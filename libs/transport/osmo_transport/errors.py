@@ -87,5 +87,9 @@ class QueueLostError(QueueError):
 
 
 def is_retryable(exc: BaseException) -> bool:
-    """Whether trying again, unchanged, may succeed."""
-    return isinstance(exc, ConnectionLostError | QueueUnavailableError | QueueLostError)
+    """Whether trying again, unchanged, may succeed.
+
+    A broken protocol counts: a new connection starts from a clean state, and one corrupted frame
+    must not end a listener.
+    """
+    return isinstance(exc, ConnectionLostError | PeerError | QueueUnavailableError | QueueLostError)

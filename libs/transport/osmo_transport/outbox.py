@@ -1,0 +1,114 @@
+"""What waits to be sent.
+
+A newer report of a `latest` kind takes the place of the older one of its key, so that the outbox
+holds at most one entry for each live resource however long the operator is away. Reports of `every`
+kinds are all kept, up to a bound; beyond it the oldest of them is dropped and counted.
+"""
+
+from collections import OrderedDict, deque
+from dataclasses import dataclass
+
+from osmo_transport.message import FIXED_SIZE, Message, Policy, kind_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutboxConfig:
+    """Bounds of an outbox."""
+
+    max_entries: int = 500_000
+    """Entries of all kinds at which `send` waits: several times the live resources of the largest
+    clusters (100 000 pods, 15 000 nodes), so that it is met only by a mistake."""
+    max_bytes: int = 512 * 1024 * 1024
+    """Bytes at which `send` waits."""
+    max_every_entries: int = 50_000
+    """Entries of `every` kinds beyond which the oldest of them is dropped: hours of a cluster's
+    events."""
+    max_every_bytes: int = 64 * 1024 * 1024
+    """Bytes of `every` kinds beyond which the oldest of them is dropped."""
+
+
+_Key = tuple[str, str] | int
+
+
+class Outbox:
+    """An ordered queue that coalesces; see the module. Not bound to any connection."""
+
+    def __init__(self, config: OutboxConfig) -> None:
+        self._config = config
+        self._entries: OrderedDict[_Key, Message] = OrderedDict()
+        self._every: deque[int] = deque()
+        self._next_every = 0
+        self._every_bytes = 0
+        self.bytes = 0
+        """Bytes of all entries."""
+        self.coalesced = 0
+        """Reports that a newer one of their key replaced, or that came after a final one."""
+        self.dropped = 0
+        """Reports of `every` kinds that the bounds pushed out."""
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    @property
+    def full(self) -> bool:
+        """Whether a bound at which `send` waits is reached."""
+        return (
+            len(self._entries) >= self._config.max_entries or self.bytes >= self._config.max_bytes
+        )
+
+    def put(self, message: Message) -> int:
+        """Add a report; returns how many reports left without being sent (coalesced or dropped)."""
+        if kind_of(message.kind).policy is Policy.LATEST:
+            key: _Key = (message.kind, message.key)
+            older = self._entries.get(key)
+            if older is not None:
+                self.coalesced += 1
+                if not message.supersedes(older):
+                    return 1
+                self.bytes -= older.size
+                self._entries[key] = message
+                self.bytes += message.size
+                return 1
+            self._entries[key] = message
+            self.bytes += FIXED_SIZE + len(message.key) + len(message.payload)
+            return 0
+        size = message.size
+        self._entries[self._next_every] = message
+        self._every.append(self._next_every)
+        self._next_every += 1
+        self.bytes += size
+        self._every_bytes += size
+        return self._drop_oldest()
+
+    def _drop_oldest(self) -> int:
+        dropped = 0
+        while len(self._every) > 1 and (
+            len(self._every) > self._config.max_every_entries
+            or self._every_bytes > self._config.max_every_bytes
+        ):
+            size = self._entries.pop(self._every.popleft()).size
+            self.bytes -= size
+            self._every_bytes -= size
+            dropped += 1
+        self.dropped += dropped
+        return dropped
+
+    def pop(self) -> Message:
+        """Take the oldest entry. Raises KeyError when there is none."""
+        key, message = self._entries.popitem(last=False)
+        size = FIXED_SIZE + len(message.key) + len(message.payload)
+        self.bytes -= size
+        if type(key) is int:
+            self._every.popleft()
+            self._every_bytes -= size
+        return message
+
+    def put_back(self, messages: list[Message]) -> int:
+        """Return what was taken, in order, ahead of everything else; a report whose key has a newer
+        one by now makes way for it. Returns how many reports left without being sent."""
+        later = self._entries
+        self._entries = OrderedDict()
+        self._every = deque()
+        self.bytes = self._every_bytes = 0
+        gone = sum(map(self.put, messages))
+        return gone + sum(map(self.put, later.values()))

@@ -1,0 +1,324 @@
+"""The operator's end: accept listeners over any transports, and hand over what they report."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+
+from osmo_transport.delivery import Producer, ProducerBatch, ProducerState
+from osmo_transport.errors import (
+    ConnectionLostError,
+    FencedError,
+    PeerError,
+    QueueError,
+    TransportError,
+    UsageError,
+)
+from osmo_transport.factory import transport_for
+from osmo_transport.frames import Ack, Frame, Goodbye, GoodbyeCode
+from osmo_transport.session import Greeting, ServerSession, SessionConfig
+from osmo_transport.transports.abc import Connection, Endpoint, FrameSink, LinkConfig, TlsConfig
+
+logger = logging.getLogger(__name__)
+
+Admit = Callable[[Producer, ProducerState], Awaitable[ProducerState]]
+"""Decides where a producer stands: `Queue.open_producer`."""
+
+TICK = 1.0
+"""Seconds between two looks at the heartbeats."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerConfig:
+    """Limits and times of a server."""
+
+    session: SessionConfig = field(default_factory=SessionConfig)
+    """What each listener may have in flight, and the heartbeat."""
+    tls: TlsConfig = field(default_factory=TlsConfig)
+    """Certificates for secure schemes."""
+    open_timeout: float = 10.0
+    """Seconds that a handshake may take."""
+    max_connections: int = 10_000
+    """Connections of one endpoint; a backend has a handful of listeners."""
+    inbox_bytes: int = 256 * 1024 * 1024
+    """Bytes of all listeners' batches that may wait to be stored; a listener whose batch does not
+    fit any more is asked to come back in `retry_after` seconds, and sends it again."""
+    retry_after: float = 1.0
+    """Seconds that a listener is asked to stay away while nothing can be stored."""
+
+
+class Incoming:
+    """A batch of one listener, to be stored and then acknowledged."""
+
+    __slots__ = ("_peer", "batch", "size")
+
+    def __init__(self, peer: "_Peer", batch: ProducerBatch) -> None:
+        self._peer = peer
+        self.batch = batch
+        self.size = sum(m.size for m in batch.messages if m is not None)
+
+    def acknowledge(self) -> None:
+        """Tell the listener that this batch, and so all before it, is stored."""
+        self._peer.acknowledge(self.batch)
+
+    def fence(self) -> None:
+        """Tell the listener that a newer one took over."""
+        self._peer.part(GoodbyeCode.FENCED, "a newer listener of this backend reports now")
+
+    def resync(self) -> None:
+        """Tell the listener that the queue lost its memory."""
+        self._peer.part(GoodbyeCode.RESYNC, "the queue lost its memory")
+
+
+class _Peer(FrameSink):
+    def __init__(self, server: "Server", connection: Connection) -> None:
+        self._server = server
+        self._connection = connection
+        self.session = ServerSession(server.config.session, server.now())
+        self.alive = True
+
+    def __str__(self) -> str:
+        greeting = self.session.greeting
+        name = "/".join(greeting.producer) if greeting else "a stranger"
+        return f"{name} at {self._connection.peer}"
+
+    def frame_received(self, frame: Frame) -> None:
+        if not self.alive:
+            return
+        try:
+            got = self.session.receive(frame, self._server.now(), self._connection.send)
+        except TransportError as exc:
+            self.fail(exc)
+            return
+        if type(got) is ProducerBatch:
+            self._server.arrived(Incoming(self, got))
+        elif type(got) is Greeting:
+            self._server.greeted(self, got)
+
+    def writing_resumed(self) -> None:
+        """Acknowledgements are small and never held back."""
+
+    def connection_lost(self, error: TransportError) -> None:
+        if self.alive:
+            self.alive = False
+            self._server.parted(self, error)
+
+    def welcome(self, state: ProducerState) -> None:
+        self._connection.send(self.session.welcome(state))
+
+    def acknowledge(self, batch: ProducerBatch) -> None:
+        self._server.stored(batch)
+        ack: Ack | None = self.session.acknowledge(batch.last) if self.alive else None
+        if ack is not None:
+            self._connection.send(ack)
+
+    def tick(self, now: float) -> None:
+        try:
+            ping = self.session.tick(now)
+        except TransportError as exc:
+            self.fail(exc)
+            return
+        if ping is not None:
+            self._connection.send(ping)
+
+    def fail(self, error: TransportError) -> None:
+        match error:
+            case PeerError():
+                self.part(GoodbyeCode.PROTOCOL, str(error))
+            case FencedError():
+                self.part(GoodbyeCode.FENCED, str(error))
+            case UsageError():
+                self.part(GoodbyeCode.REFUSED, str(error))
+            case ConnectionLostError():
+                self._end(error)
+            case _:
+                self.part(GoodbyeCode.UNAVAILABLE, str(error), self._server.config.retry_after)
+
+    def part(self, code: GoodbyeCode, reason: str, retry_after: float = 0.0) -> None:
+        if self.alive:
+            self._connection.send(Goodbye(code, reason, retry_after))
+            self._end(ConnectionLostError(f"{code.value}: {reason}"))
+
+    def _end(self, error: TransportError) -> None:
+        self._connection.close()
+        self.connection_lost(error)
+
+
+class _OwnRecord:
+    """Admission for a server without a queue: what it acknowledged is its memory."""
+
+    def __init__(self) -> None:
+        self._states: dict[Producer, ProducerState] = {}
+
+    async def admit(self, producer: Producer, known: ProducerState) -> ProducerState:
+        state = self._states.get(producer)
+        if state is None or known.epoch != state.epoch:
+            newest = max(state.epoch if state else 0, known.epoch)
+            if 0 < known.epoch < newest:
+                raise FencedError("a newer listener of this backend reports now")
+            state = ProducerState("own", newest + 1, 0)
+            self._states[producer] = state
+        return state
+
+    def stored(self, batch: ProducerBatch) -> None:
+        state = self._states.get(batch.producer)
+        if state is not None and state.epoch == batch.state.epoch:
+            self._states[batch.producer] = state._replace(sequence=batch.last)
+
+
+class Server:
+    """What `listen` returns. `receive` hands over batches; each must be answered with one of
+    `Incoming`'s verbs, in the order of arrival, or it is sent again after the next reconnect."""
+
+    def __init__(self, config: ServerConfig, admit: Admit | None) -> None:
+        self.config = config
+        self.urls: list[str] = []
+        """Where it listens, with the ports that were chosen."""
+        self.now = asyncio.get_running_loop().time
+        self._own = _OwnRecord()
+        self._admit: Admit = admit or self._own.admit
+        self._admissions: set[asyncio.Task[None]] = set()
+        self._peers: set[_Peer] = set()
+        self._by_producer: dict[Producer, _Peer] = {}
+        self._inbox: list[Incoming] = []
+        self._inbox_bytes = 0
+        self._arrival = asyncio.Event()
+        self._stopping = False
+        self._ticker: asyncio.TimerHandle | None = None
+
+    @property
+    def url(self) -> str:
+        """The first of `urls`."""
+        return self.urls[0]
+
+    @property
+    def connections(self) -> int:
+        """Listeners that are connected now."""
+        return len(self._peers)
+
+    async def receive(self) -> list[Incoming]:
+        """Wait for batches and take all that have arrived, of all listeners; empty once `stop` was
+        called and nothing is left. Safe to cancel."""
+        if not self._inbox and not self._stopping:
+            self._arrival.clear()
+            await self._arrival.wait()
+        taken, self._inbox = self._inbox, []
+        self._inbox_bytes = 0
+        return taken
+
+    def stop(self) -> None:
+        """Take no more batches or connections: what has arrived can still be received and answered,
+        and what has not been answered when the server closes is sent again to the next one."""
+        self._stopping = True
+        self._arrival.set()
+
+    def accept(self, connection: Connection) -> FrameSink:
+        """A transport's new connection."""
+        peer = _Peer(self, connection)
+        self._peers.add(peer)
+        if self._stopping:
+            peer.part(GoodbyeCode.CLOSING, "this operator is stopping")
+        return peer
+
+    def greeted(self, peer: _Peer, greeting: Greeting) -> None:
+        """A listener said who it is."""
+        task = asyncio.create_task(self._let_in(peer, greeting))
+        self._admissions.add(task)
+        task.add_done_callback(self._admissions.discard)
+
+    def arrived(self, incoming: Incoming) -> None:
+        """A listener's batch arrived."""
+        if self._stopping:
+            return
+        if self._inbox and self._inbox_bytes + incoming.size > self.config.inbox_bytes:
+            incoming._peer.part(  # noqa: SLF001 (one module)
+                GoodbyeCode.UNAVAILABLE, "the operator is overloaded", self.config.retry_after
+            )
+            return
+        self._inbox.append(incoming)
+        self._inbox_bytes += incoming.size
+        self._arrival.set()
+
+    def stored(self, batch: ProducerBatch) -> None:
+        """A batch was acknowledged."""
+        self._own.stored(batch)
+
+    def parted(self, peer: _Peer, error: TransportError) -> None:
+        """A connection ended."""
+        self._peers.discard(peer)
+        greeting = peer.session.greeting
+        if greeting is not None and self._by_producer.get(greeting.producer) is peer:
+            del self._by_producer[greeting.producer]
+        logger.info("%s left: %s", peer, error)
+
+    async def _let_in(self, peer: _Peer, greeting: Greeting) -> None:
+        older = self._by_producer.get(greeting.producer)
+        older_greeting = older.session.greeting if older else None
+        if older and older_greeting and older_greeting.listener == greeting.listener:
+            older.part(GoodbyeCode.REPLACED, "the same listener connected again")
+        try:
+            state = await self._admit(greeting.producer, greeting.known)
+        except (TransportError, QueueError) as exc:
+            logger.warning("%s is not let in: %s", peer, exc)
+            peer.fail(exc)
+            return
+        if not peer.alive:
+            return
+        older = self._by_producer.get(greeting.producer)
+        if older is not None:
+            if older.session.epoch > state.epoch:
+                peer.part(GoodbyeCode.FENCED, "a newer listener of this backend reports now")
+                return
+            older.part(GoodbyeCode.FENCED, "a newer listener of this backend reports now")
+        self._by_producer[greeting.producer] = peer
+        peer.welcome(state)
+        logger.info("%s reports, epoch %d from sequence %d", peer, state.epoch, state.sequence + 1)
+
+    def tick(self) -> None:
+        """Look at the heartbeats, now and every `TICK` seconds."""
+        now = self.now()
+        for peer in list(self._peers):
+            peer.tick(now)
+        self._ticker = asyncio.get_running_loop().call_later(TICK, self.tick)
+
+    async def aclose(self) -> None:
+        """Say goodbye to everybody. Idempotent."""
+        self.stop()
+        if self._ticker is not None:
+            self._ticker.cancel()
+        for task in self._admissions:
+            task.cancel()
+        await asyncio.gather(*self._admissions, return_exceptions=True)
+        for peer in list(self._peers):
+            peer.part(GoodbyeCode.CLOSING, "this operator is stopping")
+
+
+@asynccontextmanager
+async def listen(
+    *urls: str, admit: Admit | None = None, config: ServerConfig | None = None
+) -> AsyncIterator[Server]:
+    """Accept listeners at each of `urls` (port 0 picks a free one) until the context is left.
+
+    `admit` decides where a producer stands; None keeps a record in this process, for tests and
+    servers without a queue.
+
+    Raises:
+        AddressInUseError, UsageError, MissingExtraError: as `transport_for` and `Transport.listen`.
+    """
+    config = config or ServerConfig()
+    link = LinkConfig(
+        limits=config.session.limits,
+        tls=config.tls,
+        open_timeout=config.open_timeout,
+        max_connections=config.max_connections,
+    )
+    async with AsyncExitStack() as stack:
+        server = Server(config, admit)
+        for url in urls:
+            endpoint: Endpoint = await transport_for(url).listen(url, server.accept, link)
+            stack.push_async_callback(endpoint.aclose)
+            server.urls.append(endpoint.url)
+        stack.push_async_callback(server.aclose)
+        server.tick()
+        yield server

@@ -1,0 +1,478 @@
+"""Delivery without I/O: everything that makes a link reliable, and nothing that moves a byte.
+
+The client's side keeps an ordered window of unacknowledged messages, bounded in count and bytes,
+and sends it again, in order, on every new connection. The server's side takes batches that follow
+each other without a gap and acknowledges them cumulatively when they are stored. Both sides watch
+each other with pings. Neither knows a clock: `now` is any rising number of seconds.
+
+What the client promises: messages are sent in the order of `put` (a coalesced report keeps the
+place of the one it replaced); one leaves the window only when it is acknowledged or rejected;
+whatever the order of faults, it is sent again until then.
+
+What the server promises: a batch reaches the application once for each connection, in order, with
+the sequence numbers under which the queue stores it; nothing is acknowledged that the application
+did not tell it to acknowledge.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import NamedTuple
+
+from osmo_transport.delivery import Producer, ProducerBatch, ProducerState
+from osmo_transport.errors import (
+    ConnectionLostError,
+    FencedError,
+    MessageTooLargeError,
+    PeerError,
+    TransportError,
+    UsageError,
+)
+from osmo_transport.frames import (
+    PROTOCOL,
+    Ack,
+    Batch,
+    Frame,
+    Goodbye,
+    GoodbyeCode,
+    Hello,
+    Limits,
+    Ping,
+    Pong,
+    Reject,
+    Welcome,
+)
+from osmo_transport.message import FIXED_SIZE, Message
+from osmo_transport.outbox import Outbox, OutboxConfig
+
+NOTHING_KNOWN = ProducerState("", 0, 0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SessionConfig:
+    """Limits and times of one side."""
+
+    limits: Limits = field(default_factory=Limits)
+    """What this side can take; the smaller of both sides' holds."""
+    heartbeat_interval: float = 15.0
+    """Seconds of silence after which a ping is sent: below the idle timeouts of load balancers, of
+    which 60 s is common."""
+    heartbeat_timeout: float = 10.0
+    """Seconds that the answer may take; then the connection counts as dead."""
+    outbox: OutboxConfig = field(default_factory=OutboxConfig)
+    """Bounds of what waits to be sent (client only)."""
+
+
+class Rejected(NamedTuple):
+    """A message that the server refused for good."""
+
+    message: Message
+    reason: str
+
+
+class _Heartbeat:
+    """When to ping, and when to give up."""
+
+    def __init__(self, config: SessionConfig, now: float) -> None:
+        self._interval = config.heartbeat_interval
+        self._timeout = config.heartbeat_timeout
+        self.started = now
+        self.heard = now
+        self._pinged = now
+
+    def due(self, now: float) -> bool:
+        """Whether to send a ping now.
+
+        Raises:
+            ConnectionLostError: the other side has been silent for too long.
+        """
+        silent = now - self.heard
+        if silent >= self._interval + self._timeout:
+            raise ConnectionLostError(f"the other side has been silent for {silent:.0f} s")
+        if silent >= self._interval and now - self._pinged >= self._interval:
+            self._pinged = now
+            return True
+        return False
+
+
+class ClientSession:
+    """The listener's side. It outlives connections: `connect` begins one, `disconnect` ends it."""
+
+    def __init__(self, producer: Producer, listener: str, config: SessionConfig) -> None:
+        self._producer = producer
+        self._listener = listener
+        self._config = config
+        self._state = NOTHING_KNOWN
+        self.outbox = Outbox(config.outbox)
+        self._window: deque[Message] = deque()
+        self._window_bytes = 0
+        self._limits = config.limits
+        self._sent = 0
+        self._greeted = False
+        self._heartbeat: _Heartbeat | None = None
+        self.rejected: deque[Rejected] = deque(maxlen=1000)
+        """The last messages that the server refused."""
+        self.settled = 0
+        """Messages that have left for good: acknowledged, rejected, coalesced or dropped."""
+        self.acknowledged = 0
+        """Messages that the server acknowledged, rejected ones included."""
+        self.resent = 0
+        """Messages that were sent more than once."""
+
+    @property
+    def epoch(self) -> int:
+        """The fencing number in force; 0 before the first welcome."""
+        return self._state.epoch
+
+    @property
+    def sequence(self) -> int:
+        """The last acknowledged sequence number of the epoch."""
+        return self._state.sequence
+
+    @property
+    def in_flight(self) -> int:
+        """Messages in the window."""
+        return len(self._window)
+
+    @property
+    def welcomed(self) -> bool:
+        """Whether the present connection may carry batches."""
+        return self._greeted
+
+    @property
+    def unsettled(self) -> int:
+        """Messages in the window and the outbox."""
+        return len(self._window) + len(self.outbox)
+
+    def put(self, message: Message) -> None:
+        """Take a message to be sent.
+
+        Raises:
+            MessageTooLargeError: it is over the limit; nothing else is affected.
+            UsageError: its key or kind is empty.
+        """
+        size = FIXED_SIZE + len(message.key) + len(message.payload)
+        if size > self._limits.message_bytes:
+            raise MessageTooLargeError(size, self._limits.message_bytes)
+        if not message.key or not message.kind:
+            raise UsageError("a message needs a key and a kind")
+        self.settled += self.outbox.put(message)
+
+    def connect(self, now: float) -> Hello:
+        """Begin a connection; its first frame."""
+        self._greeted = False
+        self._heartbeat = _Heartbeat(self._config, now)
+        return Hello(
+            PROTOCOL,
+            self._producer.backend,
+            self._producer.source,
+            self._listener,
+            *self._state,
+            self._config.limits,
+        )
+
+    def disconnect(self) -> None:
+        """End the connection; the window waits for the next one."""
+        self._greeted = False
+        self._heartbeat = None
+
+    def receive(self, frame: Frame, now: float) -> Frame | None:
+        """Take a frame of the server; returns the one to answer with, if any.
+
+        Raises:
+            PeerError: the server broke the protocol.
+            FencedError: a newer listener took over.
+            UsageError: the two sides cannot work together.
+            ConnectionLostError: the server said goodbye; connect again.
+        """
+        if self._heartbeat is None:
+            return None
+        self._heartbeat.heard = now
+        if type(frame) is Ack:
+            self._acknowledge(frame.sequence)
+        elif type(frame) is Welcome:
+            self._welcome(frame)
+        elif type(frame) is Reject:
+            self._reject(frame)
+        elif type(frame) is Ping:
+            return Pong()
+        elif type(frame) is Goodbye:
+            raise parting_error(frame)
+        elif type(frame) is not Pong:
+            raise PeerError(f"a server does not send {type(frame).__name__}")
+        return None
+
+    def next_batch(self) -> Batch | None:
+        """The next batch to send on this connection, or None while there is nothing to send or the
+        window is full."""
+        if not self._greeted:
+            return None
+        limits = self._limits
+        offset = self._sent - self._state.sequence
+        if offset < len(self._window):
+            messages = self._take_again(offset)
+            self.resent += len(messages)
+        else:
+            messages = self._take_new(
+                limits.window_messages - len(self._window), limits.window_bytes, limits.batch_bytes
+            )
+        if not messages:
+            return None
+        first = self._sent + 1
+        self._sent += len(messages)
+        return Batch(first, tuple(messages))
+
+    def tick(self, now: float) -> Ping | None:
+        """Call at least once a second while connected; a ping to send, if it is time.
+
+        Raises:
+            ConnectionLostError: the server has been silent for too long.
+        """
+        heartbeat = self._heartbeat
+        if heartbeat is None:
+            return None
+        if not self._greeted and now - heartbeat.started >= self._config.heartbeat_interval:
+            raise ConnectionLostError("the server did not welcome this client in time")
+        return Ping() if heartbeat.due(now) else None
+
+    def _take_again(self, offset: int) -> list[Message]:
+        messages: list[Message] = []
+        size = 0
+        for message in islice(self._window, offset, None):
+            size += message.size
+            if messages and size > self._limits.batch_bytes:
+                break
+            messages.append(message)
+        return messages
+
+    def _take_new(self, count: int, window_bytes: int, batch_bytes: int) -> list[Message]:
+        messages: list[Message] = []
+        outbox = self.outbox
+        room = min(batch_bytes, window_bytes - self._window_bytes)
+        size = 0
+        # A message may overshoot the bytes by itself: otherwise one larger than the room left would
+        # wait for a window that is never empty enough.
+        while len(outbox) and len(messages) < count and size < room:
+            message = outbox.pop()
+            size += FIXED_SIZE + len(message.key) + len(message.payload)
+            messages.append(message)
+        self._window.extend(messages)
+        self._window_bytes += size
+        return messages
+
+    def _welcome(self, welcome: Welcome) -> None:
+        if self._greeted:
+            raise PeerError("a second welcome")
+        self._limits = self._config.limits.agreed(welcome.limits)
+        known = self._state
+        if (welcome.queue_epoch, welcome.epoch) == (known.queue_epoch, known.epoch):
+            if not known.sequence <= welcome.sequence <= known.sequence + len(self._window):
+                raise PeerError(f"welcomed at {welcome.sequence}, which was never sent")
+            self._acknowledge(welcome.sequence)
+        elif welcome.epoch <= known.epoch:
+            raise PeerError(f"epoch {welcome.epoch} after {known.epoch}: an epoch only rises")
+        else:
+            window = list(self._window)
+            self._window.clear()
+            self._window_bytes = 0
+            self.settled += self.outbox.put_back(window)
+            self._state = ProducerState(welcome.queue_epoch, welcome.epoch, welcome.sequence)
+        self._sent = self._state.sequence
+        self._greeted = True
+
+    def _acknowledge(self, sequence: int) -> None:
+        known = self._state
+        count = sequence - known.sequence
+        if count <= 0:
+            return
+        window = self._window
+        if count > len(window):
+            raise PeerError(f"acknowledged {sequence}, which was never sent")
+        freed = 0
+        pop = window.popleft
+        for _ in range(count):
+            message = pop()
+            freed += FIXED_SIZE + len(message.key) + len(message.payload)
+        self._window_bytes -= freed
+        self._state = ProducerState(known.queue_epoch, known.epoch, sequence)
+        self.settled += count
+        self.acknowledged += count
+
+    def _reject(self, frame: Reject) -> None:
+        offset = frame.sequence - self._state.sequence - 1
+        if not 0 <= offset < len(self._window):
+            raise PeerError(f"rejected {frame.sequence}, which is not in flight")
+        self.rejected.append(Rejected(self._window[offset], frame.reason))
+
+
+class Greeting(NamedTuple):
+    """Who asks to be let in."""
+
+    producer: Producer
+    listener: str
+    known: ProducerState
+
+
+class ServerSession:
+    """The operator's side of one connection."""
+
+    def __init__(self, config: SessionConfig, now: float) -> None:
+        self._config = config
+        self._limits = config.limits
+        self._heartbeat = _Heartbeat(config, now)
+        self._greeting: Greeting | None = None
+        self._state: ProducerState | None = None
+        self._received = 0
+        self._acknowledged = 0
+        self._unacknowledged: deque[tuple[int, int]] = deque()
+        self._unacknowledged_bytes = 0
+
+    @property
+    def epoch(self) -> int:
+        """The epoch it was welcomed with; 0 before."""
+        return self._state.epoch if self._state is not None else 0
+
+    @property
+    def greeting(self) -> Greeting | None:
+        """Who is at the other end, once it has said so."""
+        return self._greeting
+
+    def receive(
+        self, frame: Frame, now: float, send: Callable[[Frame], None]
+    ) -> Greeting | ProducerBatch | None:
+        """Take a frame of the client: a greeting to be answered with `welcome`, a batch to be
+        stored and acknowledged, or nothing for the application. Answers go to `send`.
+
+        Raises:
+            PeerError: the client broke the protocol.
+            UsageError: the two sides cannot work together.
+            ConnectionLostError: the client said goodbye.
+        """
+        self._heartbeat.heard = now
+        if type(frame) is Batch:
+            return self._batch(frame, send)
+        if type(frame) is Hello:
+            return self._hello(frame)
+        if type(frame) is Ping:
+            send(Pong())
+        elif type(frame) is Goodbye:
+            raise ConnectionLostError(f"the client left: {frame.reason}")
+        elif type(frame) is not Pong:
+            raise PeerError(f"a client does not send {type(frame).__name__}")
+        return None
+
+    def welcome(self, state: ProducerState) -> Welcome:
+        """Let the client in where `state` says that it stands."""
+        self._state = state
+        self._received = self._acknowledged = state.sequence
+        return Welcome(*state, self._limits)
+
+    def acknowledge(self, sequence: int) -> Ack | None:
+        """Everything up to `sequence` is stored; None when that has been said before."""
+        if sequence <= self._acknowledged:
+            return None
+        self._acknowledged = sequence
+        batches = self._unacknowledged
+        while batches and batches[0][0] <= sequence:
+            self._unacknowledged_bytes -= batches.popleft()[1]
+        return Ack(sequence)
+
+    def tick(self, now: float) -> Ping | None:
+        """Call at least once a second; a ping to send, if it is time.
+
+        Raises:
+            ConnectionLostError: the client has been silent for too long.
+        """
+        if (
+            self._greeting is None
+            and now - self._heartbeat.started >= self._config.heartbeat_timeout
+        ):
+            raise PeerError("no hello in time")
+        return Ping() if self._heartbeat.due(now) else None
+
+    def _hello(self, hello: Hello) -> Greeting:
+        if self._greeting is not None:
+            raise PeerError("a second hello")
+        if hello.protocol != PROTOCOL:
+            raise UsageError(
+                f"the listener speaks protocol {hello.protocol} and this operator {PROTOCOL}:"
+                " upgrade the older one"
+            )
+        if not hello.backend or not hello.source or not hello.listener:
+            raise UsageError("a hello needs a backend, a source and a listener id")
+        self._limits = self._config.limits.agreed(hello.limits)
+        self._greeting = Greeting(
+            Producer(hello.backend, hello.source),
+            hello.listener,
+            ProducerState(hello.queue_epoch, hello.epoch, hello.sequence),
+        )
+        return self._greeting
+
+    def _batch(self, batch: Batch, send: Callable[[Frame], None]) -> ProducerBatch:
+        state, greeting = self._state, self._greeting
+        if state is None or greeting is None:
+            raise PeerError("a batch before the welcome")
+        if batch.first != self._received + 1 or not batch.messages:
+            raise PeerError(f"expected sequence {self._received + 1}, got {batch.first}")
+        messages: tuple[Message | None, ...] = batch.messages
+        limit = self._limits.message_bytes
+        total = 0
+        fit = True
+        for message in batch.messages:
+            size = FIXED_SIZE + len(message.key) + len(message.payload)
+            total += size
+            if size > limit or not message.key or not message.kind:
+                fit = False
+        self._hold(batch.first + len(messages) - 1, total)
+        if not fit:
+            messages = self._without_refused(batch, send)
+        return ProducerBatch(greeting.producer, state, batch.first, messages)
+
+    def _hold(self, last: int, size: int) -> None:
+        self._received = last
+        self._unacknowledged.append((last, size))
+        self._unacknowledged_bytes += size
+        limits = self._limits
+        if last - self._acknowledged > limits.window_messages:
+            raise PeerError(f"more than {limits.window_messages} messages in flight")
+        # A client may overshoot the bytes of its window by the batch that fills it.
+        if self._unacknowledged_bytes > limits.window_bytes + limits.frame_bytes:
+            raise PeerError(f"more than {limits.window_bytes} bytes in flight")
+
+    def _without_refused(
+        self, batch: Batch, send: Callable[[Frame], None]
+    ) -> tuple[Message | None, ...]:
+        kept: list[Message | None] = []
+        for sequence, message in enumerate(batch.messages, batch.first):
+            reason = None
+            if message.size > self._limits.message_bytes:
+                reason = str(MessageTooLargeError(message.size, self._limits.message_bytes))
+            elif not message.key or not message.kind:
+                reason = "a message needs a key and a kind"
+            if reason is not None:
+                send(Reject(sequence, reason))
+            kept.append(message if reason is None else None)
+        return tuple(kept)
+
+
+def parting_error(goodbye: Goodbye) -> TransportError:
+    """What a server's goodbye means to the client that got it."""
+    match goodbye.code:
+        case GoodbyeCode.FENCED:
+            return FencedError(goodbye.reason)
+        case GoodbyeCode.REFUSED:
+            return UsageError(goodbye.reason)
+        case GoodbyeCode.PROTOCOL:
+            return PeerError(goodbye.reason)
+        case _:
+            return PartedError(goodbye)
+
+
+class PartedError(ConnectionLostError):
+    """The other side said goodbye and may be tried again after `retry_after` seconds."""
+
+    def __init__(self, goodbye: Goodbye) -> None:
+        super().__init__(f"{goodbye.code.value}: {goodbye.reason}")
+        self.code = goodbye.code
+        self.retry_after = goodbye.retry_after

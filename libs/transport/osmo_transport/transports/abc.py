@@ -1,0 +1,140 @@
+"""The contract of a transport: what every implementation promises, tested by `TransportContract`.
+
+A transport moves frames; delivery is the session's. In the manner of asyncio's transports and
+protocols the hot path is made of plain calls, so that a message costs no task switch.
+
+- *Ordered, unaltered.* Frames arrive in the order of `send`, each whole and equal, or the
+  connection ends.
+- *Never blocking.* `send` buffers. What it may have to buffer is bounded by the session's window;
+  while more than `WRITE_BUFFER` bytes wait, `writable` is False, and the sink is told when that
+  is over.
+- *One end.* `connection_lost` is called exactly once, after the last frame, whichever side ended
+  it and however; nothing is called after it. `send` and `close` after the end do nothing.
+- *Deliberate close.* Frames sent before `close` reach a peer that reads them.
+- *Bounded input.* A frame over `limits.frame_bytes`, or bytes that are no frame, end that
+  connection, with a `Goodbye` that says why, and no other.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from osmo_transport.errors import TransportError
+from osmo_transport.frames import Frame, Limits
+
+WRITE_BUFFER = 256 * 1024
+"""Bytes in a connection's write buffer above which it is not writable: enough to keep a link busy
+for a turn of the event loop, little enough that what comes meanwhile still coalesces."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TlsConfig:
+    """Certificates of one side; the paths are PEM files."""
+
+    ca_file: Path | None = None
+    """Who may sign the other side's certificate; None: the system's authorities (client), nobody is
+    asked for one (server)."""
+    cert_file: Path | None = None
+    """This side's certificate chain; a server needs one, a client sends it if asked."""
+    key_file: Path | None = None
+    """The private key of `cert_file`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LinkConfig:
+    """What a transport needs to know to open or accept a connection."""
+
+    limits: Limits
+    """Bounds of a frame."""
+    tls: TlsConfig
+    """Certificates of secure schemes; without use for the others."""
+    open_timeout: float
+    """Seconds that name lookup, connecting and the handshakes may take together."""
+    max_connections: int
+    """Connections that an endpoint accepts at once; one more is refused (server only)."""
+
+
+class FrameSink(Protocol):
+    """Who gets the frames of a connection. Calls come from the event loop and must not raise."""
+
+    def frame_received(self, frame: Frame) -> None:
+        """A frame arrived."""
+
+    def writing_resumed(self) -> None:
+        """`writable` is True again."""
+
+    def connection_lost(self, error: TransportError) -> None:
+        """The end: `ConnectionLostError` (a clean end of the other side included), `PeerError` when
+        what came was no frame, `ClosedError` when we closed it."""
+
+
+class Connection(ABC):
+    """One open connection, seen from one side."""
+
+    @property
+    @abstractmethod
+    def peer(self) -> str:
+        """The other side's address, for logs."""
+
+    @property
+    @abstractmethod
+    def writable(self) -> bool:
+        """Whether the write buffer is below `WRITE_BUFFER`."""
+
+    @abstractmethod
+    def send(self, frame: Frame) -> None:
+        """Send a frame; see the promises above."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """End the connection after what was sent; a peer that does not read is cut off after
+        `CLOSE_TIMEOUT`."""
+
+    @abstractmethod
+    async def wait_closed(self) -> None:
+        """Wait until `connection_lost` has been called. Safe to cancel."""
+
+
+CLOSE_TIMEOUT = 2.0
+"""Seconds that a closing connection may take to deliver what was sent."""
+
+
+Accept = Callable[[Connection], FrameSink]
+"""Called for each new connection of an endpoint, before its first frame is read."""
+
+
+class Endpoint(ABC):
+    """An address that accepts connections."""
+
+    @property
+    @abstractmethod
+    def url(self) -> str:
+        """Where it listens, with the port that was chosen."""
+
+    @abstractmethod
+    async def aclose(self) -> None:
+        """Accept no more, and end the connections that are left. Idempotent."""
+
+
+class Transport(ABC):
+    """One way to move frames, serving one or more URL schemes."""
+
+    @abstractmethod
+    async def dial(self, url: str, sink: FrameSink, config: LinkConfig) -> Connection:
+        """Open a connection.
+
+        Raises:
+            ConnectionLostError: refused, unreachable, or not within `open_timeout`.
+            UsageError: the URL or the certificates are wrong.
+        """
+
+    @abstractmethod
+    async def listen(self, url: str, accept: Accept, config: LinkConfig) -> Endpoint:
+        """Accept connections at `url`; port 0 picks a free one.
+
+        Raises:
+            AddressInUseError: another program listens there.
+            UsageError: the URL or the certificates are wrong.
+        """

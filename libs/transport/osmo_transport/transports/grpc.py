@@ -1,0 +1,309 @@
+"""`grpc://` and `grpcs://`: a protobuf message per frame in a bidirectional stream, by grpc.aio."""
+
+import asyncio
+from collections import deque
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+
+import grpc
+from grpc import aio
+
+from osmo_transport.errors import (
+    AddressInUseError,
+    ClosedError,
+    ConnectionLostError,
+    PeerError,
+    TransportError,
+    UsageError,
+)
+from osmo_transport.frames import Frame, Goodbye, GoodbyeCode
+from osmo_transport.transports.abc import (
+    CLOSE_TIMEOUT,
+    WRITE_BUFFER,
+    Accept,
+    Connection,
+    Endpoint,
+    FrameSink,
+    LinkConfig,
+    TlsConfig,
+    Transport,
+)
+from osmo_transport.transports.protobuf import decode, encode
+from osmo_transport.transports.sockets import address
+from osmo_transport.transports.tls import client_context, server_context
+
+SERVICE = "osmo.transport.v1.Transport"
+METHOD = "Connect"
+
+KEEPALIVE: tuple[tuple[str, int], ...] = (
+    ("grpc.keepalive_time_ms", 40_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.max_pings_without_data", 0),
+)
+"""HTTP/2 pings of both sides, below common idle timeouts of load balancers."""
+
+SERVER_OPTIONS: tuple[tuple[str, int], ...] = (
+    *KEEPALIVE,
+    # Well-behaved clients ping each 20 s or slower; the default of 300 s answers them with
+    # GOAWAY too_many_pings.
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 20_000),
+    # Otherwise a second server on the same port shares it silently.
+    ("grpc.so_reuseport", 0),
+    ("grpc.max_metadata_size", 16 * 1024),
+)
+
+
+class _Stream(Protocol):
+    async def read(self) -> Any: ...
+    async def write(self, message: bytes) -> None: ...
+
+
+class GrpcConnection(Connection):
+    """A stream, either side. `serve` moves the frames until the end."""
+
+    def __init__(self, peer: str, stream: _Stream) -> None:
+        self._peer = peer
+        self._stream = stream
+        self._queue: deque[bytes] = deque()
+        self._queued = 0
+        self._filled = asyncio.Event()
+        self._error: TransportError | None = None
+        self._blocked = False
+        self._closed = asyncio.Event()
+
+    @property
+    def peer(self) -> str:
+        return self._peer
+
+    @property
+    def writable(self) -> bool:
+        return self._queued < WRITE_BUFFER
+
+    def send(self, frame: Frame) -> None:
+        if self._error is None:
+            data = encode(frame)
+            self._queue.append(data)
+            self._queued += len(data)
+            self._blocked = not self.writable
+            self._filled.set()
+
+    def close(self) -> None:
+        self.end(ClosedError("closed by this side"))
+
+    async def wait_closed(self) -> None:
+        await self._closed.wait()
+
+    def end(self, error: TransportError) -> None:
+        """End the connection with `error`, after what was sent."""
+        if self._error is None:
+            self._error = error
+            self._filled.set()
+
+    async def serve(self, sink: FrameSink) -> None:
+        """Move frames until the connection ends, then tell the sink why."""
+        reader = asyncio.create_task(self._read(sink))
+        reader.add_done_callback(lambda _: self.end(ConnectionLostError("the connection broke")))
+        writer = asyncio.create_task(self._write(sink))
+        try:
+            await asyncio.wait((reader, writer), return_when=asyncio.FIRST_COMPLETED)
+            async with asyncio.timeout(CLOSE_TIMEOUT):
+                await writer
+        except TimeoutError:
+            self.end(ConnectionLostError("the other side does not read"))
+        except asyncio.CancelledError:
+            self.end(ConnectionLostError("the connection was cancelled"))
+            raise
+        finally:
+            reader.cancel()
+            writer.cancel()
+            await asyncio.gather(reader, writer, return_exceptions=True)
+            sink.connection_lost(self._error or ConnectionLostError("the connection broke"))
+            self._closed.set()
+
+    async def _read(self, sink: FrameSink) -> None:
+        try:
+            while self._error is None:
+                data = await self._stream.read()
+                if data is aio.EOF:
+                    self.end(ConnectionLostError("the other side closed the connection"))
+                elif self._error is None:
+                    sink.frame_received(decode(data))
+        except PeerError as exc:
+            self.send(Goodbye(GoodbyeCode.PROTOCOL, str(exc)))
+            self.end(exc)
+        except grpc.RpcError as exc:
+            self.end(_lost(exc))
+
+    async def _write(self, sink: FrameSink) -> None:
+        try:
+            while self._queue or self._error is None:
+                while self._queue:
+                    data = self._queue.popleft()
+                    await self._stream.write(data)
+                    self._queued -= len(data)
+                    if self._blocked and self.writable:
+                        self._blocked = False
+                        sink.writing_resumed()
+                self._filled.clear()
+                if self._error is None:
+                    await self._filled.wait()
+        except (grpc.RpcError, asyncio.InvalidStateError, aio.UsageError) as exc:
+            self.end(ConnectionLostError(f"cannot write: {exc}"))
+
+
+def _lost(exc: grpc.RpcError) -> ConnectionLostError:
+    if isinstance(exc, aio.AioRpcError):
+        return ConnectionLostError(f"{exc.code().name}: {exc.details()}")
+    return ConnectionLostError(f"the connection broke: {exc}")
+
+
+class GrpcEndpoint(Endpoint):
+    """A gRPC server with one service."""
+
+    def __init__(self, scheme: str, host: str, accept: Accept, config: LinkConfig) -> None:
+        self._scheme = scheme
+        self._host = host
+        self._accept = accept
+        self._config = config
+        self._port = 0
+        self._connections: set[GrpcConnection] = set()
+        self._server = aio.server(
+            options=[
+                *SERVER_OPTIONS,
+                ("grpc.max_receive_message_length", config.limits.frame_bytes),
+                ("grpc.max_send_message_length", config.limits.frame_bytes),
+            ]
+        )
+        handler = grpc.stream_stream_rpc_method_handler(self._connect)
+        self._server.add_generic_rpc_handlers(
+            (grpc.method_handlers_generic_handler(SERVICE, {METHOD: handler}),)
+        )
+
+    async def start(self, port: int, credentials: grpc.ServerCredentials | None) -> None:
+        """Bind and serve."""
+        where = f"[{self._host}]:{port}" if ":" in self._host else f"{self._host}:{port}"
+        if credentials is None:
+            self._port = self._server.add_insecure_port(where)
+        else:
+            self._port = self._server.add_secure_port(where, credentials)
+        await self._server.start()
+
+    @property
+    def url(self) -> str:
+        host = f"[{self._host}]" if ":" in self._host else self._host
+        return f"{self._scheme}://{host}:{self._port}"
+
+    async def _connect(self, _: object, context: aio.ServicerContext[bytes, bytes]) -> None:
+        if len(self._connections) >= self._config.max_connections:
+            await context.abort(
+                grpc.StatusCode.RESOURCE_EXHAUSTED,
+                f"{self._config.max_connections} connections, the limit",
+            )
+        connection = GrpcConnection(context.peer(), context)
+        self._connections.add(connection)
+        try:
+            await connection.serve(self._accept(connection))
+        finally:
+            self._connections.discard(connection)
+
+    async def aclose(self) -> None:
+        for connection in self._connections:
+            connection.close()
+        await self._server.stop(grace=CLOSE_TIMEOUT)
+
+
+class GrpcTransport(Transport):
+    """The transport of `grpc://` and `grpcs://`."""
+
+    async def dial(self, url: str, sink: FrameSink, config: LinkConfig) -> Connection:
+        host, port = address(url)
+        target = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        options = [
+            *KEEPALIVE,
+            ("grpc.max_receive_message_length", config.limits.frame_bytes),
+            ("grpc.max_send_message_length", config.limits.frame_bytes),
+            # The reconnecting client is the one who waits between tries.
+            ("grpc.enable_retries", 0),
+            ("grpc.use_local_subchannel_pool", 1),
+            ("grpc.enable_http_proxy", 0),
+        ]
+        if urlsplit(url).scheme == "grpcs":
+            channel = aio.secure_channel(target, _client_credentials(config.tls), options)
+        else:
+            channel = aio.insecure_channel(target, options)
+        try:
+            async with asyncio.timeout(config.open_timeout):
+                await _ready(channel, url)
+        except TimeoutError as exc:
+            await channel.close()
+            raise ConnectionLostError(f"{url} did not answer in {config.open_timeout} s") from exc
+        except BaseException:
+            await channel.close()
+            raise
+        call = channel.stream_stream(f"/{SERVICE}/{METHOD}")()
+        connection = GrpcConnection(target, call)
+        task = asyncio.create_task(_serve_client(channel, connection, sink))
+        _clients.add(task)
+        task.add_done_callback(_clients.discard)
+        return connection
+
+    async def listen(self, url: str, accept: Accept, config: LinkConfig) -> Endpoint:
+        scheme = urlsplit(url).scheme
+        host, port = address(url)
+        credentials = _server_credentials(config.tls) if scheme == "grpcs" else None
+        endpoint = GrpcEndpoint(scheme, host, accept, config)
+        try:
+            await endpoint.start(port, credentials)
+        except RuntimeError as exc:
+            raise AddressInUseError(
+                f"{url}: the port is in use or not ours; stop the program that holds it, or choose"
+                " another (0: any)"
+            ) from exc
+        return endpoint
+
+
+_clients: set[asyncio.Task[None]] = set()
+
+
+async def _serve_client(channel: aio.Channel, connection: GrpcConnection, sink: FrameSink) -> None:
+    try:
+        await connection.serve(sink)
+    finally:
+        await channel.close()
+
+
+async def _ready(channel: aio.Channel, url: str) -> None:
+    state = channel.get_state(try_to_connect=True)
+    while state is not grpc.ChannelConnectivity.READY:
+        if state is grpc.ChannelConnectivity.TRANSIENT_FAILURE:
+            raise ConnectionLostError(
+                f"cannot connect to {url}: refused, unreachable or not trusted"
+            )
+        await channel.wait_for_state_change(state)
+        state = channel.get_state(try_to_connect=True)
+
+
+def _read(config: TlsConfig) -> tuple[bytes | None, bytes | None, bytes | None]:
+    files = (config.ca_file, config.key_file or config.cert_file, config.cert_file)
+    ca, key, cert = (f.read_bytes() if f is not None else None for f in files)
+    return ca, key, cert
+
+
+def _client_credentials(config: TlsConfig) -> grpc.ChannelCredentials:
+    client_context(config)
+    ca, key, cert = _read(config)
+    return grpc.ssl_channel_credentials(ca, key, cert)
+
+
+def _server_credentials(config: TlsConfig) -> grpc.ServerCredentials:
+    server_context(config)
+    ca, key, cert = _read(config)
+    if key is None or cert is None:
+        raise UsageError("a secure endpoint needs tls.cert_file and tls.key_file")
+    return grpc.ssl_server_credentials(((key, cert),), ca, require_client_auth=ca is not None)
+
+
+def open_transport() -> Transport:
+    """The transport of `grpc://` and `grpcs://`."""
+    return GrpcTransport()
