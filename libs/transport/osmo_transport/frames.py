@@ -5,6 +5,7 @@ answers with `Welcome`, then `Ack` and `Reject`. Both send `Ping`, answer it wit
 with `Goodbye`. Frames are msgpack arrays `[tag, field, …]`; a newer peer may append fields.
 """
 
+from dataclasses import astuple, dataclass
 from enum import Enum
 
 import msgspec
@@ -39,7 +40,8 @@ class _Frame(msgspec.Struct, frozen=True, array_like=True, tag=str.lower, gc=Fal
     pass
 
 
-class Limits(msgspec.Struct, frozen=True, array_like=True, gc=False):
+@dataclass(frozen=True)
+class Limits:
     """What one side can take; of two sides' limits the smaller holds."""
 
     window_messages: int = 10_000
@@ -56,7 +58,7 @@ class Limits(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     def agreed(self, other: "Limits") -> "Limits":
         """The smaller of each."""
-        return Limits(*map(min, msgspec.structs.astuple(self), msgspec.structs.astuple(other)))
+        return Limits(*map(min, astuple(self), astuple(other)))
 
     @property
     def frame_bytes(self) -> int:

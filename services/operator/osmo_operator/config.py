@@ -1,0 +1,28 @@
+"""The operator's configuration."""
+
+from dataclasses import dataclass, field
+
+from osmo_transport import BackoffConfig, QueueConfig, ServerConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class OperatorConfig:
+    """What one operator process serves, and where it stores."""
+
+    listen: tuple[str, ...] = ("ws://127.0.0.1:8001",)
+    """URLs at which listeners connect (ws, wss, grpc, grpcs, memory); repeat for several. Port 0
+    picks a free one."""
+    queue: str = "redis://127.0.0.1:6379"
+    """URL of the queue (redis, rediss, memory)."""
+    append_messages: int = 2_000
+    """Messages that one append may carry: enough to fill a round trip to the store, few enough that
+    the first of them is acknowledged within some 20 ms."""
+    drain_timeout: float = 10.0
+    """Seconds that a stop may take to store and acknowledge what has arrived; the rest is sent
+    again by its listeners."""
+    server: ServerConfig = field(default_factory=ServerConfig)
+    """Limits of the listeners' connections."""
+    limits: QueueConfig = field(default_factory=QueueConfig)
+    """Limits of the queue."""
+    backoff: BackoffConfig = field(default_factory=lambda: BackoffConfig(maximum=2.0))
+    """Delays between tries while the store is away: short, as every listener waits for it."""
