@@ -1,0 +1,281 @@
+"""The workflow listener: what users see of the pods that run their tasks.
+
+A task is the pod with its (workflow, task, retry) labels. It is reported when anything that the
+body holds has changed, not only the status: node, address, message and conditions are columns that
+users read, and a store that missed one of them would no longer equal the cluster. What was last
+sent is compared with what would be sent now, so A, B, A are three reports.
+
+- A state that is UNKNOWN is never sent. What was reported before stays true for the store; a pod
+  that never had a known state has no row, and its deletion needs no report.
+- Once a terminal status was sent, only terminal ones follow for that task, until its pod is gone.
+- A deletion reports the last state once more, marked `deleted`. It is final only if that state is
+  terminal: its version alone keeps late reports of the old pod away, and a pod that is created
+  again under the same labels must be seen.
+- Of several live pods with the same labels the one that changed last is the task. When it goes, the
+  task is what the remaining one says; when another goes, nothing changes.
+- Every report of a task has a higher version than the one before: where the resource version does
+  not rise by itself (a rule that depends on time, a pod that takes over), it is raised by one.
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import msgspec
+
+from osmo_listener.kubernetes.objects import Pod
+from osmo_listener.listeners.deadlines import Deadlines
+from osmo_listener.listeners.pod_state import PodState, PodStatus, PodStatusMode, is_terminal
+from osmo_listener.listeners.pod_status import pod_status
+from osmo_transport.bodies import Condition, SnapshotEnd, UpdatePod, decode_body, encode_body
+from osmo_transport.message import Message, Version, new_id
+
+KIND = "update_pod"
+LABEL_SELECTOR = "osmo.task_uuid,osmo.workflow_uuid"
+"""Pods that have both labels, whatever their values."""
+
+_RETRY_ID = re.compile(r"[+-]?[0-9]+")
+_INT32 = range(-(2**31), 2**31)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkflowConfig:
+    """How pods are reported."""
+
+    status_mode: PodStatusMode = PodStatusMode.REDESIGN
+    """The rules that turn a pod into a status."""
+    resend_after: float = 15 * 60.0
+    """Seconds after which an unchanged task is sent again when its pod is seen, be it by a resync:
+    a second chance against whatever went wrong further on. 0: never."""
+
+
+class TaskKey(NamedTuple):
+    """The labels that make a pod a task."""
+
+    workflow_uuid: str
+    task_uuid: str
+    retry_id: int
+
+
+def task_key(pod: Pod) -> TaskKey | None:
+    """The task that `pod` runs, or None for a pod without the labels."""
+    labels = pod.metadata.labels
+    if labels.workflow_uuid is None or labels.task_uuid is None:
+        return None
+    return TaskKey(labels.workflow_uuid, labels.task_uuid, _retry_id(labels.retry_id))
+
+
+def _retry_id(label: str | None) -> int:
+    """The number at the start of the label, as the deployed system reads it; 0 where there is none
+    or it does not fit into 32 bits."""
+    match = _RETRY_ID.match(label) if label else None
+    number = int(match[0]) if match else 0
+    return number if number in _INT32 else 0
+
+
+_UNREPORTED = -1
+
+
+@dataclass(slots=True)
+class _Task:
+    key: TaskKey
+    message_key: str
+    pods: dict[str, Pod] = field(default_factory=dict)
+    """By uid; hardly ever more than one."""
+    payload: bytes = b""
+    """What was last sent, in whatever epoch; empty: nothing yet."""
+    final: bool = False
+    """Whether that was a terminal status."""
+    reported: int = _UNREPORTED
+    """The resource version of the last report in the current epoch."""
+    sent_at: float = 0.0
+
+    def current(self) -> Pod:
+        if len(self.pods) == 1:
+            return next(iter(self.pods.values()))
+        return max(self.pods.values(), key=_resource_version)
+
+    def holds_back(self, state: PodState) -> bool:
+        """Whether what was sent, if anything, stays true in spite of `state`."""
+        return state.status is PodStatus.UNKNOWN or (self.final and not is_terminal(state.status))
+
+
+class WorkflowListener:
+    """Implements `Listener[Pod]`; the module says what it reports.
+
+    Pods have a uid, and a resource version that is a number (else ValueError).
+    """
+
+    def __init__(self, config: WorkflowConfig = WorkflowConfig()) -> None:
+        self._config = config
+        self._epoch = 0
+        self._tasks: dict[str, _Task] = {}
+        self._by_uid: dict[str, _Task] = {}
+        self._deadlines = Deadlines()
+        self._counted: set[str] | None = set()
+        """The tasks reported since the epoch began, until its snapshot has counted them."""
+
+    def restart(self, epoch: int) -> None:
+        """See `Listener.restart`. That a task has ended, and what was said last of one that is
+        UNKNOWN by now, is kept: the snapshot repeats it."""
+        self._epoch = epoch
+        self._counted = set()
+        for task in self._tasks.values():
+            task.reported = _UNREPORTED
+
+    def on_change(
+        self, old: Pod | None, new: Pod | None, resource_version: int, now: float
+    ) -> list[Message]:
+        """See `Listener.on_change`."""
+        messages: list[Message | None] = []
+        if new is not None:
+            messages.append(self._place(new, resource_version, now))
+        if old is not None and (new is None or old.metadata.uid != new.metadata.uid):
+            messages.append(self._remove(old, resource_version, now))
+        if new is not None and (task := self._by_uid.get(new.metadata.uid)) is not None:
+            messages.append(self._report(task, now))
+        return [message for message in messages if message is not None]
+
+    def next_deadline(self) -> float | None:
+        """See `Listener.next_deadline`."""
+        return self._deadlines.next()
+
+    def due(self, now: float) -> list[Message]:
+        """See `Listener.due`."""
+        tasks = [self._tasks[key] for key in self._deadlines.take_due(now)]
+        messages = [self._report(task, now) for task in tasks]
+        return [message for message in messages if message is not None]
+
+    def snapshot(
+        self, objects: Iterable[Pod], resource_version: int, now: float
+    ) -> Iterator[Message]:
+        """See `Listener.snapshot`."""
+        live = {pod.metadata.uid: pod for pod in objects}
+        messages = [self._place(pod, resource_version, now) for pod in live.values()]
+        gone = [task.pods[uid] for uid, task in self._by_uid.items() if uid not in live]
+        messages += [self._remove(pod, resource_version, now) for pod in gone]
+        first = [message for message in messages if message is not None]
+        return self._snapshot(self._epoch, first, resource_version, now)
+
+    def _snapshot(
+        self, epoch: int, first: list[Message], resource_version: int, now: float
+    ) -> Iterator[Message]:
+        yield from first
+        for task in list(self._tasks.values()):
+            if self._epoch != epoch:
+                return
+            if task.pods and task.reported == _UNREPORTED:
+                message = self._report(task, now)
+                if message is not None:
+                    yield message
+        if self._epoch != epoch:
+            return
+        end = encode_body(SnapshotEnd(KIND, len(self._counted or ())))
+        self._counted = None
+        version = Version(epoch, resource_version)
+        yield Message(new_id(), "snapshot_end", KIND, version, now, end)
+
+    def _place(self, pod: Pod, resource_version: int, now: float) -> Message | None:
+        """Put the pod where its labels say. Returns what the task that it leaves has to report."""
+        key = task_key(pod)
+        uid = pod.metadata.uid
+        task = self._by_uid.get(uid)
+        if task is not None and task.key == key:
+            task.pods[uid] = pod
+            return None
+        message = self._remove(pod, resource_version, now)
+        if key is not None:
+            message_key = UpdatePod.key(*key)
+            task = self._tasks.get(message_key)
+            if task is None:
+                task = self._tasks[message_key] = _Task(key, message_key)
+            task.pods[uid] = pod
+            self._by_uid[uid] = task
+        return message
+
+    def _remove(self, pod: Pod, resource_version: int, now: float) -> Message | None:
+        task = self._by_uid.pop(pod.metadata.uid, None)
+        if task is None:
+            return None
+        del task.pods[pod.metadata.uid]
+        if task.pods:
+            return self._report(task, now)
+        del self._tasks[task.message_key]
+        self._deadlines.set(task.message_key, None)
+        state = pod_status(pod, now, self._config.status_mode)
+        if not task.holds_back(state):
+            body = _body(task.key, pod, state)
+            final = is_terminal(state.status)
+        elif task.payload:
+            body = decode_body(KIND, task.payload)
+            final = task.final
+        else:
+            return None
+        payload = encode_body(msgspec.structs.replace(body, deleted=True))
+        return self._send(task, payload, final, resource_version, now)
+
+    def _report(self, task: _Task, now: float) -> Message | None:
+        pod = task.current()
+        state = pod_status(pod, now, self._config.status_mode)
+        self._deadlines.set(task.message_key, state.recheck_at)
+        unreported = task.reported == _UNREPORTED
+        if task.holds_back(state):
+            if not (task.payload and unreported):
+                return None
+            payload = task.payload
+            final = task.final
+        else:
+            payload = encode_body(_body(task.key, pod, state))
+            final = is_terminal(state.status)
+            if payload == task.payload and not unreported and not self._expired(task, now):
+                return None
+        return self._send(task, payload, final, _resource_version(pod), now)
+
+    def _expired(self, task: _Task, now: float) -> bool:
+        return 0 < self._config.resend_after < now - task.sent_at
+
+    def _send(
+        self, task: _Task, payload: bytes, final: bool, resource_version: int, now: float
+    ) -> Message:
+        changed = payload != task.payload
+        reported = max(resource_version, task.reported + changed)
+        version = Version(self._epoch, reported)
+        message = Message(new_id(), KIND, task.message_key, version, now, payload, final)
+        task.payload, task.final, task.reported, task.sent_at = payload, final, reported, now
+        if self._counted is not None:
+            self._counted.add(task.message_key)
+        return message
+
+
+def _resource_version(pod: Pod) -> int:
+    return int(pod.metadata.resource_version)
+
+
+def _body(key: TaskKey, pod: Pod, state: PodState) -> UpdatePod:
+    metadata, spec, status = pod.metadata, pod.spec, pod.status
+    return UpdatePod(
+        workflow_uuid=key.workflow_uuid,
+        task_uuid=key.task_uuid,
+        retry_id=key.retry_id,
+        status=state.status,
+        container=spec.containers[0].name if spec.containers else "",
+        node=spec.node_name,
+        pod_ip=status.pod_ip,
+        message=state.message,
+        exit_code=state.exit_code,
+        conditions=tuple(
+            [
+                Condition(
+                    condition.type,
+                    condition.status == "True",
+                    condition.reason or "",
+                    condition.message or "",
+                    condition.last_transition_time or "",
+                )
+                for condition in status.conditions
+            ]
+        ),
+        pod=f"{metadata.namespace}/{metadata.name}",
+        created_at=metadata.creation_timestamp,
+    )
