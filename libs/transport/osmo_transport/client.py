@@ -11,7 +11,12 @@ from typing import NamedTuple
 
 from osmo_transport.backoff import Backoff, BackoffConfig
 from osmo_transport.delivery import Producer
-from osmo_transport.errors import ClosedError, TransportError, is_retryable
+from osmo_transport.errors import (
+    ClosedError,
+    ConnectionLostError,
+    TransportError,
+    is_retryable,
+)
 from osmo_transport.factory import transport_for
 from osmo_transport.frames import Frame, Goodbye, GoodbyeCode
 from osmo_transport.message import Message, new_id
@@ -182,6 +187,13 @@ class Client:
             self._changed.clear()
             await self._changed.wait()
         return self._session.epoch
+
+    def renew_epoch(self) -> None:
+        """Connect again for a new epoch: what is reported from then on outranks everything before,
+        also where resource versions went back, as in a cluster restored from a backup."""
+        self._session.renew_epoch()
+        if self._link is not None:
+            self._link.end(ConnectionLostError("a new epoch was asked for"))
 
     async def _settled(self, target: int) -> None:
         if self._failure is not None:

@@ -153,7 +153,7 @@ class _OwnRecord:
 
     async def admit(self, producer: Producer, known: ProducerState) -> ProducerState:
         state = self._states.get(producer)
-        if state is None or known.epoch != state.epoch:
+        if state is None or (known.queue_epoch, known.epoch) != (state.queue_epoch, state.epoch):
             newest = max(state.epoch if state else 0, known.epoch)
             if 0 < known.epoch < newest:
                 raise FencedError("a newer listener of this backend reports now")

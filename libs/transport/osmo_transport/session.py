@@ -159,6 +159,10 @@ class ClientSession:
             raise UsageError("a message needs a key and a kind")
         self.settled += self.outbox.put(message)
 
+    def renew_epoch(self) -> None:
+        """Ask for a new epoch with the next connection, as if the queue's memory had changed."""
+        self._state = self._state._replace(queue_epoch="")
+
     def connect(self, now: float) -> Hello:
         """Begin a connection; its first frame."""
         self._greeted = False

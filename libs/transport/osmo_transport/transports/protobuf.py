@@ -19,8 +19,6 @@ from osmo_transport.frames import (
 )
 from osmo_transport.message import Message, Version
 
-_new_message = pb.Message
-
 
 def encode(frame: Frame) -> bytes:
     """The bytes of a frame."""
@@ -28,7 +26,9 @@ def encode(frame: Frame) -> bytes:
     match frame:
         case Batch(first, messages):
             out.batch.first = first
-            out.batch.messages.extend([_encode_message(m) for m in messages])
+            add = out.batch.messages.add
+            for message in messages:
+                _fill(add(), message)
         case Ack(sequence):
             out.ack.sequence = sequence
         case Reject(sequence, reason):
@@ -120,19 +120,19 @@ def _decode_frame(message: pb.Frame) -> Frame:
             raise PeerError("a frame of a kind that this version does not know")
 
 
-def _encode_message(message: Message) -> pb.Message:
-    epoch, resource_version = message.version
-    return _new_message(
-        id=message.id,
-        kind=message.kind,
-        key=message.key,
-        epoch=epoch,
-        resource_version=resource_version,
-        timestamp=message.timestamp,
-        payload=message.payload,
-        final=message.final,
-        traceparent=message.traceparent,
-    )
+def _fill(out: pb.Message, message: Message) -> None:
+    # Field by field, in place: a constructor with keywords and a copy into the batch take more than
+    # twice as long.
+    out.id = message.id
+    out.kind = message.kind
+    out.key = message.key
+    out.epoch, out.resource_version = message.version
+    out.timestamp = message.timestamp
+    out.payload = message.payload
+    if message.final:
+        out.final = True
+    if message.traceparent is not None:
+        out.traceparent = message.traceparent
 
 
 def _decode_message(message: pb.Message) -> Message:
