@@ -1,1 +1,1 @@
-"""."""
+"""What every program shares: configuration, logs, signals and exit codes. See `runner`."""

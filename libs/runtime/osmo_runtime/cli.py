@@ -1,0 +1,171 @@
+"""The command line of a configuration dataclass: one option per field, and the four of every
+program."""
+
+import argparse
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING
+from typing import NamedTuple, NoReturn
+
+import msgspec
+from msgspec import inspect as kinds
+
+from osmo_runtime.errors import SettingsError, suggest
+from osmo_runtime.fields import ENV_PREFIX, Leaf, Shape, Table, read_docs
+from osmo_runtime.masking import mask, mask_text
+
+CONFIG_ENV = f"{ENV_PREFIX}CONFIG"
+DISTRIBUTION = "osmo-pipeline"
+
+
+class Options(NamedTuple):
+    """What a command line holds."""
+
+    values: Mapping[str, object]
+    """By key of the field, as text; what was not given is absent."""
+    config: str | None
+    print_config: bool
+
+
+def parse(prog: str, table: Table, argv: Sequence[str]) -> Options:
+    """Read a command line.
+
+    Raises:
+        SettingsError: an unknown option, or one without its value.
+        SystemExit: `--help` or `--version`, answered on stdout.
+    """
+    parser = _Parser(prog, table)
+    known, unknown = parser.parse_known_args(argv)
+    if unknown:
+        # A value after "=" may be a secret, and is not what is wrong.
+        name = unknown[0].partition("=")[0]
+        if not name.startswith("-"):
+            raise SettingsError(
+                f"unexpected argument {mask_text(name)!r}: every value has an option"
+            )
+        raise SettingsError(f"unknown option {name!r}: {suggest(name, parser.option_names())}")
+    values = vars(known)
+    config, print_config = values.pop("config", None), values.pop("print_config")
+    return Options(values, config, print_config)
+
+
+def parse_command(prog: str, helps: Mapping[str, str], argv: Sequence[str]) -> str:
+    """Read the name of a command, one of `helps`, the only argument.
+
+    Raises:
+        SettingsError: it is missing or unknown.
+        SystemExit: `--help` or `--version`, answered on stdout.
+    """
+    parser = _Base(prog=prog)
+    parser.add_argument("--version", action=_Version, nargs=0, help="Show the version and exit.")
+    chosen = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, text in helps.items():
+        chosen.add_parser(name, help=text)
+    command: str = parser.parse_args(argv).command
+    return command
+
+
+def version() -> str:
+    """The version of the installed distribution."""
+    from importlib import metadata  # noqa: PLC0415  (slow, and only --version needs it)
+
+    return metadata.version(DISTRIBUTION)
+
+
+class _Base(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise SettingsError(message.removeprefix("argument "))
+
+
+class _Parser(_Base):
+    def __init__(self, prog: str, table: Table) -> None:
+        super().__init__(
+            prog=prog,
+            usage="%(prog)s [options]",
+            description=table.type.__doc__,
+            epilog="An option wins over its environment variable, that over the file, that over"
+            " the default.",
+            allow_abbrev=False,
+            add_help=False,
+            argument_default=argparse.SUPPRESS,
+        )
+        self._table = table
+        self._fields: dict[str, tuple[Leaf, argparse.Action]] = {}
+        self._add_fields(table)
+        common = self.add_argument_group("of every program")
+        common.add_argument("--help", "-h", action="help", help="Show this and exit.")
+        common.add_argument(
+            "--version", action=_Version, nargs=0, help="Show the version and exit."
+        )
+        common.add_argument(
+            "--config", metavar="FILE", help=f"Read settings from a TOML file. [env {CONFIG_ENV}]"
+        )
+        common.add_argument(
+            "--print-config",
+            action="store_true",
+            default=False,
+            help="Show the settings in force, secrets masked, with the source of each, and exit.",
+        )
+
+    def option_names(self) -> list[str]:
+        return [name for name in self._option_string_actions if name.startswith("--")]
+
+    def format_help(self) -> str:
+        docs = read_docs(self._table)
+        for key, (leaf, action) in self._fields.items():
+            facts = f"[env {' or '.join(leaf.env_names)}; {_default(leaf)}]"
+            action.help = f"{docs.get(key, '')} {facts}".replace("%", "%%")
+            if action.nargs != 0:
+                action.metavar = _metavar(leaf.shape, kinds.type_info(leaf.type))
+        return super().format_help()
+
+    def _add_fields(self, table: Table) -> None:
+        group = self.add_argument_group(f"[{'.'.join(table.path)}]" if table.path else "options")
+        for leaf in table.leaves:
+            if leaf.shape is Shape.SWITCH:
+                action = group.add_argument(
+                    leaf.flag, dest=leaf.key, action=argparse.BooleanOptionalAction
+                )
+            else:
+                repeatable = leaf.shape in {Shape.LIST, Shape.MAPPING}
+                action = group.add_argument(
+                    leaf.flag, dest=leaf.key, action="append" if repeatable else "store"
+                )
+            self._fields[leaf.key] = leaf, action
+        for inner in table.tables:
+            self._add_fields(inner)
+
+
+class _Version(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        parser.exit(message=f"{parser.prog} {version()}\n")
+
+
+def _default(leaf: Leaf) -> str:
+    if leaf.default is MISSING:
+        return "required"
+    plain = msgspec.to_builtins(leaf.default, enc_hook=str)
+    if plain in (None, "", [], (), {}):
+        return "default none"
+    shown = mask(plain, leaf.path[-1], secret=leaf.setting.secret)
+    return f"default {shown if isinstance(shown, str) else msgspec.json.encode(shown).decode()}"
+
+
+def _metavar(shape: Shape, kind: kinds.Type) -> str:
+    if shape is Shape.MAPPING:
+        return "KEY=VALUE"
+    match kind:
+        case kinds.Metadata(type=inner) | kinds.CollectionType(item_type=inner):
+            return _metavar(Shape.SCALAR, inner)
+        case kinds.UnionType(types=types):
+            return "|".join(
+                _metavar(shape, inner) for inner in types if not isinstance(inner, kinds.NoneType)
+            )
+        case kinds.EnumType(cls=cls):
+            return "|".join(str(member.value) for member in cls)
+        case kinds.LiteralType(values=values):
+            return "|".join(str(value) for value in values)
+        case kinds.CustomType(cls=cls):
+            return cls.__name__.upper()
+        case kinds.IntType() | kinds.FloatType():
+            return "NUMBER"
+    return "TEXT"

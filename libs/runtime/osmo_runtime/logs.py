@@ -1,0 +1,151 @@
+"""Logs on stderr: text for people at a terminal, one JSON object per line for machines.
+
+A JSON line holds `timestamp` (RFC 3339, UTC), `level`, `service`, `module` (the logger's name),
+`message`, what `extra=` adds, and for an exception `exception` (one line) and `stack`. Passwords in
+URLs, bearer tokens and extra fields named like a secret are masked, and control characters escaped,
+in both formats.
+"""
+
+import logging
+import sys
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import Enum
+
+import msgspec
+
+from osmo_runtime.masking import mask, mask_text
+
+_STANDARD = {*vars(logging.makeLogRecord({})), "message", "asctime", "taskName"}
+
+
+class LogLevel(Enum):
+    """The least severe records that are written; the case does not matter."""
+
+    DEBUG = "DEBUG"
+    INFO = "INFO"
+    WARNING = "WARNING"
+    ERROR = "ERROR"
+
+    @classmethod
+    def _missing_(cls, value: object) -> "LogLevel | None":
+        return cls.__members__.get(str(value).upper())
+
+
+class LogFormat(Enum):
+    """How records are written."""
+
+    AUTO = "auto"
+    """Text where stderr is a terminal, else JSON."""
+    TEXT = "text"
+    JSON = "json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RepeatLimit:
+    """How often one statement of the program may warn or complain.
+
+    A fault repeats as fast as the program tries again; its thousandth record says nothing new, and
+    hides the others.
+    """
+
+    burst: int = 10
+    """Records of one statement that are written in each interval."""
+    interval: float = 10.0
+    """Seconds until the count starts anew; the first record then says how many were left out."""
+    statements: int = 1000
+    """Statements that are counted at once; beyond it the one silent longest is forgotten."""
+
+
+class RepeatFilter(logging.Filter):
+    """Drops records from WARNING on beyond a `RepeatLimit`. `clock` gives seconds."""
+
+    def __init__(
+        self, limit: RepeatLimit = RepeatLimit(), clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        super().__init__()
+        self._limit = limit
+        self._clock = clock
+        self._counts: OrderedDict[tuple[str, int], tuple[float, int]] = OrderedDict()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.levelno < logging.WARNING:
+            return True
+        statement, now = (record.pathname, record.lineno), self._clock()
+        start, count = self._counts.pop(statement, (now, 0))
+        if now - start >= self._limit.interval:
+            if count > self._limit.burst:
+                record.suppressed = count - self._limit.burst
+            start, count = now, 0
+        self._counts[statement] = start, count + 1
+        if len(self._counts) > self._limit.statements:
+            self._counts.popitem(last=False)
+        return count < self._limit.burst
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object; see the module."""
+
+    def __init__(self, service: str) -> None:
+        super().__init__()
+        self._service = service
+        self._encode = msgspec.json.Encoder(enc_hook=str).encode
+
+    def format(self, record: logging.LogRecord) -> str:
+        created = datetime.fromtimestamp(record.created, UTC)
+        line: dict[str, object] = {
+            "timestamp": created.isoformat("T", "milliseconds").replace("+00:00", "Z"),
+            "level": record.levelname,
+            "service": self._service,
+            "module": record.name,
+            "message": mask_text(record.getMessage()),
+        }
+        if record.exc_info and record.exc_info[1]:
+            exc = record.exc_info[1]
+            line["exception"] = mask_text(f"{type(exc).__name__}: {exc}")
+            line["stack"] = mask_text(self.formatException(record.exc_info))
+        line.update((key, value) for key, value in _extra(record).items() if key not in line)
+        try:
+            return self._encode(line).decode()
+        except (TypeError, UnicodeEncodeError):
+            # What is not Unicode, such as a file name in another encoding, is written escaped: a
+            # record that says something is better than none.
+            safe = {k: str(v).encode("utf-8", "backslashreplace").decode() for k, v in line.items()}
+            return self._encode(safe).decode()
+
+
+class TextFormatter(logging.Formatter):
+    """`12:30:59.123 INFO module: message field=value`, and a traceback on lines of its own."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        clock = time.strftime("%H:%M:%S", time.localtime(record.created))
+        fields = "".join(f" {key}={value}" for key, value in _extra(record).items())
+        line = f"{clock}.{int(record.msecs):03d} {record.levelname} {record.name}: " + _printable(
+            mask_text(record.getMessage()) + fields
+        )
+        if record.exc_info:
+            line += "\n" + mask_text(self.formatException(record.exc_info))
+        return line
+
+
+def configure(service: str, level: LogLevel, form: LogFormat) -> None:
+    """Send every record from `level` on to stderr, and nowhere else."""
+    text = form is LogFormat.TEXT or (form is LogFormat.AUTO and sys.stderr.isatty())
+    handler = logging.StreamHandler()
+    handler.setFormatter(TextFormatter() if text else JsonFormatter(service))
+    handler.addFilter(RepeatFilter())
+    logging.basicConfig(level=level.value, handlers=[handler], force=True)
+    logging.captureWarnings(capture=True)
+
+
+def _extra(record: logging.LogRecord) -> dict[str, object]:
+    return {key: mask(value, key) for key, value in vars(record).items() if key not in _STANDARD}
+
+
+def _printable(text: str) -> str:
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)

@@ -1,0 +1,198 @@
+"""Runs a program from its command line to its exit code.
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config(ProgramConfig):
+        '''Relays reports from listeners into a queue.'''
+
+        listen: tuple[str, ...]
+        '''Addresses to listen on.'''
+
+    async def run(config: Config, stop: asyncio.Event) -> None:
+        async with serve(config.listen) as server:
+            announce(server.url)
+            await stop.wait()
+
+    def main() -> int:
+        return runner.main("osmo-operator", Config, run)
+
+The exit code is 0 when `run` returned, 1 when it failed, and 2 when the command line or the
+configuration is wrong. SIGTERM and SIGINT set `stop`, upon which `run` drains and returns; a second
+signal ends the process at once, with 1.
+"""
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from types import FrameType, MappingProxyType
+from typing import Any, Generic, TypeVar
+
+from osmo_runtime import cli, logs, settings
+from osmo_runtime.errors import SettingsError
+from osmo_runtime.masking import mask_text
+from osmo_transport.errors import TransportError, UsageError
+
+FAILED = 1
+MISUSED = 2
+"""Exit code of a wrong command line or configuration."""
+
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProgramConfig:
+    """What every program can be told; the base of its configuration."""
+
+    log_level: logs.LogLevel = logs.LogLevel.INFO
+    """The least severe log records that are written."""
+    log_format: logs.LogFormat = logs.LogFormat.AUTO
+    """How log records are written on stderr; auto: text on a terminal, else JSON lines."""
+    uvloop: bool = True
+    """Use uvloop where it is installed: it serves more messages per second."""
+
+
+C = TypeVar("C", bound=ProgramConfig)
+Run = Callable[[C, asyncio.Event], Coroutine[Any, Any, None]]
+ErrorCodes = Mapping[type[Exception], int]
+
+ERROR_CODES: ErrorCodes = {SettingsError: MISUSED, UsageError: MISUSED, TransportError: FAILED}
+"""Errors whose text tells a user all he needs, and the exit code of each."""
+
+
+def main(
+    prog: str,
+    config: type[C],
+    run: Run[C],
+    *,
+    argv: Sequence[str] | None = None,
+    errors: ErrorCodes = MappingProxyType({}),
+) -> int:
+    """Run the program `prog` and return its exit code.
+
+    An error of a class in `errors` or `ERROR_CODES`, also inside an ExceptionGroup, is logged as
+    one line without a traceback and gives the code of the nearest class it inherits from; any other
+    is logged with its traceback and gives 1.
+
+    Raises:
+        SystemExit: `--help` or `--version` was given and is answered on stdout.
+    """
+    try:
+        loaded = settings.load(prog, config, sys.argv[1:] if argv is None else argv, os.environ)
+    except SettingsError as exc:
+        return _misused(prog, exc)
+    if loaded.print_config:
+        sys.stdout.write(loaded.to_toml())
+        return 0
+    logs.configure(prog, loaded.config.log_level, loaded.config.log_format)
+    _log.info("settings in force", extra={"settings": loaded.to_dict()})
+    for warning in loaded.warnings:
+        _log.warning(warning)
+    try:
+        runner, stop = asyncio.Runner(loop_factory=_loop_factory(loaded.config)), asyncio.Event()
+        with _stop_signals(runner.get_loop(), stop), runner:
+            runner.run(run(loaded.config, stop))
+    except (Exception, asyncio.CancelledError) as exc:  # noqa: BLE001  (nobody is left to report it)
+        return _report(exc, {**ERROR_CODES, **errors})
+    return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Command(Generic[C]):
+    """One of the things that a program can do; the arguments of `main`."""
+
+    config: type[C]
+    run: Run[C]
+    errors: ErrorCodes = field(default_factory=dict)
+
+
+def main_of(
+    prog: str, commands: Mapping[str, Command[Any]], argv: Sequence[str] | None = None
+) -> int:
+    """Run the command that the first argument names, as `main` does, and return its exit code.
+
+    Raises:
+        SystemExit: `--help` or `--version` was given and is answered on stdout.
+    """
+    arguments = sys.argv[1:] if argv is None else argv
+    try:
+        helps = {name: command.config.__doc__ or "" for name, command in commands.items()}
+        name = cli.parse_command(prog, helps, arguments[:1])
+    except SettingsError as exc:
+        return _misused(prog, exc)
+    chosen = commands[name]
+    full_name = f"{prog} {name}"
+    return main(full_name, chosen.config, chosen.run, argv=arguments[1:], errors=chosen.errors)
+
+
+def announce(url: str) -> None:
+    """Say on stdout that a server is ready under `url`, for people and for scripts that wait."""
+    sys.stdout.write(f"listening on {mask_text(url)}\n")
+    sys.stdout.flush()
+
+
+def _misused(prog: str, exc: SettingsError) -> int:
+    sys.stderr.write(f"{prog}: {exc}\n")
+    return MISUSED
+
+
+def _loop_factory(config: ProgramConfig) -> Callable[[], asyncio.AbstractEventLoop] | None:
+    if not config.uvloop:
+        return None
+    try:
+        import uvloop  # noqa: PLC0415  (optional, and only wanted here)
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
+
+
+@contextmanager
+def _stop_signals(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> Iterator[None]:
+    received = False
+
+    def drain(name: str) -> None:
+        _log.info("%s: stopping; a second signal ends the program at once", name)
+        stop.set()
+
+    # Not `loop.add_signal_handler`: its callbacks wait for their turn, and the second signal is for
+    # a program that gives nobody a turn.
+    def on_signal(number: int, _: FrameType | None) -> None:
+        nonlocal received
+        if received:
+            os._exit(FAILED)
+        received = True
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(drain, signal.Signals(number).name)
+
+    before = {number: signal.signal(number, on_signal) for number in STOP_SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _report(failure: BaseException, codes: ErrorCodes) -> int:
+    found = set()
+    for error in _leaves(failure):
+        code = next((codes[cls] for cls in type(error).__mro__ if cls in codes), None)
+        if code is None:
+            _log.error("unexpected failure", exc_info=error)
+        else:
+            details = error if _log.isEnabledFor(logging.DEBUG) else None
+            _log.error("%s", error, exc_info=details)
+        found.add(code or FAILED)
+    return found.pop() if len(found) == 1 else FAILED
+
+
+def _leaves(failure: BaseException) -> Iterator[BaseException]:
+    if isinstance(failure, BaseExceptionGroup):
+        for inner in failure.exceptions:
+            yield from _leaves(inner)
+    else:
+        yield failure
