@@ -430,6 +430,16 @@ def test_changes_while_a_snapshot_is_under_way(listener: WorkflowListener) -> No
     assert end_of(end)[2].count == 4
 
 
+def test_a_silent_pod_that_goes_while_a_snapshot_is_under_way(listener: WorkflowListener) -> None:
+    """A task that never had a report and is gone by the time of its turn is passed over."""
+    pods = [make_pod(rv=1, task="t1"), make_pod("Unknown", rv=2, task="t2")]
+    snapshot = listener.snapshot(pods, 3, T0)
+    next(snapshot)
+    assert gone(listener, pods[1], 4) == []
+    (end,) = snapshot
+    assert end_of(end)[2].count == 1
+
+
 def test_a_restart_ends_the_snapshot_before_it(listener: WorkflowListener) -> None:
     """A snapshot whose epoch is over says nothing more, least of all that it is complete."""
     pods = [make_pod(rv=rv, task=f"t{rv}") for rv in (1, 2)]

@@ -13,8 +13,9 @@ sent is compared with what would be sent now, so A, B, A are three reports.
   again under the same labels must be seen.
 - Of several live pods with the same labels the one that changed last is the task. When it goes, the
   task is what the remaining one says; when another goes, nothing changes.
-- Every report of a task has a higher version than the one before: where the resource version does
-  not rise by itself (a rule that depends on time, a pod that takes over), it is raised by one.
+- A report that says something new has a higher version than the one before: where the resource
+  version does not rise by itself (a rule that depends on time, a pod that takes over), it is raised
+  by one.
 """
 
 import re

@@ -1,0 +1,312 @@
+"""The workflow listener against a naive model of what a store has to hold.
+
+The model knows nothing of reports: after each step it looks at every pod that is alive. The store
+knows nothing of pods: it applies the messages by the rules that every store keeps to. Whatever is
+created, changed, deleted, missed or timed, the two are equal after each step.
+"""
+
+from collections.abc import Iterator
+
+import msgspec
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from osmo_listener.kubernetes.objects import Pod
+from osmo_listener.listeners import (
+    PodStatus,
+    PodStatusMode,
+    WorkflowConfig,
+    WorkflowListener,
+    is_terminal,
+    pod_status,
+)
+from osmo_transport.bodies import Condition, UpdatePod, decode_body
+from osmo_transport.message import Message
+from tests.listener_rules.harness import T0, condition, ended, make_pod, running, waiting
+
+CTRL = running("osmo-ctrl")
+STUCK_AT = condition("Ready", "False", at="2026-01-02T03:04:05Z")
+STUCK_LATER = condition("Ready", "False", at="2026-01-02T03:14:05Z")
+STATES = [
+    make_pod("Pending", node=""),
+    make_pod("Pending", init=(waiting("osmo-init", "PodInitializing"),)),
+    make_pod("Running"),
+    make_pod("Running", ip="10.0.0.1"),
+    make_pod("Running", conditions=(condition("Ready"),)),
+    make_pod("Running", containers=(ended("user", 1), CTRL)),
+    make_pod("Running", containers=(ended("user", 1),)),
+    make_pod("Pending", containers=(waiting("user", "ErrImagePull"),)),
+    make_pod("Pending", containers=(waiting("user", "CreateContainerConfigError"),)),
+    make_pod(
+        "Pending",
+        containers=(waiting("user", "CreateContainerConfigError"),),
+        conditions=(STUCK_AT,),
+    ),
+    make_pod(
+        "Running", containers=(waiting("a", "ContainerStatusUnknown"),), conditions=(STUCK_AT,)
+    ),
+    make_pod(
+        "Running", containers=(waiting("a", "ContainerStatusUnknown"),), conditions=(STUCK_LATER,)
+    ),
+    make_pod("Succeeded"),
+    make_pod("Failed", containers=(ended("user", 2), ended("osmo-ctrl", 0, "Completed"))),
+    make_pod("Failed", reason="Evicted", message="m"),
+    make_pod("Unknown"),
+]
+TASKS = ("t1", "t2", "t3")
+Row = tuple[UpdatePod, bool]
+"""A body and whether it is final."""
+
+
+class Store:
+    """Applies messages as every store does."""
+
+    def __init__(self) -> None:
+        self.rows: dict[str, tuple[Message, UpdatePod]] = {}
+        self.reported: dict[int, set[str]] = {}
+
+    def apply(self, message: Message) -> None:
+        """One message; a report is applied only if it is newer, and never over a final one."""
+        if message.kind == "snapshot_end":
+            self._end_snapshot(message)
+            return
+        self.reported.setdefault(message.version.epoch, set()).add(message.key)
+        row = self.rows.get(message.key)
+        if row is None or (
+            message.version > row[0].version and (message.final or not row[0].final)
+        ):
+            self.rows[message.key] = message, decode_body(message.kind, message.payload)
+
+    def _end_snapshot(self, end: Message) -> None:
+        body = decode_body(end.kind, end.payload)
+        assert body.kind == "update_pod"
+        assert body.count == len(self.reported.get(end.version.epoch, ()))
+        for key, (message, row) in self.rows.items():
+            if message.version.epoch < end.version.epoch:
+                self.rows[key] = message, msgspec.structs.replace(row, deleted=True)
+
+
+class Model:
+    """What users have to see, from the pods alone."""
+
+    def __init__(self, mode: PodStatusMode) -> None:
+        self.mode = mode
+        self.live: dict[str, Pod] = {}
+        self.rows: dict[str, UpdatePod] = {}
+
+    def look(self, now: float, gone: Pod | None = None) -> None:
+        """Look at every task; `gone` is the last state of a pod that is no longer alive."""
+        current: dict[str, Pod] = {}
+        for pod in sorted(self.live.values(), key=version):
+            current[key_of(pod)] = pod
+        for pod in current.values():
+            self._see(pod, now, deleted=False)
+        if gone is not None and key_of(gone) not in current:
+            self._see(gone, now, deleted=True)
+
+    def _see(self, pod: Pod, now: float, *, deleted: bool) -> None:
+        key = key_of(pod)
+        state = pod_status(pod, now, self.mode)
+        row = self.rows.get(key)
+        ended = row is not None and is_terminal(PodStatus(row.status))
+        if state.status is not PodStatus.UNKNOWN and (not ended or is_terminal(state.status)):
+            self.rows[key] = UpdatePod(
+                workflow_uuid="w1",
+                task_uuid=str(pod.metadata.labels.task_uuid),
+                retry_id=0,
+                status=state.status,
+                container="user",
+                node=pod.spec.node_name,
+                pod_ip=pod.status.pod_ip,
+                message=state.message,
+                exit_code=state.exit_code,
+                conditions=tuple(
+                    Condition(c.type, c.status == "True", timestamp=c.last_transition_time or "")
+                    for c in pod.status.conditions
+                ),
+                pod="osmo/pod-1",
+                created_at=pod.metadata.creation_timestamp,
+                deleted=deleted,
+            )
+        elif deleted and row is not None:
+            self.rows[key] = msgspec.structs.replace(row, deleted=True)
+
+
+def key_of(pod: Pod) -> str:
+    """The task of a pod of this test."""
+    return f"w1/{pod.metadata.labels.task_uuid}/0"
+
+
+def version(pod: Pod) -> int:
+    """The resource version of a pod."""
+    return int(pod.metadata.resource_version)
+
+
+class Machine(RuleBasedStateMachine):
+    """Steps of a cluster, of the time and of the connection."""
+
+    mode = PodStatusMode.REDESIGN
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.listener = WorkflowListener(WorkflowConfig(status_mode=self.mode))
+        self.epoch = 1
+        self.listener.restart(self.epoch)
+        self.store = Store()
+        self.model = Model(self.mode)
+        self.snapshot: Iterator[Message] | None = None
+        self.stale: list[Iterator[Message]] = []
+        self.now = T0
+        self.version = 0
+        self.uid = 0
+        self.last: dict[str, Message] = {}
+
+    def take(self, messages: list[Message]) -> None:
+        """Hand messages over."""
+        for message in messages:
+            last = self.last.get(message.key)
+            if last is not None and message.kind == "update_pod":
+                assert message.version >= last.version
+            self.last[message.key] = message
+            self.store.apply(message)
+
+    def make(self, state: Pod, task: str, uid: str, step: int) -> Pod:
+        """The next version of a pod."""
+        self.version += step
+        metadata = msgspec.structs.replace(
+            state.metadata,
+            uid=uid,
+            resource_version=str(self.version),
+            labels=msgspec.structs.replace(state.metadata.labels, task_uuid=task),
+        )
+        return msgspec.structs.replace(state, metadata=metadata)
+
+    def pick(self, data: st.DataObject) -> Pod:
+        """A pod that is alive."""
+        return self.model.live[data.draw(st.sampled_from(sorted(self.model.live)))]
+
+    def change(self, old: Pod | None, new: Pod | None) -> None:
+        """One change, as an informer tells it."""
+        if old is not None:
+            del self.model.live[old.metadata.uid]
+        if new is not None:
+            self.model.live[new.metadata.uid] = new
+        self.take(self.listener.on_change(old, new, self.version, self.now))
+
+    @rule(state=st.sampled_from(STATES), task=st.sampled_from(TASKS), step=st.integers(1, 3))
+    def create(self, state: Pod, task: str, step: int) -> None:
+        self.uid += 1
+        self.change(None, self.make(state, task, f"uid-{self.uid}", step))
+        self.model.look(self.now)
+
+    @precondition(lambda self: self.model.live)
+    @rule(data=st.data(), state=st.sampled_from(STATES), step=st.integers(1, 3))
+    def modify(self, data: st.DataObject, state: Pod, step: int) -> None:
+        old = self.pick(data)
+        task = str(old.metadata.labels.task_uuid)
+        self.change(old, self.make(state, task, old.metadata.uid, step))
+        self.model.look(self.now)
+
+    @precondition(lambda self: self.model.live)
+    @rule(data=st.data(), state=st.sampled_from(STATES), task=st.sampled_from(TASKS))
+    def relabel(self, data: st.DataObject, state: Pod, task: str) -> None:
+        old = self.pick(data)
+        new = self.make(state, task, old.metadata.uid, 1)
+        labels = old.metadata.labels
+        left = msgspec.structs.replace(
+            new, metadata=msgspec.structs.replace(new.metadata, labels=labels)
+        )
+        self.change(old, new)
+        self.model.look(self.now, left)
+
+    @precondition(lambda self: self.model.live)
+    @rule(data=st.data(), state=st.sampled_from(STATES), task=st.sampled_from(TASKS))
+    def replace(self, data: st.DataObject, state: Pod, task: str) -> None:
+        old = self.pick(data)
+        self.uid += 1
+        self.change(old, self.make(state, task, f"uid-{self.uid}", 1))
+        self.model.look(self.now, old)
+
+    @precondition(lambda self: self.model.live)
+    @rule(data=st.data(), state=st.none() | st.sampled_from(STATES), step=st.integers(1, 3))
+    def delete(self, data: st.DataObject, state: Pod | None, step: int) -> None:
+        old = self.pick(data)
+        task = str(old.metadata.labels.task_uuid)
+        last = self.make(state or old, task, old.metadata.uid, step)
+        self.change(last, None)
+        self.model.look(self.now, last)
+
+    @precondition(lambda self: self.model.live)
+    @rule(data=st.data(), step=st.integers(1, 3))
+    def vanish(self, data: st.DataObject, step: int) -> None:
+        old = self.pick(data)
+        self.version += step
+        self.change(old, None)
+        self.model.look(self.now, old)
+
+    @rule()
+    def resync(self) -> None:
+        for pod in list(self.model.live.values()):
+            self.change(pod, pod)
+
+    @rule(seconds=st.sampled_from([1.0, 300.0, 600.0, 601.0, 1000.0, 1801.0]))
+    def wait(self, seconds: float) -> None:
+        until = self.now + seconds
+        while (deadline := self.listener.next_deadline()) is not None and deadline <= until:
+            assert deadline > self.now
+            self.now = deadline
+            self.take(self.listener.due(self.now))
+            self.model.look(self.now)
+        self.now = until
+        self.model.look(self.now)
+
+    @rule()
+    def restart(self) -> None:
+        if self.snapshot is not None:
+            self.stale.append(self.snapshot)
+        self.epoch += 1
+        self.listener.restart(self.epoch)
+        self.snapshot = self.listener.snapshot(
+            list(self.model.live.values()), self.version, self.now
+        )
+
+    @precondition(lambda self: self.snapshot is not None)
+    @rule(count=st.integers(1, 5))
+    def send_more_of_the_snapshot(self, count: int) -> None:
+        assert self.snapshot is not None
+        for _ in range(count):
+            message = next(self.snapshot, None)
+            if message is None:
+                self.snapshot = None
+                return
+            self.take([message])
+
+    @rule()
+    def an_old_snapshot_is_over(self) -> None:
+        assert [message for snapshot in self.stale for message in snapshot] == []
+        self.stale.clear()
+
+    @invariant()
+    def store_equals_model(self) -> None:
+        rows = {key: row for key, (_, row) in self.store.rows.items()}
+        assert rows == self.model.rows
+
+    @invariant()
+    def timers_are_bounded(self) -> None:
+        assert len(self.listener._deadlines) <= len(TASKS)
+
+
+class LegacyMachine(Machine):
+    """The same with the legacy rules."""
+
+    mode = PodStatusMode.LEGACY
+
+
+STATEFUL = settings(max_examples=200, stateful_step_count=40, deadline=None)
+Machine.TestCase.settings = STATEFUL
+LegacyMachine.TestCase.settings = STATEFUL
+
+
+TestRedesign = Machine.TestCase
+TestLegacy = LegacyMachine.TestCase
