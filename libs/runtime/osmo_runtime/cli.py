@@ -2,6 +2,7 @@
 program."""
 
 import argparse
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING
 from typing import NamedTuple, NoReturn
@@ -59,7 +60,7 @@ def parse_command(prog: str, helps: Mapping[str, str], argv: Sequence[str]) -> s
     parser.add_argument("--version", action=_Version, nargs=0, help="Show the version and exit.")
     chosen = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, text in helps.items():
-        chosen.add_parser(name, help=text)
+        chosen.add_parser(name, help=text.replace("%", "%%"))
     command: str = parser.parse_args(argv).command
     return command
 
@@ -137,7 +138,8 @@ class _Parser(_Base):
 
 class _Version(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
-        parser.exit(message=f"{parser.prog} {version()}\n")
+        sys.stdout.write(f"{parser.prog} {version()}\n")
+        parser.exit()
 
 
 def _default(leaf: Leaf) -> str:

@@ -1,0 +1,164 @@
+"""What a log record looks like, and how often one is written."""
+
+import json
+import logging
+import sys
+from typing import Any
+
+import pytest
+
+from osmo_runtime.logs import JsonFormatter, LogLevel, RepeatFilter, RepeatLimit, TextFormatter
+
+
+def record(message: str, *args: object, level: int = logging.INFO, **extra: object) -> Any:
+    """A record of one statement."""
+    made = logging.LogRecord("osmo.part", level, "part.py", 7, message, args, None)
+    vars(made).update(extra)
+    return made
+
+
+def failure() -> Any:
+    """A record with an exception whose text holds a password."""
+    made = record("failed", level=logging.ERROR)
+    try:
+        raise ValueError("no redis://:hunter2@h")
+    except ValueError:
+        made.exc_info = sys.exc_info()
+    return made
+
+
+def as_json(made: logging.LogRecord) -> Any:
+    """What the JSON formatter writes, which has to be one line."""
+    line = JsonFormatter("sample").format(made)
+    assert "\n" not in line
+    return json.loads(line)
+
+
+def test_json_fields() -> None:
+    """A line holds the time in UTC, level, service, module, message and the extra fields."""
+    made = record("%d pods", 3, backend="b1", status_code=200)
+    made.created = 1_700_000_000.5
+    assert as_json(made) == {
+        "timestamp": "2023-11-14T22:13:20.500Z",
+        "level": "INFO",
+        "service": "sample",
+        "module": "osmo.part",
+        "message": "3 pods",
+        "backend": "b1",
+        "status_code": 200,
+    }
+
+
+def test_json_starts_with_the_time() -> None:
+    """Lines can be sorted as text."""
+    line = JsonFormatter("sample").format(record("x", backend="b1"))
+    assert line.startswith('{"timestamp":"')
+
+
+def test_json_exception() -> None:
+    """An exception gives one line of its own and its traceback, both masked."""
+    line = as_json(failure())
+    assert line["exception"] == "ValueError: no redis://:****@h"
+    assert line["stack"].startswith("Traceback")
+    assert "hunter2" not in str(line)
+
+
+def test_json_keeps_its_own_fields() -> None:
+    """An extra field cannot take the place of the level or the service."""
+    line = as_json(record("x", level=logging.ERROR, service="other"))
+    assert (line["level"], line["service"]) == ("ERROR", "sample")
+
+
+@pytest.mark.parametrize("value", [object(), {("a", 1): 2}, "file-\udcff", {1, 2}, float("nan")])
+def test_json_of_anything(value: object) -> None:
+    """A value that JSON does not know is written somehow, never lost with its record."""
+    assert as_json(record("x", value=value))["message"] == "x"
+
+
+def test_json_escapes_control_characters() -> None:
+    """A message cannot forge a second record."""
+    assert as_json(record("a\nb\x1b[31m"))["message"] == "a\nb\x1b[31m"
+
+
+def test_text_line() -> None:
+    """Text has the time, level, module, message and extra fields on one line."""
+    line = TextFormatter().format(record("%d pods", 3, backend="b1"))
+    assert line[12:] == " INFO osmo.part: 3 pods backend=b1"
+    assert line[2] == line[5] == ":"
+
+
+def test_text_escapes_control_characters() -> None:
+    """A message cannot forge a second line, nor colour the terminal."""
+    line = TextFormatter().format(record("a\nb\x1b[31m é", reason="x\ny"))
+    assert line.endswith("a\\nb\\x1b[31m é reason=x\\ny")
+
+
+def test_text_exception() -> None:
+    """A traceback follows on lines of its own, masked."""
+    text = TextFormatter().format(failure())
+    assert text.endswith("\nValueError: no redis://:****@h")
+
+
+@pytest.mark.parametrize("formatter", [JsonFormatter("sample"), TextFormatter()])
+def test_no_secrets(formatter: logging.Formatter) -> None:
+    """Neither message, nor arguments, nor extra fields bring a secret into the log."""
+    made = record(
+        "open %s", "redis://:hunter2@h", api_token="hunter2", settings={"password": "hunter2"}
+    )
+    line = formatter.format(made)
+    assert "hunter2" not in line
+    assert line.count("****") == 3
+
+
+def test_level_in_any_case() -> None:
+    """`debug` is as good as `DEBUG`."""
+    assert LogLevel("debug") is LogLevel.DEBUG
+    with pytest.raises(ValueError, match="loud"):
+        LogLevel("loud")
+
+
+class Clock:
+    """A clock that a test moves."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_repeats_are_limited() -> None:
+    """Beyond the burst a statement is silent for the interval; then it says what was left out."""
+    clock = Clock()
+    limited = RepeatFilter(RepeatLimit(burst=3, interval=10.0), clock)
+    warnings = [record("again", level=logging.WARNING) for _ in range(10)]
+    assert [limited.filter(made) for made in warnings] == [True] * 3 + [False] * 7
+    clock.now = 9.9
+    assert not limited.filter(record("again", level=logging.WARNING))
+    clock.now = 10.0
+    next_one = record("again", level=logging.WARNING)
+    assert limited.filter(next_one)
+    assert next_one.suppressed == 8
+    assert as_json(next_one)["suppressed"] == 8
+
+
+def test_other_statements_are_not_limited() -> None:
+    """One noisy statement hides no other, and what is not a complaint is always written."""
+    limited = RepeatFilter(RepeatLimit(burst=1), Clock())
+    other = record("other", level=logging.ERROR)
+    other.lineno = 8
+    assert limited.filter(record("a", level=logging.ERROR))
+    assert not limited.filter(record("a", level=logging.ERROR))
+    assert limited.filter(other)
+    assert all(limited.filter(record("info")) for _ in range(5))
+
+
+def test_repeats_are_forgotten() -> None:
+    """The count of statements is bounded; the one silent longest is forgotten."""
+    limited = RepeatFilter(RepeatLimit(burst=1, statements=2), Clock())
+    lines = [record("x", level=logging.ERROR) for _ in range(3)]
+    for number, made in enumerate(lines):
+        made.lineno = number
+        assert limited.filter(made)
+    assert limited.filter(lines[0])
+    assert not limited.filter(lines[2])
