@@ -1,1 +1,1 @@
-"""."""
+"""A Kubernetes API server over real HTTP, for demos, tests and benchmarks."""
