@@ -1,0 +1,80 @@
+"""What an informer reads: something that can list objects and watch them change.
+
+`kubernetes.listwatch.ListWatch` is one over HTTP, `testing.FakeSource` one in memory.
+"""
+
+from collections.abc import AsyncGenerator, Sequence
+from enum import Enum
+from typing import Generic, NamedTuple, Protocol, TypeVar
+
+
+class Metadata(Protocol):
+    """What an informer reads of an object's `metadata`."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def namespace(self) -> str: ...
+    @property
+    def uid(self) -> str: ...
+    @property
+    def resource_version(self) -> str: ...
+
+
+class KubernetesObject(Protocol):
+    """Anything that has `metadata`."""
+
+    @property
+    def metadata(self) -> Metadata: ...
+
+
+T = TypeVar("T", bound=KubernetesObject)
+
+
+class EventType(Enum):
+    """What an event of a watch says."""
+
+    ADDED = "ADDED"
+    MODIFIED = "MODIFIED"
+    DELETED = "DELETED"
+    BOOKMARK = "BOOKMARK"
+    """Nothing new up to this version."""
+
+
+class Event(NamedTuple, Generic[T]):
+    """One event of a watch."""
+
+    type: EventType
+    version: int
+    object: T | None = None
+    """The object as of `version`, for DELETED its last state; None for a bookmark."""
+
+
+class Page(NamedTuple, Generic[T]):
+    """A part of a list."""
+
+    objects: Sequence[T]
+    version: int | None
+    """The version that the whole list shows, on its last page; None before."""
+
+
+class Source(Protocol[T]):
+    """Lists and watches one resource. Every error is a KubernetesError or a KubeconfigError."""
+
+    def list(self) -> AsyncGenerator[Page[T], None]:
+        """All objects, page by page, as of one moment that is not earlier than this call.
+
+        Raises:
+            ExpiredError: the moment is too long ago for the next page; list again.
+        """
+
+    def watch(self, version: int) -> AsyncGenerator[Sequence[Event[T]], None]:
+        """The changes after `version`, in their order, in batches as they arrive; ends when the
+        server ends the watch, as it does after some minutes.
+
+        Raises:
+            ExpiredError: the changes after `version` are no longer known; list again.
+        """
+
+    def forget_credentials(self) -> None:
+        """Drop cached credentials: the server refused them."""
