@@ -19,8 +19,8 @@ def test_every_listener_starts_with_an_empty_snapshot(name: str) -> None:
 
 def test_workflow_watches_the_pods_that_run_tasks() -> None:
     """The workflow listener's part of the registry, as the API server is asked for it."""
-    entry = LISTENERS["workflow"]
-    assert entry.path.format(namespace="osmo") == "/api/v1/namespaces/osmo/pods"
-    assert entry.label_selector == "osmo.task_uuid,osmo.workflow_uuid"
-    assert entry.field_selector == ""
-    assert entry.object_type is type(make_pod())
+    resource = LISTENERS["workflow"].resource("osmo")
+    assert resource.path == "/api/v1/namespaces/osmo/pods"
+    assert resource.label_selector == "osmo.task_uuid,osmo.workflow_uuid"
+    assert resource.field_selector == ""
+    assert resource.type is type(make_pod())

@@ -4,11 +4,13 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
+from osmo_listener.kubernetes.listwatch import Resource
 from osmo_listener.kubernetes.objects import Pod
 from osmo_listener.listeners.workflow import KIND, LABEL_SELECTOR, WorkflowConfig, WorkflowListener
+from osmo_listener.source import KubernetesObject
 from osmo_transport.message import Message
 
-T = TypeVar("T")
+T = TypeVar("T", bound=KubernetesObject)
 T_contra = TypeVar("T_contra", contravariant=True)
 
 
@@ -66,14 +68,8 @@ class ListenerType(Generic[T]):
 
     kind: str
     """The kind of its messages, and of its `snapshot_end`."""
-    path: str
-    """The API path of the list, with `{namespace}` where the backend's namespace goes."""
-    object_type: type[T]
-    """What each object is decoded into."""
-    label_selector: str = ""
-    """Which objects the API server sends; empty: all."""
-    field_selector: str = ""
-    """Likewise, by fields."""
+    resource: Callable[[str], Resource[T]]
+    """The objects that it watches, by the namespace of the backend's workflows."""
     create: Callable[[ListenersConfig], Listener[T]]
     """A new listener of epoch 0."""
 
@@ -81,9 +77,9 @@ class ListenerType(Generic[T]):
 LISTENERS: dict[str, ListenerType[Any]] = {
     "workflow": ListenerType(
         kind=KIND,
-        path="/api/v1/namespaces/{namespace}/pods",
-        object_type=Pod,
-        label_selector=LABEL_SELECTOR,
+        resource=lambda namespace: Resource(
+            path=f"/api/v1/namespaces/{namespace}/pods", type=Pod, label_selector=LABEL_SELECTOR
+        ),
         create=lambda config: WorkflowListener(config.workflow),
     ),
 }

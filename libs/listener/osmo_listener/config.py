@@ -1,0 +1,41 @@
+"""The configuration of the listener service."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from osmo_listener.informer import InformerConfig
+from osmo_listener.kubernetes.http import HttpConfig
+from osmo_listener.kubernetes.listwatch import ListWatchConfig
+from osmo_listener.listeners.registry import ListenersConfig
+from osmo_transport import ClientConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class ListenerConfig:
+    """One listener process of one backend."""
+
+    backend: str = "default"
+    """Name of the cluster, the same in every restart: with it users find its tasks."""
+    connect: str = "ws://127.0.0.1:8001"
+    """URL of the operator (ws, wss, grpc, grpcs, memory)."""
+    kubeconfig: Path | None = None
+    """Kubeconfig file; None: the service account of the pod it runs in, else ~/.kube/config."""
+    context: str | None = None
+    """Context in the kubeconfig; None: its current one."""
+    namespace: str = "osmo"
+    """Namespace of the workflows' pods."""
+    source: str = "listener"
+    """Name of this listener within the backend. A newer process of the same backend and source
+    takes the place of an older one."""
+    listeners: tuple[str, ...] = ("workflow",)
+    """What to report; repeat for several."""
+    rules: ListenersConfig = field(default_factory=ListenersConfig)
+    """How each listener decides."""
+    client: ClientConfig = field(default_factory=ClientConfig)
+    """Limits of the connection to the operator."""
+    informer: InformerConfig = field(default_factory=InformerConfig)
+    """How the cluster is followed."""
+    list_watch: ListWatchConfig = field(default_factory=ListWatchConfig)
+    """How objects are listed and watched."""
+    http: HttpConfig = field(default_factory=HttpConfig)
+    """Limits of the connection to the API server."""

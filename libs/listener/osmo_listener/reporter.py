@@ -1,0 +1,136 @@
+"""Between one informer and the client: changes become messages, and a new epoch a full snapshot.
+
+The informer's changes, the new epochs and the rules that depend on time come from three tasks; a
+lock lets one of them work at a time, so a listener's messages go to the outbox in the order in
+which they were made. Only two things wait for the operator: the very first change, which needs an epoch,
+and the changes after a cluster was restored from a backup, which need a new one. Otherwise `send`
+puts into an outbox that coalesces, and the informer keeps up with the cluster whatever the
+connection does.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Generic, NoReturn, TypeVar
+
+from osmo_listener.listeners.registry import Listener
+from osmo_listener.source import KubernetesObject
+from osmo_listener.store import Change
+from osmo_transport import Client, Message, MessageTooLargeError
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T", bound=KubernetesObject)
+
+TICK = 1.0
+"""Seconds between two looks at the deadlines: the rules that depend on time count in minutes."""
+
+
+class Reporter(Generic[T]):
+    """The handler of an informer.
+
+    Args:
+        listener: makes the messages.
+        client: takes them.
+        objects: every object that the informer knows.
+        clock: seconds since the Unix epoch.
+        sleep: waits for seconds.
+    """
+
+    def __init__(
+        self,
+        listener: Listener[T],
+        client: Client,
+        *,
+        clock: Callable[[], float] = time.time,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._listener = listener
+        self._client = client
+        self._objects: Callable[[], Iterable[T]] = tuple
+        self._clock = clock
+        self._sleep = sleep
+        self._turn = asyncio.Lock()
+        self._epoch = 0
+        self._begun = asyncio.Event()
+        self._version = 0
+        self._synced = False
+        self._snapshot_due = True
+        self.refused = 0
+        """Messages that are too large to be sent."""
+
+    def read_from(self, objects: Callable[[], Iterable[T]]) -> None:
+        """Where every object that the informer knows can be read; before it runs."""
+        self._objects = objects
+
+    async def changed(self, changes: Sequence[Change[T]]) -> None:
+        """See `informer.Handler`."""
+        await self._begun.wait()
+        async with self._turn:
+            now = self._clock()
+            for change in changes:
+                version = change.resource_version
+                self._version = max(self._version, version)
+                await self._send(self._listener.on_change(change.old, change.new, version, now))
+
+    async def synced(self, resource_version: int, count: int) -> None:
+        """See `informer.Handler`."""
+        await self._begun.wait()
+        async with self._turn:
+            self._version = max(self._version, resource_version)
+            self._synced = True
+            logger.info("knows all %d objects, version %d", count, resource_version)
+            await self._snapshot()
+
+    async def regressed(self, resource_version: int) -> None:
+        """See `informer.Handler`."""
+        await self._begun.wait()
+        self._client.renew_epoch()
+        epoch = await self._client.epoch_after(self._epoch)
+        async with self._turn:
+            self._version = resource_version
+            self._take(epoch)
+
+    async def follow_epochs(self) -> NoReturn:
+        """Start over with every new epoch.
+
+        Raises:
+            FencedError, UsageError: the operator refuses this listener for good.
+        """
+        while True:
+            epoch = await self._client.epoch_after(self._epoch)
+            async with self._turn:
+                if epoch != self._epoch:
+                    self._take(epoch)
+                    if self._synced:
+                        await self._snapshot()
+
+    async def keep_time(self) -> NoReturn:
+        """Report what time alone made due."""
+        while True:
+            await self._sleep(TICK)
+            deadline = self._listener.next_deadline()
+            if deadline is not None and deadline <= self._clock():
+                async with self._turn:
+                    await self._send(self._listener.due(self._clock()))
+
+    def _take(self, epoch: int) -> None:
+        self._epoch = epoch
+        self._listener.restart(epoch)
+        self._snapshot_due = True
+        self._begun.set()
+
+    async def _snapshot(self) -> None:
+        if self._snapshot_due:
+            self._snapshot_due = False
+            objects = self._objects()
+            await self._send(self._listener.snapshot(objects, self._version, self._clock()))
+
+    async def _send(self, messages: Iterable[Message]) -> None:
+        for message in messages:
+            try:
+                await self._client.send(message)
+            except MessageTooLargeError as exc:
+                self.refused += 1
+                logger.error("%s is not reported: %s", message.key, exc)  # noqa: TRY400

@@ -1,0 +1,33 @@
+"""`osmo-operator`: takes reports from listeners and stores them in the queue."""
+
+import asyncio
+import sys
+from dataclasses import dataclass
+
+from osmo_operator.config import OperatorConfig
+from osmo_operator.service import run_operator
+from osmo_runtime import runner
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings(OperatorConfig, runner.ProgramConfig):
+    """Takes reports from listeners, stores them in the queue, and acknowledges what is stored."""
+
+
+async def run(settings: Settings, stop: asyncio.Event) -> None:
+    """Run the service."""
+    await run_operator(settings, stop, _announce)
+
+
+def _announce(urls: list[str]) -> None:
+    for url in urls:
+        runner.announce(url)
+
+
+def main() -> int:
+    """Run the program; returns its exit code."""
+    return runner.main("osmo-operator", Settings, run)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
