@@ -37,13 +37,13 @@ class _Bookmark(msgspec.Struct):
     metadata: _ListMetadata
 
 
-class StatusDetails(msgspec.Struct, rename="camel"):
+class StatusDetails(msgspec.Struct, frozen=True, rename="camel"):
     """`details` of a `Status`."""
 
     retry_after_seconds: float | None = None
 
 
-class Status(msgspec.Struct):
+class Status(msgspec.Struct, frozen=True):
     """What the API server says about an error."""
 
     message: str = ""
