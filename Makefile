@@ -1,0 +1,42 @@
+# Each target first sets up what it needs in .venv; nothing is installed outside of it.
+# PYTHON=... names the Python to make .venv with, ARGS=... goes to the demo or to pytest.
+
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+.PHONY: install demo test check format protos
+
+install: .venv/.dev
+
+demo: .venv/.all
+	$(BIN)/osmo-pipeline demo $(ARGS)
+
+test: .venv/.dev
+	$(BIN)/pytest $(ARGS)
+
+check: .venv/.dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	scripts/gen_protos.sh --check
+
+format: .venv/.dev
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+protos: .venv/.dev
+	scripts/gen_protos.sh
+
+.venv/bin/python:
+	python=$$(scripts/find_python.sh) && "$$python" -m venv --clear .venv
+
+.venv/.all: pyproject.toml | .venv/bin/python
+	@echo "setting up .venv"
+	$(PIP) install --editable '.[all]'
+	touch $@
+
+.venv/.dev: pyproject.toml | .venv/bin/python
+	@echo "setting up .venv"
+	$(PIP) install --editable '.[all,dev]'
+	touch .venv/.all $@

@@ -1,0 +1,135 @@
+"""The shape of the repository: what tools and packaging rely on, so that nothing is left out."""
+
+import ast
+import configparser
+import re
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = sorted(
+    path.parent.relative_to(ROOT)
+    for pattern in ("protos", "libs/*", "services/*")
+    for path in ROOT.glob(f"{pattern}/osmo_*/__init__.py")
+)
+HOLDERS = sorted({package.parent for package in PACKAGES})
+"""The folders that hold a package, and are put on `sys.path`."""
+PYPROJECT: Any = tomllib.loads((ROOT / "pyproject.toml").read_text())
+
+MAX_LINES = 400
+LONG_FILES = {
+    "libs/transport/osmo_transport/session.py": "one state machine, which is read as a whole",
+    "libs/simulator/osmo_simulator/server.py": "every route of the API server, each a few lines",
+    "libs/transport/osmo_transport/testing/queue_contract.py": "one contract, which is read as a whole",
+    "tests/listener_rules/test_workflow.py": "the cases of one listener",
+}
+"""Files over the limit, with the reason."""
+
+
+def sources() -> Iterator[Path]:
+    """Every Python file that a person wrote."""
+    for folder in ("protos", "libs", "services", "tests"):
+        for path in (ROOT / folder).rglob("*.py"):
+            if not path.stem.endswith(("_pb2", "_pb2_grpc")):
+                yield path
+
+
+def test_packages_are_found() -> None:
+    """The search above finds them all."""
+    assert [package.name for package in PACKAGES] == [
+        *("osmo_listener", "osmo_runtime", "osmo_simulator", "osmo_transport"),
+        "osmo_protos",
+        *("osmo_operator", "osmo_pipeline", "osmo_worker"),
+    ]
+
+
+def test_every_list_names_every_package() -> None:
+    """A package that a list forgets is not built, checked or linted."""
+    names = {str(package) for package in PACKAGES}
+    holders = {str(holder) for holder in HOLDERS}
+    assert set(PYPROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]) == names
+    assert set(PYPROJECT["tool"]["mypy"]["mypy_path"].split(":")) == holders
+    assert set(PYPROJECT["tool"]["ruff"]["src"]) == holders
+    assert {Path(name).parts[0] for name in names} | {"tests"} == set(
+        PYPROJECT["tool"]["mypy"]["files"]
+    )
+
+
+def test_every_package_has_its_layer() -> None:
+    """The layers of the import contracts hold each package once."""
+    contracts = configparser.ConfigParser()
+    contracts.read(ROOT / ".importlinter")
+    names = sorted(package.name for package in PACKAGES)
+    assert sorted(contracts["importlinter"]["root_packages"].split()) == names
+    layers = contracts["importlinter:contract:layers"]["layers"]
+    assert sorted(re.findall(r"\w+", layers)) == names
+
+
+@pytest.mark.parametrize("package", PACKAGES, ids=str)
+def test_package_is_typed(package: Path) -> None:
+    """Without `py.typed` a type checker ignores what the package says."""
+    assert (ROOT / package / "py.typed").is_file()
+
+
+@pytest.mark.parametrize("holder", [*HOLDERS, Path("libs"), Path("services"), Path()], ids=str)
+def test_holders_hold_no_module(holder: Path) -> None:
+    """A module beside a package would be importable under its bare name: `operator` for one."""
+    assert not list((ROOT / holder).glob("*.py"))
+
+
+def test_every_folder_of_tests_is_a_package() -> None:
+    """So that equal file names do not clash, and helpers can be imported; none hides a module of
+    the standard library."""
+    for folder in {path.parent for path in (ROOT / "tests").rglob("*.py")}:
+        assert (folder / "__init__.py").is_file(), folder
+        assert folder.name not in sys.stdlib_module_names
+
+
+def test_every_test_says_what_it_holds() -> None:
+    """A test's docstring is the sentence of the promise that it checks."""
+    silent = [
+        f"{path.relative_to(ROOT)}: {node.name}"
+        for path in (ROOT / "tests").rglob("test_*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and node.name.startswith("test_")
+        and not ast.get_docstring(node)
+    ]
+    assert not silent
+
+
+def test_files_are_short() -> None:
+    """A long file has a reason, and a reason has its long file."""
+    long = {
+        str(path.relative_to(ROOT))
+        for path in sources()
+        if len(path.read_text().splitlines()) > MAX_LINES
+    }
+    assert long == set(LONG_FILES)
+
+
+def test_session_never_waits() -> None:
+    """The session is sans-I/O: whoever drives it does the waiting."""
+    source = (ROOT / "libs/transport/osmo_transport/session.py").read_text()
+    assert "await" not in source
+    assert "async " not in source
+
+
+@pytest.mark.parametrize(
+    "document",
+    sorted(
+        path
+        for pattern in ("*.md", "libs/*/*.md", "services/*/*.md")
+        for path in ROOT.glob(pattern)
+    ),
+    ids=lambda path: str(path.relative_to(ROOT)),
+)
+def test_links_of_documents(document: Path) -> None:
+    """A link to a file of the repository leads somewhere."""
+    links = re.findall(r"\]\((?!https?:|#)([^)#]+)", document.read_text())
+    assert not [link for link in links if not (document.parent / link).exists()]

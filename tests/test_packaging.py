@@ -1,0 +1,120 @@
+"""What a user gets who installs the package: the wheel, the programs, none of the extras needed."""
+
+import subprocess
+import sys
+import tomllib
+import zipfile
+from importlib.metadata import EntryPoint, distribution
+from pathlib import Path
+
+import pytest
+from hatchling.builders.wheel import WheelBuilder
+
+from tests.test_layout import PACKAGES, ROOT
+
+PROGRAMS = ["osmo-listener", "osmo-operator", "osmo-pipeline", "osmo-simulator", "osmo-worker"]
+EXTRAS = [
+    *("aiohttp", "google", "grpc", "httptools", "kubernetes", "opentelemetry", "picows", "psycopg"),
+    *("redis", "rich", "sqlalchemy", "uvloop", "yaml"),
+]
+"""Every package that an extra brings."""
+
+BLOCK = f"""
+import sys
+
+class Blocker:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {EXTRAS}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+
+sys.meta_path.insert(0, Blocker())
+"""
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
+    """The wheel, built from the tree."""
+    builder = WheelBuilder(str(ROOT))
+    folder = str(tmp_path_factory.mktemp("dist"))
+    return zipfile.ZipFile(next(iter(builder.build(directory=folder, versions=["standard"]))))
+
+
+def test_wheel_holds_every_package(wheel: zipfile.ZipFile) -> None:
+    """All modules, the type markers and the wire contract are in, and nothing else of the tree."""
+    held = {name for name in wheel.namelist() if ".dist-info/" not in name}
+    expected = {
+        str(path.relative_to(ROOT / package.parent))
+        for package in PACKAGES
+        for path in (ROOT / package).rglob("*")
+        if path.is_file() and path.suffix in {".py", ".pyi", ".proto", ".typed"}
+    }
+    assert expected <= held
+    assert {name.partition("/")[0] for name in held} == {package.name for package in PACKAGES}
+
+
+def test_wheel_carries_its_licence(wheel: zipfile.ZipFile) -> None:
+    """The text of the licence goes with every copy."""
+    assert [name for name in wheel.namelist() if name.endswith(".dist-info/licenses/LICENSE")]
+
+
+def test_all_brings_every_extra() -> None:
+    """`osmo-pipeline[all]` leaves out no extra but the developers'."""
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
+        "optional-dependencies"
+    ]
+    chosen = extras["all"][0].partition("[")[2].partition("]")[0].split(",")
+    assert set(chosen) == set(extras) - {"all", "dev"}
+
+
+def entry_points(group: str) -> dict[str, EntryPoint]:
+    """What the installed distribution registers."""
+    found = distribution("osmo-pipeline").entry_points.select(group=group)
+    return {entry.name: entry for entry in found}
+
+
+def test_programs_are_registered() -> None:
+    """Each program of the README is a command after the installation."""
+    assert sorted(entry_points("console_scripts")) == PROGRAMS
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_program_resolves(program: str) -> None:
+    """The command's function exists."""
+    assert callable(entry_points("console_scripts")[program].load())
+
+
+def test_pytest_plugin_resolves() -> None:
+    """The plugin that pytest loads in the tests of other components exists."""
+    assert entry_points("pytest11")["osmo_transport"].load()
+
+
+def run(code: str) -> str:
+    """The output of a fresh interpreter."""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=Path("/")
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize(
+    "module",
+    ["osmo_transport", "osmo_protos", "osmo_runtime.runner", "osmo_listener", "osmo_operator"],
+)
+def test_import_needs_no_extra(module: str) -> None:
+    """It imports where no extra is installed."""
+    run(f"{BLOCK}\nimport {module}")
+
+
+def test_import_is_light() -> None:
+    """Where the extras are installed, importing the transport pulls none of them in."""
+    loaded = run("import osmo_transport, sys; print(*sys.modules)").split()
+    assert not {name.partition(".")[0] for name in loaded} & set(EXTRAS)
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_help_needs_no_extra(program: str) -> None:
+    """A user can ask a program what it needs before he has installed it."""
+    module, _, function = entry_points("console_scripts")[program].value.partition(":")
+    code = f"{BLOCK}\nsys.argv[1:] = ['--help']\nfrom {module} import {function} as main\nmain()"
+    assert "usage:" in run(code)
