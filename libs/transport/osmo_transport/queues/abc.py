@@ -81,6 +81,8 @@ class QueueStatus(NamedTuple):
     """Dead letters held."""
     dead_dropped: int
     """Dead letters dropped because `max_dead_letters` was reached, since this object was opened."""
+    lost: int = 0
+    """Entries that somebody else deleted while they were pending, since this object was opened."""
 
 
 class Consumer(ABC):

@@ -1,0 +1,136 @@
+"""What the memory queues of one name share: entries, their holders and their timers."""
+
+import asyncio
+import heapq
+import itertools
+import uuid
+from collections import deque
+from typing import NamedTuple
+
+import msgspec
+
+from osmo_transport.delivery import DeadLetter, Producer
+from osmo_transport.message import Message
+
+_encode = msgspec.msgpack.Encoder().encode
+Key = tuple[str, str]
+"""Stream and id of an entry."""
+
+
+class Entry:
+    """A stored message. `lease` counts its hand-outs, so that a timer of an earlier one is void."""
+
+    __slots__ = ("attempt", "backend", "holder", "id", "lease", "message", "stream")
+
+    def __init__(self, entry_id: str, stream: str, backend: str, message: Message) -> None:
+        self.id = entry_id
+        self.stream = stream
+        self.backend = backend
+        self.message = message
+        self.attempt = 0
+        self.lease = 0
+        self.holder: Member | None = None
+
+
+class Member:
+    """One consumer's place in the group: what it holds, by (stream, id)."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.held: dict[Key, Entry] = {}
+        self.silent = False
+
+
+class Due(NamedTuple):
+    """When an entry that was given out before may be given out again."""
+
+    at: float
+    turn: int
+    entry: Entry
+    lease: int
+
+
+class Store:
+    """What the queues of one name share."""
+
+    def __init__(self) -> None:
+        self.epoch = uuid.uuid4().hex
+        self.users = 0
+        self.producers: dict[Producer, tuple[int, int]] = {}
+        self.waiting: dict[str, deque[Entry]] = {}
+        self.pending: dict[Key, Entry] = {}
+        self.dead: deque[DeadLetter] = deque()
+        self.dead_dropped = 0
+        self.group = ""
+        self.members: dict[str, Member] = {}
+        self.due: list[Due] = []
+        self.turns = itertools.count(1)
+        self._arrival = asyncio.Event()
+
+    @property
+    def entries(self) -> int:
+        return len(self.pending) + sum(map(len, self.waiting.values()))
+
+    def add(self, stream: str, backend: str, message: Message) -> None:
+        # The epoch keeps an id from coming back after a loss of memory.
+        entry = Entry(f"{next(self.turns)}-{self.epoch[:8]}", stream, backend, message)
+        self.waiting.setdefault(stream, deque()).append(entry)
+
+    def put_back(self, entry: Entry, at: float) -> None:
+        """Let anybody have a pending entry from the time `at` on."""
+        heapq.heappush(self.due, Due(at, next(self.turns), entry, entry.lease))
+
+    def next_due(self) -> float | None:
+        """The time of the earliest timer that is not void."""
+        while self.due and self.due[0].lease != self.due[0].entry.lease:
+            heapq.heappop(self.due)
+        return self.due[0].at if self.due else None
+
+    def remove(self, entry: Entry) -> None:
+        del self.pending[entry.stream, entry.id]
+        entry.lease += 1
+
+    def bury(self, entry: Entry, reason: str, limit: int) -> None:
+        """Make a pending entry a dead letter: one step, because nothing else runs between."""
+        message = entry.message
+        self.remove(entry)
+        self.dead.append(
+            DeadLetter(
+                id=entry.id,
+                stream=entry.stream,
+                backend=entry.backend,
+                reason=reason,
+                attempt=entry.attempt,
+                message=message,
+                raw=_encode(message),
+            )
+        )
+        while len(self.dead) > limit:
+            self.dead.popleft()
+            self.dead_dropped += 1
+
+    def abandon(self, member: Member, at: float) -> None:
+        """A consumer fell silent: its entries are anybody's at `at`, its successor's at once."""
+        member.silent = True
+        for entry in member.held.values():
+            self.put_back(entry, at)
+        self.forget_if_done(member)
+        self.wake()
+
+    def forget_if_done(self, member: Member) -> None:
+        """Drop the name of a consumer that is gone and has nothing for a successor."""
+        if member.silent and not member.held and self.members.get(member.name) is member:
+            del self.members[member.name]
+
+    def wake(self) -> None:
+        """Let every waiting consumer look again."""
+        self._arrival.set()
+        self._arrival = asyncio.Event()
+
+    async def arrival(self, timeout: float | None) -> None:
+        """Return at the next `wake`, or after `timeout` seconds."""
+        try:
+            async with asyncio.timeout(timeout):
+                await self._arrival.wait()
+        except TimeoutError:
+            pass

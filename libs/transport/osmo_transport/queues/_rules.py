@@ -1,0 +1,71 @@
+"""Rules that every queue follows alike, with the errors that go with them."""
+
+from osmo_transport.errors import QueueRefusedError, QueueUnavailableError, UsageError
+from osmo_transport.message import KINDS, UNKNOWN_KIND
+from osmo_transport.queues.abc import QueueConfig
+
+EXHAUSTED = "delivered {} times and never settled: its worker stopped each time"
+"""Reason of a dead letter whose attempts ended without an outcome; takes their number."""
+
+
+def check_config(config: QueueConfig) -> None:
+    """Refuse values that no queue can work with.
+
+    Raises:
+        UsageError: with the field's name and what it must be.
+    """
+    positive = {
+        "max_entries": config.max_entries,
+        "max_dead_letters": config.max_dead_letters,
+        "max_attempts": config.max_attempts,
+        "lease": config.lease,
+        "claim_interval": config.claim_interval,
+        "retry_base": config.retry_base,
+        "retry_maximum": config.retry_maximum,
+        **{f"weights[{stream!r}]": weight for stream, weight in config.weights.items()},
+    }
+    for name, value in positive.items():
+        if not value > 0:
+            raise UsageError(f"{name} of the queue is {value}: it must be greater than zero")
+    known = {kind.stream for kind in (*KINDS.values(), UNKNOWN_KIND)}
+    if missing := known - config.weights.keys():
+        raise UsageError(
+            f"weights of the queue lack {', '.join(sorted(missing))}: what nobody reads is lost"
+        )
+
+
+def retry_delay(config: QueueConfig, attempt: int) -> float:
+    """Seconds between delivery number `attempt` and the next one."""
+    # The exponent is bounded because 2**n overflows a float; the maximum is reached long before.
+    return min(config.retry_maximum, config.retry_base * float(1 << min(attempt - 1, 32)))
+
+
+def next_epoch(stored: int, known: int, now: float) -> int:
+    """A fencing number higher than any before, also after the store was wiped; `now` in seconds."""
+    return max(stored + 1, known + 1, int(now * 1000))
+
+
+def full(entries: int, limit: int) -> QueueUnavailableError:
+    """The error of an append for which there is no room."""
+    return QueueUnavailableError(
+        f"the queue is full: it holds {entries} entries and max_entries is {limit}; add workers,"
+        " or raise max_entries if the store has the memory"
+    )
+
+
+def other_group(present: str, asked: str) -> QueueRefusedError:
+    """The error of a second consumer group: what one settles is removed for both."""
+    return QueueRefusedError(
+        f"the queue is consumed by the group {present!r}, and a settled entry is removed for every"
+        f" group: join that one instead of {asked!r}, or remove it from the store first"
+    )
+
+
+def check_limit(limit: int) -> None:
+    """Refuse to receive nothing.
+
+    Raises:
+        UsageError: `limit` is not positive.
+    """
+    if limit < 1:
+        raise UsageError(f"receive takes a limit of at least 1, not {limit}")

@@ -1,0 +1,294 @@
+"""The queue inside one process: `memory://` is its opener's own, `memory://NAME` is shared by all
+who open it while one of them holds it open.
+
+It keeps every promise of `abc` except that it dies with the process, which then counts as a loss of
+memory: the next one has another queue epoch. A consumer in the same process can fall silent only by
+being dropped without `aclose`; its lease runs from then on.
+"""
+
+import heapq
+import itertools
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable, Sequence
+from urllib.parse import urlsplit
+
+from osmo_transport.delivery import (
+    Ack,
+    DeadLetter,
+    Delivery,
+    Outcome,
+    Producer,
+    ProducerBatch,
+    ProducerState,
+    Retry,
+)
+from osmo_transport.errors import ClosedError, FencedError, UsageError
+from osmo_transport.message import kind_of
+from osmo_transport.queues._fair import FairOrder
+from osmo_transport.queues._memory_store import Entry, Member, Store
+from osmo_transport.queues._rules import (
+    EXHAUSTED,
+    check_config,
+    check_limit,
+    full,
+    next_epoch,
+    other_group,
+    retry_delay,
+)
+from osmo_transport.queues.abc import AppendOutcome, Consumer, Queue, QueueConfig, QueueStatus
+
+_named: dict[str, Store] = {}
+
+
+async def open_queue(
+    url: str,
+    config: QueueConfig,
+    *,
+    clock: Callable[[], float] = time.monotonic,
+    wall: Callable[[], float] = time.time,
+) -> "MemoryQueue":
+    """The queue `memory://NAME`, or without a name a new one.
+
+    `clock` gives the seconds by which leases and retries are timed, `wall` those since the Unix
+    epoch, a lower bound of the producers' epochs.
+
+    Raises:
+        UsageError: the URL or the configuration is wrong.
+    """
+    parts = urlsplit(url)
+    if parts.query or parts.fragment or parts.path not in ("", "/"):
+        raise UsageError(f"{url!r} is not of the form memory:// or memory://NAME")
+    check_config(config)
+    return MemoryQueue(parts.netloc, config, clock, wall)
+
+
+class MemoryQueue(Queue):
+    """See the module; made by `open_queue`."""
+
+    def __init__(
+        self,
+        name: str,
+        config: QueueConfig,
+        clock: Callable[[], float],
+        wall: Callable[[], float],
+    ) -> None:
+        self._name = name
+        self._config = config
+        self._clock = clock
+        self._wall = wall
+        self._store = _named.setdefault(name, Store()) if name else Store()
+        self._store.users += 1
+        self._dropped_before = self._store.dead_dropped
+        self._consumers: weakref.WeakSet[MemoryConsumer] = weakref.WeakSet()
+        self._closed = False
+
+    async def open_producer(self, producer: Producer, known: ProducerState) -> ProducerState:
+        store = self._open_store()
+        stored = store.producers.get(producer)
+        epoch, sequence = stored or (0, 0)
+        if known.epoch and epoch > known.epoch:
+            raise FencedError(f"a newer listener of {producer.backend}/{producer.source} took over")
+        agrees = known.queue_epoch == store.epoch and sequence >= known.sequence
+        if stored is None or epoch != known.epoch or not agrees:
+            epoch, sequence = next_epoch(epoch, known.epoch, self._wall()), 0
+            store.producers[producer] = (epoch, sequence)
+        return ProducerState(store.epoch, epoch, sequence)
+
+    async def append(self, batches: Sequence[ProducerBatch]) -> list[AppendOutcome]:
+        store = self._open_store()
+        outcomes = [self._append(store, batch) for batch in batches]
+        store.wake()
+        return outcomes
+
+    def _append(self, store: Store, batch: ProducerBatch) -> AppendOutcome:
+        epoch, last = store.producers.get(batch.producer, (0, 0))
+        if batch.state.queue_epoch != store.epoch or epoch < batch.state.epoch:
+            return AppendOutcome.LOST
+        if epoch > batch.state.epoch:
+            return AppendOutcome.FENCED
+        if batch.first > last + 1:
+            return AppendOutcome.LOST
+        fresh = [m for m in batch.messages[last + 1 - batch.first :] if m is not None]
+        if fresh and (entries := store.entries) + len(fresh) > self._config.max_entries:
+            store.wake()
+            raise full(entries, self._config.max_entries)
+        for message in fresh:
+            store.add(kind_of(message.kind).stream, batch.producer.backend, message)
+        store.producers[batch.producer] = (epoch, max(last, batch.last))
+        return AppendOutcome.STORED
+
+    def consumer(self, group: str, name: str) -> "MemoryConsumer":
+        consumer = MemoryConsumer(self._open_store(), self._config, self._clock, group, name)
+        self._consumers.add(consumer)
+        return consumer
+
+    async def status(self) -> QueueStatus:
+        store = self._open_store()
+        pending = dict.fromkeys(self._config.weights, 0)
+        for stream, _ in store.pending:
+            pending[stream] += 1
+        return QueueStatus(
+            queue_epoch=store.epoch,
+            waiting={s: len(store.waiting.get(s, ())) for s in self._config.weights},
+            pending=pending,
+            dead=len(store.dead),
+            dead_dropped=store.dead_dropped - self._dropped_before,
+        )
+
+    async def dead_letters(self, limit: int) -> list[DeadLetter]:
+        return list(itertools.islice(self._open_store().dead, limit))
+
+    async def aclose(self) -> None:
+        if self._closed:
+            return
+        for consumer in list(self._consumers):
+            await consumer.aclose()
+        self._closed = True
+        self._store.users -= 1
+        if self._name and self._store.users == 0:
+            del _named[self._name]
+
+    def _open_store(self) -> Store:
+        if self._closed:
+            raise ClosedError("the queue is closed")
+        return self._store
+
+
+class MemoryConsumer(Consumer):
+    """A member of the store's group; made by `MemoryQueue.consumer`."""
+
+    def __init__(
+        self,
+        store: Store,
+        config: QueueConfig,
+        clock: Callable[[], float],
+        group: str,
+        name: str,
+    ) -> None:
+        self._store = store
+        self._config = config
+        self._clock = clock
+        self._group = group
+        self._member = Member(name)
+        self._order = FairOrder(config.weights)
+        self._new_first = False
+        self._closed = False
+        # What the last holder of this name did not settle; whether that one is gone or still
+        # holds on, from now on it is ours.
+        predecessor = store.members.get(name)
+        self._own = deque(predecessor.held.values()) if predecessor else deque()
+        store.members[name] = self._member
+        for entry in self._own:
+            entry.lease += 1
+            entry.holder = self._member
+            self._member.held[entry.stream, entry.id] = entry
+        if predecessor:
+            predecessor.held.clear()
+        lease = config.lease
+        member = self._member
+        self._dropped = weakref.finalize(self, lambda: store.abandon(member, clock() + lease))
+        self._dropped.atexit = False
+
+    async def receive(self, limit: int) -> list[Delivery]:
+        check_limit(limit)
+        while True:
+            self._check_open()
+            if taken := self._take(limit):
+                return taken
+            due = self._store.next_due()
+            await self._store.arrival(None if due is None else max(0.0, due - self._clock()))
+
+    def _take(self, limit: int) -> list[Delivery]:
+        taken: list[Delivery] = []
+        while self._own and len(taken) < limit:
+            entry = self._own.popleft()
+            if entry.holder is self._member:
+                self._hand_out(entry, taken)
+        old_then_new = (self._take_old, self._take_new)
+        for take in reversed(old_then_new) if self._new_first else old_then_new:
+            take(taken, limit)
+        # Neither may starve the other: who filled the limit lets the other go first next time.
+        self._new_first = len(taken) == limit and not self._new_first
+        return taken
+
+    def _take_old(self, taken: list[Delivery], limit: int) -> None:
+        store = self._store
+        now = self._clock()
+        while len(taken) < limit and (due := store.next_due()) is not None and due <= now:
+            self._hand_out(heapq.heappop(store.due).entry, taken)
+
+    def _take_new(self, taken: list[Delivery], limit: int) -> None:
+        served: list[str] = []
+        empty: list[str] = []
+        for stream in self._order.order():
+            room = limit - len(taken)
+            if room == 0:
+                break
+            waiting = self._store.waiting.setdefault(stream, deque())
+            (served if waiting else empty).append(stream)
+            for _ in range(min(room, len(waiting))):
+                entry = waiting.popleft()
+                self._store.pending[stream, entry.id] = entry
+                self._hand_out(entry, taken)
+        self._order.done(served, empty)
+
+    def _hand_out(self, entry: Entry, taken: list[Delivery]) -> None:
+        key = (entry.stream, entry.id)
+        if entry.holder is not None:
+            entry.holder.held.pop(key, None)
+            self._store.forget_if_done(entry.holder)
+        if entry.attempt >= self._config.max_attempts:
+            reason = EXHAUSTED.format(entry.attempt)
+            self._store.bury(entry, reason, self._config.max_dead_letters)
+            return
+        entry.attempt += 1
+        entry.lease += 1
+        entry.holder = self._member
+        self._member.held[key] = entry
+        taken.append(Delivery(entry.id, entry.stream, entry.backend, entry.message, entry.attempt))
+
+    async def settle(self, outcomes: Sequence[tuple[Delivery, Outcome]]) -> None:
+        self._check_open()
+        for delivery, outcome in outcomes:
+            key = (delivery.stream, delivery.id)
+            entry = self._member.held.get(key)
+            if entry is None or entry.attempt != delivery.attempt:
+                continue
+            del self._member.held[key]
+            entry.holder = None
+            if isinstance(outcome, Ack):
+                self._store.remove(entry)
+            elif isinstance(outcome, Retry) and entry.attempt < self._config.max_attempts:
+                after = outcome.after
+                delay = retry_delay(self._config, entry.attempt) if after is None else after
+                self._store.put_back(entry, self._clock() + delay)
+                self._store.wake()
+            else:
+                self._store.bury(entry, outcome.reason, self._config.max_dead_letters)
+
+    async def aclose(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        self._dropped.detach()
+        store, member = self._store, self._member
+        undelivered = set(self._own)
+        now = self._clock()
+        for entry in member.held.values():
+            # Our leaving is not the entry's fault: this delivery does not count.
+            entry.attempt -= entry not in undelivered
+            entry.holder = None
+            store.put_back(entry, now)
+        member.held.clear()
+        member.silent = True
+        store.forget_if_done(member)
+        store.wake()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ClosedError("the consumer is closed")
+        if self._store.group not in ("", self._group):
+            raise other_group(self._store.group, self._group)
+        self._store.group = self._group

@@ -1,0 +1,95 @@
+"""What the tests of the queue contract share: the hooks to override, and words to test with."""
+
+import asyncio
+import dataclasses
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from osmo_transport.delivery import Delivery
+from osmo_transport.message import Stream
+from osmo_transport.queues.abc import AppendOutcome, Consumer, Queue, QueueConfig
+
+STORED, FENCED, LOST = AppendOutcome
+PATIENCE = 20.0
+"""Seconds after which a test no longer expects an answer."""
+
+KIND_OF_STREAM = {
+    Stream.PODS: "update_pod",
+    Stream.NODES: "update_node",
+    Stream.EVENTS: "pod_event",
+    Stream.USAGE: "update_node_usage",
+}
+
+
+async def drain(consumer: Consumer, count: int, limit: int = 100) -> list[Delivery]:
+    """Receive until there are `count` deliveries."""
+    taken: list[Delivery] = []
+    async with asyncio.timeout(PATIENCE):
+        while len(taken) < count:
+            taken += await consumer.receive(limit)
+    return taken
+
+
+async def is_silent(consumer: Consumer, seconds: float = 0.05) -> bool:
+    """Whether nothing is delivered within `seconds`."""
+    try:
+        async with asyncio.timeout(seconds):
+            await consumer.receive(1)
+    except TimeoutError:
+        return True
+    return False
+
+
+def keys(deliveries: list[Delivery]) -> list[str]:
+    """The keys of the messages, in order."""
+    return [delivery.message.key for delivery in deliveries]
+
+
+async def figures(queue: Queue) -> tuple[int, int, int]:
+    """Entries waiting, entries pending, dead letters."""
+    status = await queue.status()
+    return sum(status.waiting.values()), sum(status.pending.values()), status.dead
+
+
+class QueueSuite:
+    """Hooks and configuration of the contract; see `QueueContract`."""
+
+    name: str
+    """Fresh for each test: what names the store, so that tests do not see each other's."""
+
+    config = QueueConfig(
+        lease=30.0, claim_interval=0.02, retry_base=0.04, retry_maximum=0.1, max_attempts=3
+    )
+    """What most tests open with."""
+    short_lease = 0.05
+    """Seconds; for tests in which a lease ends."""
+
+    def setup_method(self) -> None:
+        """Called by pytest before each test."""
+        self.name = uuid.uuid4().hex
+
+    async def open_queue(self, config: QueueConfig) -> Queue:
+        """Open the queue `self.name`; within a test each call must lead to the same store."""
+        raise NotImplementedError
+
+    async def crash(self, consumer: Consumer) -> None:
+        """Let a consumer fall silent, as if its process had been killed."""
+        pytest.skip("this suite cannot crash a consumer: override `crash`")
+
+    async def wipe(self, queue: Queue) -> Queue:
+        """Let the store lose everything; return the queue, opened again if need be."""
+        pytest.skip("this suite cannot wipe the store: override `wipe`")
+
+    async def pass_time(self, seconds: float) -> None:
+        """Let time pass on the clock of the queue."""
+        await asyncio.sleep(seconds)
+
+    @asynccontextmanager
+    async def opened(self, **changes: Any) -> AsyncIterator[Queue]:
+        """The queue, opened with `config` but for `changes`, and closed."""
+        async with await self.open_queue(dataclasses.replace(self.config, **changes)) as queue:
+            yield queue

@@ -1,0 +1,69 @@
+"""The two queues with the hooks of their contract: clock, crash, wipe."""
+
+import asyncio
+
+from osmo_transport.queues import memory, redis
+from osmo_transport.queues._redis_consumer import RedisConsumer
+from osmo_transport.queues.abc import Consumer, Queue, QueueConfig
+from osmo_transport.queues.memory import MemoryConsumer, MemoryQueue
+from tests.redis_server import RedisServer
+
+
+class Clock:
+    """A clock that stands still until it is told."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class MemoryHarness:
+    """A store inside this process, on a clock of its own."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.clock = Clock()
+
+    async def open_queue(self, config: QueueConfig) -> Queue:
+        return await memory.open_queue(f"memory://{self.name}", config, clock=self.clock)
+
+    async def crash(self, consumer: Consumer) -> None:
+        assert isinstance(consumer, MemoryConsumer)
+        consumer._dropped()
+        consumer._closed = True
+
+    async def wipe(self, queue: Queue) -> Queue:
+        assert isinstance(queue, MemoryQueue)
+        await queue.aclose()
+        return await self.open_queue(queue._config)
+
+    async def pass_time(self, seconds: float) -> None:
+        self.clock.now += seconds
+
+
+class RedisHarness:
+    """A namespace in a Redis server, which is flushed by `wipe`."""
+
+    def __init__(self, name: str, server: RedisServer) -> None:
+        self.name = name
+        self.server = server
+
+    async def open_queue(self, config: QueueConfig) -> Queue:
+        return await redis.open_queue(f"{self.server.url}?namespace={self.name}", config)
+
+    async def crash(self, consumer: Consumer) -> None:
+        assert isinstance(consumer, RedisConsumer)
+        consumer._closed = True
+        if consumer._renewer is not None:
+            consumer._renewer.cancel()
+        await consumer._member.reader.abort()
+        await consumer._member.writer.abort()
+
+    async def wipe(self, queue: Queue) -> Queue:
+        self.server.flush()
+        return queue
+
+    async def pass_time(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)

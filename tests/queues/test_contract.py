@@ -1,0 +1,48 @@
+"""Both queues keep the contract; Redis in the version on PATH and in the oldest supported one."""
+
+import pytest
+
+from osmo_transport.queues.abc import Consumer, Queue, QueueConfig
+from osmo_transport.testing.queue_contract import QueueContract
+from tests.queues.harness import MemoryHarness, RedisHarness
+from tests.redis_server import RedisServer
+
+
+class _Harnessed(QueueContract):
+    harness: MemoryHarness | RedisHarness
+
+    async def open_queue(self, config: QueueConfig) -> Queue:
+        return await self.harness.open_queue(config)
+
+    async def crash(self, consumer: Consumer) -> None:
+        await self.harness.crash(consumer)
+
+    async def wipe(self, queue: Queue) -> Queue:
+        return await self.harness.wipe(queue)
+
+    async def pass_time(self, seconds: float) -> None:
+        await self.harness.pass_time(seconds)
+
+
+class TestMemoryQueue(_Harnessed):
+    """`memory://NAME`."""
+
+    @pytest.fixture(autouse=True)
+    def _harness(self) -> None:
+        self.harness = MemoryHarness(self.name)
+
+
+class TestRedisQueue(_Harnessed):
+    """`redis://`."""
+
+    @pytest.fixture(autouse=True)
+    def _harness(self, redis_server: RedisServer) -> None:
+        self.harness = RedisHarness(self.name, redis_server)
+
+
+class TestOldestRedisQueue(_Harnessed):
+    """`redis://` on the oldest supported server."""
+
+    @pytest.fixture(autouse=True)
+    def _harness(self, oldest_redis_server: RedisServer) -> None:
+        self.harness = RedisHarness(self.name, oldest_redis_server)

