@@ -213,6 +213,18 @@ class Server:
         self._stopping = True
         self._arrival.set()
 
+    def resync(self, queue_epoch: str) -> int:
+        """Tell every listener that was welcomed under another queue epoch that the queue lost its
+        memory; returns how many there were."""
+        strangers = [
+            peer
+            for peer in self._by_producer.values()
+            if peer.session.state.queue_epoch != queue_epoch
+        ]
+        for peer in strangers:
+            peer.part(GoodbyeCode.RESYNC, "the queue lost its memory")
+        return len(strangers)
+
     def accept(self, connection: Connection) -> FrameSink:
         """A transport's new connection."""
         peer = _Peer(self, connection)
@@ -267,7 +279,7 @@ class Server:
             return
         older = self._by_producer.get(greeting.producer)
         if older is not None:
-            if older.session.epoch > state.epoch:
+            if older.session.state.epoch > state.epoch:
                 peer.part(GoodbyeCode.FENCED, "a newer listener of this backend reports now")
                 return
             older.part(GoodbyeCode.FENCED, "a newer listener of this backend reports now")

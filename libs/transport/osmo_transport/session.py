@@ -333,9 +333,9 @@ class ServerSession:
         self._unacknowledged_bytes = 0
 
     @property
-    def epoch(self) -> int:
-        """The epoch it was welcomed with; 0 before."""
-        return self._state.epoch if self._state is not None else 0
+    def state(self) -> ProducerState:
+        """What it was welcomed with; nothing known before."""
+        return self._state or NOTHING_KNOWN
 
     @property
     def greeting(self) -> Greeting | None:

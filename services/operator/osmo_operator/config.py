@@ -20,6 +20,9 @@ class OperatorConfig:
     drain_timeout: float = 10.0
     """Seconds that a stop may take to store and acknowledge what has arrived; the rest is sent
     again by its listeners."""
+    check_interval: float = 2.0
+    """Seconds between two looks at whether the queue still has its memory; an append finds out by
+    itself, this is for times without one."""
     server: ServerConfig = field(default_factory=ServerConfig)
     """Limits of the listeners' connections."""
     limits: QueueConfig = field(default_factory=QueueConfig)

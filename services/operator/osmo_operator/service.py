@@ -3,10 +3,11 @@
 import asyncio
 import logging
 from collections.abc import Callable
+from typing import NoReturn
 
 from osmo_operator.config import OperatorConfig
 from osmo_operator.relay import Relay
-from osmo_transport import Queue, QueueUnavailableError, listen, open_queue
+from osmo_transport import Queue, QueueUnavailableError, Server, listen, open_queue
 from osmo_transport.backoff import Backoff
 
 logger = logging.getLogger(__name__)
@@ -29,25 +30,36 @@ async def run_operator(
     async with (
         queue,
         listen(*config.listen, admit=queue.open_producer, config=config.server) as server,
+        asyncio.TaskGroup() as tasks,
     ):
         relay = Relay(server, queue, config.append_messages, config.backoff)
+        relaying = tasks.create_task(relay.run())
+        watching = tasks.create_task(watch_memory(queue, server, config.check_interval))
         ready(server.urls)
-        relaying = asyncio.create_task(relay.run())
-        stopping = asyncio.create_task(stop.wait())
+        await stop.wait()
+        watching.cancel()
+        server.stop()
         try:
-            await asyncio.wait((relaying, stopping), return_when=asyncio.FIRST_COMPLETED)
-            server.stop()
             async with asyncio.timeout(config.drain_timeout):
                 await relaying
         except TimeoutError:
             logger.warning(
                 "not everything was stored within %s s; it is sent again", config.drain_timeout
             )
-        finally:
-            stopping.cancel()
-            relaying.cancel()
-            await asyncio.gather(stopping, relaying, return_exceptions=True)
-        logger.info("stopped after %d messages", relay.stored)
+    logger.info("stopped after %d messages", relay.stored)
+
+
+async def watch_memory(queue: Queue, server: Server, interval: float) -> NoReturn:
+    """Notice that the queue lost its memory also while nobody reports anything."""
+    while True:
+        await asyncio.sleep(interval)
+        try:
+            status = await queue.status()
+        except QueueUnavailableError as exc:
+            logger.debug("cannot ask the queue for its epoch: %s", exc)
+        else:
+            if strangers := server.resync(status.queue_epoch):
+                logger.error("the queue lost its memory: asking %d listeners for all", strangers)
 
 
 async def _open_queue(config: OperatorConfig, stop: asyncio.Event) -> Queue | None:

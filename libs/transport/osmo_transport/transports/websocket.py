@@ -5,6 +5,7 @@ text messages, for people and other languages. A client that names none gets msg
 """
 
 import asyncio
+import logging
 import ssl
 from collections.abc import Callable
 from urllib.parse import urlsplit
@@ -47,6 +48,10 @@ CODECS: dict[str, Codec] = {"osmo.v1.msgpack": MSGPACK, "osmo.v1.json": JSON}
 
 Forget = Callable[[Connection], None]
 """Called when a connection has ended."""
+
+_quiet = logging.getLogger(f"{__name__}.picows")
+# It logs each connection with INFO, and so do the client and the server, with names.
+_quiet.setLevel(logging.WARNING)
 
 PATH = "/osmo/v1"
 """Where an endpoint serves connections; any other path is answered with 404."""
@@ -180,6 +185,7 @@ class WebSocketEndpoint(Endpoint):
             ssl=context,
             max_frame_size=self._config.limits.frame_bytes,
             websocket_handshake_timeout=self._config.open_timeout,
+            logger_name=_quiet,
         )
 
     @property
@@ -250,6 +256,7 @@ class WebSocketTransport(Transport):
                     max_frame_size=config.limits.frame_bytes,
                     extra_headers={"Sec-WebSocket-Protocol": next(iter(CODECS))},
                     websocket_handshake_timeout=None,
+                    logger_name=_quiet,
                 )
         except ssl.SSLCertVerificationError as exc:
             raise UsageError(
