@@ -1,0 +1,90 @@
+"""The configuration of a worker."""
+
+import os
+import socket
+from dataclasses import dataclass, field
+
+from osmo_transport import BackoffConfig, QueueConfig
+
+
+def default_name() -> str:
+    """Unique among the workers of a group, and the same again when a container restarts in place,
+    where the host name stays and the process id is 1."""
+    return f"{socket.gethostname()}-{os.getpid()}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoreConfig:
+    """Times of the state store."""
+
+    busy_timeout: float = 5.0
+    """Seconds to wait for another program's lock, and for PostgreSQL to accept a connection; then
+    the store counts as unavailable and the worker holds."""
+    call_timeout: float = 20.0
+    """Seconds until a batch that gets no answer counts as failed; longer than `busy_timeout`."""
+    snapshot_attempts: int = 3
+    """Deliveries of a snapshot's end that may wait for reports still on their way to another
+    worker; then it is applied all the same, and what comes late revives its row. Fewer than
+    the queue's `max_attempts`."""
+    snapshot_delay: float = 0.5
+    """Seconds between these deliveries: longer than a batch takes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerConfig:
+    """One worker process."""
+
+    queue: str = "redis://127.0.0.1:6379"
+    """URL of the queue."""
+    store: str = "sqlite:///osmo.db"
+    """URL of the state store: `sqlite:///PATH`, `postgresql://…` or `memory://`. Not looked at when
+    `handler` is set."""
+    handler: str | None = None
+    """`module:attribute` of the handler: an async callable that takes one delivery, or an object
+    with `handle_batch`. None: the state store."""
+    group: str = "workers"
+    """The consumer group: workers of one group share the messages, each group gets all of them."""
+    name: str = field(default_factory=default_name)
+    """This worker's name in the group. A worker that restarts under its name goes on with what it
+    had in hand at once; under another name it waits for the leases to end."""
+    read_limit: int = 1000
+    """Deliveries taken per read: large, because reading, compacting and storing in bulk is what
+    makes a worker fast."""
+    max_in_flight: int = 8000
+    """Deliveries in hand, from read to settled: bounds memory (about 8 MB at 1 kB a message) and
+    what a crash hands to the other workers. At least `read_limit`."""
+    concurrency: int = 64
+    """Calls of a one-delivery handler that run at a time, each for another key."""
+    batch_limit: int = 1000
+    """Deliveries per call of a batch handler."""
+    batch_concurrency: int = 2
+    """Calls of a batch handler that run at a time: with two, the next batch is ready when the
+    store's only thread has written one."""
+    handler_timeout: float = 30.0
+    """Seconds until a call counts as hung and its deliveries are retried. Longer than the store's
+    `call_timeout`, so that a store that hangs holds the worker and uses up no attempts."""
+    drain_timeout: float = 10.0
+    """Seconds to finish what is in hand when asked to stop; the rest is given back to the queue."""
+    backoff: BackoffConfig = field(default_factory=BackoffConfig)
+    """Delays while the queue or the store is away."""
+    limits: QueueConfig = field(default_factory=QueueConfig)
+    """Limits of the queue."""
+    store_limits: StoreConfig = StoreConfig()
+    """Times of the state store."""
+
+    def __post_init__(self) -> None:
+        if self.max_in_flight < self.read_limit:
+            raise ValueError(
+                f"max_in_flight ({self.max_in_flight}) must be at least read_limit"
+                f" ({self.read_limit})"
+            )
+        if self.handler_timeout <= self.store_limits.call_timeout:
+            raise ValueError(
+                f"handler_timeout ({self.handler_timeout}) must be longer than"
+                f" store_limits.call_timeout ({self.store_limits.call_timeout})"
+            )
+        if self.store_limits.snapshot_attempts >= self.limits.max_attempts:
+            raise ValueError(
+                f"store_limits.snapshot_attempts ({self.store_limits.snapshot_attempts}) must be"
+                f" less than limits.max_attempts ({self.limits.max_attempts})"
+            )

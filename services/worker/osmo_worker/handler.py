@@ -1,0 +1,120 @@
+"""What a handler is, how it is found, and how every call of it ends in an outcome."""
+
+import asyncio
+import importlib
+import inspect
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Protocol, TypeGuard, runtime_checkable
+
+from osmo_transport import Ack, BodyError, Delivery, Outcome, Reject, Retry
+from osmo_worker.errors import HandlerNotFoundError, WorkerError
+
+logger = logging.getLogger(__name__)
+
+Handler = Callable[[Delivery], Awaitable[Outcome]]
+"""Handles one delivery and says what becomes of it.
+
+It may see a delivery more than once (after a crash, a retry, a lease that ended), so its effects
+have to bear repetition. An exception counts as `Retry`, a `BodyError` as `Reject`, and
+`HandlerUnavailableError` makes the worker wait and call again.
+"""
+
+
+@runtime_checkable
+class BatchHandler(Protocol):
+    """Handles many deliveries of different keys at once: made for stores."""
+
+    async def handle_batch(self, deliveries: Sequence[Delivery]) -> Sequence[Outcome]:
+        """One outcome for each delivery, in the same order.
+
+        An exception concerns all of them: they are handled again, each by itself, so that a
+        delivery that cannot be handled uses up no attempts but its own.
+        """
+        ...
+
+
+def load_handler(name: str) -> Handler | BatchHandler:
+    """The handler that `module:attribute` names.
+
+    Raises:
+        HandlerNotFoundError: there is no such attribute, or it is no handler.
+    """
+    module_name, _, attribute = name.partition(":")
+    if not module_name or not attribute:
+        raise HandlerNotFoundError(f"handler {name!r} must look like 'module:attribute'")
+    try:
+        handler: object = importlib.import_module(module_name)
+        for part in attribute.split("."):
+            handler = getattr(handler, part)
+    except (ImportError, AttributeError) as exc:
+        raise HandlerNotFoundError(f"handler {name!r} cannot be imported: {exc}") from exc
+    if not inspect.isclass(handler) and (
+        isinstance(handler, BatchHandler) or _is_async_callable(handler)
+    ):
+        return handler
+    raise HandlerNotFoundError(
+        f"handler {name!r} is {type(handler).__name__}: it must be an async callable that takes"
+        " one delivery, or an object with an async method handle_batch"
+    )
+
+
+def _is_async_callable(candidate: object) -> TypeGuard[Handler]:
+    if inspect.iscoroutinefunction(candidate):
+        return True
+    return inspect.iscoroutinefunction(getattr(candidate, "__call__", None))  # noqa: B004
+
+
+class GuardedHandler:
+    """A handler whose calls all end in time, in one outcome for each delivery."""
+
+    def __init__(self, handler: Handler | BatchHandler, timeout: float) -> None:
+        self._handler = handler
+        self._timeout = timeout
+        self._name = getattr(handler, "__qualname__", type(handler).__qualname__)
+        self.takes_batches = isinstance(handler, BatchHandler)
+        """Whether a call may carry more than one delivery."""
+
+    async def outcomes(self, deliveries: Sequence[Delivery]) -> Sequence[Outcome]:
+        """What becomes of each delivery, in the same order.
+
+        Raises:
+            WorkerError: the handler raised it: it is unavailable for now, or cannot go on at all.
+        """
+        scope = asyncio.timeout(self._timeout)
+        try:
+            async with scope:
+                return await self._call(deliveries)
+        except WorkerError:
+            raise
+        except Exception as exc:  # whatever a handler raises, the worker goes on
+            if scope.expired():
+                reason = f"{self._name} did not answer within {self._timeout} s"
+            elif len(deliveries) > 1:
+                return [(await self.outcomes((delivery,)))[0] for delivery in deliveries]
+            elif isinstance(exc, BodyError):
+                return (Reject(str(exc)),)
+            else:
+                reason = f"{self._name} raised {type(exc).__name__}: {exc}"
+            logger.warning("%s (%s)", reason, _described(deliveries), exc_info=exc)
+            return [Retry(reason)] * len(deliveries)
+
+    async def _call(self, deliveries: Sequence[Delivery]) -> Sequence[Outcome]:
+        # Handlers are other people's code: what they declare to return is checked all the same.
+        outcomes: Any
+        if isinstance(self._handler, BatchHandler):
+            outcomes = await self._handler.handle_batch(deliveries)
+        else:
+            outcomes = (await self._handler(deliveries[0]),)
+        if not isinstance(outcomes, Sequence) or len(outcomes) != len(deliveries):
+            raise TypeError(f"handle_batch must return one outcome for each of {len(deliveries)}")
+        for outcome in outcomes:
+            if not isinstance(outcome, Ack | Retry | Reject):
+                raise TypeError(f"it must return Ack, Retry or Reject, not {outcome!r}")
+        return outcomes
+
+
+def _described(deliveries: Sequence[Delivery]) -> str:
+    first = deliveries[0]
+    more = f" and {len(deliveries) - 1} more" if len(deliveries) > 1 else ""
+    return f"{first.message.kind} {first.message.key} of {first.backend}{more}"

@@ -1,0 +1,235 @@
+"""One connection in one thread: transactions whose every failure is an error of ours.
+
+A single writer is what SQLite wants, and what keeps the event loop free: the driver blocks in its
+own thread. Nothing but this package imports SQLAlchemy.
+"""
+
+import asyncio
+import sqlite3
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from hashlib import blake2b
+from typing import Any, TypeVar
+
+from sqlalchemy import (
+    URL,
+    Connection,
+    Engine,
+    StaticPool,
+    create_engine,
+    event,
+    func,
+    insert,
+    inspect,
+    make_url,
+    select,
+)
+from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError, SQLAlchemyError
+
+from osmo_transport import MissingExtraError, UnknownSchemeError, UsageError
+from osmo_worker.config import StoreConfig
+from osmo_worker.errors import StoreRefusedError, StoreUnavailableError
+from osmo_worker.store.schema import SCHEMA_VERSION, metadata, schema_version
+
+T = TypeVar("T")
+
+ROW_FAULTS = ("22", "23", "54")
+"""Classes of SQLSTATE that blame the data: data exception, constraint, a limit exceeded."""
+
+CHECKPOINT_PAGES = 8000
+"""Pages of 4 kB in SQLite's write-ahead log before it is folded into the file: eight times the
+default, because updates of random keys dirty the same pages again and again."""
+
+
+class RowRefusedError(Exception):
+    """The database is fine, and a row of this transaction is what it cannot hold."""
+
+
+class Database:
+    """A database by URL. Nothing is opened before the first transaction, which creates the tables
+    where there are none."""
+
+    def __init__(self, url: str, config: StoreConfig) -> None:
+        self._config = config
+        self._engine = _engine(url, config)
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="osmo-store")
+        self._prepared = False
+        self._closed = False
+        self.name = self._engine.url.render_as_string(hide_password=True)
+        """The URL without its password."""
+        self.dialect = self._engine.dialect
+
+    async def call(self, work: Callable[..., T], *args: Any) -> T:
+        """Run `work(*args)` in the thread.
+
+        Raises:
+            StoreUnavailableError: it did, or did not end within `call_timeout`.
+            StoreRefusedError: the database belongs to another version, or to something else.
+        """
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(self._config.call_timeout):
+                return await loop.run_in_executor(self._thread, work, *args)
+        except TimeoutError as exc:
+            raise StoreUnavailableError(
+                f"{self.name} did not answer within {self._config.call_timeout} s"
+            ) from exc
+
+    @contextmanager
+    def transaction(self, *, write: bool = True) -> Iterator[Connection]:
+        """A transaction, committed on leaving; for use in the thread.
+
+        Raises:
+            RowRefusedError: the database cannot hold a row of it.
+            StoreUnavailableError: it failed for another reason; nothing was written.
+            StoreRefusedError: as `call`.
+        """
+        engine = self._engine if write else self._engine.execution_options(read_only=True)
+        with self._translated():
+            if not self._prepared:
+                with self._engine.begin() as connection:
+                    self._prepare(connection)
+                self._prepared = True
+            with engine.begin() as connection:
+                yield connection
+
+    def lock(self, connection: Connection, name: str, *, shared: bool = False) -> None:
+        """Hold the lock `name` until the transaction ends.
+
+        SQLite admits one writing transaction at a time and needs nothing more.
+        """
+        if self.dialect.name == "postgresql":
+            key = int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), signed=True)
+            take = func.pg_advisory_xact_lock_shared if shared else func.pg_advisory_xact_lock
+            connection.execute(select(take(key)))
+
+    async def aclose(self) -> None:
+        """Close the connection when the work in the thread has ended. Idempotent."""
+        if self._closed:
+            return
+        self._closed = True
+        loop = asyncio.get_running_loop()
+        try:
+            await loop.run_in_executor(self._thread, self._engine.dispose)
+        finally:
+            self._thread.shutdown(wait=False)
+
+    def _prepare(self, connection: Connection) -> None:
+        self.lock(connection, "osmo schema")
+        existing = set(inspect(connection).get_table_names())
+        if schema_version.name in existing:
+            found = connection.scalar(select(schema_version.c.version))
+        elif foreign := sorted(existing & metadata.tables.keys()):
+            raise StoreRefusedError(
+                f"{self.name} has a table {foreign[0]!r} that is not ours: use another database"
+            )
+        else:
+            metadata.create_all(connection)
+            connection.execute(insert(schema_version).values(version=SCHEMA_VERSION))
+            return
+        if found != SCHEMA_VERSION:
+            raise StoreRefusedError(
+                f"{self.name} has schema version {found} and this worker writes {SCHEMA_VERSION}:"
+                " use another database, or the release that wrote this one"
+            )
+        metadata.create_all(connection)
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except (SQLAlchemyError, self.dialect.loaded_dbapi.Error) as exc:
+            cause = exc.orig if isinstance(exc, DBAPIError) else exc
+            state = getattr(cause, "sqlstate", None) or ""
+            if isinstance(exc, DataError | IntegrityError) or state.startswith(ROW_FAULTS):
+                raise RowRefusedError(f"the database refuses a row: {cause}") from exc
+            # Whatever it was, the tables may be gone with it.
+            self._prepared = False
+            raise StoreUnavailableError(f"{self.name}: {_first_line(cause)}") from exc
+        except OverflowError as exc:
+            raise RowRefusedError(f"the database refuses a row: {exc}") from exc
+
+
+def _first_line(cause: object) -> str:
+    return str(cause).strip().partition("\n")[0]
+
+
+def _engine(url: str, config: StoreConfig) -> Engine:
+    parsed = _parse(url)
+    if parsed.get_backend_name() == "sqlite":
+        return _sqlite_engine(parsed, config)
+    milliseconds = round(1000 * config.call_timeout)
+    try:
+        return create_engine(
+            parsed,
+            paramstyle="format",
+            hide_parameters=True,
+            pool_size=1,
+            max_overflow=0,
+            connect_args={
+                "connect_timeout": max(2, round(config.busy_timeout)),
+                "tcp_user_timeout": milliseconds,
+                "options": f"-c statement_timeout={milliseconds}"
+                f" -c lock_timeout={round(1000 * config.busy_timeout)}",
+            },
+        )
+    except ModuleNotFoundError as exc:
+        raise MissingExtraError(
+            "a PostgreSQL store needs psycopg: pip install 'osmo-pipeline[postgres]'"
+        ) from exc
+
+
+def _sqlite_engine(url: URL, config: StoreConfig) -> Engine:
+    # `isolation_level` None leaves transactions to us: the driver would begin them too late, as
+    # readers that cannot become writers while another program writes.
+    connect_args = {"timeout": config.busy_timeout, "isolation_level": None}
+    if url.database is None:
+        # One connection for good: the database lives as long as it does.
+        engine = create_engine(
+            url, connect_args={**connect_args, "check_same_thread": False}, poolclass=StaticPool
+        )
+    else:
+        engine = create_engine(
+            url, hide_parameters=True, pool_size=1, max_overflow=0, connect_args=connect_args
+        )
+
+    @event.listens_for(engine, "connect")
+    def configure(connection: sqlite3.Connection, _record: object) -> None:
+        # With a write-ahead log readers never wait. NORMAL survives the crash of every process; a
+        # power cut may take the last transactions, which FULL would keep at a tenth of the speed.
+        connection.execute("PRAGMA journal_mode = WAL").close()
+        connection.execute("PRAGMA synchronous = NORMAL").close()
+        connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}").close()
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        read_only = connection.get_execution_options().get("read_only", False)
+        connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
+
+    return engine
+
+
+def _parse(url: str) -> URL:
+    scheme, _, _ = url.partition("://")
+    if scheme == "memory":
+        return URL.create("sqlite+pysqlite")
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError) as exc:
+        # The text may hold a password, so it is not repeated.
+        raise UsageError(
+            "the store's URL cannot be read: it must look like sqlite:///PATH,"
+            " postgresql://USER:PASSWORD@HOST/DATABASE or memory://"
+        ) from exc
+    match scheme:
+        case "sqlite":
+            if not parsed.database or parsed.database == ":memory:":
+                raise UsageError("an SQLite URL names a file, sqlite:///PATH; or use memory://")
+            return parsed.set(drivername="sqlite+pysqlite")
+        case "postgresql" | "postgres":
+            return parsed.set(drivername="postgresql+psycopg")
+        case _:
+            raise UnknownSchemeError(
+                f"no store serves {scheme!r}: use sqlite:///PATH, postgresql://… or memory://"
+            )

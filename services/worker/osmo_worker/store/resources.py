@@ -1,0 +1,92 @@
+"""How the reports of a kind become rows of a table, whatever the order in which they come.
+
+A row joins what is known of one resource, and each part only ever moves up:
+
+- *Its existence*: `(epoch, resource_version)` of the newest report and whether that report said
+  that the resource is gone. A resource is also gone when a newer snapshot did not list it, which
+  means: when `epoch` is below the epoch of the newest snapshot of its backend and kind. Both set
+  `deleted_at`. A report of the snapshot's own epoch revives the row, however late it comes.
+- *What it shows* (status, node, conditions, …): the report of the highest `rank`. For a task that
+  is `(terminal, status_epoch, status_resource_version)`: a terminal status is never replaced by
+  one that is not, whatever its version, and among equals the newer report wins.
+
+Taking the highest of each part gives the same row for every order and any duplication of the same
+reports. Nearly always one report is the highest of both, and the two versions are equal; they
+part when a report that is not terminal follows a terminal one (it may still delete the row or
+revive it) or when an older terminal report comes late (it may still change what the row shows).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import ColumnElement, Dialect, Table, case, tuple_
+from sqlalchemy.dialects import postgresql, sqlite
+
+from osmo_transport import Delivery
+from osmo_worker.store.schema import tasks
+from osmo_worker.store.tasks import task_row
+
+Row = tuple[Any, ...]
+"""The values of one row, in the order of the table's columns."""
+
+EXISTENCE = ("epoch", "resource_version", "deleted_at")
+"""The columns, in every resource's table, of its existence."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resource:
+    """A kind whose newest report of each key is kept as one row."""
+
+    kind: str
+    table: Table
+    """Has the columns of `EXISTENCE`, `backend` as the first of its key, and `updated_at`."""
+    rank: tuple[str, ...]
+    """The columns that decide which report is shown, the weightiest first."""
+    row: Callable[[Delivery, Any, str, bool], Row]
+    """The row of a report: the delivery, its decoded body, the moment as ISO 8601 text, and whether
+    a newer snapshot has left the resource out."""
+
+
+RESOURCES = {
+    resource.kind: resource
+    for resource in (
+        Resource(
+            kind="update_pod",
+            table=tasks,
+            rank=("terminal", "status_epoch", "status_resource_version"),
+            row=task_row,
+        ),
+    )
+}
+"""The kinds that the store keeps."""
+
+
+def compile_upsert(resource: Resource, dialect: Dialect) -> str:
+    """The statement that joins a row with what the table holds, in the driver's own language: the
+    driver takes rows as tuples at a fraction of what a statement object costs per row.
+
+    It counts as having changed a row only when the report was the highest of at least one part.
+    """
+    table = resource.table
+    keys = [column.name for column in table.primary_key]
+    insert = postgresql.insert if dialect.name == "postgresql" else sqlite.insert
+    statement = insert(table)
+    old, new = table.c, statement.excluded
+    shows_newer = tuple_(*(new[name] for name in resource.rank)) > tuple_(
+        *(old[name] for name in resource.rank)
+    )
+    exists_newer = tuple_(new.epoch, new.resource_version, new.deleted_at.is_not(None)) > tuple_(
+        old.epoch, old.resource_version, old.deleted_at.is_not(None)
+    )
+    changes: dict[str, ColumnElement[Any]] = {}
+    for name in (column.name for column in table.c):
+        if name == "updated_at":
+            changes[name] = new[name]
+        elif name not in keys:
+            newer = exists_newer if name in EXISTENCE else shows_newer
+            changes[name] = case((newer, new[name]), else_=old[name])
+    upsert = statement.on_conflict_do_update(
+        index_elements=keys, set_=changes, where=shows_newer | exists_newer
+    )
+    return str(upsert.compile(dialect=dialect))

@@ -1,0 +1,202 @@
+"""The worker: read, handle, settle, each overlapping with the others.
+
+```
+queue ──receive──▶ inbox ──take──▶ handler calls ──outcomes──▶ settle ──▶ queue
+        reader     compacted,      dispatcher,                 settler
+                   ordered         bounded
+```
+
+- *Nothing is settled before its handler has answered*, and what a delivery supersedes is settled
+  with that delivery's outcome.
+- *Bounded*: at most `max_in_flight` deliveries are in hand, and at most `concurrency` calls (or
+  `batch_concurrency` batches) run.
+- *Batches form by themselves*: what arrives while the handler is busy makes the next batch, and
+  what it finishes while the queue is being told makes the next settlement.
+- *An outage uses up no attempts*: while the queue is away, or the handler says that what it needs
+  is away, the worker keeps what it has on lease, reads no more, and tries again with backoff.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from typing import TypeVar
+
+from osmo_transport import Ack, Consumer, Delivery, Outcome, QueueUnavailableError, Retry
+from osmo_transport.backoff import Backoff
+from osmo_worker.config import WorkerConfig
+from osmo_worker.errors import HandlerUnavailableError
+from osmo_worker.handler import BatchHandler, GuardedHandler, Handler
+from osmo_worker.inbox import Inbox, Work
+from osmo_worker.metrics import WorkerMetrics
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+class Worker:
+    """One consumer's deliveries, handled. `clock` gives seconds since the Unix epoch."""
+
+    def __init__(
+        self,
+        consumer: Consumer,
+        handler: Handler | BatchHandler,
+        config: WorkerConfig,
+        *,
+        metrics: WorkerMetrics | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._consumer = consumer
+        self._handler = GuardedHandler(handler, config.handler_timeout)
+        self._config = config
+        self._clock = clock
+        self.metrics = metrics or WorkerMetrics()
+        if self._handler.takes_batches:
+            self._limit, slots = config.batch_limit, config.batch_concurrency
+        else:
+            self._limit, slots = 1, config.concurrency
+        self._slots = asyncio.Semaphore(slots)
+        self._inbox = Inbox()
+        self._finished: list[tuple[Work, Outcome]] = []
+        self._in_hand = 0
+        self._holds = 0
+        self._may_read = asyncio.Event()
+        self._may_read.set()
+        self._may_take = asyncio.Event()
+        self._may_settle = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Work until `stop` is set, then finish what is in hand within `drain_timeout` and give
+        back the rest. Cancelling gives back everything in hand at once.
+
+        Raises:
+            ExceptionGroup: of a `QueueError` or `WorkerError` that trying again does not mend.
+        """
+        async with self._consumer, asyncio.TaskGroup() as tasks:
+            reader = tasks.create_task(self._read())
+            others = (tasks.create_task(self._dispatch()), tasks.create_task(self._settle()))
+            await stop.wait()
+            reader.cancel()
+            try:
+                async with asyncio.timeout(self._config.drain_timeout):
+                    await self._idle.wait()
+            except TimeoutError:
+                logger.warning("gives back %d deliveries that it could not finish", self._in_hand)
+            for task in others:
+                task.cancel()
+
+    async def _read(self) -> None:
+        while True:
+            await self._may_read.wait()
+            deliveries = await self._until_available(
+                QueueUnavailableError, partial(self._consumer.receive, self._config.read_limit)
+            )
+            self.metrics.received += len(deliveries)
+            self._count_in_hand(len(deliveries))
+            self._inbox.add(deliveries)
+            self._signal_ready()
+
+    async def _dispatch(self) -> None:
+        async with asyncio.TaskGroup() as calls:
+            while True:
+                await self._slots.acquire()
+                await self._may_take.wait()
+                works = self._inbox.take(self._limit)
+                self._signal_ready()
+                calls.create_task(self._handle(works))
+
+    async def _handle(self, works: Sequence[Work]) -> None:
+        deliveries = [work.delivery for work in works]
+        outcomes = await self._until_available(
+            HandlerUnavailableError, partial(self._handler.outcomes, deliveries)
+        )
+        self._slots.release()
+        self._inbox.done(works)
+        self._signal_ready()
+        self._finished += zip(works, outcomes, strict=True)
+        self._may_settle.set()
+
+    async def _settle(self) -> None:
+        while True:
+            await self._may_settle.wait()
+            self._may_settle.clear()
+            finished, self._finished = self._finished, []
+            settled = [(work.delivery, outcome) for work, outcome in finished]
+            for work, outcome in finished:
+                settled += [(delivery, outcome) for delivery in work.superseded]
+            await self._until_available(
+                QueueUnavailableError, partial(self._consumer.settle, settled)
+            )
+            self._record(finished)
+            self._count_in_hand(-len(settled))
+
+    async def _until_available(
+        self, unavailable: type[Exception], call: Callable[[], Awaitable[T]]
+    ) -> T:
+        """The answer of `call`, repeated with backoff while it raises `unavailable`."""
+        backoff: Backoff | None = None
+        try:
+            while True:
+                try:
+                    return await call()
+                except unavailable as exc:
+                    if backoff is None:
+                        backoff = Backoff(self._config.backoff)
+                        self._hold(str(exc))
+                    await asyncio.sleep(backoff.next_delay())
+        finally:
+            if backoff is not None:
+                self._release()
+
+    def _hold(self, reason: str) -> None:
+        if self._holds == 0:
+            logger.warning("holds %d deliveries until this is over: %s", self._in_hand, reason)
+            self.metrics.holding = reason
+        self._holds += 1
+        self._signal_room()
+
+    def _release(self) -> None:
+        self._holds -= 1
+        if self._holds == 0:
+            logger.info("goes on")
+            self.metrics.holding = None
+        self._signal_room()
+
+    def _count_in_hand(self, change: int) -> None:
+        self._in_hand += change
+        _switch(self._idle, self._in_hand == 0)
+        self._signal_room()
+
+    def _signal_room(self) -> None:
+        room = self._config.max_in_flight - self._in_hand
+        _switch(self._may_read, room >= self._config.read_limit and self._holds == 0)
+
+    def _signal_ready(self) -> None:
+        _switch(self._may_take, self._inbox.ready)
+
+    def _record(self, finished: Sequence[tuple[Work, Outcome]]) -> None:
+        metrics, now = self.metrics, self._clock()
+        record = metrics.processing_time.record
+        for work, outcome in finished:
+            superseded: Sequence[Delivery] = work.superseded
+            if isinstance(outcome, Ack):
+                metrics.handled += 1
+                metrics.compacted += len(superseded)
+                record(now - work.delivery.message.timestamp)
+                for delivery in superseded:
+                    record(now - delivery.message.timestamp)
+            elif isinstance(outcome, Retry):
+                metrics.retried += 1 + len(superseded)
+            else:
+                metrics.rejected += 1 + len(superseded)
+
+
+def _switch(event: asyncio.Event, on: bool) -> None:
+    if on:
+        event.set()
+    else:
+        event.clear()

@@ -1,0 +1,124 @@
+"""A PostgreSQL for tests: the one that `OSMO_TEST_POSTGRES_URL` names, or a cluster of our own."""
+
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+
+START_TIMEOUT = 30.0
+MISSING = "no PostgreSQL: set OSMO_TEST_POSTGRES_URL, or install initdb and postgres"
+
+
+def emptied(url: str) -> str:
+    """The same database, without any table in its schema `public`."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("DROP SCHEMA public CASCADE")
+        connection.execute("CREATE SCHEMA public")
+    return url
+
+
+def _programs() -> Path | None:
+    """The folder of `initdb` and `postgres`; Debian keeps it outside of PATH."""
+    homes = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
+    found = shutil.which("initdb")
+    if found is not None:
+        homes.insert(0, Path(found).resolve().parent)
+    return next((home for home in homes if (home / "postgres").exists()), None)
+
+
+def _account() -> str | None:
+    """Whom to run the server as: PostgreSQL refuses root."""
+    if os.geteuid() != 0:
+        return None
+    names = {entry.pw_name for entry in pwd.getpwall()}
+    return next(name for name in ("postgres", "nobody") if name in names)
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@contextmanager
+def running_postgres() -> Iterator[str | None]:
+    """The URL of a database that tests may fill; None where there is no PostgreSQL."""
+    given = os.environ.get("OSMO_TEST_POSTGRES_URL")
+    programs = _programs()
+    if given or programs is None:
+        yield given or None
+        return
+    account = _account()
+    folder = Path(tempfile.mkdtemp(prefix="osmo-postgres-"))
+    try:
+        if account is not None:
+            shutil.chown(folder, account)
+        with _cluster(programs, folder, account) as url:
+            yield url
+    finally:
+        shutil.rmtree(folder)
+
+
+@contextmanager
+def _cluster(programs: Path, folder: Path, account: str | None) -> Iterator[str]:
+    data, port = folder / "data", _free_port()
+    subprocess.run(
+        [programs / "initdb", "-D", data, "-U", "osmo", "-A", "trust", "-E", "UTF8", "--no-sync"],
+        check=True,
+        capture_output=True,
+        user=account,
+        cwd=folder,
+    )
+    with (folder / "log").open("wb") as log:
+        server = subprocess.Popen(
+            [
+                programs / "postgres",
+                "-D",
+                data,
+                "-h",
+                "127.0.0.1",
+                "-p",
+                str(port),
+                "-k",
+                folder,
+                "-F",
+            ],
+            stdout=log,
+            stderr=log,
+            user=account,
+            cwd=folder,
+        )
+    try:
+        _wait_until_ready(programs, port, server)
+        yield f"postgresql://osmo@127.0.0.1:{port}/postgres"
+    finally:
+        # SIGINT is the fast shutdown: SIGTERM would wait for every client to leave.
+        server.send_signal(signal.SIGINT)
+        server.wait()
+
+
+def _wait_until_ready(programs: Path, port: int, server: "subprocess.Popen[bytes]") -> None:
+    deadline = time.monotonic() + START_TIMEOUT
+    probe = [
+        str(programs / "pg_isready"),
+        "-q",
+        "-h",
+        "127.0.0.1",
+        "-p",
+        str(port),
+        "-d",
+        "postgres",
+    ]
+    while subprocess.run(probe, check=False).returncode != 0:
+        if server.poll() is not None or time.monotonic() > deadline:
+            raise RuntimeError(f"PostgreSQL did not start: exit code {server.poll()}")
+        time.sleep(0.02)

@@ -1,0 +1,176 @@
+"""What the worker's tests share: reports, deliveries, a queue that is filled, faults to order."""
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+
+from osmo_transport import (
+    Ack,
+    BackoffConfig,
+    Consumer,
+    Delivery,
+    Message,
+    Outcome,
+    Producer,
+    ProducerBatch,
+    ProducerState,
+    Queue,
+    QueueConfig,
+    QueueUnavailableError,
+    Version,
+    new_message,
+    open_queue,
+)
+from osmo_transport.bodies import NO_EXIT_CODE, SnapshotEnd, UpdatePod, encode_body
+from osmo_worker import BatchHandler, Handler, StoreConfig, Worker, WorkerConfig
+
+BACKEND = "backend-1"
+FAST = BackoffConfig(base=0.001, maximum=0.005)
+STORE = StoreConfig(busy_timeout=0.05, call_timeout=5.0, snapshot_delay=0.01)
+CONFIG = WorkerConfig(
+    read_limit=50,
+    max_in_flight=200,
+    batch_limit=50,
+    drain_timeout=5.0,
+    handler_timeout=10.0,
+    backoff=FAST,
+    store_limits=STORE,
+    name="worker-1",
+)
+QUEUE = QueueConfig(retry_base=0.001, retry_maximum=0.002)
+
+_ids = itertools.count(1)
+
+
+def report(
+    task: str = "task",
+    *,
+    version: tuple[int, int] = (1, 1),
+    status: str = "RUNNING",
+    deleted: bool = False,
+    exit_code: int = NO_EXIT_CODE,
+    **fields: str,
+) -> Message:
+    """An `update_pod` about one task of the workflow `flow`."""
+    body = UpdatePod("flow", task, 0, status, deleted=deleted, exit_code=exit_code, **fields)  # type: ignore[arg-type]  # the fields given by name are all text
+    final = deleted or status == "COMPLETED" or status.startswith("FAILED")
+    return new_message(
+        "update_pod",
+        UpdatePod.key("flow", task, 0),
+        encode_body(body),
+        version=Version(*version),
+        final=final,
+    )
+
+
+def snapshot_end(count: int, *, version: tuple[int, int], kind: str = "update_pod") -> Message:
+    """The end of a full snapshot of `kind`."""
+    body = encode_body(SnapshotEnd(kind, count))
+    return new_message("snapshot_end", kind, body, version=Version(*version))
+
+
+def event(key: str, text: str) -> Message:
+    """A report of a kind of which each one matters."""
+    return new_message("pod_event", key, text.encode())
+
+
+def delivery(message: Message, *, backend: str = BACKEND, attempt: int = 1) -> Delivery:
+    """A delivery of a message, with an id of its own."""
+    return Delivery(str(next(_ids)), "pods", backend, message, attempt)
+
+
+async def append(queue: Queue, messages: Sequence[Message], backend: str = BACKEND) -> None:
+    """Put messages into the queue as a listener that has just started would."""
+    producer = Producer(backend, f"source-{next(_ids)}")
+    state = await queue.open_producer(producer, ProducerState("", 0, 0))
+    await queue.append([ProducerBatch(producer, state, 1, tuple(messages))])
+
+
+async def settled(queue: Queue) -> bool:
+    """Whether the queue holds nothing that a worker has still to do."""
+    status = await queue.status()
+    return not any(status.waiting.values()) and not any(status.pending.values())
+
+
+@asynccontextmanager
+async def filled_queue(*messages: Message, config: QueueConfig = QUEUE) -> AsyncIterator[Queue]:
+    """A queue in memory that holds `messages`."""
+    async with await open_queue("memory://", config) as queue:
+        if messages:
+            await append(queue, messages)
+        yield queue
+
+
+@asynccontextmanager
+async def working(worker: Worker) -> AsyncIterator[Worker]:
+    """The worker at work; stopped and drained on leaving."""
+    stop = asyncio.Event()
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(worker.run(stop))
+        try:
+            yield worker
+        finally:
+            stop.set()
+
+
+async def until(condition: Callable[[], Awaitable[bool]], timeout: float = 10.0) -> None:
+    """Return as soon as `await condition()` is true."""
+    async with asyncio.timeout(timeout):
+        while True:
+            if await condition():
+                return
+            await asyncio.sleep(0.001)
+
+
+async def work_off(
+    queue: Queue, handler: Handler | BatchHandler, config: WorkerConfig = CONFIG
+) -> Worker:
+    """Let a worker handle all that the queue holds; return the worker, stopped."""
+    worker = Worker(queue.consumer(config.group, config.name), handler, config)
+    async with working(worker):
+        await until(lambda: settled(queue))
+    return worker
+
+
+class Recorder:
+    """A handler that remembers what it was given, in order, and acknowledges it."""
+
+    def __init__(self) -> None:
+        self.handled: list[Delivery] = []
+
+    async def __call__(self, delivery: Delivery) -> Outcome:
+        self.handled.append(delivery)
+        return Ack()
+
+    @property
+    def payloads(self) -> list[str]:
+        return [item.message.payload.decode() for item in self.handled]
+
+
+class FaultyConsumer(Consumer):
+    """A consumer whose next calls fail as often as it is told to."""
+
+    def __init__(self, consumer: Consumer) -> None:
+        self._consumer = consumer
+        self.failing_receives = 0
+        self.failing_settles = 0
+        self.settlements: list[list[tuple[Delivery, Outcome]]] = []
+        self.closed = False
+
+    async def receive(self, limit: int) -> list[Delivery]:
+        if self.failing_receives:
+            self.failing_receives -= 1
+            raise QueueUnavailableError("the queue is away")
+        return await self._consumer.receive(limit)
+
+    async def settle(self, outcomes: Sequence[tuple[Delivery, Outcome]]) -> None:
+        self.settlements.append(list(outcomes))
+        if self.failing_settles:
+            self.failing_settles -= 1
+            raise QueueUnavailableError("the queue is away")
+        await self._consumer.settle(outcomes)
+
+    async def aclose(self) -> None:
+        self.closed = True
+        await self._consumer.aclose()
