@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 
 async def eventually(condition: Callable[[], object], timeout: float = 10.0) -> None:
-    """Return as soon as `condition()` is true; fail with its name when `timeout` seconds are over."""
+    """Return as soon as `condition()` is true; fail with its name after `timeout` seconds."""
     deadline = time.monotonic() + timeout
     while not condition():
         if time.monotonic() > deadline:

@@ -1,8 +1,8 @@
 """Frames to protobuf and back (`protos/osmo_protos/transport.proto`)."""
 
 from google.protobuf.message import DecodeError
-from osmo_protos import transport_pb2 as pb
 
+from osmo_protos import transport_pb2 as pb
 from osmo_transport.errors import PeerError
 from osmo_transport.frames import (
     Ack,
