@@ -4,6 +4,7 @@
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
+.DELETE_ON_ERROR:
 .PHONY: install demo test check format protos
 
 install: .venv/.dev
