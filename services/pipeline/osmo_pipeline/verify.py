@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from osmo_listener.kubernetes.objects import Pod
+from osmo_listener.listeners.pod_state import PodStatus, is_terminal
 from osmo_listener.listeners.workflow import KIND, WorkflowConfig, WorkflowListener
 from osmo_transport.bodies import NO_EXIT_CODE, UpdatePod, decode_body
 from osmo_worker.store import Task
@@ -39,6 +40,9 @@ def differences(expected: dict[str, UpdatePod], rows: Iterable[Task]) -> Iterato
         body = missing.pop(key, None)
         if body is None:
             yield Difference(key, f"the row says {row.status}, and the pod is gone")
+            continue
+        if row.terminal and not is_terminal(PodStatus(body.status)):
+            # It ended once: what a user was told of an end is never taken back.
             continue
         for column in COMPARED:
             is_, should_be = getattr(row, column), getattr(body, column)

@@ -1,0 +1,84 @@
+"""`osmo-simulator`: a Kubernetes API server in which workflows run."""
+
+import asyncio
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+
+from osmo_runtime import runner
+from osmo_simulator.scenario import ScenarioConfig
+from osmo_simulator.serve import serve
+from osmo_simulator.server import Simulator, SimulatorConfig
+from osmo_transport.errors import UsageError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings(runner.ProgramConfig):
+    """Serves a Kubernetes API in which workflows run, for demos, tests and benchmarks."""
+
+    listen: str = "127.0.0.1:8080"
+    """Address to listen on, HOST:PORT; port 0 picks a free one."""
+    nodes: Annotated[int, msgspec.Meta(ge=1)] = 10
+    """Nodes of the cluster."""
+    workflows: Annotated[int, msgspec.Meta(ge=0)] = 20
+    """Workflows that run; 0: none, the cluster is yours to change."""
+    seed: int = 1
+    """The same seed gives the same workflows and ends."""
+    pace: Annotated[float, msgspec.Meta(ge=0)] = 1.0
+    """Real seconds that a simulated second takes."""
+    namespace: str = "osmo"
+    """Namespace of the workflows' pods; it exists from the start."""
+    kubeconfig_out: Path | None = None
+    """Write a kubeconfig for this cluster to this file."""
+    token: str | None = None
+    """Bearer token that every request must carry; none: everybody is let in."""
+
+
+async def run(settings: Settings, stop: asyncio.Event) -> None:
+    """Run the service."""
+    host, port = _address(settings.listen)
+
+    def ready(simulator: Simulator) -> None:
+        if settings.kubeconfig_out is not None:
+            _write_private(settings.kubeconfig_out, simulator.kubeconfig(settings.namespace))
+        runner.announce(simulator.url)
+
+    scenario = ScenarioConfig(
+        seed=settings.seed,
+        nodes=settings.nodes,
+        workflows=settings.workflows,
+        pace=settings.pace,
+        namespace=settings.namespace,
+    )
+    config = SimulatorConfig(host=host, port=port, token=settings.token)
+    async with asyncio.TaskGroup() as tasks:
+        serving = tasks.create_task(serve(config, scenario, ready=ready))
+        await stop.wait()
+        serving.cancel()
+
+
+def _address(listen: str) -> tuple[str, int]:
+    host, _, port = listen.rpartition(":")
+    if not host or not port.isdecimal() or int(port) > 65535:
+        raise UsageError(f"listen is {listen!r}: it must be HOST:PORT, as in 127.0.0.1:8080")
+    return host.strip("[]"), int(port)
+
+
+def _write_private(path: Path, text: str) -> None:
+    try:
+        path.touch(mode=0o600)
+        path.write_text(text)
+    except OSError as exc:
+        raise UsageError(f"cannot write the kubeconfig: {exc}") from exc
+
+
+def main() -> int:
+    """Run the program; returns its exit code."""
+    return runner.main("osmo-simulator", Settings, run)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,246 @@
+"""The whole pipeline in one process, from a cluster to a database, and the check at its end."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from osmo_listener.config import ListenerConfig
+from osmo_listener.kubernetes.listwatch import ListWatch
+from osmo_listener.kubernetes.objects import Pod
+from osmo_listener.listeners.registry import LISTENERS
+from osmo_listener.service import load_credentials, run_listener
+from osmo_operator.config import OperatorConfig
+from osmo_operator.service import run_operator
+from osmo_pipeline.config import DEFAULT_DATABASE, Carrier, DemoConfig
+from osmo_pipeline.display import Progress, open_display, tell
+from osmo_pipeline.verify import Difference, differences, expected_tasks
+from osmo_simulator.scenario import Scenario, ScenarioConfig
+from osmo_simulator.server import Simulator
+from osmo_transport import Client, open_queue
+from osmo_worker.config import WorkerConfig
+from osmo_worker.metrics import WorkerMetrics
+from osmo_worker.store import StateStore, open_store
+from osmo_worker.worker import Worker
+
+BACKEND = "demo"
+REFRESH = 0.5
+"""Seconds between two looks at the figures."""
+SETTLE_POLL = 0.05
+"""Seconds between two comparisons while the last reports are on their way."""
+SHOWN_DIFFERENCES = 10
+QUERY = "SELECT status, exit_code, count(*) FROM tasks GROUP BY status, exit_code"
+
+
+class DemoError(Exception):
+    """The store does not equal the cluster; the text says where."""
+
+
+class Demo:
+    """The parts while they run. Made by `running`."""
+
+    def __init__(
+        self,
+        config: DemoConfig,
+        store: StateStore,
+        listener: ListenerConfig,
+        metrics: WorkerMetrics,
+    ) -> None:
+        self.store = store
+        self._metrics = metrics
+        self._client: Client | None = None
+        self._config = config
+        self._listener = listener
+        self._started = time.monotonic()
+        self._acknowledged = 0
+        self._looked = self._started
+
+    def connected(self, client: Client) -> None:
+        """Take the figures of the link from `client`."""
+        self._client = client
+
+    async def progress(self) -> Progress:
+        """The figures of this moment."""
+        now = time.monotonic()
+        stats = self._client.stats if self._client is not None else None
+        acknowledged = stats.acknowledged if stats is not None else 0
+        rate = (acknowledged - self._acknowledged) / max(now - self._looked, 1e-9)
+        self._acknowledged, self._looked = acknowledged, now
+        rows = await self.store.tasks(BACKEND)
+        statuses: dict[str, int] = {}
+        for row in rows:
+            statuses[row.status] = statuses.get(row.status, 0) + 1
+        running = {row.workflow_uuid for row in rows if not row.terminal}
+        return Progress(
+            elapsed=now - self._started,
+            workflows=len({row.workflow_uuid for row in rows}),
+            workflows_running=len(running),
+            statuses=statuses,
+            deleted=sum(row.deleted_at is not None for row in rows),
+            messages=acknowledged,
+            rate=rate,
+            in_flight=stats.in_flight if stats is not None else 0,
+            p50=self._metrics.processing_time.percentile(50),
+            p99=self._metrics.processing_time.percentile(99),
+        )
+
+    async def settle(self) -> int:
+        """Wait until the store equals the cluster; returns how many live pods were compared.
+
+        Raises:
+            DemoError: it does not within `settle_timeout`.
+        """
+        deadline = time.monotonic() + self._config.settle_timeout
+        while True:
+            pods = await self._cluster_pods()
+            expected = expected_tasks(pods, self._listener.rules.workflow)
+            wrong = list(differences(expected, await self.store.tasks(BACKEND)))
+            if not wrong:
+                return len(expected)
+            if time.monotonic() > deadline:
+                raise DemoError(_tell(wrong))
+            await asyncio.sleep(SETTLE_POLL)
+
+    async def _cluster_pods(self) -> list[Pod]:
+        resource = LISTENERS["workflow"].resource(self._config.namespace)
+        source: ListWatch[Pod] = ListWatch(load_credentials(self._listener), resource)
+        try:
+            return [pod async for page in source.list() for pod in page.objects]
+        finally:
+            source.close()
+
+
+async def run_demo(config: DemoConfig, stop: asyncio.Event) -> None:
+    """Run until every workflow has ended (with a cluster of one's own: until `stop`), then compare.
+
+    Raises:
+        DemoError: the store does not equal the cluster.
+        TransportError, ListenerError, WorkerError: something cannot be used; the text says what.
+    """
+    async with _cluster(config) as (kubeconfig, scenario), running(config, kubeconfig) as demo:
+        with open_display() as display:
+            happening = asyncio.create_task(_happen(scenario, stop))
+            try:
+                while not happening.done():
+                    await asyncio.wait((happening,), timeout=REFRESH)
+                    display.show(await demo.progress())
+                await happening
+                compared = await demo.settle()
+                display.show(await demo.progress())
+            finally:
+                happening.cancel()
+        _summarize(config, await demo.progress(), compared, demo.store.url)
+
+
+async def _happen(scenario: Scenario | None, stop: asyncio.Event) -> None:
+    if scenario is None:
+        await stop.wait()
+        return
+    playing = asyncio.create_task(scenario.run())
+    stopping = asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait((playing, stopping), return_when=asyncio.FIRST_COMPLETED)
+        if playing.done():
+            await playing
+    finally:
+        playing.cancel()
+        stopping.cancel()
+        await asyncio.gather(playing, stopping, return_exceptions=True)
+
+
+@asynccontextmanager
+async def _cluster(config: DemoConfig) -> AsyncIterator[tuple[Path, Scenario | None]]:
+    if config.kubeconfig is not None:
+        yield config.kubeconfig, None
+        return
+    async with Simulator() as simulator:
+        with TemporaryDirectory(prefix="osmo-demo-") as folder:
+            kubeconfig = Path(folder) / "kubeconfig"
+            kubeconfig.touch(mode=0o600)
+            kubeconfig.write_text(simulator.kubeconfig(config.namespace))
+            plan = ScenarioConfig(
+                seed=config.seed,
+                nodes=config.nodes,
+                workflows=config.workflows,
+                namespace=config.namespace,
+                pace=config.pace,
+            )
+            yield kubeconfig, Scenario(simulator.cluster, plan)
+
+
+@asynccontextmanager
+async def running(config: DemoConfig, kubeconfig: Path) -> AsyncIterator[Demo]:
+    """The services, started from the database to the listener and stopped the other way round, so
+    that everything reported is applied.
+
+    Raises: as the services.
+    """
+    urls: asyncio.Future[list[str]] = asyncio.get_running_loop().create_future()
+    stops: list[tuple[asyncio.Task[None], asyncio.Event]] = []
+    metrics = WorkerMetrics()
+    worker = WorkerConfig(queue=config.queue)
+    async with (
+        open_store(_store_url(config), metrics=metrics) as store,
+        await open_queue(config.queue) as queue,
+        asyncio.TaskGroup() as services,
+    ):
+
+        def start(run: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> None:
+            stop = asyncio.Event()
+            stops.append((services.create_task(run(stop)), stop))
+
+        await store.check()
+        consumer = queue.consumer(worker.group, worker.name)
+        start(Worker(consumer, store, worker, metrics=metrics).run)
+        operator = OperatorConfig(listen=(_address(config.transport),), queue=config.queue)
+        start(lambda stop: run_operator(operator, stop, urls.set_result))
+        (url,) = await urls
+        listener = ListenerConfig(
+            backend=BACKEND, connect=url, kubeconfig=kubeconfig, namespace=config.namespace
+        )
+        demo = Demo(config, store, listener, metrics)
+        start(lambda stop: run_listener(listener, stop, demo.connected))
+        try:
+            yield demo
+        finally:
+            for task, stop in reversed(stops):
+                stop.set()
+                await asyncio.wait((task,))
+
+
+def _address(carrier: Carrier) -> str:
+    return "memory://" if carrier is Carrier.MEMORY else f"{carrier.value}://127.0.0.1:0"
+
+
+def _store_url(config: DemoConfig) -> str:
+    if config.store is not None:
+        return config.store
+    for suffix in ("", "-wal", "-shm"):
+        Path(f"{DEFAULT_DATABASE}{suffix}").unlink(missing_ok=True)
+    return f"sqlite:///{DEFAULT_DATABASE}"
+
+
+def _tell(wrong: list[Difference]) -> str:
+    lines = [f"  {each.task}: {each.problem}" for each in wrong[:SHOWN_DIFFERENCES]]
+    if len(wrong) > SHOWN_DIFFERENCES:
+        lines.append(f"  and {len(wrong) - SHOWN_DIFFERENCES} more")
+    return "\n".join((f"the store differs from the cluster in {len(wrong)} places:", *lines))
+
+
+def _summarize(config: DemoConfig, progress: Progress, compared: int, url: str) -> None:
+    ends = ", ".join(f"{count} {status}" for status, count in sorted(progress.statuses.items()))
+    tasks = sum(progress.statuses.values())
+    lines = [
+        f"{progress.workflows} workflows, {tasks} tasks: {ends}",
+        f"{progress.messages} reports over {config.transport.value} and {config.queue},"
+        f" creation to row p50 {progress.p50 * 1e3:.1f} ms, p99 {progress.p99 * 1e3:.1f} ms",
+        f"the store equals the cluster: {compared} live pods compared,"
+        f" {progress.deleted} deleted ones marked",
+        f"database: {url}",
+    ]
+    if config.store is None:
+        lines.append(f'  sqlite3 {DEFAULT_DATABASE} "{QUERY}"')
+    tell(lines)
