@@ -9,7 +9,7 @@ from typing import Annotated
 import msgspec
 
 from osmo_runtime import runner
-from osmo_simulator.scenario import ScenarioConfig
+from osmo_simulator.scenario import Scenario, ScenarioConfig
 from osmo_simulator.serve import serve
 from osmo_simulator.server import Simulator, SimulatorConfig
 from osmo_transport.errors import UsageError
@@ -41,7 +41,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     """Run the service."""
     host, port = _address(settings.listen)
 
-    def ready(simulator: Simulator) -> None:
+    def started(simulator: Simulator, _: Scenario) -> None:
         if settings.kubeconfig_out is not None:
             _write_private(settings.kubeconfig_out, simulator.kubeconfig(settings.namespace))
         runner.announce(simulator.url)
@@ -54,10 +54,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         namespace=settings.namespace,
     )
     config = SimulatorConfig(host=host, port=port, token=settings.token)
-    async with asyncio.TaskGroup() as tasks:
-        serving = tasks.create_task(serve(config, scenario, ready=ready))
-        await stop.wait()
-        serving.cancel()
+    await serve(config, scenario, stop, started)
 
 
 def _address(listen: str) -> tuple[str, int]:

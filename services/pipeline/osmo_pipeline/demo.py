@@ -239,7 +239,7 @@ def _summarize(config: DemoConfig, progress: Progress, compared: int, url: str) 
         f" creation to row p50 {progress.p50 * 1e3:.1f} ms, p99 {progress.p99 * 1e3:.1f} ms",
         f"the store equals the cluster: {compared} live pods compared,"
         f" {progress.deleted} deleted ones marked",
-        f"database: {url}",
+        f"database: {url if config.store is not None else DEFAULT_DATABASE.resolve()}",
     ]
     if config.store is None:
         lines.append(f'  sqlite3 {DEFAULT_DATABASE} "{QUERY}"')
