@@ -14,13 +14,15 @@ from multiprocessing.connection import Connection
 from typing import Any
 from urllib.parse import urlsplit
 
-from osmo_simulator.builders import TYPICAL_PADDING, make_pod, task_labels
+from osmo_simulator.builders import make_pod, task_labels
 from osmo_simulator.server import Simulator
 
 PODS = 10_000
 EVENTS = 40_000
 PAGE = 500
 ROUNDS = 5
+PADDING = 11_400
+"""Makes each pod 14 kB."""
 _BETWEEN_YIELDS = 16
 
 
@@ -50,7 +52,7 @@ async def _serve_until_told(pipe: Connection) -> None:
     async with Simulator() as sim:
         for number in range(PODS):
             labels = task_labels(f"{number // 8:032x}", f"{number:032x}")
-            pod = make_pod(f"pod-{number:05}", labels=labels, padding=TYPICAL_PADDING)
+            pod = make_pod(f"pod-{number:05}", labels=labels, padding=PADDING)
             sim.cluster.create("pods", pod)
         pipe.send((sim.url, sim.cluster.store("pods").current()[0].size))
         while await asyncio.to_thread(pipe.recv):

@@ -5,8 +5,8 @@ from typing import Any
 
 from osmo_simulator.resources import Object
 
-TYPICAL_PADDING = 11_300
-"""The padding that makes a pod of `make_pod` about 14 kB of JSON once it is stored, the size of a
+TYPICAL_PADDING = 10_000
+"""The padding that makes a pod of `make_pod` about 14 kB of JSON once it ran, the size of a
 usual task's pod in production."""
 
 WORKFLOW_LABEL = "osmo.workflow_uuid"
@@ -140,7 +140,13 @@ def make_node(name: str, *, labels: Mapping[str, str] | None = None, now: str = 
 
 
 def make_event(
-    pod: Object, reason: str, message: str, *, now: str, warning: bool = False, source: str = ""
+    pod: Object,
+    reason: str,
+    message: str,
+    *,
+    now: str,
+    warning: bool = False,
+    source: str = "kubelet",
 ) -> Object:
     """A cluster event about a pod, which happened at `now` (RFC 3339)."""
     metadata = pod["metadata"]
@@ -159,7 +165,8 @@ def make_event(
         "reason": reason,
         "message": message,
         "type": "Warning" if warning else "Normal",
-        "source": {"component": source or "kubelet"},
+        "source": {"component": source},
+        "reportingComponent": source,
         "firstTimestamp": now,
         "lastTimestamp": now,
         "count": 1,

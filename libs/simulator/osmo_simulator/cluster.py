@@ -176,8 +176,9 @@ class Cluster:
     ) -> Object:
         """Remove an object at once and return its last content.
 
-        With a namespace goes all that it holds. Refused when the object's uid or resource version
-        is not the one given.
+        As on the real server, watches see a pod with a `deletionTimestamp` before it is gone; there
+        is no grace period in between. With a namespace goes all that it holds. Refused when the
+        object's uid or resource version is not the one given.
         """
         before = self._existing(plural, namespace, name)
         found = before.object["metadata"]
@@ -192,9 +193,17 @@ class Cluster:
                 raise errors.conflict(plural, name, f"{why} ({held})")
         if plural == NAMESPACES.plural:
             self._empty_namespace(name)
+        store, key = self._stores[plural], _key(namespace, name)
+        if store.resource.graceful:
+            ending = {
+                "deletionTimestamp": timestamp(self._clock()),
+                "deletionGracePeriodSeconds": 0,
+            }
+            self._put(store, key, before, {**before.object, "metadata": {**found, **ending}})
+            before = self._existing(plural, namespace, name)
         self._version += 1
-        change = Change(self._version, _key(namespace, name), before, None)
-        self._stores[plural].apply(change)
+        change = Change(self._version, key, before, None)
+        store.apply(change)
         return change.gone().object
 
     def compact(self) -> None:

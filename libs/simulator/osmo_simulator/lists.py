@@ -1,6 +1,6 @@
 """Lists, whole or in pages, joined from the bytes that each version was encoded to once."""
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 
 import msgspec
@@ -34,14 +34,16 @@ def list_page(cluster: Cluster, store: Store, namespace: str, options: ListOptio
     Raises:
         StatusError: the version is not reached yet, or is forgotten; a selector is wrong.
     """
-    selected = compile_selectors(
-        store.resource, namespace=namespace, labels=options.labels, fields=options.fields
-    )
+    selected = compile_selectors(store.resource, labels=options.labels, fields=options.fields)
     number = _number(cluster, store, options)
     versions = store.at(number)
+    if namespace:
+        # "0" is the character after "/": the keys of the namespace end before it.
+        first = bisect_left(versions, f"{namespace}/", key=_key)
+        versions = versions[first : bisect_left(versions, f"{namespace}0", lo=first, key=_key)]
     end = 0
     if options.position is not None:
-        end = bisect_right(versions, options.position.start, key=lambda v: key_of(v.object))
+        end = bisect_right(versions, options.position.start, key=_key)
     limit = options.limit or len(versions)
     found: list[Version] = []
     while end < len(versions) and len(found) < limit:
@@ -81,8 +83,12 @@ def _number(cluster: Cluster, store: Store, options: ListOptions) -> int:
 def _metadata(number: int, versions: list[Version], end: int, filtered: bool) -> dict[str, object]:
     metadata: dict[str, object] = {"resourceVersion": str(number)}
     if end < len(versions):
-        last = key_of(versions[end - 1].object)
+        last = _key(versions[end - 1])
         metadata["continue"] = Continue(rv=number, start=last).encode()
         if not filtered:
             metadata["remainingItemCount"] = len(versions) - end
     return metadata
+
+
+def _key(version: Version) -> str:
+    return key_of(version.object)

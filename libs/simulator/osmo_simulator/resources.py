@@ -24,6 +24,8 @@ class Resource:
     """Whether the `/status` subresource exists; then the main path never changes the status."""
     created_status: Object | None
     """What a created object's status becomes over HTTP; None keeps the one that was sent."""
+    graceful: bool
+    """Whether a deletion is announced by a version with a `deletionTimestamp`."""
     empty: Object
     """The fields besides metadata that a bookmark's object carries."""
 
@@ -52,6 +54,7 @@ PODS = Resource(
     ),
     has_status=True,
     created_status={"phase": "Pending", "qosClass": "BestEffort"},
+    graceful=True,
     empty={"spec": {"containers": None}, "status": {}},
 )
 
@@ -64,6 +67,7 @@ NODES = Resource(
     fields=("metadata.name", "spec.unschedulable"),
     has_status=True,
     created_status=None,
+    graceful=False,
     empty={"spec": {}, "status": {}},
 )
 
@@ -90,6 +94,7 @@ EVENTS = Resource(
     ),
     has_status=False,
     created_status=None,
+    graceful=False,
     empty={"involvedObject": {}, "source": {}},
 )
 
@@ -102,6 +107,7 @@ NAMESPACES = Resource(
     fields=("metadata.name", "status.phase"),
     has_status=True,
     created_status={"phase": "Active"},
+    graceful=False,
     empty={"spec": {}, "status": {}},
 )
 

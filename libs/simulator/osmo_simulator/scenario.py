@@ -1,0 +1,293 @@
+"""Workflows whose tasks run and end in a simulated cluster, the same way for the same seed."""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from itertools import cycle
+from typing import NamedTuple
+
+from osmo_simulator.builders import TYPICAL_PADDING, make_event, make_node, make_pod, task_labels
+from osmo_simulator.cluster import Cluster, timestamp
+from osmo_simulator.errors import StatusError
+from osmo_simulator.lifecycle import (
+    FAILURES,
+    SUCCEEDED,
+    Moment,
+    Outcome,
+    Status,
+    creating,
+    running,
+    scheduled,
+)
+
+_CONTAINER = "task"
+_SCHEDULING = 0.2
+_CREATING = 2.0
+_CLEAN_UP = 3.0
+"""Mean times of the steps that the configuration leaves alone, in scenario seconds."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScenarioConfig:
+    """How much happens, and how fast. Times are in scenario seconds."""
+
+    seed: int = 0
+    """The same seed gives the same workflows, outcomes and order of events."""
+    nodes: int = 10
+    """How many nodes the pods are spread over; at least one."""
+    workflows: int = 19
+    """How many workflows run."""
+    max_tasks: int = 4
+    """The most tasks of one workflow; the least is one."""
+    failures: float = 0.4
+    """The share of tasks that fail; the ways to fail take turns."""
+    deleted: float = 0.5
+    """The share of ended pods that are deleted at the end, as a clean-up does it."""
+    namespace: str = "osmo"
+    """Where the pods run; it is made where it does not exist."""
+    padding: int = TYPICAL_PADDING
+    """The padding of each pod, see `make_pod`."""
+    arrival: float = 1.0
+    """The mean time between two workflows."""
+    duration: float = 10.0
+    """The mean time that a task runs."""
+    pace: float = 1.0
+    """Seconds of real time per scenario second; 0 runs without waiting."""
+
+    def __post_init__(self) -> None:
+        if self.nodes < 1 or self.max_tasks < 1 or self.workflows < 0 or self.pace < 0:
+            raise ValueError("nodes and max_tasks must be 1 or more, workflows and pace 0 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExpectedTask:
+    """What users must see of one try of a task when the scenario is over."""
+
+    workflow_uuid: str
+    task_uuid: str
+    retry_id: int
+    pod: str
+    outcome: str
+    """The name of the `Outcome`."""
+    status: str
+    exit_code: int
+    deleted: bool
+    """Whether the pod is gone from the cluster."""
+
+
+class Step(NamedTuple):
+    """One change of the cluster, at a time in scenario seconds."""
+
+    at: float
+    apply: Callable[[Cluster], object]
+
+
+class Scenario:
+    """A plan of changes, drawn from the seed, that `run` applies to a cluster.
+
+    The cluster's own seed and clock decide uids and timestamps: a history repeats in full when they
+    do.
+
+    Args:
+        cluster: where the scenario happens.
+        config: how much happens, and how fast.
+        sleep: how the time between two changes is waited for.
+    """
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        config: ScenarioConfig | None = None,
+        *,
+        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+    ) -> None:
+        self._cluster = cluster
+        self._config = config or ScenarioConfig()
+        self._sleep = sleep
+        self._random = random.Random(self._config.seed)  # noqa: S311 -- repeatable, not secret
+        self._steps: list[Step] = []
+        self._expected: list[ExpectedTask] = []
+        self._pods = 0
+        self.done = False
+        """Whether the last change was applied."""
+        self._plan()
+        self._steps.sort(key=lambda step: step.at)
+
+    @property
+    def expected(self) -> tuple[ExpectedTask, ...]:
+        """What users must see when the scenario is over, if nobody else changes the pods."""
+        return tuple(self._expected)
+
+    @property
+    def length(self) -> float:
+        """How long it takes, in scenario seconds."""
+        return self._steps[-1].at
+
+    async def run(self) -> None:
+        """Apply every change in its time, and return after the last one.
+
+        A change whose object somebody else deleted meanwhile is left out.
+        """
+        now = 0.0
+        for step in self._steps:
+            await self._sleep((step.at - now) * self._config.pace)
+            now = step.at
+            try:
+                step.apply(self._cluster)
+            except StatusError as exc:
+                if exc.reason != "NotFound":
+                    raise
+        self.done = True
+
+    def _plan(self) -> None:
+        self._add(0.0, partial(_create_namespace, self._config.namespace))
+        for number in range(self._config.nodes):
+            self._add(0.0, partial(_create_node, _node(number)))
+        failures = self._failures()
+        start = 0.0
+        for number in range(self._config.workflows):
+            workflow_uuid = self._uuid()
+            for task in range(self._random.randint(1, self._config.max_tasks)):
+                fails = self._random.random() < self._config.failures
+                outcome = next(failures) if fails else SUCCEEDED
+                self._plan_task(start, f"workflow-{number}-task-{task}", workflow_uuid, outcome)
+            start += self._around(self._config.arrival)
+
+    def _plan_task(self, at: float, name: str, workflow_uuid: str, outcome: Outcome) -> None:
+        task_uuid = self._uuid()
+        retry_id = 0
+        while True:
+            pod = _TaskPod(
+                name=f"{name}-{retry_id}",
+                namespace=self._config.namespace,
+                labels=task_labels(workflow_uuid, task_uuid, retry_id),
+                node=_node(self._random.randrange(self._config.nodes)),
+                pod_ip=self._next_address(),
+                padding=self._config.padding,
+                outcome=outcome,
+            )
+            at = self._plan_pod(at, pod)
+            deleted = outcome.retried or self._random.random() < self._config.deleted
+            if deleted:
+                at += self._around(_CLEAN_UP)
+                self._add(at, pod.delete)
+            self._expected.append(
+                ExpectedTask(
+                    workflow_uuid=workflow_uuid,
+                    task_uuid=task_uuid,
+                    retry_id=retry_id,
+                    pod=pod.name,
+                    outcome=outcome.name,
+                    status=outcome.status,
+                    exit_code=outcome.exit_code,
+                    deleted=deleted,
+                )
+            )
+            if not outcome.retried:
+                return
+            outcome = SUCCEEDED
+            retry_id += 1
+
+    def _plan_pod(self, at: float, pod: "_TaskPod") -> float:
+        self._add(at, pod.create)
+        at += self._around(_SCHEDULING)
+        self._add(at, pod.bind)
+        at += self._around(_SCHEDULING)
+        self._add(at, partial(pod.become, creating))
+        at += self._around(_CREATING)
+        if pod.outcome.runs:
+            self._add(at, partial(pod.become, running))
+            at += self._around(self._config.duration)
+        self._add(at, pod.end)
+        return at
+
+    def _add(self, at: float, apply: Callable[[Cluster], object]) -> None:
+        self._steps.append(Step(at, apply))
+
+    def _around(self, mean: float) -> float:
+        return mean * self._random.uniform(0.5, 1.5)
+
+    def _uuid(self) -> str:
+        return f"{self._random.getrandbits(128):032x}"
+
+    def _next_address(self) -> str:
+        self._pods += 1
+        return f"10.{64 + (self._pods >> 16) % 64}.{self._pods >> 8 & 255}.{self._pods & 255}"
+
+    def _failures(self) -> Iterator[Outcome]:
+        failures = list(FAILURES)
+        self._random.shuffle(failures)
+        return cycle(failures)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _TaskPod:
+    name: str
+    namespace: str
+    labels: dict[str, str]
+    node: str
+    pod_ip: str
+    padding: int
+    outcome: Outcome
+
+    def create(self, cluster: Cluster) -> None:
+        pod = make_pod(
+            self.name,
+            namespace=self.namespace,
+            labels=self.labels,
+            container=_CONTAINER,
+            padding=self.padding,
+        )
+        cluster.create("pods", pod)
+
+    def bind(self, cluster: Cluster) -> None:
+        patch = {"spec": {"nodeName": self.node}}
+        cluster.patch("pods", self.name, patch, namespace=self.namespace)
+        self.become(scheduled, cluster)
+        self._event(cluster, "Scheduled", f"assigned to {self.node}", source="kai-scheduler")
+
+    def become(self, status: Callable[[Moment], Status], cluster: Cluster) -> None:
+        moment = Moment(
+            now=timestamp(cluster.now()),
+            container=_CONTAINER,
+            pod_ip=self.pod_ip,
+            host_ip=self.pod_ip,
+        )
+        cluster.patch_status("pods", self.name, status(moment), namespace=self.namespace)
+
+    def end(self, cluster: Cluster) -> None:
+        self.become(self.outcome.end, cluster)
+        if self.outcome is not SUCCEEDED:
+            self._event(cluster, "Failed", f"Task ended: {self.outcome.name}", warning=True)
+
+    def delete(self, cluster: Cluster) -> None:
+        cluster.delete("pods", self.name, namespace=self.namespace)
+
+    def _event(
+        self,
+        cluster: Cluster,
+        reason: str,
+        message: str,
+        *,
+        warning: bool = False,
+        source: str = "kubelet",
+    ) -> None:
+        pod = cluster.get("pods", self.name, namespace=self.namespace)
+        now = timestamp(cluster.now())
+        event = make_event(pod, reason, message, now=now, warning=warning, source=source)
+        cluster.create("events", event)
+
+
+def _node(number: int) -> str:
+    return f"node-{number:04}"
+
+
+def _create_namespace(name: str, cluster: Cluster) -> None:
+    if cluster.store("namespaces").find("", name) is None:
+        cluster.create("namespaces", {"metadata": {"name": name}, "status": {"phase": "Active"}})
+
+
+def _create_node(name: str, cluster: Cluster) -> None:
+    cluster.create("nodes", make_node(name, now=timestamp(cluster.now())))
