@@ -3,8 +3,11 @@
 import asyncio
 import socket
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from http.client import HTTPConnection
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -72,30 +75,44 @@ def redis_server() -> Iterator[RedisServer]:
         yield server
 
 
-@pytest.fixture
-def kubeconfig(tmp_path: Path, real_cluster: RealCluster) -> Path:
-    path = tmp_path / "kubeconfig"
-    path.touch(mode=0o600)
-    path.write_text(real_cluster.kubeconfig())
-    return path
+@dataclass(frozen=True)
+class Backend:
+    """A cluster to run against: requests of ours, and a kubeconfig for the listener."""
+
+    session: Session
+    kubeconfig: Path
 
 
-@pytest.mark.cluster
+@pytest.fixture(params=["simulator", pytest.param("real", marks=pytest.mark.cluster)])
+def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Backend]:
+    kubeconfig = tmp_path / "kubeconfig"
+    if request.param == "real":
+        cluster: RealCluster = request.getfixturevalue("real_cluster")
+        cluster.clear()
+        kubeconfig.touch(mode=0o600)
+        kubeconfig.write_text(cluster.kubeconfig())
+        with cluster.session() as session:
+            yield Backend(session, kubeconfig)
+        return
+    arguments = ("--listen", "127.0.0.1:0", "--workflows", "0", "--kubeconfig-out", str(kubeconfig))
+    with Program(tmp_path / "simulator.log", "osmo_simulator", *arguments) as simulator:
+        parts = urlsplit(simulator.url())
+        connection = HTTPConnection(parts.hostname or "", parts.port, timeout=30)
+        with closing(connection):
+            yield Backend(Session(connection, ""), kubeconfig)
+
+
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("scheme", ["ws", "grpc"])
 def test_the_store_equals_the_cluster_whoever_is_killed(
-    scheme: str,
-    tmp_path: Path,
-    kubeconfig: Path,
-    redis_server: RedisServer,
-    real_cluster: RealCluster,
+    scheme: str, tmp_path: Path, redis_server: RedisServer, backend: Backend
 ) -> None:
     """Operator, worker, listener and Redis are killed in turn while 85 pods come, change and go."""
-    real_cluster.clear()
-    with real_cluster.session() as session, ExitStack() as stack:
+    session = backend.session
+    with ExitStack() as stack:
         churn = Churn(session, seed=7)
         churn.create(PODS)
-        pipeline = Pipeline(tmp_path, scheme, kubeconfig, redis_server, stack)
+        pipeline = Pipeline(tmp_path, scheme, backend.kubeconfig, redis_server, stack)
         pipeline.settled(session)
         victims = [*pipeline.programs, None]
         for number in range(ROUNDS):
@@ -116,17 +133,16 @@ def test_the_store_equals_the_cluster_whoever_is_killed(
         assert sum(row.deleted_at is None for row in rows) == PODS
 
 
-@pytest.mark.cluster
 @pytest.mark.timeout(120)
 def test_a_queue_that_lost_its_memory_is_made_up_for(
-    tmp_path: Path, kubeconfig: Path, redis_server: RedisServer, real_cluster: RealCluster
+    tmp_path: Path, redis_server: RedisServer, backend: Backend
 ) -> None:
     """After FLUSHALL with reports under way, every listener sends a snapshot: deletes included."""
-    real_cluster.clear()
-    with real_cluster.session() as session, ExitStack() as stack:
+    session = backend.session
+    with ExitStack() as stack:
         churn = Churn(session, seed=3)
         churn.create(PODS)
-        pipeline = Pipeline(tmp_path, "ws", kubeconfig, redis_server, stack)
+        pipeline = Pipeline(tmp_path, "ws", backend.kubeconfig, redis_server, stack)
         pipeline.settled(session)
         worker = pipeline.programs[1]
         worker.kill()
