@@ -1,0 +1,67 @@
+"""The whole pipeline in one process: every carrier, and an end that is checked."""
+
+import asyncio
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from osmo_pipeline import demo
+from osmo_pipeline.config import Carrier, DemoConfig
+from osmo_pipeline.demo import DemoError, run_demo
+from osmo_pipeline.verify import Difference
+from osmo_simulator.cluster import Cluster
+from osmo_simulator.scenario import Scenario, ScenarioConfig
+from tests.redis_server import RedisServer
+
+
+@pytest.mark.parametrize("carrier", Carrier)
+async def test_the_store_equals_the_cluster(
+    carrier: Carrier, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nineteen workflows run to their ends, and every pod that is left has its row."""
+    database = tmp_path / "demo.db"
+    config = DemoConfig(transport=carrier, store=f"sqlite:///{database}", workflows=19, pace=0.02)
+    await run_demo(config, asyncio.Event())
+    plan = ScenarioConfig(
+        seed=config.seed, nodes=config.nodes, workflows=config.workflows, pace=config.pace
+    )
+    planned = {(t.task_uuid, t.retry_id): t for t in Scenario(Cluster(), plan).expected}
+    with sqlite3.connect(database) as connection:
+        query = "SELECT task_uuid, retry_id, status, deleted_at IS NOT NULL FROM tasks"
+        rows = {(task, retry): rest for task, retry, *rest in connection.execute(query)}
+    assert rows == {key: [t.status, t.deleted] for key, t in planned.items()}
+    printed = capsys.readouterr().out
+    assert "19 workflows" in printed
+    assert "the store equals the cluster" in printed
+
+
+async def test_through_redis(tmp_path: Path) -> None:
+    """The same with Redis as the queue and the store in memory."""
+    with RedisServer() as redis:
+        config = DemoConfig(queue=redis.url, store="memory://", workflows=5, pace=0.02)
+        await run_demo(config, asyncio.Event())
+
+
+async def test_a_difference_fails_the_demo(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The demo does not claim what it did not find."""
+
+    def wrong(*_: object) -> list[Difference]:
+        return [Difference(f"w/t{n}/0", "status is 'RUNNING'") for n in range(12)]
+
+    monkeypatch.setattr(demo, "differences", wrong)
+    config = DemoConfig(store="memory://", workflows=1, pace=0.01, settle_timeout=0.0)
+    with pytest.raises(ExceptionGroup) as caught:
+        await run_demo(config, asyncio.Event())
+    (error,) = caught.value.exceptions
+    assert isinstance(error, DemoError)
+    assert "differs from the cluster in 12 places" in str(error)
+    assert "and 2 more" in str(error)
+
+
+async def test_stop_ends_it_early(capsys: pytest.CaptureFixture[str]) -> None:
+    """Ctrl-C compares what there is and ends."""
+    stop = asyncio.Event()
+    stop.set()
+    await run_demo(DemoConfig(store="memory://", workflows=19, pace=10.0), stop)
+    assert "the store equals the cluster" in capsys.readouterr().out
