@@ -40,7 +40,7 @@ def call(*argv: str, **environ: str) -> subprocess.CompletedProcess[str]:
 
 @contextmanager
 def started(*argv: str) -> Iterator[subprocess.Popen[str]]:
-    """The sample, after it has said that it listens."""
+    """The sample, killed at the end of the test if it is still there."""
     program = subprocess.Popen(
         [*PROGRAM, *argv],
         cwd=ROOT,
@@ -51,11 +51,15 @@ def started(*argv: str) -> Iterator[subprocess.Popen[str]]:
     )
     with program:
         try:
-            assert program.stdout is not None
-            assert program.stdout.readline().startswith("listening on tcp://")
             yield program
         finally:
             program.kill()
+
+
+def said(program: subprocess.Popen[str]) -> str:
+    """The next line on stdout."""
+    assert program.stdout is not None
+    return program.stdout.readline()
 
 
 def lines(text: str) -> list[Any]:
@@ -173,6 +177,7 @@ def test_settings_and_warnings_are_logged_once() -> None:
 def test_signal_drains(loop: str, stop: signal.Signals) -> None:
     """A first signal lets the program finish, and it exits with 0."""
     with started(loop) as program:
+        assert said(program).startswith("listening on ")
         program.send_signal(stop)
         out, err = program.communicate(timeout=DEADLINE)
     assert (program.returncode, out) == (0, "drained\n")
@@ -184,9 +189,9 @@ def test_signal_drains(loop: str, stop: signal.Signals) -> None:
 def test_second_signal_ends_at_once(loop: str, act: str) -> None:
     """A program that does not drain, or gives its loop no turn, ends with the second signal."""
     with started(loop, "--act", act) as program:
+        assert said(program).startswith("listening on ")
         program.send_signal(signal.SIGTERM)
-        assert program.stdout is not None
-        assert program.stdout.readline() == "listening on nothing\n"
+        assert said(program) == "listening on nothing\n"
         program.send_signal(signal.SIGINT)
         assert program.wait(DEADLINE) == 1
 
@@ -199,12 +204,8 @@ def test_loop(flag: str, module: str) -> None:
 
 def test_announced_url_holds_no_password() -> None:
     """The one line on stdout masks a password."""
-    with subprocess.Popen(
-        PROGRAM, cwd=ROOT, env=CLEAN, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    ) as program:
-        assert program.stdout is not None
-        assert program.stdout.readline() == "listening on tcp://user:****@127.0.0.1:1\n"
-        program.terminate()
+    with started() as program:
+        assert said(program) == "listening on tcp://user:****@127.0.0.1:1\n"
 
 
 def on_terminal(*argv: str) -> str:
