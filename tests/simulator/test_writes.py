@@ -200,6 +200,18 @@ async def test_container_statuses_are_replaced(api: ApiClient) -> None:
     assert [status["name"] for status in pod["status"]["containerStatuses"]] == ["y"]
 
 
+async def test_labels_are_strings(api: ApiClient) -> None:
+    """A label of another type is refused, in an object and in a patch."""
+    malformed: list[Any] = [{"n": 1}, {"n": {}}, ["n"]]
+    for labels in malformed:
+        pod = {"metadata": {"name": "a", "labels": labels}, "spec": SPEC}
+        assert (await api.send("POST", PODS, pod)).code == 400
+    await api.create_pod("a")
+    patch = {"metadata": {"labels": {"n": 1}}}
+    reply = await api.send("PATCH", f"{PODS}/a", patch, Content_Type=MERGE)
+    assert reply.code in {400, 422}
+
+
 async def test_node_conditions_and_taints(api: ApiClient) -> None:
     """Node conditions merge by type, taints are replaced."""
     await api.send("POST", NODES, {"metadata": {"name": "n"}})

@@ -268,6 +268,9 @@ class Cluster:
         return self._put(store, _key(old.get("namespace", ""), name), before, replaced)
 
     def _put(self, store: "Store", key: str, before: Version | None, obj: Object) -> Object:
+        labels = obj["metadata"].get("labels") or {}
+        if not isinstance(labels, dict) or not all(isinstance(v, str) for v in labels.values()):
+            raise errors.bad_request("metadata.labels must be an object whose values are strings")
         self._version += 1
         obj["metadata"]["resourceVersion"] = str(self._version)
         after = Version(obj, self._version, before)

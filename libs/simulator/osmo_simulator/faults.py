@@ -94,6 +94,27 @@ def decode_fault(body: bytes) -> AnyFault:
     return fault
 
 
+class Restart(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How the server starts again: see `Simulator.restart`."""
+
+    down: float = 0.0
+    """Seconds during which connections are refused."""
+    compact: bool = True
+    """Whether the history before is gone."""
+
+
+def decode_restart(body: bytes) -> Restart:
+    """A restart from JSON; an empty body is the usual one.
+
+    Raises:
+        StatusError: there is no such field, or its value does not fit.
+    """
+    try:
+        return msgspec.json.decode(body or b"{}", type=Restart)
+    except msgspec.MsgspecError as exc:
+        raise bad_request(f"not a restart: {exc}") from exc
+
+
 class Faults:
     """The faults that wait for their requests."""
 

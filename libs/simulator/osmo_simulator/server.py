@@ -4,14 +4,11 @@ import asyncio
 import contextlib
 import errno
 import hmac
-import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import NoReturn, Self
-
-import msgspec
 
 from osmo_simulator import errors
 from osmo_simulator.api import Answer, Api, Request, error_answer, json_answer
@@ -25,10 +22,13 @@ from osmo_simulator.faults import (
     Faults,
     Gone,
     Hang,
+    Restart,
     Slow,
     Throttle,
     decode_fault,
+    decode_restart,
 )
+from osmo_simulator.kubeconfig import kubeconfig
 from osmo_simulator.routing import Target, route
 from osmo_simulator.watch import Watch, error_event
 from osmo_transport.errors import AddressInUseError, MissingExtraError
@@ -53,7 +53,8 @@ class SimulatorConfig:
     port: int = 0
     """The port to listen on; 0 takes a free one."""
     token: str | None = field(default=None, repr=False)
-    """The bearer token that every request must carry; None lets everybody in."""
+    """The bearer token that every request must carry; None lets everybody in. kubectl never sends a
+    token over plain HTTP, so it can use only a simulator without one."""
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
     """The cluster behind the API."""
     bookmark_interval: float = 60.0
@@ -62,13 +63,6 @@ class SimulatorConfig:
     """Seconds that a watch lasts when its client does not say, the real server's least."""
     max_body_bytes: int = 3 * 1024 * 1024
     """The largest request, as the real server has it."""
-
-
-class Restart(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A restart as the control endpoint takes it; see `Simulator.restart`."""
-
-    down: float = 0.0
-    compact: bool = True
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,26 +119,7 @@ class Simulator:
 
     def kubeconfig(self, namespace: str = "osmo") -> str:
         """A kubeconfig (YAML) for this server, with `namespace` as the default one."""
-        user = {"token": self.config.token} if self.config.token else {}
-        # JSON is YAML, and quotes whatever the token holds.
-        return "\n".join(
-            (
-                "apiVersion: v1",
-                "kind: Config",
-                "current-context: simulator",
-                "clusters:",
-                f"- {json.dumps({'name': 'simulator', 'cluster': {'server': self.url}})}",
-                "users:",
-                f"- {json.dumps({'name': 'simulator', 'user': user})}",
-                "contexts:",
-                "- name: simulator",
-                "  context:",
-                "    cluster: simulator",
-                "    user: simulator",
-                f"    namespace: {json.dumps(namespace)}",
-                "",
-            )
-        )
+        return kubeconfig(self.url, self.config.token, namespace)
 
     async def __aenter__(self) -> Self:
         """Start to listen.
@@ -327,7 +302,7 @@ class Simulator:
                 verb, resource = http.query.get("verb", ""), http.query.get("resource", "")
                 return await self._after_answer(http, lambda: self.disconnect(verb, resource))
             case ("POST", "restart"):
-                restart = _decode_restart(await self._read(http))
+                restart = decode_restart(await self._read(http))
                 return await self._after_answer(http, lambda: self._start_restart(restart))
             case _:
                 raise errors.no_such_path()
@@ -399,13 +374,6 @@ def _response(answer: Answer) -> web.Response:
         content_type=answer.content_type,
         headers=answer.headers,
     )
-
-
-def _decode_restart(body: bytes) -> Restart:
-    try:
-        return msgspec.json.decode(body or b"{}", type=Restart)
-    except msgspec.MsgspecError as exc:
-        raise errors.bad_request(f"not a restart: {exc}") from exc
 
 
 async def _break(http: web.Request, *, flush: bool = False) -> NoReturn:
