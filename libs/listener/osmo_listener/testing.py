@@ -43,6 +43,8 @@ class FakeSource(Generic[S]):
         self._orders: deque[KubernetesError | Event[S] | None] = deque()
         self._failures: deque[KubernetesError] = deque()
         self._expired_pages = 0
+        self._pages = asyncio.Event()
+        self._pages.set()
         self._hanging = False
 
     # What the cluster does.
@@ -94,6 +96,14 @@ class FakeSource(Generic[S]):
         """The next lists end with 410 when their second page is asked for."""
         self._expired_pages = count
 
+    def hold_lists(self) -> None:
+        """Lists stop after their first page until `release_lists`."""
+        self._pages.clear()
+
+    def release_lists(self) -> None:
+        """Lists go on."""
+        self._pages.set()
+
     def hang(self) -> None:
         """The running watch falls silent until it is given up; the next one works."""
         self._hanging = True
@@ -116,7 +126,7 @@ class FakeSource(Generic[S]):
                 raise _expired()
             last = start + self._page_size >= len(objects)
             yield Page(objects[start : start + self._page_size], version if last else None)
-            await asyncio.sleep(0)
+            await self._pages.wait()
 
     async def watch(self, version: int) -> AsyncGenerator[Sequence[Event[S]], None]:
         """See `Source.watch`."""

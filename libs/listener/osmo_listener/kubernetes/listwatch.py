@@ -72,9 +72,9 @@ class ListWatchConfig:
     silence: float = 80.0
     """A watch on which nothing arrives for so long is dead: longer than the minute between two
     bookmarks of the API server."""
-    watch_time: tuple[float, float] = (300.0, 600.0)
-    """The server is asked to end a watch after a time drawn from this range, so that watches move
-    to other API servers now and then, and not all at once."""
+    watch_time: float = 300.0
+    """The server is asked to end a watch after one to two times as long, drawn at random, so that
+    watches move to other API servers now and then, and not all at once."""
     max_event_bytes: int = 32 * 1024 * 1024
     """One event of a watch; etcd's own limit for an object is 1.5 MiB by default."""
 
@@ -137,8 +137,7 @@ class ListWatch(Generic[T]):
         Raises:
             SilentError: nothing arrived for `ListWatchConfig.silence`.
         """
-        shortest, longest = self._config.watch_time
-        seconds = shortest + self._draw() * (longest - shortest)
+        seconds = self._config.watch_time * (1 + self._draw())
         query = {"resourceVersion": str(version), "timeoutSeconds": str(max(1, round(seconds)))}
         async with contextlib.aclosing(self._lines(query)) as batches:
             async for lines in batches:

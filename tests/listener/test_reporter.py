@@ -1,0 +1,222 @@
+"""The reporter: every change becomes a message, every new epoch a snapshot, in one order."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+import msgspec
+
+from osmo_listener.kubernetes.objects import Pod
+from osmo_listener.listeners.workflow import WorkflowListener
+from osmo_listener.reporter import Reporter
+from osmo_listener.store import Change, ChangeType
+from osmo_transport import (
+    BackoffConfig,
+    Client,
+    ClientConfig,
+    Limits,
+    Message,
+    Server,
+    ServerConfig,
+    SessionConfig,
+    connect,
+    listen,
+)
+from osmo_transport.bodies import decode_body
+from tests.helpers import eventually
+
+CONFIG = ClientConfig(backoff=BackoffConfig(base=0.0, maximum=0.0), drain_timeout=0.0)
+
+
+def pod(name: str, version: int, phase: str = "Running", **status: object) -> Pod:
+    return msgspec.convert(
+        {
+            "metadata": {
+                "name": name,
+                "namespace": "osmo",
+                "uid": f"uid-{name}",
+                "resourceVersion": str(version),
+                "labels": {"osmo.workflow_uuid": "w", "osmo.task_uuid": name},
+            },
+            "status": {"phase": phase, **status},
+        },
+        Pod,
+    )
+
+
+def added(item: Pod) -> Change[Pod]:
+    return Change(ChangeType.ADDED, None, item, int(item.metadata.resource_version))
+
+
+class World:
+    """A reporter, and an operator that keeps and acknowledges what it gets."""
+
+    def __init__(self, server: Server, client: Client) -> None:
+        self.server = server
+        self.client = client
+        self.got: list[Message] = []
+        self.pods: list[Pod] = []
+        self.now = 1000.0
+        self.ticks: asyncio.Queue[None] = asyncio.Queue()
+        self.reporter = Reporter(
+            WorkflowListener(), client, clock=lambda: self.now, sleep=self._sleep
+        )
+        self.reporter.read_from(lambda: self.pods)
+
+    async def _sleep(self, _: float) -> None:
+        await self.ticks.get()
+
+    async def receive(self) -> None:
+        while incoming := await self.server.receive():
+            for each in incoming:
+                self.got += [m for m in each.batch.messages if m is not None]
+                each.acknowledge()
+
+    async def change(self, *items: Pod) -> None:
+        known = {p.metadata.name: p for p in self.pods}
+        changes: Sequence[Change[Pod]] = [added(item) for item in items]
+        known.update({item.metadata.name: item for item in items})
+        self.pods = list(known.values())
+        await self.reporter.changed(changes)
+
+    def reports(self) -> list[tuple[int, int, str]]:
+        """Epoch, resource version and task (or `end` and its count) of all messages."""
+        return [(*m.version, self._name(m)) for m in self.got]
+
+    @staticmethod
+    def _name(message: Message) -> str:
+        body = decode_body(message.kind, message.payload)
+        return f"end {body.count}" if message.kind == "snapshot_end" else body.task_uuid
+
+
+@asynccontextmanager
+async def world(*, message_bytes: int = 100_000) -> AsyncIterator[World]:
+    limits = Limits(message_bytes=message_bytes)
+    session = SessionConfig(limits=limits)
+    client_config = ClientConfig(session=session, backoff=CONFIG.backoff, drain_timeout=0.0)
+    async with (
+        listen("memory://", config=ServerConfig(session=session)) as server,
+        connect(server.url, backend="b", config=client_config) as client,
+    ):
+        made = World(server, client)
+        tasks = [
+            asyncio.create_task(made.receive()),
+            asyncio.create_task(made.reporter.follow_epochs()),
+            asyncio.create_task(made.reporter.keep_time()),
+        ]
+        try:
+            yield made
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def test_changes_then_the_end_of_the_first_snapshot() -> None:
+    """The first list is reported as it comes, and its end closes the snapshot, once."""
+    async with world() as w:
+        await w.change(pod("a", 1), pod("b", 2))
+        await w.reporter.synced(2, 2)
+        await w.change(pod("c", 3))
+        await w.reporter.synced(3, 3)
+        await w.client.flush()
+        epoch = w.client.epoch
+        assert w.reports() == [
+            (epoch, 1, "a"),
+            (epoch, 2, "b"),
+            (epoch, 2, "end 2"),
+            (epoch, 3, "c"),
+        ]
+
+
+async def test_a_new_epoch_brings_a_full_snapshot() -> None:
+    """When the queue has lost its memory everything alive is reported again, then the end."""
+    async with world() as w:
+        await w.change(pod("a", 1), pod("b", 2))
+        await w.reporter.synced(2, 2)
+        await w.client.flush()
+        first = w.client.epoch
+        w.got.clear()
+        w.client.renew_epoch()
+        await eventually(lambda: len(w.got) == 3)
+        second = w.client.epoch
+        assert second > first
+        assert sorted(w.reports()) == [(second, 1, "a"), (second, 2, "b"), (second, 2, "end 2")]
+        assert w.got[-1].kind == "snapshot_end"
+
+
+async def test_no_end_before_the_list_is_complete() -> None:
+    """An epoch that comes in the middle of the first list does not end a half snapshot."""
+    async with world() as w:
+        await w.change(pod("a", 1))
+        await w.client.flush()
+        first = w.client.epoch
+        w.client.renew_epoch()
+        await w.client.epoch_after(first)
+        await eventually(lambda: w.client.stats.connects == 2)
+        await w.change(pod("b", 2))
+        await w.reporter.synced(2, 2)
+        await w.client.flush()
+        ends = [m for m in w.got if m.kind == "snapshot_end"]
+        assert [(m.version.epoch, World._name(m)) for m in ends] == [(w.client.epoch, "end 2")]
+        assert (w.client.epoch, 1, "a") in w.reports()
+
+
+async def test_a_restored_cluster_gets_a_new_epoch() -> None:
+    """Versions that went back are reported under a higher epoch, so that they count as newer."""
+    async with world() as w:
+        await w.change(pod("a", 90))
+        await w.reporter.synced(90, 1)
+        await w.client.flush()
+        first = w.client.epoch
+        w.got.clear()
+        await w.reporter.regressed(10)
+        await w.change(pod("a", 9, "Succeeded"))
+        await w.reporter.synced(10, 1)
+        await w.client.flush()
+        second = w.client.epoch
+        assert second > first
+        assert w.reports() == [(second, 9, "a"), (second, 10, "end 1")]
+
+
+async def test_time_alone_makes_a_report() -> None:
+    """A configuration error that lasts for ten minutes is reported without another change."""
+    waiting = {"state": {"waiting": {"reason": "CreateContainerConfigError"}}, "name": "c"}
+    ready = {"type": "Ready", "status": "False", "lastTransitionTime": "1970-01-01T00:16:40Z"}
+    async with world() as w:
+        stuck = pod("a", 1, "Pending", containerStatuses=[waiting], conditions=[ready])
+        await w.change(stuck)
+        w.ticks.put_nowait(None)
+        await eventually(lambda: w.ticks.empty())
+        assert w.got == []
+        w.now += 601
+        w.ticks.put_nowait(None)
+        await eventually(lambda: w.got)
+        assert decode_body("update_pod", w.got[0].payload).status == "FAILED_BACKEND_ERROR"
+
+
+async def test_a_report_that_is_too_large_hurts_no_other() -> None:
+    """It is counted and left out; what follows is sent."""
+    async with world(message_bytes=1000) as w:
+        await w.change(pod("a", 1, message="x" * 2000), pod("b", 2))
+        await w.client.flush()
+        assert [name for *_, name in w.reports()] == ["b"]
+        assert w.reporter.refused == 1
+
+
+async def test_the_first_change_waits_for_an_epoch() -> None:
+    """Without an operator there is no version to report under, so the informer waits."""
+    async with connect("memory://nobody", backend="b", config=CONFIG) as client:
+        reporter = Reporter(WorkflowListener(), client)
+        task = asyncio.create_task(reporter.changed([added(pod("a", 1))]))
+        following = asyncio.create_task(reporter.follow_epochs())
+        async with asyncio.timeout(5):
+            while client.stats.connects == 0 and not task.done():
+                await asyncio.sleep(0)
+                async with listen("memory://nobody") as server:
+                    await task
+                    (incoming,) = await server.receive()
+                    assert incoming.batch.messages[0] is not None
+                    incoming.acknowledge()
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
