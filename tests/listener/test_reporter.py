@@ -187,7 +187,7 @@ async def test_time_alone_makes_a_report() -> None:
         stuck = pod("a", 1, "Pending", containerStatuses=[waiting], conditions=[ready])
         await w.change(stuck)
         w.ticks.put_nowait(None)
-        await eventually(lambda: w.ticks.empty())
+        await eventually(w.ticks.empty)
         assert w.got == []
         w.now += 601
         w.ticks.put_nowait(None)

@@ -2,9 +2,9 @@
 
 The informer's changes, the new epochs and the rules that depend on time come from three tasks; a
 lock lets one of them work at a time, so a listener's messages go to the outbox in the order in
-which they were made. Only two things wait for the operator: the very first change, which needs an epoch,
-and the changes after a cluster was restored from a backup, which need a new one. Otherwise `send`
-puts into an outbox that coalesces, and the informer keeps up with the cluster whatever the
+which they were made. Only two things wait for the operator: the very first change, which needs an
+epoch, and the changes after a cluster was restored from a backup, which need a new one. Otherwise
+`send` puts into an outbox that coalesces, and the informer keeps up with the cluster whatever the
 connection does.
 """
 
@@ -86,11 +86,11 @@ class Reporter(Generic[T]):
     async def regressed(self, resource_version: int) -> None:
         """See `informer.Handler`."""
         await self._begun.wait()
-        self._client.renew_epoch()
-        epoch = await self._client.epoch_after(self._epoch)
+        # In one turn: a snapshot of the old versions under the new epoch would outrank the new ones.
         async with self._turn:
+            self._client.renew_epoch()
             self._version = resource_version
-            self._take(epoch)
+            self._take(await self._client.epoch_after(self._epoch))
 
     async def follow_epochs(self) -> NoReturn:
         """Start over with every new epoch.
