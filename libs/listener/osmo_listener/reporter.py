@@ -86,7 +86,7 @@ class Reporter(Generic[T]):
     async def regressed(self, resource_version: int) -> None:
         """See `informer.Handler`."""
         await self._begun.wait()
-        # In one turn: a snapshot of the old versions under the new epoch would outrank the new ones.
+        # In one turn: a snapshot of old versions under the new epoch would outrank the new ones.
         async with self._turn:
             self._client.renew_epoch()
             self._version = resource_version
