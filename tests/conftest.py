@@ -3,8 +3,11 @@
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 
 from tests import kube
+
+settings.register_profile("long", deadline=None, max_examples=10_000)
 
 
 @pytest.fixture(scope="session")

@@ -61,9 +61,16 @@ class Limits:
         return Limits(*map(min, astuple(self), astuple(other)))
 
     @property
+    def usable(self) -> bool:
+        """Whether anything at all can be sent under these limits."""
+        return all(limit >= 1 for limit in astuple(self))
+
+    @property
     def frame_bytes(self) -> int:
-        """The largest frame that keeps these limits."""
-        return self.batch_bytes + self.message_bytes + 4096
+        """The largest encoded frame of a peer that keeps these limits: a batch and the message that
+        overshoots it, twice, because base64 in JSON and the names and trace context of many small
+        messages take more than `Message.size` counts."""
+        return 2 * (self.batch_bytes + self.message_bytes) + 4096
 
 
 class Hello(_Frame, frozen=True):

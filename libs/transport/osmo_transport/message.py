@@ -63,6 +63,11 @@ FIXED_SIZE = 96
 """Bytes that a message takes beyond its key and payload: id, kind, version, timestamp, framing."""
 
 
+MAX_NAME = 1024
+"""Characters of a message's key, kind and id together: what is longer is no name, and would pass
+under `Message.size`."""
+
+
 class Policy(Enum):
     """What matters of a kind's reports."""
 

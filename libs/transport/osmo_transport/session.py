@@ -18,6 +18,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import islice
+from math import inf
 from typing import NamedTuple
 
 from osmo_transport.delivery import Producer, ProducerBatch, ProducerState
@@ -43,10 +44,19 @@ from osmo_transport.frames import (
     Reject,
     Welcome,
 )
-from osmo_transport.message import FIXED_SIZE, Message
+from osmo_transport.message import FIXED_SIZE, MAX_NAME, Message, Version
 from osmo_transport.outbox import Outbox, OutboxConfig
 
 NOTHING_KNOWN = ProducerState("", 0, 0)
+
+MAX_NUMBER = 2**53
+"""The largest epoch or sequence number that a client may claim: what every encoding and store can
+hold and count on from."""
+
+WITHDRAWN = Message("", "", "", Version(0, 0), 0.0, b"")
+"""Takes the place of a message that cannot be sent: without a key, every server refuses it."""
+
+BAD_NAMES = f"a message needs a key and a kind, of up to {MAX_NAME} characters with its id"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +73,12 @@ class SessionConfig:
     outbox: OutboxConfig = field(default_factory=OutboxConfig)
     """Bounds of what waits to be sent (client only)."""
 
+    @property
+    def tick(self) -> float:
+        """Seconds between two calls of a session's `tick`: at most one, and often enough for the
+        times above."""
+        return min(1.0, self.heartbeat_interval / 4, self.heartbeat_timeout / 4)
+
 
 class Rejected(NamedTuple):
     """A message that the server refused for good."""
@@ -72,14 +88,15 @@ class Rejected(NamedTuple):
 
 
 class _Heartbeat:
-    """When to ping, and when to give up."""
+    """When to ping, and when to give up. A peer is given up only after it left a ping unanswered:
+    silence alone may mean that this process was not running."""
 
     def __init__(self, config: SessionConfig, now: float) -> None:
         self._interval = config.heartbeat_interval
         self._timeout = config.heartbeat_timeout
         self.started = now
         self.heard = now
-        self._pinged = now
+        self._pinged = -inf
 
     def due(self, now: float) -> bool:
         """Whether to send a ping now.
@@ -88,11 +105,13 @@ class _Heartbeat:
             ConnectionLostError: the other side has been silent for too long.
         """
         silent = now - self.heard
-        if silent >= self._interval + self._timeout:
-            raise ConnectionLostError(f"the other side has been silent for {silent:.0f} s")
-        if silent >= self._interval and now - self._pinged >= self._interval:
+        if silent < self._interval:
+            return False
+        if self._pinged <= self.heard:
             self._pinged = now
             return True
+        if now - self._pinged >= self._timeout:
+            raise ConnectionLostError(f"the other side has been silent for {silent:.0f} s")
         return False
 
 
@@ -106,13 +125,16 @@ class ClientSession:
         self._state = NOTHING_KNOWN
         self.outbox = Outbox(config.outbox)
         self._window: deque[Message] = deque()
-        self._window_bytes = 0
         self._limits = config.limits
         self._sent = 0
+        self._unanswered_bytes = 0
+        self._refused: set[int] = set()
         self._greeted = False
         self._heartbeat: _Heartbeat | None = None
         self.rejected: deque[Rejected] = deque(maxlen=1000)
         """The last messages that the server refused."""
+        self.rejections = 0
+        """How many it refused."""
         self.settled = 0
         """Messages that have left for good: acknowledged, rejected, coalesced or dropped."""
         self.acknowledged = 0
@@ -150,13 +172,14 @@ class ClientSession:
 
         Raises:
             MessageTooLargeError: it is over the limit; nothing else is affected.
-            UsageError: its key or kind is empty.
+            UsageError: its key or kind is empty, or its names are too long.
         """
-        size = FIXED_SIZE + len(message.key) + len(message.payload)
+        key, kind = message.key, message.kind
+        size = FIXED_SIZE + len(key) + len(message.payload)
         if size > self._limits.message_bytes:
             raise MessageTooLargeError(size, self._limits.message_bytes)
-        if not message.key or not message.kind:
-            raise UsageError("a message needs a key and a kind")
+        if not key or not kind or len(key) + len(kind) + len(message.id) > MAX_NAME:
+            raise UsageError(BAD_NAMES)
         self.settled += self.outbox.put(message)
 
     def renew_epoch(self) -> None:
@@ -213,18 +236,20 @@ class ClientSession:
         if not self._greeted:
             return None
         limits = self._limits
-        offset = self._sent - self._state.sequence
-        if offset < len(self._window):
-            messages = self._take_again(offset)
+        unanswered = self._sent - self._state.sequence
+        count = limits.window_messages - unanswered
+        room = min(limits.batch_bytes, limits.window_bytes - self._unanswered_bytes)
+        if unanswered < len(self._window):
+            messages = self._take_again(unanswered, count, room)
             self.resent += len(messages)
         else:
-            messages = self._take_new(
-                limits.window_messages - len(self._window), limits.window_bytes, limits.batch_bytes
-            )
+            messages = self._take_new(count, room)
         if not messages:
             return None
         first = self._sent + 1
         self._sent += len(messages)
+        if limits.message_bytes < self._config.limits.message_bytes:
+            messages = self._withdraw_too_large(first, messages)
         return Batch(first, tuple(messages))
 
     def tick(self, now: float) -> Ping | None:
@@ -240,74 +265,104 @@ class ClientSession:
             raise ConnectionLostError("the server did not welcome this client in time")
         return Ping() if heartbeat.due(now) else None
 
-    def _take_again(self, offset: int) -> list[Message]:
+    # A message may overshoot the room by itself: otherwise one larger than what is left would wait
+    # for a window that is never empty enough.
+
+    def _take_again(self, offset: int, count: int, room: int) -> list[Message]:
         messages: list[Message] = []
         size = 0
         for message in islice(self._window, offset, None):
-            size += message.size
-            if messages and size > self._limits.batch_bytes:
+            if size >= room or len(messages) >= count:
                 break
+            size += message.size
             messages.append(message)
+        self._unanswered_bytes += size
         return messages
 
-    def _take_new(self, count: int, window_bytes: int, batch_bytes: int) -> list[Message]:
+    def _take_new(self, count: int, room: int) -> list[Message]:
         messages: list[Message] = []
         outbox = self.outbox
-        room = min(batch_bytes, window_bytes - self._window_bytes)
         size = 0
-        # A message may overshoot the bytes by itself: otherwise one larger than the room left would
-        # wait for a window that is never empty enough.
         while len(outbox) and len(messages) < count and size < room:
             message = outbox.pop()
             size += FIXED_SIZE + len(message.key) + len(message.payload)
             messages.append(message)
         self._window.extend(messages)
-        self._window_bytes += size
+        self._unanswered_bytes += size
         return messages
+
+    def _withdraw_too_large(self, first: int, messages: list[Message]) -> list[Message]:
+        """What was taken under this side's own limit may be over the server's, even over what its
+        connection takes: the number goes out without the message, and is refused."""
+        limit = self._limits.message_bytes
+        kept = messages.copy()
+        for index, message in enumerate(messages):
+            if message.size > limit:
+                kept[index] = WITHDRAWN
+                self._refused_as(first + index, str(MessageTooLargeError(message.size, limit)))
+        return kept
 
     def _welcome(self, welcome: Welcome) -> None:
         if self._greeted:
             raise PeerError("a second welcome")
+        if not welcome.limits.usable:
+            raise PeerError(f"a welcome with limits below 1: {welcome.limits}")
         self._limits = self._config.limits.agreed(welcome.limits)
         known = self._state
         if (welcome.queue_epoch, welcome.epoch) == (known.queue_epoch, known.epoch):
             if not known.sequence <= welcome.sequence <= known.sequence + len(self._window):
                 raise PeerError(f"welcomed at {welcome.sequence}, which was never sent")
-            self._acknowledge(welcome.sequence)
+            self._settle(welcome.sequence)
         elif welcome.epoch <= known.epoch:
             raise PeerError(f"epoch {welcome.epoch} after {known.epoch}: an epoch only rises")
         else:
-            window = list(self._window)
-            self._window.clear()
-            self._window_bytes = 0
-            self.settled += self.outbox.put_back(window)
+            self._number_anew()
             self._state = ProducerState(welcome.queue_epoch, welcome.epoch, welcome.sequence)
         self._sent = self._state.sequence
+        self._unanswered_bytes = 0
         self._greeted = True
 
+    def _number_anew(self) -> None:
+        first = self._state.sequence + 1
+        window = [m for n, m in enumerate(self._window, first) if n not in self._refused]
+        self.settled += len(self._refused) + self.outbox.put_back(window)
+        self._window.clear()
+        self._refused.clear()
+
     def _acknowledge(self, sequence: int) -> None:
+        if sequence > self._sent or not self._greeted:
+            raise PeerError(f"acknowledged {sequence}, which was not sent")
+        self._settle(sequence)
+
+    def _settle(self, sequence: int) -> None:
         known = self._state
         count = sequence - known.sequence
         if count <= 0:
             return
-        window = self._window
-        if count > len(window):
-            raise PeerError(f"acknowledged {sequence}, which was never sent")
         freed = 0
-        pop = window.popleft
+        pop = self._window.popleft
         for _ in range(count):
             message = pop()
             freed += FIXED_SIZE + len(message.key) + len(message.payload)
-        self._window_bytes -= freed
+        self._unanswered_bytes -= freed
         self._state = ProducerState(known.queue_epoch, known.epoch, sequence)
         self.settled += count
         self.acknowledged += count
+        if self._refused:
+            self._refused = {number for number in self._refused if number > sequence}
 
     def _reject(self, frame: Reject) -> None:
-        offset = frame.sequence - self._state.sequence - 1
-        if not 0 <= offset < len(self._window):
-            raise PeerError(f"rejected {frame.sequence}, which is not in flight")
-        self.rejected.append(Rejected(self._window[offset], frame.reason))
+        number = frame.sequence
+        if not self._state.sequence < number <= self._sent or not self._greeted:
+            raise PeerError(f"rejected {number}, which is not in flight")
+        self._refused_as(number, frame.reason)
+
+    def _refused_as(self, number: int, reason: str) -> None:
+        if number not in self._refused:
+            self._refused.add(number)
+            self.rejections += 1
+            message = self._window[number - self._state.sequence - 1]
+            self.rejected.append(Rejected(message, reason))
 
 
 class Greeting(NamedTuple):
@@ -403,8 +458,16 @@ class ServerSession:
                 f"the listener speaks protocol {hello.protocol} and this operator {PROTOCOL}:"
                 " upgrade the older one"
             )
-        if not hello.backend or not hello.source or not hello.listener:
-            raise UsageError("a hello needs a backend, a source and a listener id")
+        names = (hello.backend, hello.source, hello.listener)
+        if not all(0 < len(name) <= MAX_NAME for name in names):
+            raise UsageError(
+                "a hello needs a backend, a source and a listener id, each of up to"
+                f" {MAX_NAME} characters"
+            )
+        if not (0 <= hello.epoch <= MAX_NUMBER and 0 <= hello.sequence <= MAX_NUMBER):
+            raise PeerError(f"epoch {hello.epoch} or sequence {hello.sequence} is out of range")
+        if not hello.limits.usable:
+            raise UsageError(f"the listener's limits must all be at least 1: {hello.limits}")
         self._limits = self._config.limits.agreed(hello.limits)
         self._greeting = Greeting(
             Producer(hello.backend, hello.source),
@@ -424,9 +487,15 @@ class ServerSession:
         total = 0
         fit = True
         for message in batch.messages:
-            size = FIXED_SIZE + len(message.key) + len(message.payload)
+            key, kind = message.key, message.kind
+            size = FIXED_SIZE + len(key) + len(message.payload)
             total += size
-            if size > limit or not message.key or not message.kind:
+            if (
+                size > limit
+                or not key
+                or not kind
+                or len(key) + len(kind) + len(message.id) > MAX_NAME
+            ):
                 fit = False
         self._hold(batch.first + len(messages) - 1, total)
         if not fit:
@@ -449,15 +518,20 @@ class ServerSession:
     ) -> tuple[Message | None, ...]:
         kept: list[Message | None] = []
         for sequence, message in enumerate(batch.messages, batch.first):
-            reason = None
-            if message.size > self._limits.message_bytes:
-                reason = str(MessageTooLargeError(message.size, self._limits.message_bytes))
-            elif not message.key or not message.kind:
-                reason = "a message needs a key and a kind"
+            reason = _why_refused(message, self._limits.message_bytes)
             if reason is not None:
                 send(Reject(sequence, reason))
             kept.append(message if reason is None else None)
         return tuple(kept)
+
+
+def _why_refused(message: Message, limit: int) -> str | None:
+    if message.size > limit:
+        return str(MessageTooLargeError(message.size, limit))
+    key, kind = message.key, message.kind
+    if not key or not kind or len(key) + len(kind) + len(message.id) > MAX_NAME:
+        return BAD_NAMES
+    return None
 
 
 def parting_error(goodbye: Goodbye) -> TransportError:

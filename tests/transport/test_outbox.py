@@ -1,0 +1,134 @@
+"""The outbox: coalescing, bounds, and the order of what leaves."""
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from osmo_transport import Message, OutboxConfig
+from osmo_transport.message import Policy, kind_of
+from osmo_transport.outbox import Outbox
+from tests.transport.builders import event, pod
+
+REPORTS = st.builds(
+    lambda latest, key, rv, size, final: (
+        pod(key, rv=rv, size=size, final=final) if latest else event(key, size=size)
+    ),
+    st.booleans(),
+    st.sampled_from("abc"),
+    st.integers(1, 4),
+    st.sampled_from([0, 50, 300]),
+    st.booleans(),
+)
+STEPS = st.one_of(REPORTS, st.just("pop"), st.integers(1, 5))
+
+
+class Model:
+    """The same rules over a plain list."""
+
+    def __init__(self, config: OutboxConfig) -> None:
+        self.config = config
+        self.entries: list[Message] = []
+        self.coalesced = self.dropped = 0
+
+    def put(self, message: Message) -> None:
+        if kind_of(message.kind).policy is Policy.EVERY:
+            self.entries.append(message)
+            while len(every := self.every()) > 1 and (
+                len(every) > self.config.max_every_entries
+                or sum(m.size for m in every) > self.config.max_every_bytes
+            ):
+                self.entries.remove(every[0])
+                self.dropped += 1
+            return
+        for place, other in enumerate(self.entries):
+            if (other.kind, other.key) == (message.kind, message.key):
+                self.coalesced += 1
+                if message.supersedes(other):
+                    self.entries[place] = message
+                return
+        self.entries.append(message)
+
+    def every(self) -> list[Message]:
+        return [m for m in self.entries if kind_of(m.kind).policy is Policy.EVERY]
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(STEPS, max_size=40))
+def test_it_does_what_the_model_does(steps: list[Message | str | int]) -> None:
+    """Contents, order, bytes and counts agree with the naive model after every step."""
+    config = OutboxConfig(max_entries=10, max_every_entries=4, max_every_bytes=900)
+    outbox, model = Outbox(config), Model(config)
+    for step in steps:
+        if isinstance(step, Message):
+            before = outbox.coalesced + outbox.dropped
+            gone = outbox.put(step)
+            assert gone == outbox.coalesced + outbox.dropped - before
+            model.put(step)
+        elif isinstance(step, int):
+            taken = [outbox.pop() for _ in range(min(step, len(outbox)))]
+            rest, model.entries = model.entries[len(taken) :], []
+            outbox.put_back(taken)
+            for message in [*taken, *rest]:
+                model.put(message)
+        elif model.entries:
+            assert outbox.pop() == model.entries.pop(0)
+        assert len(outbox) == len(model.entries)
+        assert outbox.bytes == sum(m.size for m in model.entries)
+        assert (outbox.coalesced, outbox.dropped) == (model.coalesced, model.dropped)
+        assert outbox.full == (len(model.entries) >= 10)
+    assert [outbox.pop() for _ in range(len(outbox))] == model.entries
+
+
+def test_a_newer_report_takes_the_place_of_the_older() -> None:
+    """So that the outbox holds at most one entry for each live resource."""
+    outbox = Outbox(OutboxConfig())
+    for rv in range(1, 100):
+        outbox.put(pod("a", rv=rv))
+        outbox.put(pod("b", rv=rv))
+    assert [(m.key, m.version.resource_version) for m in (outbox.pop(), outbox.pop())] == [
+        ("a", 99),
+        ("b", 99),
+    ]
+    assert outbox.coalesced == 196
+
+
+def test_a_final_report_is_never_replaced_by_another() -> None:
+    """Only by a final one that is newer."""
+    outbox = Outbox(OutboxConfig())
+    outbox.put(pod("a", rv=1, final=True))
+    outbox.put(pod("a", rv=2))
+    assert outbox.pop().version.resource_version == 1
+    outbox.put(pod("a", rv=3, final=True))
+    outbox.put(pod("a", rv=4, final=True))
+    assert outbox.pop().version.resource_version == 4
+
+
+def test_an_older_report_does_not_replace_a_newer() -> None:
+    """Versions decide, not the order of arrival."""
+    outbox = Outbox(OutboxConfig())
+    outbox.put(pod("a", rv=2))
+    outbox.put(pod("a", rv=1))
+    assert outbox.pop().version.resource_version == 2
+
+
+def test_the_oldest_event_makes_way_and_is_counted() -> None:
+    """Beyond the bound of `every` kinds; a single one over the bytes stays."""
+    outbox = Outbox(OutboxConfig(max_every_entries=2, max_every_bytes=1000))
+    outbox.put(pod("a"))
+    for key in "abc":
+        outbox.put(event(key))
+    assert outbox.dropped == 1
+    outbox.put(event("d", size=5000))
+    assert outbox.dropped == 3
+    assert [outbox.pop().kind, outbox.pop().key] == ["update_pod", "d"]
+
+
+def test_it_is_full_at_either_bound() -> None:
+    """In entries or in bytes."""
+    entries = Outbox(OutboxConfig(max_entries=2))
+    entries.put(pod("a"))
+    assert not entries.full
+    entries.put(pod("b"))
+    assert entries.full
+    by_bytes = Outbox(OutboxConfig(max_bytes=500))
+    by_bytes.put(pod("a", size=500))
+    assert by_bytes.full
