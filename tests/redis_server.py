@@ -79,13 +79,14 @@ class RedisServer:
                 return
 
     def command(self, *arguments: Any) -> Any:
-        """Run one command and return its reply; bytes stay bytes."""
+        """Run one command and return its reply as it came."""
         client = redis.Redis(
             port=self.port,
             protocol=2,
             socket_timeout=5.0,
             password=self._options.get("requirepass"),
         )
+        client.response_callbacks.clear()
         execute: Callable[..., Any] = client.execute_command
         with client:
             return execute(*arguments)

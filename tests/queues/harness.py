@@ -1,6 +1,8 @@
 """The two queues with the hooks of their contract: clock, crash, wipe."""
 
 import asyncio
+import time
+from collections.abc import Collection
 
 from osmo_transport.queues import memory, redis
 from osmo_transport.queues._redis_consumer import RedisConsumer
@@ -44,14 +46,23 @@ class MemoryHarness:
 
 
 class RedisHarness:
-    """A namespace in a Redis server, which is flushed by `wipe`."""
+    """A namespace in a Redis server, which is flushed by `wipe`.
 
-    def __init__(self, name: str, server: RedisServer) -> None:
+    With a `clock` no time passes by itself: `pass_time` moves it, and ends in Redis the leases of
+    the consumers that are not in `live`, which would have renewed theirs.
+    """
+
+    def __init__(self, name: str, server: RedisServer, clock: Clock | None = None) -> None:
         self.name = name
         self.server = server
+        self.clock = clock
+        self.lease = 0.0
+        self.live: Collection[str] = ()
 
     async def open_queue(self, config: QueueConfig) -> Queue:
-        return await redis.open_queue(f"{self.server.url}?namespace={self.name}", config)
+        self.lease = config.lease
+        url = f"{self.server.url}?namespace={self.name}"
+        return await redis.open_queue(url, config, clock=self.clock or time.monotonic)
 
     async def crash(self, consumer: Consumer) -> None:
         assert isinstance(consumer, RedisConsumer)
@@ -66,4 +77,19 @@ class RedisHarness:
         return queue
 
     async def pass_time(self, seconds: float) -> None:
-        await asyncio.sleep(seconds)
+        if self.clock is None:
+            await asyncio.sleep(seconds)
+            return
+        self.clock.now += seconds
+        if seconds >= self.lease:
+            self._end_leases()
+
+    def _end_leases(self) -> None:
+        for key in self.server.command("KEYS", f"{{{self.name}}}:stream:*"):
+            for group in self.server.command("XINFO", "GROUPS", key):
+                who = (key, group[1])
+                for entry_id, name, *_ in self.server.command("XPENDING", *who, "-", "+", 10_000):
+                    if name.decode() not in self.live:
+                        idle = int(self.lease * 1000)
+                        claim = ("XCLAIM", *who, name, 0, entry_id, "IDLE", idle, "JUSTID")
+                        self.server.command(*claim)

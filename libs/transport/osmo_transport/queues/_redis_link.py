@@ -110,7 +110,7 @@ class Link:
     def __init__(self, address: Address, inspect: Callable[[Info], None]) -> None:
         """`inspect` sees INFO of each server that is connected to, and may refuse it."""
         self._address = address
-        self._inspect = inspect
+        self._check = inspect
         pool = ConnectionPool.from_url(
             address.url,
             protocol=2,
@@ -175,6 +175,15 @@ class Link:
                 raise self._refusal(reply.text)
         return replies
 
+    async def inspect(self) -> None:
+        """Look at the server again: its configuration may have changed.
+
+        Raises:
+            QueueUnavailableError, QueueRefusedError: as `run`.
+        """
+        (info,) = await self.run(("INFO",))
+        self._look_at(info)
+
     async def abort(self) -> None:
         """Give up the connection, and with it a command that another task waits for. Does not
         wait."""
@@ -190,10 +199,12 @@ class Link:
             await connection.disconnect(nowait=True)
             raise ConnectionAbortedError("given up while connecting")
         await connection.send_packed_command(_pack(("INFO",)), check_health=False)
-        info = await connection.read_response()
-        lines = (line.partition(":") for line in info.decode().splitlines())
-        self._inspect({name: value for name, colon, value in lines if colon})
+        self._look_at(await connection.read_response())
         return connection
+
+    def _look_at(self, info: bytes) -> None:
+        lines = (line.partition(":") for line in info.decode().splitlines())
+        self._check({name: value for name, colon, value in lines if colon})
 
     async def _read(self, connection: _Connection) -> Any:
         try:

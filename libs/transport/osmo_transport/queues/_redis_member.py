@@ -172,10 +172,15 @@ class Member:
             raise other_group(other.decode(), self.group)
 
     async def sweep(self) -> None:
-        """Remove the names of members that are gone and hold nothing."""
-        idle = int(self._config.lease * 1000 * STALE_LEASES)
-        arguments = (self.group, self.name, idle)
-        await self.reader.call(_scripts.SWEEP, *(((key,), arguments) for key in self._names))
+        """Remove the names of members that are gone and hold nothing, and find entries whose member
+        was removed while it held them."""
+        silence = int(self._config.lease * 1000 * STALE_LEASES)
+        arguments = (self.group, self.name, silence, int(AT_ONCE * 1000))
+        found = await self.reader.call(
+            _scripts.SWEEP, *(((key,), arguments) for key in self._names)
+        )
+        if sum(found):
+            _log.error("%d entries were pending for nobody, they are delivered again", sum(found))
 
     async def remove(self, removal: Removal) -> tuple[list[tuple[str, str]], str]:
         """Acknowledge and bury what is still pending for this member. Returns the (stream, id) of

@@ -259,18 +259,45 @@ KEYS: stream. ARGV: group, consumer, idle milliseconds of what is not listed, th
 idle milliseconds, attempts to take back."""
 
 SWEEP = _script("""
-local consumers = redis.pcall('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])
+local stream, group = KEYS[1], ARGV[1]
+local consumers = redis.pcall('XINFO', 'CONSUMERS', stream, group)
+if consumers.err then return 0 end
 for _, fields in ipairs(consumers) do
   local consumer = {}
   for i = 1, #fields, 2 do consumer[fields[i]] = fields[i + 1] end
   if consumer.pending == 0 and consumer.idle > tonumber(ARGV[3]) and consumer.name ~= ARGV[2] then
-    redis.call('XGROUP', 'DELCONSUMER', KEYS[1], ARGV[1], consumer.name)
+    redis.call('XGROUP', 'DELCONSUMER', stream, group, consumer.name)
   end
 end
-return 1
+
+local state = {}
+for _, fields in ipairs(redis.call('XINFO', 'GROUPS', stream)) do
+  if fields[2] == group then
+    for i = 1, #fields, 2 do state[fields[i]] = fields[i + 1] end
+  end
+end
+local last = state['last-delivered-id']
+local orphans = redis.call('XLEN', stream) - state.pending
+if orphans <= 0 or redis.call('XRANGE', stream, '(' .. last, '+', 'COUNT', 1)[1] then return 0 end
+local adopted, from = 0, '-'
+while adopted < orphans do
+  local page = redis.call('XRANGE', stream, from, last, 'COUNT', 100)
+  if #page == 0 then break end
+  for _, entry in ipairs(page) do
+    local id = entry[1]
+    if #redis.call('XPENDING', stream, group, id, id, 1) == 0 then
+      redis.call('XCLAIM', stream, group, ARGV[2], 0, id, 'IDLE', ARGV[4], 'FORCE', 'JUSTID')
+      adopted = adopted + 1
+    end
+    from = '(' .. id
+  end
+end
+return adopted
 """)
-"""Removes the names of consumers that have been silent and hold nothing. KEYS: stream. ARGV: group,
-the caller's name, milliseconds of silence."""
+"""Removes the names of consumers that have been silent and hold nothing. If every entry has been
+delivered, looks for some that are pending for nobody, because somebody removed their consumer by
+hand, and makes them pending again with an ended lease. KEYS: stream. ARGV: group, the caller's name,
+milliseconds of silence, idle milliseconds. Returns the number of entries found so."""
 
 STATUS = _script("""
 local figures = {redis.call('XLEN', KEYS[1])}

@@ -164,6 +164,7 @@ class Queue(ABC):
 
         Raises:
             QueueUnavailableError: the store does not answer.
+            QueueRefusedError: the store could lose what it acknowledged; the text says why.
         """
 
     @abstractmethod

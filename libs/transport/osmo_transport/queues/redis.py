@@ -74,8 +74,7 @@ def inspect(info: Info) -> None:
         QueueRefusedError: with what to change.
     """
     version = info.get("redis_version", "0")
-    major, minor, *_ = (int(part) for part in f"{version}.0".split("."))
-    if (major, minor) < OLDEST_VERSION:
+    if tuple(int(part) for part in version.split(".")[:2]) < OLDEST_VERSION:
         wanted = ".".join(map(str, OLDEST_VERSION))
         raise QueueRefusedError(f"Redis {version} is too old for the queue: use {wanted} or newer")
     policy = info.get("maxmemory_policy", "noeviction")
@@ -181,6 +180,7 @@ class RedisQueue(Queue):
         return consumer
 
     async def status(self) -> QueueStatus:
+        await self._open_link().inspect()
         queue_epoch = await self._queue_epoch()
         ((dead, *figures),) = await self._link.call(
             _scripts.STATUS, ((self._keys.dead, *self._keys.streams.values()), ())
