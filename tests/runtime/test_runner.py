@@ -20,7 +20,11 @@ from tests.runtime import sample
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = [sys.executable, "-m", "tests.runtime.sample"]
-CLEAN = {name: value for name, value in os.environ.items() if not name.startswith("OSMO_")}
+CLEAN = {
+    name: value
+    for name, value in os.environ.items()
+    if not name.startswith("OSMO_") and name != "PYTHONUNBUFFERED"
+}
 STOPS = [signal.SIGTERM, signal.SIGINT]
 DEADLINE = 20.0
 
