@@ -90,3 +90,18 @@ def introduce(
 def batches(client: ClientSession) -> list[Batch]:
     """Everything that the client sends now."""
     return list(iter(client.next_batch, None))
+
+
+FRESH = ProducerState("q", 1, 0)
+"""What a first welcome says."""
+
+
+def greeted(limits: Limits | None = None) -> ServerSession:
+    """A server's session that has welcomed a client."""
+    server = server_session(limits)
+    introduce(client_session(), server, FRESH)
+    return server
+
+
+def nothing(_: Frame) -> None:
+    """For answers that nobody reads."""

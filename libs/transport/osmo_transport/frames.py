@@ -157,7 +157,7 @@ class Codec:
         try:
             frame: Frame = self._decode(data)
             return frame
-        except (msgspec.MsgspecError, RecursionError) as exc:
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
             raise PeerError(f"not a frame of this protocol: {exc}") from exc
 
 

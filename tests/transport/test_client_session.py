@@ -1,20 +1,15 @@
-"""The session's rules one by one; their interplay is `test_session_machine`'s."""
-
-from pathlib import Path
+"""The client's session, rule by rule; the interplay is `test_session_machine`'s."""
 
 import pytest
 
 from osmo_transport import (
-    ConnectionLostError,
     FencedError,
     Limits,
     MessageTooLargeError,
     PeerError,
     ProducerBatch,
     ProducerState,
-    SessionConfig,
     UsageError,
-    session,
 )
 from osmo_transport.frames import (
     PROTOCOL,
@@ -24,42 +19,26 @@ from osmo_transport.frames import (
     Goodbye,
     GoodbyeCode,
     Hello,
-    Ping,
-    Pong,
     Reject,
     Welcome,
 )
 from osmo_transport.message import FIXED_SIZE, MAX_NAME, new_message
-from osmo_transport.session import Greeting, PartedError, ServerSession
+from osmo_transport.session import PartedError
 from tests.transport.builders import (
-    PRODUCER,
+    FRESH,
     batches,
     client_session,
     event,
     introduce,
+    nothing,
     pod,
     server_session,
 )
 
-FRESH = ProducerState("q", 1, 0)
-
-
-def nothing(_: Frame) -> None:
-    """An answer that nobody reads."""
-
 
 def sizes(batch: Batch) -> list[int]:
+    """The payloads of a batch."""
     return [len(message.payload) for message in batch.messages]
-
-
-def test_the_session_does_no_io() -> None:
-    """Delivery is decided without a single await and without asyncio."""
-    source = Path(session.__file__).read_text()
-    assert "await" not in source
-    assert "asyncio" not in source
-
-
-# the client's side
 
 
 def test_what_waits_leaves_in_one_batch() -> None:
@@ -346,190 +325,3 @@ def test_a_goodbye_says_what_to_do(code: GoodbyeCode, error: type[Exception]) ->
     introduce(client, server_session(), FRESH)
     with pytest.raises(error, match="because"):
         client.receive(Goodbye(code, "because", 3.0), 0.0)
-
-
-# the server's side
-
-
-def greeted(limits: Limits | None = None) -> ServerSession:
-    server = server_session(limits)
-    client = client_session()
-    introduce(client, server, FRESH)
-    return server
-
-
-def test_the_greeting_holds_who_asks() -> None:
-    """Identity, process and what the client knows."""
-    client, server = client_session(), server_session()
-    greeting = introduce(client, server, FRESH)
-    assert greeting == Greeting(PRODUCER, "one", ProducerState("", 0, 0))
-    assert server.state.epoch == 1
-
-
-@pytest.mark.parametrize(
-    ("hello", "error"),
-    [
-        (Hello(PROTOCOL + 1, "b", "s", "l", "", 0, 0, Limits()), UsageError),
-        (Hello(PROTOCOL, "", "s", "l", "", 0, 0, Limits()), UsageError),
-        (Hello(PROTOCOL, "b" * (MAX_NAME + 1), "s", "l", "", 0, 0, Limits()), UsageError),
-        (Hello(PROTOCOL, "b", "s", "l", "", 0, 0, Limits(window_bytes=0)), UsageError),
-        (Hello(PROTOCOL, "b", "s", "l", "", 2**64 - 1, 0, Limits()), PeerError),
-        (Hello(PROTOCOL, "b", "s", "l", "", -1, 0, Limits()), PeerError),
-        (Hello(PROTOCOL, "b", "s", "l", "", 0, -1, Limits()), PeerError),
-    ],
-)
-def test_a_hello_that_cannot_be_served_is_refused(hello: Hello, error: type[Exception]) -> None:
-    """Another protocol, no name, no room, numbers that nothing can count on from."""
-    with pytest.raises(error):
-        server_session().receive(hello, 0.0, nothing)
-
-
-@pytest.mark.parametrize(
-    "frame",
-    [
-        Hello(PROTOCOL, "b", "s", "l", "", 0, 0, Limits()),
-        Welcome("q", 1, 0, Limits()),
-        Ack(1),
-        Reject(1, "no"),
-        Batch(2, (pod("a"),)),
-        Batch(0, (pod("a"),)),
-        Batch(1, ()),
-    ],
-)
-def test_a_client_that_breaks_the_protocol_is_told_apart(frame: Frame) -> None:
-    """A second hello, a server's frames, a gap, a step back, an empty batch."""
-    with pytest.raises(PeerError):
-        greeted().receive(frame, 0.0, nothing)
-
-
-def test_a_batch_before_the_welcome_is_an_error() -> None:
-    """Until then it could not be stored under a number."""
-    server = server_session()
-    server.receive(client_session().connect(0.0), 0.0, nothing)
-    with pytest.raises(PeerError):
-        server.receive(Batch(1, (pod("a"),)), 0.0, nothing)
-
-
-def test_a_bad_message_is_rejected_alone() -> None:
-    """It takes up its number, and the rest of the batch is handed over."""
-    answers: list[Frame] = []
-    good, large = pod("a"), pod("b", size=200)
-    nameless, endless = new_message("update_pod", "", b""), new_message("k" * MAX_NAME, "a", b"")
-    batch = Batch(1, (good, large, nameless, endless))
-    got = greeted(Limits(message_bytes=200)).receive(batch, 0.0, answers.append)
-    assert isinstance(got, ProducerBatch)
-    assert got.messages == (good, None, None, None)
-    assert [a.sequence for a in answers if isinstance(a, Reject)] == [2, 3, 4]
-
-
-def test_a_client_that_ignores_the_window_is_cut_off() -> None:
-    """Count and bytes in flight are bounded whatever the client does."""
-    server = greeted(Limits(window_messages=2))
-    server.receive(Batch(1, (pod("a"), pod("b"))), 0.0, nothing)
-    with pytest.raises(PeerError, match="2 messages"):
-        server.receive(Batch(3, (pod("c"),)), 0.0, nothing)
-    limits = Limits(window_bytes=1000, batch_bytes=1000, message_bytes=1000)
-    server = greeted(limits)
-    most = (limits.window_bytes + limits.frame_bytes) // pod("a", size=900).size
-    for first in range(1, most + 1):
-        server.receive(Batch(first, (pod("a", size=900),)), 0.0, nothing)
-    with pytest.raises(PeerError, match="1000 bytes"):
-        server.receive(Batch(most + 1, (pod("a", size=900),)), 0.0, nothing)
-
-
-def test_acknowledging_makes_room() -> None:
-    """An acknowledgement is said once, and frees what it covers."""
-    server = greeted(Limits(window_messages=2))
-    server.receive(Batch(1, (pod("a"), pod("b"))), 0.0, nothing)
-    assert server.acknowledge(2) == Ack(2)
-    assert server.acknowledge(2) is None
-    assert server.acknowledge(1) is None
-    server.receive(Batch(3, (pod("c"), pod("d"))), 0.0, nothing)
-
-
-# heartbeats, both sides
-
-CONFIG = SessionConfig(heartbeat_interval=15.0, heartbeat_timeout=10.0)
-
-
-def test_a_silent_server_is_asked_and_then_given_up() -> None:
-    """One ping after the interval, the end after the timeout."""
-    client = client_session()
-    introduce(client, server_session(), FRESH)
-    said = {now: client.tick(float(now)) for now in range(25)}
-    assert [now for now, ping in said.items() if ping is not None] == [15]
-    with pytest.raises(ConnectionLostError):
-        client.tick(25.0)
-
-
-def test_a_silent_client_is_asked_and_then_given_up() -> None:
-    """One ping after the interval, the end after the timeout."""
-    server = greeted()
-    said = {now: server.tick(float(now)) for now in range(25)}
-    assert [now for now, ping in said.items() if ping is not None] == [15]
-    with pytest.raises(ConnectionLostError):
-        server.tick(25.0)
-
-
-def test_any_frame_is_a_sign_of_life() -> None:
-    """A pong, like every other frame, starts the silence anew."""
-    client = client_session()
-    introduce(client, server_session(), FRESH)
-    for now in range(0, 200, 10):
-        client.tick(float(now))
-        client.receive(Pong(), float(now))
-    assert client.tick(204.0) is None
-    assert client.tick(205.0) == Ping()
-
-
-def test_a_process_that_slept_asks_before_it_gives_up() -> None:
-    """After a suspended process wakes up, the peer gets its time to answer a ping."""
-    client, server = client_session(), greeted()
-    introduce(client, server_session(), FRESH)
-    assert client.tick(1000.0) == Ping()
-    assert server.tick(1000.0) == Ping()
-    assert client.tick(1009.0) is None
-    client.receive(Pong(), 1009.5)
-    assert client.tick(1011.0) is None
-    with pytest.raises(ConnectionLostError):
-        server.tick(1010.0)
-
-
-def test_a_ping_is_answered() -> None:
-    """By either side."""
-    client, server = client_session(), greeted()
-    introduce(client, server_session(), FRESH)
-    answers: list[Frame] = []
-    server.receive(Ping(), 0.0, answers.append)
-    assert answers == [Pong()]
-    assert client.receive(Ping(), 0.0) == Pong()
-
-
-def test_a_stranger_must_introduce_itself() -> None:
-    """Neither a silent client nor a silent server may hold a connection for ever."""
-    with pytest.raises(PeerError, match="no hello"):
-        server_session().tick(10.0)
-    client = client_session()
-    client.connect(100.0)
-    assert client.tick(114.0) is None
-    with pytest.raises(ConnectionLostError, match="welcome"):
-        client.tick(115.0)
-
-
-def test_the_tick_is_fine_enough_for_its_times() -> None:
-    """One second by default, less for shorter heartbeats."""
-    assert SessionConfig().tick == 1.0
-    assert SessionConfig(heartbeat_interval=0.4).tick == 0.1
-    assert SessionConfig(heartbeat_timeout=0.2).tick == 0.05
-
-
-def test_frames_after_the_end_are_ignored() -> None:
-    """What arrives late from a connection that was given up changes nothing."""
-    client = client_session()
-    introduce(client, server_session(), FRESH)
-    client.put(event("a"))
-    batches(client)
-    client.disconnect()
-    assert client.receive(Ack(1), 0.0) is None
-    assert client.tick(1000.0) is None
-    assert client.unsettled == 1

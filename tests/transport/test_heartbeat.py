@@ -1,0 +1,107 @@
+"""When each side of a session pings, and when it gives up."""
+
+import pytest
+
+from osmo_transport import (
+    ConnectionLostError,
+    PeerError,
+    SessionConfig,
+)
+from osmo_transport.frames import (
+    Ack,
+    Frame,
+    Ping,
+    Pong,
+)
+from tests.transport.builders import (
+    FRESH,
+    batches,
+    client_session,
+    event,
+    greeted,
+    introduce,
+    server_session,
+)
+
+
+def test_a_silent_server_is_asked_and_then_given_up() -> None:
+    """One ping after the interval, the end after the timeout."""
+    client = client_session()
+    introduce(client, server_session(), FRESH)
+    said = {now: client.tick(float(now)) for now in range(25)}
+    assert [now for now, ping in said.items() if ping is not None] == [15]
+    with pytest.raises(ConnectionLostError):
+        client.tick(25.0)
+
+
+def test_a_silent_client_is_asked_and_then_given_up() -> None:
+    """One ping after the interval, the end after the timeout."""
+    server = greeted()
+    said = {now: server.tick(float(now)) for now in range(25)}
+    assert [now for now, ping in said.items() if ping is not None] == [15]
+    with pytest.raises(ConnectionLostError):
+        server.tick(25.0)
+
+
+def test_any_frame_is_a_sign_of_life() -> None:
+    """A pong, like every other frame, starts the silence anew."""
+    client = client_session()
+    introduce(client, server_session(), FRESH)
+    for now in range(0, 200, 10):
+        client.tick(float(now))
+        client.receive(Pong(), float(now))
+    assert client.tick(204.0) is None
+    assert client.tick(205.0) == Ping()
+
+
+def test_a_process_that_slept_asks_before_it_gives_up() -> None:
+    """After a suspended process wakes up, the peer gets its time to answer a ping."""
+    client, server = client_session(), greeted()
+    introduce(client, server_session(), FRESH)
+    assert client.tick(1000.0) == Ping()
+    assert server.tick(1000.0) == Ping()
+    assert client.tick(1009.0) is None
+    client.receive(Pong(), 1009.5)
+    assert client.tick(1011.0) is None
+    with pytest.raises(ConnectionLostError):
+        server.tick(1010.0)
+
+
+def test_a_ping_is_answered() -> None:
+    """By either side."""
+    client, server = client_session(), greeted()
+    introduce(client, server_session(), FRESH)
+    answers: list[Frame] = []
+    server.receive(Ping(), 0.0, answers.append)
+    assert answers == [Pong()]
+    assert client.receive(Ping(), 0.0) == Pong()
+
+
+def test_a_stranger_must_introduce_itself() -> None:
+    """Neither a silent client nor a silent server may hold a connection for ever."""
+    with pytest.raises(PeerError, match="no hello"):
+        server_session().tick(10.0)
+    client = client_session()
+    client.connect(100.0)
+    assert client.tick(114.0) is None
+    with pytest.raises(ConnectionLostError, match="welcome"):
+        client.tick(115.0)
+
+
+def test_the_tick_is_fine_enough_for_its_times() -> None:
+    """One second by default, less for shorter heartbeats."""
+    assert SessionConfig().tick == 1.0
+    assert SessionConfig(heartbeat_interval=0.4).tick == 0.1
+    assert SessionConfig(heartbeat_timeout=0.2).tick == 0.05
+
+
+def test_frames_after_the_end_are_ignored() -> None:
+    """What arrives late from a connection that was given up changes nothing."""
+    client = client_session()
+    introduce(client, server_session(), FRESH)
+    client.put(event("a"))
+    batches(client)
+    client.disconnect()
+    assert client.receive(Ack(1), 0.0) is None
+    assert client.tick(1000.0) is None
+    assert client.unsettled == 1
