@@ -15,8 +15,6 @@ from typing import Any
 import pytest
 
 from osmo_runtime.cli import version
-from osmo_runtime.runner import Command, main_of
-from tests.runtime import sample
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = [sys.executable, "-m", "tests.runtime.sample"]
@@ -238,26 +236,3 @@ def test_text_on_a_terminal() -> None:
 def test_text_on_demand() -> None:
     """`--log-format text` writes text where there is no terminal."""
     assert " INFO osmo_runtime.runner: " in call("--act", "return", "--log-format", "text").stderr
-
-
-@pytest.mark.parametrize(
-    ("argv", "code", "text"),
-    [
-        (["--version"], 0, f"samples {version()}\n"),
-        (["demo", "--version"], 0, f"samples demo {version()}\n"),
-        (["--help"], 0, "demo"),
-        (["dmo"], 2, "samples: COMMAND: invalid choice: 'dmo'"),
-        ([], 2, "samples: the following arguments are required: COMMAND\n"),
-        (["demo", "--nods"], 2, "samples demo: unknown option '--nods'"),
-    ],
-)
-def test_commands(
-    capsys: pytest.CaptureFixture[str], argv: list[str], code: int, text: str
-) -> None:
-    """The first argument chooses what to run; the others are that command's own."""
-    commands = {"demo": Command(config=sample.Config, run=sample.run)}
-    with pytest.raises(SystemExit) as done:
-        sys.exit(main_of("samples", commands, argv))
-    assert (done.value.code or 0) == code
-    written = capsys.readouterr()
-    assert text in written.out + written.err

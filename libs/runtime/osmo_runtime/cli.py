@@ -49,22 +49,6 @@ def parse(prog: str, table: Table, argv: Sequence[str]) -> Options:
     return Options(values, config, print_config)
 
 
-def parse_command(prog: str, helps: Mapping[str, str], argv: Sequence[str]) -> str:
-    """Read the name of a command, one of `helps`, the only argument.
-
-    Raises:
-        SettingsError: it is missing or unknown.
-        SystemExit: `--help` or `--version`, answered on stdout.
-    """
-    parser = _Base(prog=prog)
-    parser.add_argument("--version", action=_Version, nargs=0, help="Show the version and exit.")
-    chosen = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for name, text in helps.items():
-        chosen.add_parser(name, help=text.replace("%", "%%"))
-    command: str = parser.parse_args(argv).command
-    return command
-
-
 def version() -> str:
     """The version of the installed distribution."""
     from importlib import metadata  # noqa: PLC0415  (slow, and only --version needs it)
@@ -72,12 +56,7 @@ def version() -> str:
     return metadata.version(DISTRIBUTION)
 
 
-class _Base(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise SettingsError(message.removeprefix("argument "))
-
-
-class _Parser(_Base):
+class _Parser(argparse.ArgumentParser):
     def __init__(self, prog: str, table: Table) -> None:
         super().__init__(
             prog=prog,
@@ -109,6 +88,9 @@ class _Parser(_Base):
 
     def option_names(self) -> list[str]:
         return [name for name in self._option_string_actions if name.startswith("--")]
+
+    def error(self, message: str) -> NoReturn:
+        raise SettingsError(message.removeprefix("argument "))
 
     def format_help(self) -> str:
         docs = read_docs(self._table)

@@ -27,11 +27,11 @@ import signal
 import sys
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import FrameType, MappingProxyType
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
-from osmo_runtime import cli, logs, settings
+from osmo_runtime import logs, settings
 from osmo_runtime.errors import SettingsError
 from osmo_runtime.masking import mask_text
 from osmo_transport.errors import TransportError, UsageError
@@ -85,7 +85,8 @@ def main(
     try:
         loaded = settings.load(prog, config, sys.argv[1:] if argv is None else argv, os.environ)
     except SettingsError as exc:
-        return _misused(prog, exc)
+        sys.stderr.write(f"{prog}: {exc}\n")
+        return MISUSED
     if loaded.print_config:
         sys.stdout.write(loaded.to_toml())
         return 0
@@ -102,43 +103,10 @@ def main(
     return 0
 
 
-@dataclass(frozen=True, kw_only=True)
-class Command(Generic[C]):
-    """One of the things that a program can do; the arguments of `main`."""
-
-    config: type[C]
-    run: Run[C]
-    errors: ErrorCodes = field(default_factory=dict)
-
-
-def main_of(
-    prog: str, commands: Mapping[str, Command[Any]], argv: Sequence[str] | None = None
-) -> int:
-    """Run the command that the first argument names, as `main` does, and return its exit code.
-
-    Raises:
-        SystemExit: `--help` or `--version` was given and is answered on stdout.
-    """
-    arguments = sys.argv[1:] if argv is None else argv
-    try:
-        helps = {name: command.config.__doc__ or "" for name, command in commands.items()}
-        name = cli.parse_command(prog, helps, arguments[:1])
-    except SettingsError as exc:
-        return _misused(prog, exc)
-    chosen = commands[name]
-    full_name = f"{prog} {name}"
-    return main(full_name, chosen.config, chosen.run, argv=arguments[1:], errors=chosen.errors)
-
-
 def announce(url: str) -> None:
     """Say on stdout that a server is ready under `url`, for people and for scripts that wait."""
     sys.stdout.write(f"listening on {mask_text(url)}\n")
     sys.stdout.flush()
-
-
-def _misused(prog: str, exc: SettingsError) -> int:
-    sys.stderr.write(f"{prog}: {exc}\n")
-    return MISUSED
 
 
 def _loop_factory(config: ProgramConfig) -> Callable[[], asyncio.AbstractEventLoop] | None:
