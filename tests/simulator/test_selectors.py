@@ -51,7 +51,7 @@ def holds(requirement: Requirement, labels: dict[str, str]) -> bool:
     }[operator]
 
 
-@settings(max_examples=300)
+@settings(max_examples=200)
 @given(requirements=REQUIREMENTS, labels=LABELS, space=SPACE)
 def test_label_selectors(
     requirements: list[Requirement], labels: dict[str, str], space: str
@@ -64,7 +64,7 @@ def test_label_selectors(
     assert selected({"metadata": {"name": "a", "labels": labels}}) == expected
 
 
-@settings(max_examples=300)
+@settings(max_examples=200)
 @given(st.text(alphabet="ab ,()=!<>in", max_size=12))
 def test_any_text_parses_or_is_refused(selector: str) -> None:
     """No selector makes the server fail."""

@@ -144,6 +144,8 @@ class Api:
 
     def _delete(self, target: Target, request: Request) -> Answer:
         options = _decode(request.body) if request.body else {}
+        if not isinstance(options, dict):
+            raise errors.bad_request("the body of a deletion must be DeleteOptions")
         preconditions = options.get("preconditions") or {}
         deleted = self._cluster.delete(
             target.resource.plural,

@@ -1,6 +1,7 @@
 """Realistic objects for scenarios, tests and benchmarks."""
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 from osmo_simulator.resources import Object
@@ -41,6 +42,8 @@ def make_pod(
 ) -> Object:
     """A task's pod: an init container, the user's container and the control container.
 
+    Pods share their containers, so that many of them fit into memory: copy before you change one.
+
     Args:
         name: the pod's name.
         namespace: the pod's namespace.
@@ -51,11 +54,8 @@ def make_pod(
         padding: about how many bytes of environment variables to add, see `TYPICAL_PADDING`.
     """
     spec: dict[str, Any] = {
-        "initContainers": [_container(INIT_CONTAINER, f"{_REGISTRY}/init-container:6.0", [])],
-        "containers": [
-            _container(container, f"{_REGISTRY}/train:24.10-py3", _environment(padding), gpus=1),
-            _container(CONTROL_CONTAINER, f"{_REGISTRY}/client:6.0", []),
-        ],
+        "initContainers": _INIT_CONTAINERS,
+        "containers": _containers(container, padding),
         "restartPolicy": "Never",
         "terminationGracePeriodSeconds": 30,
         "dnsPolicy": "ClusterFirst",
@@ -63,15 +63,7 @@ def make_pod(
         "securityContext": {},
         "schedulerName": "kai-scheduler",
         "priorityClassName": "osmo-normal",
-        "tolerations": [
-            {
-                "key": f"node.kubernetes.io/{trouble}",
-                "operator": "Exists",
-                "effect": "NoExecute",
-                "tolerationSeconds": 300,
-            }
-            for trouble in ("not-ready", "unreachable")
-        ],
+        "tolerations": _TOLERATIONS,
         "volumes": [
             {"name": "osmo", "emptyDir": {}},
             {"name": "osmo-data", "emptyDir": {}},
@@ -197,14 +189,31 @@ def _container(
     }
 
 
-def _environment(padding: int) -> list[dict[str, str]]:
+@cache
+def _containers(name: str, padding: int) -> list[dict[str, Any]]:
     # Each entry is 100 bytes of JSON, with its comma.
-    return [
+    environment = [
         {"name": f"OSMO_SETTING_{number:06}", "value": f"{number:06}".ljust(58, "x")}
         for number in range(padding // 100)
+    ]
+    return [
+        _container(name, f"{_REGISTRY}/train:24.10-py3", environment, gpus=1),
+        _container(CONTROL_CONTAINER, f"{_REGISTRY}/client:6.0", []),
     ]
 
 
 def _address(name: str) -> str:
     number = sum(ord(letter) * (index + 1) for index, letter in enumerate(name)) % 65536
     return f"10.0.{number // 256}.{number % 256}"
+
+
+_INIT_CONTAINERS = [_container(INIT_CONTAINER, f"{_REGISTRY}/init-container:6.0", [])]
+_TOLERATIONS = [
+    {
+        "key": f"node.kubernetes.io/{trouble}",
+        "operator": "Exists",
+        "effect": "NoExecute",
+        "tolerationSeconds": 300,
+    }
+    for trouble in ("not-ready", "unreachable")
+]

@@ -107,11 +107,6 @@ def throttled(retry_after: int) -> StatusError:
     return StatusError(429, "TooManyRequests", message, {"retryAfterSeconds": retry_after})
 
 
-def internal(message: str) -> StatusError:
-    """The server failed."""
-    return StatusError(500, "InternalError", f"Internal error occurred: {message}")
-
-
 def version_too_large(asked: int, current: int) -> StatusError:
     """The client has seen a version that this server has not reached."""
     details = {

@@ -26,23 +26,28 @@ class Version:
         before: the version that this one follows.
     """
 
-    __slots__ = ("_fields", "number", "object", "size")
+    __slots__ = ("_fields", "number", "object", "replaced")
 
     def __init__(self, obj: Object, number: int, before: "Version | None" = None) -> None:
         self.object = obj
         self.number = number
-        self.size = 0
-        """Bytes that this version does not share with the one before."""
         old, old_fields = (before.object, before._fields) if before else ({}, {})
         self._fields: dict[str, bytes] = {}
+        shared = 0
         for name, value in obj.items():
             if old.get(name) is value and name in old_fields:
                 self._fields[name] = old_fields[name]
+                shared += len(old_fields[name])
             else:
                 comma = b"," if self._fields else b""
-                encoded = b'%s"%s":%s' % (comma, name.encode(), _encode(value))
-                self._fields[name] = encoded
-                self.size += len(encoded)
+                self._fields[name] = b"%s%s:%s" % (comma, _encode(name), _encode(value))
+        self.replaced = before.size - shared if before else 0
+        """Bytes of the version before that this one does not share."""
+
+    @property
+    def size(self) -> int:
+        """Bytes of the encoded object, without its braces."""
+        return sum(map(len, self._fields.values()))
 
     @property
     def parts(self) -> Iterable[bytes]:
@@ -83,7 +88,7 @@ class History:
     Args:
         start: the number before the first change.
         max_changes: older changes than this many are forgotten.
-        max_bytes: as above, by the encoded size of the versions that only the history keeps.
+        max_bytes: as above, by the encoded bytes that only the history still keeps.
     """
 
     def __init__(self, start: int, max_changes: int, max_bytes: int) -> None:
@@ -161,4 +166,6 @@ class History:
 
 
 def _cost(change: Change) -> int:
+    if change.after is not None:
+        return change.after.replaced
     return change.before.size if change.before else 0

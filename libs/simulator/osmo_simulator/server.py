@@ -42,6 +42,7 @@ except ImportError as exc:
 
 CONTROL = "/_simulator/"
 _OBJECTS = "/api/v1/"
+_REASONS = {401: "Unauthorized", 403: "Forbidden", 503: "ServiceUnavailable"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -255,7 +256,7 @@ class Simulator:
             case Throttle(retry_after=seconds):
                 raise errors.throttled(seconds)
             case Fail(code=code):
-                raise StatusError(code, "InternalError", "a fault was injected")
+                raise StatusError(code, _REASONS.get(code, "InternalError"), "a fault was injected")
             case _:
                 pass
 

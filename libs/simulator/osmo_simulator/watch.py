@@ -13,8 +13,8 @@ from osmo_simulator.resources import Resource
 from osmo_simulator.selectors import compile_selectors
 
 INITIAL_EVENTS_END = "k8s.io/initial-events-end"
-_CHANGES_PER_READ = 64
-"""Small enough that one read stays under a megabyte of usual pods and other watchers get their
+_CHANGES_PER_READ = 32
+"""Small enough that one read stays under half a megabyte of usual pods and other watchers get their
 turn, large enough that the work per read does not count."""
 
 
