@@ -13,6 +13,8 @@ from types import TracebackType
 from typing import Any, Self
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 START_TIMEOUT = 20.0
 
@@ -49,7 +51,7 @@ class RedisServer:
             **{name.replace("_", "-"): value for name, value in options.items()},
         }
         self._process: subprocess.Popen[bytes] | None = None
-        self.port = _free_port()
+        self.port = free_port()
         self.start()
 
     @property
@@ -73,6 +75,7 @@ class RedisServer:
                 return
             except redis.ConnectionError:
                 if self._process.poll() is not None or time.monotonic() > deadline:
+                    self.close()
                     raise
                 time.sleep(0.01)
             else:
@@ -85,6 +88,7 @@ class RedisServer:
             protocol=2,
             socket_timeout=5.0,
             password=self._options.get("requirepass"),
+            retry=Retry(NoBackoff(), 0),
         )
         client.response_callbacks.clear()
         execute: Callable[..., Any] = client.execute_command
@@ -99,6 +103,14 @@ class RedisServer:
         """FLUSHALL, and the scripts too."""
         self.command("FLUSHALL")
         self.command("SCRIPT", "FLUSH")
+
+    def break_disk(self) -> None:
+        """Let it fail to write its snapshot: a folder is in the way."""
+        (Path(self._folder.name) / "dump.rdb").mkdir()
+
+    def mend_disk(self) -> None:
+        """Undo `break_disk`."""
+        (Path(self._folder.name) / "dump.rdb").rmdir()
 
     def kill(self) -> None:
         """SIGKILL: the files stay as they are."""
@@ -138,7 +150,8 @@ class RedisServer:
             process.wait()
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of the loopback interface that nobody listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

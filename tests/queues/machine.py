@@ -1,4 +1,4 @@
-"""A state machine that uses a queue in every way at once, and a naive account to hold it against."""
+"""A state machine that uses a queue in every way at once, and a naive account to check it."""
 
 import asyncio
 import itertools
@@ -7,13 +7,13 @@ from typing import Any, ClassVar, TypeVar
 
 import hypothesis.strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
 from osmo_transport.delivery import Ack, Delivery, Outcome, ProducerState, Reject, Retry
 from osmo_transport.errors import FencedError
 from osmo_transport.message import Message, kind_of
 from osmo_transport.queues.abc import AppendOutcome, Consumer, Queue, QueueConfig
 from osmo_transport.testing.cancellation import cancel_at
 from osmo_transport.testing.feeder import UNKNOWN, Feeder, report
-
 from tests.queues.harness import MemoryHarness, RedisHarness
 
 T = TypeVar("T")

@@ -1,18 +1,18 @@
 """Both queues hold up under the state machine, and faulty ones do not."""
 
 import asyncio
+import time
 from collections.abc import Sequence
 from typing import ClassVar
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
+
 from osmo_transport.delivery import Delivery, Outcome, ProducerBatch, Reject
-from osmo_transport.queues import memory
 from osmo_transport.queues._memory_store import Store
 from osmo_transport.queues.abc import AppendOutcome, Queue, QueueConfig
 from osmo_transport.queues.memory import MemoryConsumer, MemoryQueue
-
 from tests.queues.harness import Clock, MemoryHarness, RedisHarness
 from tests.queues.machine import QueueMachine
 from tests.redis_server import RedisServer
@@ -112,7 +112,7 @@ def test_the_machine_catches_planted_bugs(planted: type[MemoryQueue]) -> None:
 
     class PlantedHarness(MemoryHarness):
         async def open_queue(self, config: QueueConfig) -> Queue:
-            return planted(self.name, config, self.clock, memory.time.time)
+            return planted(self.name, config, self.clock, time.time)
 
     class PlantedMachine(QueueMachine):
         def new_harness(self, name: str) -> MemoryHarness:

@@ -123,18 +123,18 @@ class Link:
         self._connection: _Connection | None = None
         self._lock = asyncio.Lock()
 
-    async def run(
-        self, *commands: Command, timeout: float = COMMAND_TIMEOUT, check: bool = True
-    ) -> list[Any]:
+    async def run(self, *commands: Command, wait: float = 0.0, check: bool = True) -> list[Any]:
         """Send commands at once and return their replies.
 
-        `timeout` is in seconds. With `check` the first error among the replies is raised; without,
-        each is returned in its place as an `ErrorReply`.
+        `wait` is for how many seconds the commands themselves may block. With `check` the first
+        error among the replies is raised; without, each is returned in its place as an
+        `ErrorReply`.
 
         Raises:
             QueueUnavailableError: no connection, no answer in time, or an error was answered.
             QueueRefusedError: the server is not fit for the queue, or refuses the credentials.
         """
+        timeout = COMMAND_TIMEOUT + wait
         packed = b"".join([_pack(command) for command in commands])
         async with self._lock:
             try:

@@ -10,7 +10,6 @@ from osmo_transport.errors import QueueUnavailableError
 from osmo_transport.queues import _scripts
 from osmo_transport.queues._redis_keys import Keys
 from osmo_transport.queues._redis_link import (
-    COMMAND_TIMEOUT,
     Argument,
     Command,
     ErrorReply,
@@ -235,7 +234,7 @@ class Member:
     async def _read(self, *commands: Command, wait: float = 0.0) -> list[Any]:
         """Run commands on the reader's connection and look at the queue epoch right after them."""
         *replies, epoch = await self.reader.run(
-            *commands, ("GET", self._keys.epoch), timeout=COMMAND_TIMEOUT + wait, check=False
+            *commands, ("GET", self._keys.epoch), wait=wait, check=False
         )
         for reply in replies:
             if isinstance(reply, ErrorReply):

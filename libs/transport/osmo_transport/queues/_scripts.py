@@ -296,8 +296,8 @@ return adopted
 """)
 """Removes the names of consumers that have been silent and hold nothing. If every entry has been
 delivered, looks for some that are pending for nobody, because somebody removed their consumer by
-hand, and makes them pending again with an ended lease. KEYS: stream. ARGV: group, the caller's name,
-milliseconds of silence, idle milliseconds. Returns the number of entries found so."""
+hand, and makes them pending again with an ended lease. KEYS: stream. ARGV: group, the caller's
+name, milliseconds of silence, idle milliseconds. Returns the number of entries found so."""
 
 STATUS = _script("""
 local figures = {redis.call('XLEN', KEYS[1])}

@@ -5,6 +5,7 @@
 
 import itertools
 import logging
+import re
 import time
 import uuid
 import weakref
@@ -74,7 +75,7 @@ def inspect(info: Info) -> None:
         QueueRefusedError: with what to change.
     """
     version = info.get("redis_version", "0")
-    if tuple(int(part) for part in version.split(".")[:2]) < OLDEST_VERSION:
+    if tuple(map(int, re.findall(r"\d+", version)[:2])) < OLDEST_VERSION:
         wanted = ".".join(map(str, OLDEST_VERSION))
         raise QueueRefusedError(f"Redis {version} is too old for the queue: use {wanted} or newer")
     policy = info.get("maxmemory_policy", "noeviction")

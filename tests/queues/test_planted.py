@@ -1,0 +1,84 @@
+"""The contract catches classic mistakes: each faulty queue here fails a test that it names."""
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+
+from osmo_transport.delivery import ProducerBatch
+from osmo_transport.queues import _scripts, redis
+from osmo_transport.queues._redis_member import Member, Removal
+from osmo_transport.queues.abc import AppendOutcome, Queue, QueueConfig
+from osmo_transport.queues.redis import RedisQueue
+from osmo_transport.testing.queue_contract import QueueContract
+from tests.redis_server import RedisServer
+
+
+@pytest.fixture
+def contract(redis_server: RedisServer) -> QueueContract:
+    """The suite over Redis, for single tests to be called."""
+
+    class Contract(QueueContract):
+        async def open_queue(self, config: QueueConfig) -> Queue:
+            return await redis.open_queue(f"{redis_server.url}?namespace={self.name}", config)
+
+    suite = Contract()
+    suite.setup_method()
+    return suite
+
+
+async def test_catches_ack_before_store(
+    contract: QueueContract, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An `append` that answers first and stores later."""
+    append = RedisQueue.append
+    later: list[asyncio.Task[list[AppendOutcome]]] = []
+
+    async def hasty(self: RedisQueue, batches: Sequence[ProducerBatch]) -> list[AppendOutcome]:
+        later.append(asyncio.create_task(append(self, batches)))
+        return [AppendOutcome.STORED] * len(batches)
+
+    await contract.test_refuses_when_full_and_takes_it_later()
+    monkeypatch.setattr(RedisQueue, "append", hasty)
+    contract.setup_method()
+    with pytest.raises((AssertionError, pytest.fail.Exception)):
+        await contract.test_refuses_when_full_and_takes_it_later()
+    await asyncio.gather(*later, return_exceptions=True)
+
+
+async def test_catches_removing_before_burying(
+    contract: QueueContract, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A `settle` that removes an entry in one round trip and adds its dead letter in the next."""
+    remove = Member.remove
+
+    async def in_two_steps(self: Member, removal: Removal) -> tuple[list[tuple[str, str]], str]:
+        for stream, letters in removal.dead.items():
+            key = self._keys.streams[stream]
+            for entry_id, reason in letters:
+                ((_, fields),) = (await self.writer.run(("XRANGE", key, entry_id, entry_id)))[0]
+                await self.writer.run(("XACK", key, self.group, entry_id), ("XDEL", key, entry_id))
+                letter = ("s", stream, "i", entry_id, "n", 1, "r", reason, *fields)
+                await self.writer.run(("XADD", self._keys.dead, "*", *letter))
+        done, refused = await remove(self, Removal(removal.acks, {}))
+        return [*done, *((s, i) for s, ls in removal.dead.items() for i, _ in ls)], refused
+
+    await contract.test_cancelled_settle_can_be_repeated()
+    monkeypatch.setattr(Member, "remove", in_two_steps)
+    contract.setup_method()
+    with pytest.raises((AssertionError, ValueError)):
+        await contract.test_cancelled_settle_can_be_repeated()
+
+
+async def test_catches_adding_a_resend_twice(
+    contract: QueueContract, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An `append` that does not look at what is stored already of a batch."""
+    check = "local skip = last - first + 1"
+    assert check in _scripts.APPEND.text
+    await contract.test_adds_the_rest_of_a_partial_resend(2)
+    faulty = _scripts.APPEND.text.replace(check, "local skip = 0")
+    monkeypatch.setattr(_scripts, "APPEND", _scripts._script(faulty))
+    contract.setup_method()
+    with pytest.raises(AssertionError):
+        await contract.test_adds_the_rest_of_a_partial_resend(2)

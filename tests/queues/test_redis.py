@@ -1,0 +1,337 @@
+"""What is particular to `redis://`: its URL, its server's fitness, its entries and consumers."""
+
+import asyncio
+import logging
+import subprocess
+import traceback
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+import redis
+from redis.crc import key_slot
+
+from osmo_transport.delivery import Ack, Delivery, Reject, Retry
+from osmo_transport.errors import QueueError, QueueRefusedError, QueueUnavailableError, UsageError
+from osmo_transport.message import Stream
+from osmo_transport.queues._redis_consumer import RedisConsumer
+from osmo_transport.queues._redis_keys import Keys
+from osmo_transport.queues._redis_link import Address
+from osmo_transport.queues.abc import QueueConfig
+from osmo_transport.queues.redis import RedisQueue, durability, inspect, open_queue
+from osmo_transport.testing._queue_suite import drain, figures, keys
+from osmo_transport.testing.feeder import Feeder, report
+from tests.helpers import eventually
+from tests.redis_server import RedisServer, free_port
+
+CONFIG = QueueConfig(claim_interval=0.02, retry_base=0.02, max_attempts=3)
+SHORT = QueueConfig(claim_interval=0.02, lease=0.05)
+PODS = "{osmo}:stream:pods"
+
+
+@asynccontextmanager
+async def opened(server: RedisServer, config: QueueConfig = CONFIG) -> AsyncIterator[RedisQueue]:
+    server.flush()
+    async with await open_queue(server.url, config) as queue:
+        yield queue
+
+
+def suspend(consumer: RedisConsumer) -> None:
+    """Let a consumer stop renewing, as if its process were stopped for a while."""
+    assert consumer._renewer is not None
+    consumer._renewer.cancel()
+
+
+# URL and credentials
+
+
+@pytest.mark.parametrize(
+    ("url", "plain", "name", "namespace"),
+    [
+        ("redis://h", "redis://h", "redis://h:6379/0", None),
+        ("redis://u:p@h:1/2", "redis://u:p@h:1/2", "redis://h:1/2", None),
+        ("rediss://h?namespace=a", "rediss://h", "rediss://h:6379/0", "a"),
+        (
+            "rediss://h/1?ssl_ca_certs=/ca.pem&namespace=a",
+            "rediss://h/1?ssl_ca_certs=%2Fca.pem",
+            "rediss://h:6379/1",
+            "a",
+        ),
+    ],
+)
+def test_reads_its_url(url: str, plain: str, name: str, namespace: str | None) -> None:
+    """Host, port, database and options; what is printed has no password."""
+    address, found = Address.of(url)
+    assert (address.url, str(address), found) == (plain, name, namespace)
+    assert "p@" not in repr(address)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["redis://u:sesame@h:port", "redis://u:sesame@h/db", "redis://u:sesame@h?x=1", "redis://h?x"],
+)
+async def test_refuses_a_wrong_url(url: str) -> None:
+    """A URL that cannot be read is refused without being shown."""
+    with pytest.raises(UsageError) as caught:
+        await open_queue(url, CONFIG)
+    assert "sesame" not in "".join(traceback.format_exception(caught.value))
+
+
+@pytest.mark.parametrize("namespace", ["a{b", "a b", "ä"])
+async def test_refuses_a_wrong_namespace(namespace: str) -> None:
+    """A namespace that could not stand in a hash tag is refused."""
+    with pytest.raises(UsageError, match="namespace"):
+        await open_queue(f"redis://h?namespace={namespace}", CONFIG)
+
+
+async def test_keeps_its_password(caplog: pytest.LogCaptureFixture) -> None:
+    """The right password opens; a wrong one is refused; neither is ever shown."""
+    caplog.set_level(logging.DEBUG)
+    shown = []
+    with RedisServer(requirepass="sesame") as server:
+        for password in ("wrongword", ""):
+            with pytest.raises(QueueRefusedError, match="password") as caught:
+                await open_queue(server.url.replace("//", f"//:{password}@"), CONFIG)
+            shown += traceback.format_exception(caught.value)
+        async with await open_queue(server.url.replace("//", "//:sesame@"), CONFIG) as queue:
+            await Feeder(queue).append(report("a"))
+            assert await figures(queue) == (1, 0, 0)
+            shown += [repr(queue), repr(queue._address)]
+            server.kill()
+            with pytest.raises(QueueError) as gone:
+                await queue.status()
+            shown += traceback.format_exception(gone.value)
+    everything = caplog.text + "".join(shown)
+    assert "sesame" not in everything
+    assert "wrongword" not in everything
+
+
+async def test_speaks_tls(tmp_path: Path) -> None:
+    """`rediss://` trusts the CA it is given, and no other."""
+    key, certificate = str(tmp_path / "key.pem"), str(tmp_path / "cert.pem")
+    try:
+        make = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt"]
+        make += ["ec_paramgen_curve:prime256v1", "-nodes", "-days", "1", "-subj", "/CN=localhost"]
+        make += ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", certificate]
+        subprocess.run(make, check=True, capture_output=True)  # noqa: ASYNC221
+    except FileNotFoundError:
+        pytest.skip("no openssl to make a certificate with")
+    port = free_port()
+    try:
+        server = RedisServer(
+            tls_port=str(port), tls_cert_file=certificate, tls_key_file=key, tls_auth_clients="no"
+        )
+    except redis.ConnectionError:
+        pytest.skip("this redis-server was built without TLS")
+    with server:
+        url = f"rediss://127.0.0.1:{port}"
+        with pytest.raises(QueueUnavailableError, match="certificate"):
+            await open_queue(url, CONFIG)
+        async with await open_queue(f"{url}?ssl_ca_certs={certificate}", CONFIG) as queue:
+            await Feeder(queue).append(report("a"))
+            assert await figures(queue) == (1, 0, 0)
+
+
+async def test_namespaces_share_nothing(redis_server: RedisServer) -> None:
+    """Queues of two namespaces in one database are two queues."""
+    url = f"{redis_server.url}?namespace=other"
+    async with opened(redis_server) as one, await open_queue(url, CONFIG) as two:
+        await Feeder(one).append(report("a"))
+        assert await figures(two) == (0, 0, 0)
+
+
+def test_every_key_has_one_hash_tag() -> None:
+    """All keys of a queue are in one slot of a Redis Cluster."""
+    found = Keys.of("osmo", ["pods", "nodes"])
+    names = [found.epoch, found.producers, found.dead, *found.streams.values()]
+    assert len({key_slot(name.encode()) for name in names}) == 1
+
+
+# Fitness
+
+
+@pytest.mark.parametrize("version", ["6.0.16", "5.0.14", "6.1"])
+def test_refuses_an_old_server(version: str) -> None:
+    """Before 6.2 there is no XAUTOCLAIM."""
+    with pytest.raises(QueueRefusedError, match=r"6\.2"):
+        inspect({"redis_version": version})
+
+
+@pytest.mark.parametrize("version", ["6.2.0", "7.0.15", "8.0-rc1", "10.0"])
+def test_takes_a_newer_server(version: str) -> None:
+    """From 6.2 on every version will do."""
+    inspect({"redis_version": version, "maxmemory_policy": "noeviction"})
+
+
+@pytest.mark.parametrize(
+    ("append_only", "appendfsync", "level"),
+    [
+        (False, [b"appendfsync", b"always"], "memory"),
+        (True, [b"appendfsync", b"everysec"], "process"),
+        (True, [b"appendfsync", b"always"], "disk"),
+        (True, None, "process"),
+    ],
+)
+def test_names_the_durability(append_only: bool, appendfsync: object, level: str) -> None:
+    """The level follows from AOF and its fsync; a server that does not tell gets the lesser."""
+    assert durability(append_only, appendfsync) == level
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({}, "level memory, Redis loses everything"),
+        ({"appendonly": "yes"}, "level process, Redis loses nothing when it is killed"),
+        ({"appendonly": "yes", "appendfsync": "always"}, "level disk, Redis loses nothing"),
+    ],
+)
+async def test_logs_what_it_may_lose(
+    options: dict[str, str], text: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The level and its loss window are in the log from the start."""
+    caplog.set_level(logging.INFO)
+    with RedisServer(**options) as server:
+        async with opened(server):
+            assert text in caplog.text
+
+
+# Entries
+
+
+async def test_buries_what_it_cannot_read(redis_server: RedisServer) -> None:
+    """An entry that is no message, or not even ours, is a dead letter with its bytes, and the next
+    one is delivered."""
+    async with opened(redis_server) as queue, queue.consumer("workers", "w1") as consumer:
+        redis_server.command("XADD", PODS, "*", "b", "east", "m", b"\xff\x00not msgpack")
+        redis_server.command("XADD", PODS, "*", "foreign", "field")
+        redis_server.command("XADD", PODS, "*", "b", b"\xff", "m", b"\x80")
+        await Feeder(queue).append(report("good"))
+        (delivery,) = await drain(consumer, 1)
+        assert delivery.message.key == "good"
+        await consumer.settle([(delivery, Ack())])
+        waiting = asyncio.create_task(consumer.receive(1))
+        dead = "{osmo}:dead"
+        await eventually(lambda: redis_server.command("XLEN", dead) == 3)
+        waiting.cancel()
+        assert await figures(queue) == (0, 0, 3)
+        first, second, _ = await queue.dead_letters(10)
+        assert (first.raw, first.backend, first.message) == (b"\xff\x00not msgpack", "east", None)
+        assert "cannot be read" in first.reason
+        assert b"foreign" in second.raw
+        assert b"field" in second.raw
+
+
+async def test_a_rejected_message_keeps_its_bytes(redis_server: RedisServer) -> None:
+    """A dead letter holds exactly what was stored."""
+    async with opened(redis_server) as queue, queue.consumer("workers", "w1") as consumer:
+        await Feeder(queue).append(report("a"))
+        ((_, fields),) = redis_server.command("XRANGE", PODS, "-", "+")
+        (delivery,) = await drain(consumer, 1)
+        await consumer.settle([(delivery, Reject("no"))])
+        (letter,) = await queue.dead_letters(1)
+        assert letter.raw == fields[3]
+
+
+# Consumers
+
+
+async def test_reclaims_all_of_a_dead_consumer(redis_server: RedisServer) -> None:
+    """More than a thousand entries of a dead consumer all come, though others hold many that are
+    young, and new entries come in between."""
+    config = QueueConfig(claim_interval=0.02, lease=0.5)
+    async with opened(redis_server, config) as queue:
+        feeder = Feeder(queue)
+        for start in range(0, 2000, 100):
+            await feeder.append(*[report(f"k{i}") for i in range(start, start + 100)])
+        young, dead = queue.consumer("workers", "young"), queue.consumer("workers", "dead")
+        await drain(young, 400, limit=400)
+        held = await drain(dead, 1200, limit=400)
+        await drain(young, 800 - 400, limit=400)
+        suspend(dead)
+        async with queue.consumer("workers", "w1") as consumer:
+            taken: list[Delivery] = []
+            async with asyncio.timeout(20):
+                while len(taken) < len(held):
+                    taken += await consumer.receive(50)
+                    await feeder.append(report("new"))
+            reclaimed = [d for d in taken if d.message.key != "new"]
+            async with asyncio.timeout(20):
+                while len(reclaimed) < len(held):
+                    reclaimed += [d for d in await consumer.receive(50) if d.message.key != "new"]
+            assert sorted(keys(reclaimed)) == sorted(keys(held))
+            assert {delivery.attempt for delivery in reclaimed} == {2}
+
+
+async def test_a_paused_consumer_cannot_settle(redis_server: RedisServer) -> None:
+    """Who slept longer than his lease neither settles nor takes back what another holds now."""
+    async with opened(redis_server, SHORT) as queue:
+        await Feeder(queue).append(report("a"), report("b"))
+        async with (
+            queue.consumer("workers", "w1") as paused,
+            queue.consumer("workers", "w2") as two,
+        ):
+            stale = await drain(paused, 2)
+            suspend(paused)
+            fresh = await drain(two, 2)
+            await paused.settle([(stale[0], Ack()), (stale[1], Reject("stale"))])
+            assert await figures(queue) == (0, 2, 0)
+            assert await paused._member.renew(Stream.PODS, [stale[0].id]) == {stale[0].id}
+            await two.settle([(delivery, Ack()) for delivery in fresh])
+            assert await figures(queue) == (0, 0, 0)
+
+
+async def test_consumers_do_not_pile_up(redis_server: RedisServer) -> None:
+    """Who leaves with nothing pending is removed at once, who died and lost his entries later."""
+
+    def names() -> set[bytes]:
+        return {fields[1] for fields in redis_server.command("XINFO", "CONSUMERS", PODS, "workers")}
+
+    async with opened(redis_server, SHORT) as queue:
+        await Feeder(queue).append(report("a"))
+        died, left = queue.consumer("workers", "died"), queue.consumer("workers", "left")
+        await drain(died, 1)
+        await Feeder(queue, "b2").append(report("b"))
+        await left.settle([(delivery, Ack()) for delivery in await drain(left, 1)])
+        assert names() == {b"died", b"left"}
+        await left.aclose()
+        assert names() == {b"died"}
+        suspend(died)
+        await died._member.reader.abort()
+        async with queue.consumer("workers", "w1") as consumer:
+            assert keys(await drain(consumer, 1)) == ["a"]
+            waiting = asyncio.create_task(consumer.receive(1))
+            await eventually(lambda: b"died" not in names())
+            waiting.cancel()
+
+
+async def test_leaving_keeps_the_delay_of_a_retry(redis_server: RedisServer) -> None:
+    """What waited for a retry when its consumer left is not delivered before its time, and not
+    much after it."""
+    config = QueueConfig(claim_interval=0.01, lease=0.6)
+    async with opened(redis_server, config) as queue:
+        await Feeder(queue).append(report("a"))
+        loop = asyncio.get_running_loop()
+        async with queue.consumer("workers", "w1") as consumer:
+            (delivery,) = await drain(consumer, 1)
+            start = loop.time()
+            await consumer.settle([(delivery, Retry("busy", after=0.3))])
+        async with queue.consumer("workers", "w2") as consumer:
+            (again,) = await drain(consumer, 1)
+            assert again.attempt == 2
+            assert loop.time() - start >= 0.29
+
+
+async def test_a_lost_script_comes_back_between_batches(redis_server: RedisServer) -> None:
+    """SCRIPT FLUSH between calls is not noticed, and the order of one producer's batches holds."""
+    async with opened(redis_server) as queue:
+        feeder = Feeder(queue)
+        await feeder.open()
+        for _ in range(5):
+            redis_server.command("SCRIPT", "FLUSH")
+            batches = [feeder.batch(report("a"))]
+            batches.append(feeder.batch(report("b"), first=batches[0].last + 1))
+            assert {outcome.value for outcome in await queue.append(batches)} == {"stored"}
+            await feeder.open()
+        assert await figures(queue) == (10, 0, 0)
+        await eventually(lambda: redis_server.command("XLEN", PODS) == 10)
