@@ -19,6 +19,14 @@ QUICK = InformerConfig(
 )
 """For real servers: as by default, with short delays."""
 
+INSTANT = InformerConfig(
+    reflector=ReflectorConfig(
+        backoff=BackoffConfig(base=0.0, maximum=0.0, healthy_after=1.0), shortest_watch=0.0
+    ),
+    resync_interval=None,
+)
+"""Without any delay."""
+
 NO_RESYNC = InformerConfig(resync_interval=None)
 """As by default, for a clock that does not wait."""
 

@@ -88,8 +88,6 @@ async def serve(respond: Respond, tls: ssl.SSLContext | None = None) -> AsyncIte
         remaining = [task for task in handlers.values() if task is not None]
         for writer in handlers:
             writer.transport.abort()
-        for task in remaining:
-            task.cancel()
         await asyncio.gather(*remaining, return_exceptions=True)
         await server.wait_closed()
 

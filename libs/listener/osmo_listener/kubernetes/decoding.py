@@ -61,6 +61,9 @@ class ListPage(NamedTuple, Generic[T]):
     """What to ask for the next page with; empty on the last one."""
 
 
+_UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError)
+"""What msgspec raises for what is no JSON, has other types, or is no UTF-8."""
+
 _status_decoder = msgspec.json.Decoder(Status)
 _raw_event_decoder = msgspec.json.Decoder(_RawEvent)
 _bookmark_decoder = msgspec.json.Decoder(_Bookmark)
@@ -84,7 +87,7 @@ class Decoder(Generic[T]):
         """
         try:
             page: _List[T] = self._list_decoder.decode(body)
-        except msgspec.MsgspecError as exc:
+        except _UNREADABLE as exc:
             raise MalformedError(f"the API server sent a list that cannot be read: {exc}") from exc
         return ListPage(
             page.items or (), to_version(page.metadata.resource_version), page.metadata.more
@@ -99,7 +102,7 @@ class Decoder(Generic[T]):
         """
         try:
             event: _Event[T] = self._event_decoder.decode(line)
-        except msgspec.MsgspecError as exc:
+        except _UNREADABLE as exc:
             return self._without_object(line, exc)
         change = _CHANGES.get(event.type)
         if change is None:
@@ -114,7 +117,7 @@ class Decoder(Generic[T]):
             if event.type == EventType.BOOKMARK.value:
                 bookmark = _bookmark_decoder.decode(event.object)
                 return Event(EventType.BOOKMARK, to_version(bookmark.metadata.resource_version))
-        except msgspec.MsgspecError as exc:
+        except _UNREADABLE as exc:
             raise MalformedError(
                 f"the API server sent an event that cannot be read: {exc}"
             ) from exc
@@ -133,7 +136,7 @@ def decode_status(body: bytes | msgspec.Raw) -> Status:
     """The `Status` in the body of an error; an empty one where there is none."""
     try:
         return _status_decoder.decode(body)
-    except msgspec.MsgspecError:
+    except _UNREADABLE:
         return Status()
 
 
@@ -143,6 +146,6 @@ def to_version(text: str) -> int:
     Raises:
         MalformedError: it is no number.
     """
-    if not text.isdecimal():
+    if not (text.isascii() and text.isdecimal()):
         raise MalformedError(f"the API server sent the resource version {text!r}: no number")
     return int(text)

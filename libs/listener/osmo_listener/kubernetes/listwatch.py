@@ -16,6 +16,7 @@ from osmo_listener.errors import (
     NotFoundError,
     SilentError,
     StatusError,
+    TruncatedError,
     status_error,
 )
 from osmo_listener.kubernetes.credentials import Credentials
@@ -238,6 +239,8 @@ class ListWatch(Generic[T]):
                         f"an event is over {self._config.max_event_bytes} bytes: raise"
                         " max_event_bytes"
                     )
+            if size:
+                raise TruncatedError("a watch ended in the middle of an event")
         finally:
             response.close()
 

@@ -1,0 +1,127 @@
+"""From bytes to pages, events and errors."""
+
+import contextlib
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from osmo_listener.errors import (
+    ExpiredError,
+    KubernetesError,
+    MalformedError,
+    ServerFailedError,
+    StatusError,
+)
+from osmo_listener.kubernetes.decoding import Decoder, decode_status, to_version
+from osmo_listener.kubernetes.objects import Pod
+from osmo_listener.source import EventType
+from tests.listener import wire
+
+decoder = Decoder(Pod)
+
+
+def test_page() -> None:
+    """A page holds slim objects, the list's version and what to ask for next."""
+    page = decoder.page(wire.pod_list(7, [wire.pod("a", 3), wire.pod("b", 5)], more="token"))
+    assert [(pod.metadata.name, pod.status.phase) for pod in page.objects] == [
+        ("a", "Running"),
+        ("b", "Running"),
+    ]
+    assert (page.version, page.more) == (7, "token")
+
+
+def test_empty_page() -> None:
+    """`items` may be null, and `continue` absent."""
+    assert decoder.page(b'{"metadata":{"resourceVersion":"7"},"items":null}') == ((), 7, "")
+
+
+@pytest.mark.parametrize("kind", ["ADDED", "MODIFIED", "DELETED"])
+def test_event(kind: str) -> None:
+    """An event holds the object and its version, whatever the order of its fields."""
+    line = wire.event(kind, wire.pod("a", 3))
+    for text in (line, json.dumps(dict(reversed(json.loads(line).items()))).encode()):
+        event = decoder.event(text)
+        assert (event.type, event.version) == (EventType(kind), 3)
+        assert event.object is not None
+        assert event.object.status.message == "grün ✓ 🚀"
+
+
+def test_bookmark() -> None:
+    """A bookmark has a version, and an object that no decoder of pods reads."""
+    assert decoder.event(wire.bookmark(9)) == (EventType.BOOKMARK, 9, None)
+
+
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [
+        (wire.status(410, "Expired", "too old resource version: 1 (9)"), ExpiredError),
+        (wire.status(410, "Gone"), ExpiredError),
+        (wire.status(500, "InternalError", "etcdserver: leader changed"), ServerFailedError),
+    ],
+)
+def test_error_event(status: object, error: type[StatusError]) -> None:
+    """An ERROR event is raised as the error that its status is."""
+    with pytest.raises(error) as raised:
+        decoder.event(wire.event("ERROR", status))
+    assert type(raised.value) is error
+
+
+@pytest.mark.parametrize(
+    ("line", "text"),
+    [
+        (b'{"type":"ADDED","object":{"metadata":', "cannot be read"),
+        (b"[]", "cannot be read"),
+        (b'{"type":"ADDED"}', "cannot be read"),
+        (b'{"type":"ADDED","object":{}}', "metadata"),
+        (b'{"type":"ADDED","object":{"metadata":{"name":1}}}', "name"),
+        (b'{"type":"ADDED","object":{"metadata":{"name":"a"}}}', "no number"),
+        (b'{"type":"BOOKMARK","object":{"metadata":{}}}', "no number"),
+        (b'{"type":"RENAMED","object":{"metadata":{"resourceVersion":"1"}}}', "RENAMED"),
+        (b'{"type":"RENAMED","object":{}}', "RENAMED"),
+        (b'{"type":"ADDED","object":{"metadata":{"name":"\xc3"}}}', "cannot be read"),
+    ],
+)
+def test_malformed_event(line: bytes, text: str) -> None:
+    """What cannot be read is an error that says what is wrong, never skipped."""
+    with pytest.raises(MalformedError, match=text):
+        decoder.event(line)
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"{}", b'{"metadata":{"resourceVersion":"x"},"items":[]}', b'{"items":[{}]}']
+)
+def test_malformed_page(body: bytes) -> None:
+    """So it is with a list."""
+    with pytest.raises(MalformedError):
+        decoder.page(body)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.data())
+def test_garbage_is_our_error(data: st.DataObject) -> None:
+    """Whatever bytes come, and however an event is damaged, the error is of our tree."""
+    line = bytearray(wire.event("MODIFIED", wire.pod("a", 3)))
+    for _ in range(data.draw(st.integers(0, 4))):
+        line[data.draw(st.integers(0, len(line) - 1))] = data.draw(st.integers(0, 255))
+    for text in (bytes(line), data.draw(st.binary(max_size=40))):
+        for decode in (decoder.event, decoder.page):
+            with contextlib.suppress(KubernetesError):
+                decode(text)
+
+
+def test_status() -> None:
+    """An error's body tells its reason and how long to wait; a body that is none tells nothing."""
+    body = json.dumps(wire.status(429, "TooManyRequests", "slow", retryAfterSeconds=4)).encode()
+    status = decode_status(body)
+    assert (status.reason, status.message) == ("TooManyRequests", "slow")
+    assert status.details.retry_after_seconds == 4
+    assert decode_status(b"<html>").message == ""
+
+
+@pytest.mark.parametrize("text", ["", "-1", "1.5", "١٢", "abc"])
+def test_no_version(text: str) -> None:
+    """A version that is no plain number cannot be compared, and is refused."""
+    with pytest.raises(MalformedError):
+        to_version(text)

@@ -1,0 +1,425 @@
+"""Listing and watching over HTTP, against servers that answer as they like."""
+
+import asyncio
+import json
+from functools import partial
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from osmo_listener.errors import (
+    ExpiredError,
+    ForbiddenError,
+    KubernetesError,
+    MalformedError,
+    NotFoundError,
+    SilentError,
+    ThrottledError,
+    TruncatedError,
+    UnauthorizedError,
+)
+from osmo_listener.kubernetes.listwatch import ListMode, ListWatch, ListWatchConfig, Resource
+from osmo_listener.kubernetes.objects import Pod
+from osmo_listener.source import Event, EventType
+from tests.helpers import eventually
+from tests.listener import wire
+from tests.listener.harness import INSTANT, running
+from tests.listener.wire import CHUNKED, LAST_CHUNK, Exchange, Wire, chunk, plain
+
+PATH = "/api/v1/namespaces/osmo/pods"
+ADDED, MODIFIED, DELETED, BOOKMARK = EventType
+
+
+def list_watch(
+    server: Wire, config: ListWatchConfig | None = None, **resource: str
+) -> ListWatch[Pod]:
+    return ListWatch(
+        server.credentials(), Resource(path=PATH, type=Pod, **resource), config, draw=lambda: 0.5
+    )
+
+
+def query(target: str) -> dict[str, str]:
+    return {name: values[0] for name, values in parse_qs(urlsplit(target).query).items()}
+
+
+async def pages(source: ListWatch[Pod]) -> list[tuple[list[str], int | None]]:
+    return [
+        ([pod.metadata.name for pod in page.objects], page.version) async for page in source.list()
+    ]
+
+
+async def events(source: ListWatch[Pod], version: int, into: list[Event[Pod]]) -> None:
+    async for batch in source.watch(version):
+        into += batch
+
+
+def refusal(code: int, reason: str, message: str = "", headers: str = "") -> bytes:
+    body = json.dumps(wire.status(code, reason, message)).encode()
+    return plain(body, f"{code} {reason}", headers)
+
+
+async def paged(exchange: Exchange) -> None:
+    """Three pages: a small one, and two more."""
+    more = query(exchange.target).get("continue", "")
+    answers = {
+        "": wire.pod_list(9, [wire.pod("a", 1)], "1"),
+        "1": wire.pod_list(9, [wire.pod("b", 2), wire.pod("c", 3)], "2"),
+        "2": wire.pod_list(9, [wire.pod("d", 4)]),
+    }
+    await exchange.send(plain(answers[more]))
+
+
+async def test_pages() -> None:
+    """All pages come in order, over one connection; only the last one tells the version."""
+    async with wire.serve(paged) as server:
+        source = list_watch(server, label_selector="app=osmo,tier in (a,b)", field_selector="x=ü")
+        assert await pages(source) == [(["a"], None), (["b", "c"], None), (["d"], 9)]
+        asked = [query(target) for target in server.targets]
+        selectors = {"labelSelector": "app=osmo,tier in (a,b)", "fieldSelector": "x=ü"}
+        assert asked == [
+            {"limit": "50"} | selectors,
+            {"limit": "500", "continue": "1"} | selectors,
+            {"limit": "500", "continue": "2"} | selectors,
+        ]
+        assert server.connections == 1
+        source.close()
+
+
+async def test_next_page_is_asked_for_while_this_one_is_handled() -> None:
+    """The server can work on the next page before the reader is done with this one."""
+    async with wire.serve(paged) as server:
+        source = list_watch(server)
+        listing = source.list()
+        await anext(listing)
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert [query(target).get("continue") for target in server.targets] == [None, "1"]
+        await listing.aclose()
+        source.close()
+
+
+async def test_expired_page_makes_the_next_list_larger_steps() -> None:
+    """When the server forgets a list before it was read, the next one has fewer, larger pages."""
+
+    async def respond(exchange: Exchange) -> None:
+        if int(query(exchange.target)["limit"]) in {500, 2000}:
+            await exchange.send(refusal(410, "Expired", "the continue token has expired"))
+        else:
+            await paged(exchange)
+
+    async with wire.serve(respond) as server:
+        source = list_watch(server)
+        for _ in range(2):
+            with pytest.raises(ExpiredError):
+                await pages(source)
+        assert len(await pages(source)) == 3
+        limits = [query(target)["limit"] for target in server.targets]
+        assert limits == ["50", "500", "50", "2000", "50", "8000", "8000"]
+        with pytest.raises(ExpiredError):
+            await pages(source)
+        source.close()
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        (refusal(401, "Unauthorized"), UnauthorizedError),
+        (refusal(403, "Forbidden", "pods is forbidden"), ForbiddenError),
+        (refusal(404, "NotFound"), NotFoundError),
+        (refusal(410, "Gone"), ExpiredError),
+        (refusal(504, "Timeout", "Timeout: Too large resource version: 9"), ExpiredError),
+        (plain(b"<html>", "502 Bad Gateway"), KubernetesError),
+        (plain(b"not json\n"), MalformedError),
+        (b"HTTP/1.1 403 Forbidden\r\nContent-Length: 99\r\n\r\ncut", ForbiddenError),
+    ],
+)
+async def test_refusals(answer: bytes, error: type[KubernetesError]) -> None:
+    """A status becomes its error, for lists and for watches, whatever the body."""
+
+    async def respond(exchange: Exchange) -> None:
+        await exchange.send(answer)
+        exchange.cut()
+
+    async with wire.serve(respond) as server:
+        source = list_watch(server)
+        with pytest.raises(error):
+            await pages(source)
+        source.close()
+        source = list_watch(server)
+        with pytest.raises(error):
+            await events(source, 1, [])
+        source.close()
+
+
+async def test_retry_after() -> None:
+    """The header tells how long to wait, and without it the status does."""
+
+    async def respond(exchange: Exchange) -> None:
+        header = "Retry-After: 3\r\n" if "watch" in exchange.target else ""
+        body = json.dumps(wire.status(429, "TooManyRequests", retryAfterSeconds=5)).encode()
+        await exchange.send(plain(body, "429 Too Many Requests", header))
+
+    async with wire.serve(respond) as server:
+        source = list_watch(server)
+        with pytest.raises(ThrottledError) as raised:
+            await pages(source)
+        assert raised.value.retry_after == 5
+        with pytest.raises(ThrottledError) as raised:
+            await events(source, 1, [])
+        assert raised.value.retry_after == 3
+        source.close()
+
+
+def empty_namespace(answer: bytes) -> wire.Respond:
+    async def respond(exchange: Exchange) -> None:
+        is_list = urlsplit(exchange.target).path == PATH
+        await exchange.send(plain(wire.pod_list(9, [])) if is_list else answer)
+
+    return respond
+
+
+async def test_absent_namespace() -> None:
+    """A namespace that does not exist is an error, not an empty cluster."""
+    respond = empty_namespace(refusal(404, "NotFound", 'namespaces "osmo" not found'))
+    async with wire.serve(respond) as server:
+        source = list_watch(server)
+        with pytest.raises(NotFoundError, match="there is no namespace 'osmo' in the cluster"):
+            await pages(source)
+        source.close()
+
+
+@pytest.mark.parametrize(
+    "answer", [plain(b"{}"), refusal(403, "Forbidden")], ids=["exists", "may-not-ask"]
+)
+async def test_empty_namespace(answer: bytes) -> None:
+    """An empty namespace that exists, or of which we may not know, is empty; it is asked once."""
+    async with wire.serve(empty_namespace(answer)) as server:
+        source = list_watch(server)
+        assert await pages(source) == [([], 9)]
+        assert await pages(source) == [([], 9)]
+        assert server.targets.count("/api/v1/namespaces/osmo") == 1
+        source.close()
+
+
+async def test_watch() -> None:
+    """A watch asks for bookmarks and an end, shows events in order, and ends when it ends."""
+
+    async def respond(exchange: Exchange) -> None:
+        lines = [wire.event("ADDED", wire.pod("a", 6)), wire.bookmark(8)]
+        await exchange.send(CHUNKED + chunk(b"".join(lines)) + LAST_CHUNK)
+
+    async with wire.serve(respond) as server:
+        source = list_watch(server)
+        seen: list[Event[Pod]] = []
+        await events(source, 5, seen)
+        assert [(event.type, event.version) for event in seen] == [(ADDED, 6), (BOOKMARK, 8)]
+        assert query(server.targets[0]) == {
+            "watch": "1",
+            "allowWatchBookmarks": "true",
+            "resourceVersion": "5",
+            "timeoutSeconds": "450",
+        }
+        source.close()
+
+
+async def test_events_before_an_error_count() -> None:
+    """What stands before an ERROR event, or before garbage, in the same bytes is not lost."""
+
+    async def respond(exchange: Exchange) -> None:
+        bad = wire.event("ERROR", wire.status(410, "Expired"))
+        if query(exchange.target)["resourceVersion"] == "2":
+            bad = b'{"type":"RENAMED","object":{}}\n'
+        good = wire.event("ADDED", wire.pod("a", 6))
+        await exchange.send(CHUNKED + chunk(good + bad + good))
+
+    async with wire.serve(respond) as server:
+        source = list_watch(server)
+        for version, error in ((1, ExpiredError), (2, MalformedError)):
+            seen: list[Event[Pod]] = []
+            with pytest.raises(error):
+                await events(source, version, seen)
+            assert [event.version for event in seen] == [6]
+        source.close()
+
+
+async def test_watch_that_ends_within_an_event() -> None:
+    """Half an event at the proper end of an answer is an error, after the whole ones before it."""
+    line = wire.event("ADDED", wire.pod("a", 6))
+
+    async def respond(exchange: Exchange) -> None:
+        await exchange.send(CHUNKED + chunk(line + line[:-1]) + LAST_CHUNK)
+
+    async with wire.serve(respond) as server:
+        source = list_watch(server)
+        seen: list[Event[Pod]] = []
+        with pytest.raises(TruncatedError):
+            await events(source, 1, seen)
+        assert [event.version for event in seen] == [6]
+        source.close()
+
+
+async def test_silent_watch() -> None:
+    """A watch on which nothing comes, not even half an event, is given up."""
+
+    async def respond(exchange: Exchange) -> None:
+        await exchange.send(CHUNKED + chunk(b'{"type":'))
+
+    async with wire.serve(respond) as server:
+        source = list_watch(server, ListWatchConfig(silence=0.05))
+        with pytest.raises(SilentError):
+            await events(source, 1, [])
+
+
+async def test_huge_event() -> None:
+    """An event of 10 MiB in many pieces is one event; one over the limit is refused in time."""
+    big = wire.pod("a", 6)
+    big["spec"] = {"padding": "x" * (10 * 1024 * 1024)}
+    line = wire.event("ADDED", big)
+
+    async def respond(exchange: Exchange) -> None:
+        await exchange.send(CHUNKED + chunk(line) + LAST_CHUNK)
+
+    async with wire.serve(respond) as server:
+        source = list_watch(server)
+        seen: list[Event[Pod]] = []
+        await events(source, 1, seen)
+        assert [event.version for event in seen] == [6]
+        source.close()
+        source = list_watch(server, ListWatchConfig(max_event_bytes=1024 * 1024))
+        with pytest.raises(MalformedError, match="over 1048576 bytes"):
+            await events(source, 1, [])
+
+
+HISTORY = [
+    wire.event("ADDED", wire.pod("c", 11)),
+    wire.event("MODIFIED", wire.pod("a", 12, "Succeeded")),
+    wire.bookmark(13),
+    wire.event("DELETED", wire.pod("b", 14)),
+    wire.event("ADDED", wire.pod("d", 15)),
+]
+
+
+async def test_cut_at_every_byte() -> None:
+    """Wherever the connection of a watch ends, in the head, between bytes of one character or in
+    the framing, the next watch goes on from the last whole event: nothing is lost or told twice."""
+    versions = [11, 12, 13, 14, 15]
+    stream = CHUNKED + b"".join(chunk(line) for line in HISTORY) + LAST_CHUNK
+
+    async def respond(exchange: Exchange, cut: int) -> None:
+        asked = query(exchange.target)
+        if "watch" not in asked:
+            await exchange.send(plain(wire.pod_list(10, [wire.pod("a", 1), wire.pod("b", 2)])))
+        elif asked["resourceVersion"] == "10" and exchange.connection == 0:
+            await exchange.send(stream[:cut])
+            exchange.cut()
+        else:
+            after = int(asked["resourceVersion"])
+            rest = [line for line, at in zip(HISTORY, versions, strict=True) if at > after]
+            await exchange.send(CHUNKED + chunk(b"".join(rest) or b"\n"))
+
+    for cut in range(len(stream)):
+        async with wire.serve(partial(respond, cut=cut)) as server:
+            source = list_watch(server)
+            async with running(source, INSTANT) as (_, recorder):
+                told = recorder.changes
+                await eventually(lambda: told and told[-1].resource_version == 15)  # noqa: B023
+            source.close()
+            assert [change.resource_version for change in recorder.changes] == [
+                1,
+                2,
+                11,
+                12,
+                14,
+                15,
+            ]
+            assert recorder.pods.keys() == {"a", "c", "d"}
+            assert sum("watch" not in target for target in server.targets) == 1
+
+
+async def test_list_cut_at_every_byte() -> None:
+    """Wherever the connection of a list ends, nothing half-read is taken for the whole."""
+    stream = plain(wire.pod_list(10, [wire.pod("a", 1)]))
+
+    async def respond(exchange: Exchange, cut: int) -> None:
+        await exchange.send(stream[:cut])
+        exchange.cut()
+
+    for cut in range(0, len(stream), 3):
+        async with wire.serve(partial(respond, cut=cut)) as server:
+            with pytest.raises(TruncatedError):
+                await pages(list_watch(server))
+
+
+STREAM = ListWatchConfig(mode=ListMode.STREAM, silence=0.2)
+
+
+async def test_stream() -> None:
+    """Initial events become pages; their versions do not count, the closing bookmark's does."""
+
+    async def respond(exchange: Exchange) -> None:
+        lines = [
+            wire.event("ADDED", wire.pod("a", 90)),
+            wire.event("ADDED", wire.pod("b", 3)),
+            wire.bookmark(100, **{"k8s.io/initial-events-end": "true"}),
+        ]
+        await exchange.send(CHUNKED + chunk(lines[0]) + chunk(b"".join(lines[1:])))
+
+    async with wire.serve(respond) as server:
+        source = list_watch(server, STREAM)
+        listed = await pages(source)
+        assert [name for names, _ in listed for name in names] == ["a", "b"]
+        assert [version for _, version in listed][-1] == 100
+        assert all(version is None for _, version in listed[:-1])
+        assert query(server.targets[0])["sendInitialEvents"] == "true"
+        source.close()
+
+
+@pytest.mark.parametrize("code", [400, 422])
+async def test_stream_that_is_refused(code: int) -> None:
+    """A server without streaming lists is asked for pages, now and from then on."""
+
+    async def respond(exchange: Exchange) -> None:
+        if "watch" in query(exchange.target):
+            await exchange.send(refusal(code, "Invalid", "sendInitialEvents is forbidden"))
+        else:
+            await paged(exchange)
+
+    async with wire.serve(respond) as server:
+        source = list_watch(server, STREAM)
+        assert len(await pages(source)) == 3
+        assert len(await pages(source)) == 3
+        assert sum("watch" in target for target in server.targets) == 1
+        source.close()
+
+
+async def test_stream_whose_end_is_never_marked() -> None:
+    """A server that takes no notice of the request for initial events is found out by its silence,
+    and then asked for pages."""
+
+    async def respond(exchange: Exchange) -> None:
+        if "watch" in query(exchange.target):
+            await exchange.send(CHUNKED + chunk(wire.event("ADDED", wire.pod("a", 1))))
+        else:
+            await paged(exchange)
+
+    async with wire.serve(respond) as server:
+        source = list_watch(server, ListWatchConfig(mode=ListMode.STREAM, silence=0.05))
+        with pytest.raises(SilentError):
+            await pages(source)
+        assert len(await pages(source)) == 3
+        source.close()
+
+
+@pytest.mark.parametrize(
+    ("path", "namespace"),
+    [
+        ("/api/v1/namespaces/osmo/pods", "osmo"),
+        ("/api/v1/pods", None),
+        ("/api/v1/namespaces", None),
+        ("/api/v1/nodes", None),
+        ("/apis/events.k8s.io/v1/namespaces/a/events", "a"),
+    ],
+)
+def test_namespace_of_a_path(path: str, namespace: str | None) -> None:
+    """The namespace of a resource is read from its path."""
+    assert Resource(path=path, type=Pod).namespace == namespace
