@@ -23,7 +23,7 @@ def test_only_the_newest_of_a_latest_key_is_handed_out() -> None:
     inbox.add([old, new, late])
     (work,) = _handed_out(inbox)
     assert work.delivery is new
-    assert {d.id for d in work.superseded} == {old.id, late.id}
+    assert {d.id for d in work.superseded or ()} == {old.id, late.id}
 
 
 def test_an_equal_version_that_comes_later_supersedes() -> None:
@@ -104,11 +104,11 @@ def test_every_delivery_leaves_once_and_none_overtakes(script: list[list[Message
             for work in inbox.take(2):
                 assert work.key not in {other.key for other in out}
                 out.append(work)
-                for older in work.superseded:
+                for older in work.superseded or ():
                     assert work.delivery.message.supersedes(older.message)
                 assert int(work.delivery.id) > last.get(work.key, 0)
                 last[work.key] = int(work.delivery.id)
-                left += [work.delivery, *work.superseded]
+                left += [work.delivery, *(work.superseded or ())]
         elif step == "done":
             inbox.done(out[:1])
             del out[:1]

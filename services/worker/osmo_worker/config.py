@@ -43,7 +43,7 @@ class WorkerConfig:
     """`module:attribute` of the handler: an async callable that takes one delivery, or an object
     with `handle_batch`. None: the state store."""
     group: str = "workers"
-    """The consumer group: workers of one group share the messages, each group gets all of them."""
+    """The consumer group, whose workers share the messages; a queue serves one."""
     name: str = field(default_factory=default_name)
     """This worker's name in the group. A worker that restarts under its name goes on with what it
     had in hand at once; under another name it waits for the leases to end."""

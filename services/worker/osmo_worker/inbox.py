@@ -3,21 +3,20 @@
 from collections import deque
 from collections.abc import Iterable
 
+import msgspec
+
 from osmo_transport import Delivery, Policy, kind_of
 
 Key = tuple[str, str, str]
 """Backend, kind and message key: what order and compaction are about."""
 
 
-class Work:
+class Work(msgspec.Struct, gc=False, eq=False):
     """One delivery to handle, and those that it makes needless: they share its outcome."""
 
-    __slots__ = ("delivery", "key", "superseded")
-
-    def __init__(self, key: Key, delivery: Delivery) -> None:
-        self.key = key
-        self.delivery = delivery
-        self.superseded: list[Delivery] = []
+    key: Key
+    delivery: Delivery
+    superseded: list[Delivery] | None = None
 
 
 class Inbox:
@@ -30,9 +29,10 @@ class Inbox:
     """
 
     def __init__(self) -> None:
-        self._waiting: dict[Key, list[Work]] = {}
-        self._ready: deque[Key] = deque()
-        self._out: set[Key] = set()
+        self._lines: dict[Key, list[Work]] = {}
+        """What waits of each key; empty while the last of a key is out."""
+        self._ready: deque[list[Work]] = deque()
+        """The lines of the keys of which nothing is out."""
 
     @property
     def ready(self) -> bool:
@@ -44,48 +44,47 @@ class Inbox:
         for delivery in deliveries:
             message = delivery.message
             key = (delivery.backend, message.kind, message.key)
-            works = self._waiting.get(key)
-            if works is None:
-                self._waiting[key] = [Work(key, delivery)]
-                if key not in self._out:
-                    self._ready.append(key)
+            work = Work(key, delivery)
+            line = self._lines.get(key)
+            if line is None:
+                self._lines[key] = line = [work]
+                self._ready.append(line)
             elif kind_of(message.kind).policy is Policy.LATEST:
-                _compact(works, Work(key, delivery))
+                _compact(line, work)
             else:
-                works.append(Work(key, delivery))
+                line.append(work)
 
     def take(self, limit: int) -> list[Work]:
         """Up to `limit` works of different keys; nothing else of these keys goes out until
         `done`."""
         taken: list[Work] = []
         while self._ready and len(taken) < limit:
-            key = self._ready.popleft()
-            works = self._waiting[key]
-            taken.append(works.pop(0))
-            if not works:
-                del self._waiting[key]
-            self._out.add(key)
+            taken.append(self._ready.popleft().pop(0))
         return taken
 
     def done(self, works: Iterable[Work]) -> None:
         """These works have been handled: what waits for their keys may go out."""
         for work in works:
-            self._out.remove(work.key)
-            if work.key in self._waiting:
-                self._ready.append(work.key)
+            line = self._lines[work.key]
+            if line:
+                self._ready.append(line)
+            else:
+                del self._lines[work.key]
 
 
-def _compact(works: list[Work], new: Work) -> None:
-    """Add `new` to the works of its key, none of which supersedes another."""
+def _compact(line: list[Work], new: Work) -> None:
+    """Add `new` to the line of its key, where nothing supersedes another."""
     message = new.delivery.message
-    for work in list(works):
+    for work in list(line):
         if message.supersedes(work.delivery.message):
-            works.remove(work)
+            line.remove(work)
             # The longer list is kept, so that a key reported n times costs n steps.
-            work.superseded.append(work.delivery)
-            work.superseded += new.superseded
-            new.superseded = work.superseded
+            superseded = work.superseded or []
+            superseded.append(work.delivery)
+            superseded += new.superseded or ()
+            new.superseded = superseded
         elif work.delivery.message.supersedes(message):
+            work.superseded = work.superseded or []
             work.superseded.append(new.delivery)
             return
-    works.append(new)
+    line.append(new)

@@ -59,7 +59,7 @@ class Worker:
             self._limit, slots = 1, config.concurrency
         self._slots = asyncio.Semaphore(slots)
         self._inbox = Inbox()
-        self._finished: list[tuple[Work, Outcome]] = []
+        self._finished: list[tuple[Sequence[Work], Sequence[Outcome]]] = []
         self._in_hand = 0
         self._holds = 0
         self._may_read = asyncio.Event()
@@ -117,7 +117,7 @@ class Worker:
         self._slots.release()
         self._inbox.done(works)
         self._signal_ready()
-        self._finished += zip(works, outcomes, strict=True)
+        self._finished.append((works, outcomes))
         self._may_settle.set()
 
     async def _settle(self) -> None:
@@ -125,13 +125,17 @@ class Worker:
             await self._may_settle.wait()
             self._may_settle.clear()
             finished, self._finished = self._finished, []
-            settled = [(work.delivery, outcome) for work, outcome in finished]
-            for work, outcome in finished:
-                settled += [(delivery, outcome) for delivery in work.superseded]
+            settled: list[tuple[Delivery, Outcome]] = []
+            for works, outcomes in finished:
+                for work, outcome in zip(works, outcomes, strict=True):
+                    settled.append((work.delivery, outcome))
+                    if work.superseded:
+                        settled += [(delivery, outcome) for delivery in work.superseded]
             await self._until_available(
                 QueueUnavailableError, partial(self._consumer.settle, settled)
             )
-            self._record(finished)
+            for works, outcomes in finished:
+                self._record(works, outcomes)
             self._count_in_hand(-len(settled))
 
     async def _until_available(
@@ -178,11 +182,11 @@ class Worker:
     def _signal_ready(self) -> None:
         _switch(self._may_take, self._inbox.ready)
 
-    def _record(self, finished: Sequence[tuple[Work, Outcome]]) -> None:
+    def _record(self, works: Sequence[Work], outcomes: Sequence[Outcome]) -> None:
         metrics, now = self.metrics, self._clock()
         record = metrics.processing_time.record
-        for work, outcome in finished:
-            superseded: Sequence[Delivery] = work.superseded
+        for work, outcome in zip(works, outcomes, strict=True):
+            superseded: Sequence[Delivery] = work.superseded or ()
             if isinstance(outcome, Ack):
                 metrics.handled += 1
                 metrics.compacted += len(superseded)

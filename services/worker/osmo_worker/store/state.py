@@ -47,7 +47,7 @@ class StateStore:
             StoreUnavailableError: it does not answer.
             StoreRefusedError: it belongs to another version, or to something else.
         """
-        await self.counts()
+        await self._database.call(self._check)
 
     async def handle_batch(self, deliveries: Sequence[Delivery]) -> Sequence[Outcome]:
         """Apply reports.
@@ -70,7 +70,8 @@ class StateStore:
         return await self._database.call(self._read_tasks, backend, live_only)
 
     async def counts(self, backend: str | None = None) -> dict[str, int]:
-        """How many live tasks are in each status, of one backend or of all.
+        """How many live tasks are in each status, of one backend or of all. Reads the whole table:
+        tens of milliseconds for 100 000 rows, during which no batch is applied.
 
         Raises:
             StoreUnavailableError: the database does not answer.
@@ -91,6 +92,10 @@ class StateStore:
         traceback: TracebackType | None,
     ) -> None:
         await self.aclose()
+
+    def _check(self) -> None:
+        with self._database.transaction(write=False):
+            pass
 
     def _read_tasks(self, backend: str | None, live_only: bool) -> list[Task]:
         names = Task.__struct_fields__
