@@ -156,12 +156,9 @@ def read_file(path: Path, what: str) -> bytes:
 
 def _trust(ca: Secret | None, *, verify: bool) -> ssl.SSLContext:
     try:
-        if ca is None:
-            context = ssl.create_default_context()
-        else:
-            pem = ca if isinstance(ca, bytes) else read_file(ca, "certificate-authority")
-            context = ssl.create_default_context(cadata=pem.decode("ascii"))
-    except ValueError as exc:  # ssl.SSLError is one, and so is text that is not ASCII
+        # An empty text would let ssl fall back to the system's certificate authorities.
+        context = ssl.create_default_context(cadata=None if ca is None else _pem(ca) or " ")
+    except (ssl.SSLError, ValueError) as exc:
         raise KubeconfigError(
             "certificate-authority holds no certificate that can be read: it must be PEM"
         ) from exc
@@ -169,6 +166,11 @@ def _trust(ca: Secret | None, *, verify: bool) -> ssl.SSLContext:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     return context
+
+
+def _pem(ca: Secret) -> str:
+    pem = ca if isinstance(ca, bytes) else read_file(ca, "certificate-authority")
+    return pem.decode("ascii")
 
 
 def _present(context: ssl.SSLContext, certificate: Secret, key: Secret) -> None:
