@@ -107,6 +107,17 @@ async def test_keeps_its_password(caplog: pytest.LogCaptureFixture) -> None:
     assert "wrongword" not in everything
 
 
+async def test_needs_few_permissions() -> None:
+    """A user who may not read the configuration will do; one who may not write is told."""
+    with RedisServer() as server:
+        server.command("ACL", "SETUSER", "plain", "on", ">pw", "~*", "+@all", "-config")
+        server.command("ACL", "SETUSER", "reader", "on", ">pw", "~*", "+info", "+get")
+        async with await open_queue(server.url.replace("//", "//plain:pw@"), CONFIG) as queue:
+            await Feeder(queue).append(report("a"))
+        with pytest.raises(QueueRefusedError, match="user"):
+            await open_queue(server.url.replace("//", "//reader:pw@"), CONFIG)
+
+
 async def test_speaks_tls(tmp_path: Path) -> None:
     """`rediss://` trusts the CA it is given, and no other."""
     key, certificate = str(tmp_path / "key.pem"), str(tmp_path / "cert.pem")

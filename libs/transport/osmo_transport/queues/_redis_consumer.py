@@ -86,11 +86,12 @@ class RedisConsumer(Consumer):
             self._new_first = len(self._ready) >= limit and not self._new_first
             if not self._ready:
                 await self._wait(limit)
-        except NoGroupError:
-            await self._member.join()
         except BaseException as exc:
             # A reply may be lost, and with it entries that Redis counts as ours by now.
             self._own = dict.fromkeys(self._streams, _START)
+            if isinstance(exc, NoGroupError):
+                await self._member.join()
+                return
             if self._closed and isinstance(exc, QueueError):
                 raise ClosedError("the consumer was closed") from None
             raise
@@ -287,11 +288,12 @@ class RedisConsumer(Consumer):
         if self._closed:
             return
         self._closed = True
-        if self._renewer is not None:
-            self._renewer.cancel()
         member = self._member
         await member.reader.abort()
         try:
+            if self._renewer is not None:
+                self._renewer.cancel()
+                await asyncio.wait([self._renewer])
             async with self._receiving:
                 await member.give_back(self._leases(self._clock()))
         except QueueError as exc:
@@ -300,12 +302,12 @@ class RedisConsumer(Consumer):
             await member.reader.abort()
             await member.writer.abort()
 
-    def _leases(self, now: float) -> Iterator[tuple[str, str, float, int]]:
-        for stream, entry_id in self._held:
+    def _leases(self, now: float) -> Iterator[tuple[str, str, float, int | None]]:
+        for (stream, entry_id), delivery in self._held.items():
             # Our leaving is not the entry's fault: this delivery does not count.
-            yield stream, entry_id, AT_ONCE, 1
+            yield stream, entry_id, AT_ONCE, delivery.attempt - 1
         for (stream, entry_id), at in self._waiting.items():
-            yield stream, entry_id, self._config.lease - max(0.0, at - now), 0
+            yield stream, entry_id, self._config.lease - max(0.0, at - now), None
 
     def _check_open(self) -> None:
         if self._closed:

@@ -150,7 +150,7 @@ class Link:
         if check:
             for reply in replies:
                 if isinstance(reply, ErrorReply):
-                    raise self._refusal(reply.text)
+                    raise self.refusal(reply.text)
         return replies
 
     async def call(self, script: Script, *calls: Call) -> list[Any]:
@@ -172,7 +172,7 @@ class Link:
             del replies[0]
         for reply in replies:
             if isinstance(reply, ErrorReply):
-                raise self._refusal(reply.text)
+                raise self.refusal(reply.text)
         return replies
 
     async def inspect(self) -> None:
@@ -211,29 +211,34 @@ class Link:
             return await connection.read_response()
         except NoScriptError:
             return _NO_SCRIPT
+        except NoPermissionError as exc:
+            return ErrorReply(f"{_NO_PERMISSION} {exc}")
         except ResponseError as exc:
             # After a failover the address may lead elsewhere, but an open connection does not.
-            if isinstance(exc, NoPermissionError | ReadOnlyError) or "READONLY" in str(exc):
+            if isinstance(exc, ReadOnlyError) or "READONLY" in str(exc):
                 raise
             return ErrorReply(str(exc))
 
     def _translated(self, exc: BaseException, timeout: float) -> Exception:
-        if isinstance(exc, AuthenticationError | AuthorizationError | NoPermissionError):
+        if isinstance(exc, AuthenticationError | AuthorizationError):
             return QueueRefusedError(
-                f"{self._address} refuses the user or password of the queue's URL, or the user may"
-                f" not do what the queue does: {exc}"
+                f"{self._address} refuses the user or password of the queue's URL: {exc}"
             )
         if isinstance(exc, TimeoutError) and not str(exc):
             return QueueUnavailableError(f"{self._address} did not answer within {timeout} s")
         return QueueUnavailableError(f"{self._address} is not available: {exc}")
 
-    def _refusal(self, text: str) -> Exception:
+    def refusal(self, text: str) -> Exception:
+        """What an `ErrorReply` means."""
         if "WRONGTYPE" in text:
             return QueueRefusedError(
                 f"{self._address} holds other data under the queue's keys: choose another"
                 f" ?namespace=NAME in the URL ({text})"
             )
+        if text.startswith(_NO_PERMISSION):
+            return QueueRefusedError(f"{self._address} does not let the URL's user do this: {text}")
         return QueueUnavailableError(f"{self._address} refused a command: {text}")
 
 
 _NO_SCRIPT = ErrorReply("NOSCRIPT")
+_NO_PERMISSION = "NOPERM"

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
-from osmo_transport.errors import QueueUnavailableError
 from osmo_transport.queues import _scripts
 from osmo_transport.queues._redis_keys import Keys
 from osmo_transport.queues._redis_link import (
@@ -218,14 +217,16 @@ class Member:
             gone.difference_update(entry_id.decode() for entry_id in renewed)
         return gone
 
-    async def give_back(self, known: Iterable[tuple[str, str, float, int]]) -> None:
+    async def give_back(self, known: Iterable[tuple[str, str, float, int | None]]) -> None:
         """End the leases of all that is pending for this member, and remove its name if that is
-        nothing. `known`: (stream, id, seconds of idleness, attempts to take back)."""
+        nothing. `known`: (stream, id, seconds of idleness, attempts to count; None: as they are).
+        """
         arguments: dict[str, list[Argument]] = {
             stream: [self.group, self.name, int(AT_ONCE * 1000)] for stream in self._keys.streams
         }
         for stream, entry_id, idle, attempts in known:
-            arguments[stream] += (entry_id, max(0, int(idle * 1000)), attempts)
+            count = "" if attempts is None else attempts
+            arguments[stream] += (entry_id, max(0, int(idle * 1000)), count)
         await self.writer.call(
             _scripts.GIVE_BACK,
             *(((self._keys.streams[stream],), args) for stream, args in arguments.items()),
@@ -240,7 +241,7 @@ class Member:
             if isinstance(reply, ErrorReply):
                 if "NOGROUP" in reply.text or "UNBLOCKED" in reply.text:
                     raise NoGroupError
-                raise QueueUnavailableError(f"the queue refused a read: {reply.text}")
+                raise self.reader.refusal(reply.text)
         self.queue_epoch = (epoch or b"").decode()
         return replies
 

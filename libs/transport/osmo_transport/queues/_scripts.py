@@ -241,7 +241,7 @@ while true do
     local id, attempts, idle = pending[1], pending[4], ARGV[3]
     if known[id] then
       idle = ARGV[known[id] + 1]
-      attempts = math.max(0, attempts - ARGV[known[id] + 2])
+      if ARGV[known[id] + 2] ~= '' then attempts = ARGV[known[id] + 2] end
     end
     redis.call('XCLAIM', KEYS[1], group, consumer, 0, id, 'IDLE', idle, 'RETRYCOUNT', attempts,
                'JUSTID')
@@ -256,7 +256,7 @@ return 1
 """)
 """Ends the leases of a consumer that leaves, and removes its name if nothing is pending for it.
 KEYS: stream. ARGV: group, consumer, idle milliseconds of what is not listed, then for some: id,
-idle milliseconds, attempts to take back."""
+idle milliseconds, attempts to count (nothing: as they are)."""
 
 SWEEP = _script("""
 local stream, group = KEYS[1], ARGV[1]

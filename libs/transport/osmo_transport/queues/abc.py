@@ -87,7 +87,10 @@ class QueueStatus(NamedTuple):
 
 class Consumer(ABC):
     """One member of a consumer group. Use as `async with`; leaving gives back what is not settled,
-    at once, without counting the attempt's lease against anyone."""
+    at once, without counting the attempt's lease against anyone.
+
+    A queue has one group, because settling removes an entry for every group: whoever receives as
+    another one gets a `QueueRefusedError`."""
 
     @abstractmethod
     async def receive(self, limit: int) -> list[Delivery]:
@@ -128,7 +131,10 @@ class Consumer(ABC):
 
 
 class Queue(ABC):
-    """A durable queue; see the promises above. Use as `async with`."""
+    """A durable queue; see the promises above. Use as `async with`.
+
+    Every call may raise `QueueRefusedError` when it finds, on a new connection, that the store has
+    become unfit, and `ClosedError` after `aclose`."""
 
     @abstractmethod
     async def open_producer(self, producer: Producer, known: ProducerState) -> ProducerState:

@@ -3,6 +3,7 @@
 `QUEUES.md` describes the keys and fields.
 """
 
+import asyncio
 import itertools
 import logging
 import re
@@ -208,9 +209,12 @@ class RedisQueue(Queue):
         if self._closed:
             return
         self._closed = True
-        for consumer in list(self._consumers):
-            await consumer.aclose()
-        await self._link.abort()
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for consumer in self._consumers:
+                    tasks.create_task(consumer.aclose())
+        finally:
+            await self._link.abort()
 
     def _make_link(self) -> Link:
         return Link(self._address, inspect)
