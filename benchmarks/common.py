@@ -16,10 +16,10 @@ READY = "listening on "
 WAIT = 30.0
 
 
-def report(number: int) -> Message:
-    """An `update_pod` of some 520 bytes on the wire, from its typed body, with a key of its own."""
+def body(number: int) -> UpdatePod:
+    """The typed body of an `update_pod` of some 520 bytes on the wire, each of another task."""
     workflow = f"{number:032x}"
-    body = UpdatePod(
+    return UpdatePod(
         workflow_uuid=workflow,
         task_uuid=workflow,
         retry_id=0,
@@ -31,8 +31,12 @@ def report(number: int) -> Message:
         pod=f"osmo/{workflow}-0",
         created_at="2026-01-02T03:04:05Z",
     )
-    key = UpdatePod.key(workflow, workflow, 0)
-    return new_message("update_pod", key, encode_body(body), version=Version(1, number + 1))
+
+
+def report(of: UpdatePod) -> Message:
+    """The message of a body."""
+    key = UpdatePod.key(of.workflow_uuid, of.task_uuid, of.retry_id)
+    return new_message("update_pod", key, encode_body(of), version=Version(1, 1))
 
 
 @contextmanager

