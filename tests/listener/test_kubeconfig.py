@@ -18,8 +18,8 @@ from osmo_listener.kubernetes.kubeconfig import load_kubeconfig
 SECRET = "s3cr3t"
 
 
-def write(folder: Path, user: object = None, text: str = "", **cluster: object) -> Path:
-    """A kubeconfig with one context, or with this text."""
+def write(folder: Path, user: object = None, **cluster: object) -> Path:
+    """A kubeconfig whose current context is `one`."""
     config = {
         "apiVersion": "v1",
         "current-context": "one",
@@ -37,7 +37,7 @@ def write(folder: Path, user: object = None, text: str = "", **cluster: object) 
         ],
     }
     path = folder / "config"
-    path.write_text(text or yaml.safe_dump(config))
+    path.write_text(yaml.safe_dump(config))
     return path
 
 
@@ -154,7 +154,8 @@ def test_unusable(
 )
 def test_no_kubeconfig(tmp_path: Path, text: str) -> None:
     """A file that is no kubeconfig is named; its content is not shown."""
-    path = write(tmp_path, text=text)
+    path = tmp_path / "config"
+    path.write_text(text)
     with pytest.raises(KubeconfigError, match="is no kubeconfig") as raised:
         load_kubeconfig(path)
     assert SECRET not in str(raised.value)
@@ -170,8 +171,10 @@ def test_absent_file(tmp_path: Path) -> None:
 
 def test_no_current_context(tmp_path: Path) -> None:
     """Without a current context one has to be named."""
+    path = tmp_path / "config"
+    path.write_text("clusters: []")
     with pytest.raises(KubeconfigError, match="sets no current-context: name the context"):
-        load_kubeconfig(write(tmp_path, text="clusters: []"))
+        load_kubeconfig(path)
 
 
 PLUGIN = """
