@@ -54,8 +54,9 @@ class RepeatLimit:
 
     burst: int = 10
     """Records of one statement that are written in each interval."""
-    interval: float = 10.0
-    """Seconds until the count starts anew; the first record then says how many were left out."""
+    interval: float = 60.0
+    """Seconds until the count starts anew; the first record then says how many were left out. A
+    minute: what tries again each second is still heard, and does not fill the log."""
     statements: int = 1000
     """Statements that are counted at once; beyond it the one silent longest is forgotten."""
 
