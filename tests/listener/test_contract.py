@@ -6,7 +6,8 @@ import pytest
 
 from osmo_listener.errors import NotFoundError, UnauthorizedError, UntrustedError
 from osmo_listener.informer import Informer
-from osmo_listener.kubernetes.listwatch import ListMode, ListWatch, ListWatchConfig, Resource
+from osmo_listener.kubernetes.config import ListMode, ListWatchConfig, Resource
+from osmo_listener.kubernetes.listwatch import ListWatch
 from osmo_listener.kubernetes.objects import Pod
 from osmo_listener.store import ChangeType
 from tests.helpers import eventually
@@ -157,7 +158,7 @@ async def test_wrong_token(cluster: Cluster) -> None:
     """A token that the server refuses is an error at start."""
     credentials = cluster.credentials(token="wrong")
     source = ListWatch(credentials, Resource(path=PODS, type=Pod))
-    with pytest.raises(UnauthorizedError) as raised:
+    with pytest.raises(UnauthorizedError, match="renew the token") as raised:
         await Informer(source, Recorder(), QUICK).run()
     assert "wrong" not in str(raised.value)
     source.close()

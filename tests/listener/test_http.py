@@ -18,7 +18,8 @@ from osmo_listener.errors import (
     UnreachableError,
     UntrustedError,
 )
-from osmo_listener.kubernetes.http import Endpoint, HttpClient, HttpConfig
+from osmo_listener.kubernetes.config import HttpConfig
+from osmo_listener.kubernetes.http import Endpoint, HttpClient
 from tests.helpers import eventually
 from tests.listener.wire import (
     CHUNKED,
@@ -195,13 +196,21 @@ async def test_unknown_host() -> None:
 
 
 async def test_finished_connection_is_reused() -> None:
-    """Requests one after the other go over one connection."""
+    """Requests one after the other go over one connection, and closing an answer again does not
+    harm the one that came after it."""
 
     async def respond(exchange: Exchange) -> None:
         await exchange.send(plain(str(exchange.connection).encode()))
 
     async with client_of(respond) as (client, wire):
         assert [await fetch(client) for _ in range(3)] == [b"0"] * 3
+        first = await client.get("/", {})
+        assert await first.read() == b"0"
+        first.close()
+        second = await client.get("/", {})
+        first.close()
+        assert await second.read() == b"0"
+        second.close()
         assert wire.connections == 1
 
 

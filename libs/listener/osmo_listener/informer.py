@@ -50,8 +50,8 @@ class Handler(Protocol[T]):
 
     async def regressed(self, resource_version: int) -> None:
         """The cluster was restored from a backup and is at `resource_version`, lower than before:
-        versions told so far do not compare with those to come. Every object follows as RESYNC, then
-        `synced`."""
+        versions told so far do not compare with those to come. What differs from before was told
+        already; every object follows once more as RESYNC, then `synced`."""
 
 
 class InformerStatus(NamedTuple):

@@ -26,6 +26,7 @@ from osmo_listener.errors import (
     UnreachableError,
     UntrustedError,
 )
+from osmo_listener.kubernetes.config import HttpConfig
 from osmo_transport.errors import MissingExtraError
 
 try:
@@ -34,24 +35,6 @@ except ImportError as exc:
     raise MissingExtraError(
         "talking to Kubernetes needs httptools: pip install 'osmo-pipeline[kubernetes]'"
     ) from exc
-
-
-@dataclass(frozen=True, kw_only=True)
-class HttpConfig:
-    """Times in seconds, sizes in bytes."""
-
-    connect_timeout: float = 10.0
-    """For name, TCP and TLS together."""
-    head_timeout: float = 60.0
-    """From the request to the response's head: the API server's own limit for a request."""
-    body_timeout: float = 30.0
-    """The longest pause within a body that is read whole."""
-    max_head_bytes: int = 64 * 1024
-    """A response's status line and headers."""
-    max_body_bytes: int = 256 * 1024 * 1024
-    """A body that is read whole: a page of 500 objects of 500 kB."""
-    buffer_bytes: int = 1024 * 1024
-    """What is read ahead of the caller; a multiple of the largest TLS read of asyncio."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +59,7 @@ class Response:
     def __init__(self, connection: "_Connection", config: HttpConfig) -> None:
         self._connection = connection
         self._config = config
+        self._closed = False
 
     async def head(self) -> int:
         """Wait for the head and return the status code.
@@ -129,8 +113,11 @@ class Response:
                 await connection.wait(silence, "more of the answer")
 
     def close(self) -> None:
-        """Give the connection back, or drop it when the answer has not been read to its end."""
-        self._connection.release()
+        """Give the connection back, or drop it when the answer has not been read to its end.
+        Idempotent."""
+        if not self._closed:
+            self._closed = True
+            self._connection.release()
 
 
 class HttpClient:
@@ -150,9 +137,11 @@ class HttpClient:
             UntrustedError: the server's certificate was refused.
         """
         connection = self._reuse() or await self._connect()
+        end = self._endpoint
+        host = f"[{end.host}]" if ":" in end.host else end.host
         lines = [
-            f"GET {self._endpoint.base_path}{target} HTTP/1.1",
-            f"Host: {self._endpoint.host}:{self._endpoint.port}",
+            f"GET {end.base_path}{target} HTTP/1.1",
+            f"Host: {host}:{end.port}",
             *(f"{name}: {value}" for name, value in headers.items()),
         ]
         connection.send("\r\n".join([*lines, "", ""]).encode())
@@ -249,8 +238,6 @@ class _Connection(asyncio.Protocol):
             self._waiter = None
 
     def release(self) -> None:
-        if not self._busy:
-            return
         self._busy = False
         if self.complete and not self._received and not self.closed:
             self._idle.append(self)

@@ -3,8 +3,6 @@
 import contextlib
 import random
 from collections.abc import AsyncGenerator, Callable, Sequence
-from dataclasses import dataclass
-from enum import Enum
 from typing import Generic
 from urllib.parse import quote, urlencode
 
@@ -19,65 +17,20 @@ from osmo_listener.errors import (
     TruncatedError,
     status_error,
 )
+from osmo_listener.kubernetes.config import HttpConfig, ListMode, ListWatchConfig, Resource
 from osmo_listener.kubernetes.credentials import Credentials
 from osmo_listener.kubernetes.decoding import Decoder, decode_status
-from osmo_listener.kubernetes.http import HttpClient, HttpConfig, Response
+from osmo_listener.kubernetes.http import HttpClient, Response
 from osmo_listener.source import Event, EventType, Page, T
 
 USER_AGENT = "osmo-listener"
 _PAGE_GROWTH = 4
 _STREAM_REFUSED = frozenset({400, 422})
-
-
-@dataclass(frozen=True, kw_only=True)
-class Resource(Generic[T]):
-    """Which objects."""
-
-    path: str
-    """Of the list, for example `/api/v1/namespaces/osmo/pods` or `/api/v1/nodes`."""
-    type: type[T]
-    """The struct that an object is decoded into."""
-    label_selector: str = ""
-    """Evaluated by the server, for example `app=osmo`; empty: no selection."""
-    field_selector: str = ""
-    """Evaluated by the server, for example `spec.nodeName=n1`; empty: no selection."""
-
-    @property
-    def namespace(self) -> str | None:
-        """The only namespace whose objects are read; None: all, or objects that have none."""
-        _, found, rest = self.path.partition("/namespaces/")
-        name, inside, _ = rest.partition("/")
-        return name if found and inside else None
-
-
-class ListMode(Enum):
-    """How to get all objects."""
-
-    PAGES = "pages"
-    """A list in pages: every server has it."""
-    STREAM = "stream"
-    """A watch that begins with every object (WatchList, Kubernetes 1.32 and later): less memory on
-    both sides, more CPU here. A server that refuses it is asked for pages."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ListWatchConfig:
-    """How to list and watch; times in seconds."""
-
-    mode: ListMode = ListMode.PAGES
-    """Pages by default: as fast to the last object, for a fifth less CPU."""
-    first_page_size: int = 50
-    """Objects on the first page: small, so that the first report does not wait for a big page."""
-    page_size: int = 500
-    """Objects on each further page: larger ones cost memory and save no time."""
-    silence: float = 80.0
-    """A watch on which nothing arrives for so long is dead: longer than the minute between two
-    bookmarks of the API server."""
-    watch_time: float = 300.0
-    """The server is asked to end a watch after one to two times as long, drawn at random, so that
-    watches move to other API servers now and then, and not all at once."""
-    max_event_bytes: int = 32 * 1024 * 1024
-    """One event of a watch; etcd's own limit for an object is 1.5 MiB by default."""
+_ADVICE = {
+    401: "the API server does not accept the credentials ({}): renew the token or the certificate"
+    " of the kubeconfig's user",
+    403: "{}; grant this user get, list and watch on them",
+}
 
 
 class ListWatch(Generic[T]):
@@ -267,4 +220,5 @@ class ListWatch(Generic[T]):
         status = decode_status(body)
         after = response.headers.get("retry-after", "")
         seconds = float(after) if after.isdecimal() else status.details.retry_after_seconds
-        raise status_error(code, status.message, reason=status.reason, retry_after=seconds)
+        message = _ADVICE.get(code, "{}").format(status.message or f"HTTP status {code}")
+        raise status_error(code, message, reason=status.reason, retry_after=seconds)
