@@ -53,7 +53,7 @@ def test_every_list_names_every_package() -> None:
     assert set(PYPROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]) == names
     assert set(PYPROJECT["tool"]["mypy"]["mypy_path"].split(":")) == holders
     assert set(PYPROJECT["tool"]["ruff"]["src"]) == holders
-    assert {Path(name).parts[0] for name in names} | {"tests"} == set(
+    assert {Path(name).parts[0] for name in names} | {"tests", "benchmarks"} == set(
         PYPROJECT["tool"]["mypy"]["files"]
     )
 

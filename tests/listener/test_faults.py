@@ -2,7 +2,8 @@
 
 import pytest
 
-from osmo_listener.kubernetes.listwatch import ListMode, ListWatch, ListWatchConfig, Resource
+from osmo_listener.kubernetes.config import ListMode, ListWatchConfig, Resource
+from osmo_listener.kubernetes.listwatch import ListWatch
 from osmo_listener.kubernetes.objects import Pod
 from osmo_listener.store import ChangeType
 from osmo_simulator.faults import AnyFault, Cut, Drop, Fail, Gone, Hang, Slow, Throttle

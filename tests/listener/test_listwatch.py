@@ -18,7 +18,8 @@ from osmo_listener.errors import (
     TruncatedError,
     UnauthorizedError,
 )
-from osmo_listener.kubernetes.listwatch import ListMode, ListWatch, ListWatchConfig, Resource
+from osmo_listener.kubernetes.config import ListMode, ListWatchConfig, Resource
+from osmo_listener.kubernetes.listwatch import ListWatch
 from osmo_listener.kubernetes.objects import Pod
 from osmo_listener.source import Event, EventType
 from tests.helpers import eventually

@@ -8,7 +8,8 @@ import pytest
 
 from osmo_pipeline import demo
 from osmo_pipeline.config import Carrier, DemoConfig
-from osmo_pipeline.demo import DemoError, run_demo
+from osmo_pipeline.demo import run_demo
+from osmo_pipeline.errors import DemoError
 from osmo_pipeline.verify import Difference
 from osmo_simulator.cluster import Cluster
 from osmo_simulator.scenario import Scenario, ScenarioConfig

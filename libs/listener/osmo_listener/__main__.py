@@ -8,7 +8,6 @@ from typing import Annotated
 
 from osmo_listener.config import ListenerConfig
 from osmo_listener.errors import KubeconfigError, ListenerError
-from osmo_listener.service import run_listener
 from osmo_runtime import runner
 from osmo_runtime.fields import Setting
 
@@ -25,6 +24,9 @@ class Settings(ListenerConfig, runner.ProgramConfig):
 
 async def run(settings: Settings, stop: asyncio.Event) -> None:
     """Run the service."""
+    # Here, so that a missing extra is told as every other error is.
+    from osmo_listener.service import run_listener  # noqa: PLC0415
+
     await run_listener(settings, stop)
 
 

@@ -4,8 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from osmo_listener.informer import InformerConfig
-from osmo_listener.kubernetes.http import HttpConfig
-from osmo_listener.kubernetes.listwatch import ListWatchConfig
+from osmo_listener.kubernetes.config import HttpConfig, ListWatchConfig
 from osmo_listener.listeners.registry import ListenersConfig
 from osmo_transport import ClientConfig
 

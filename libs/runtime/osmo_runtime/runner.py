@@ -21,6 +21,7 @@ signal ends the process at once, with 1.
 """
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -94,6 +95,10 @@ def main(
     _log.info("settings in force", extra={"settings": loaded.to_dict()})
     for warning in loaded.warnings:
         _log.warning(warning)
+    # gRPC's core writes to stderr past every setting of ours, and the errors reach us anyway.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    # What was imported lives as long as the program: no collection needs to look at it again.
+    gc.freeze()
     try:
         runner, stop = asyncio.Runner(loop_factory=_loop_factory(loaded.config)), asyncio.Event()
         with _stop_signals(runner.get_loop(), stop), runner:

@@ -10,8 +10,6 @@ import msgspec
 
 from osmo_runtime import runner
 from osmo_simulator.scenario import Scenario, ScenarioConfig
-from osmo_simulator.serve import serve
-from osmo_simulator.server import Simulator, SimulatorConfig
 from osmo_transport.errors import UsageError
 
 
@@ -39,6 +37,10 @@ class Settings(runner.ProgramConfig):
 
 async def run(settings: Settings, stop: asyncio.Event) -> None:
     """Run the service."""
+    # Here, so that a missing extra is told as every other error is.
+    from osmo_simulator.serve import serve  # noqa: PLC0415
+    from osmo_simulator.server import Simulator, SimulatorConfig  # noqa: PLC0415
+
     host, port = _address(settings.listen)
 
     def started(simulator: Simulator, _: Scenario) -> None:

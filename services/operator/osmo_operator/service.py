@@ -7,7 +7,7 @@ from typing import NoReturn
 
 from osmo_operator.config import OperatorConfig
 from osmo_operator.relay import Relay
-from osmo_transport import Queue, QueueUnavailableError, Server, listen, open_queue
+from osmo_transport import Queue, QueueUnavailableError, Server, listen, open_queue, transport_for
 from osmo_transport.backoff import Backoff
 
 logger = logging.getLogger(__name__)
@@ -24,6 +24,8 @@ async def run_operator(
         TransportError: the configuration does not work (an unknown scheme, a port in use, a store
             that could lose messages); the text says what to change.
     """
+    for url in config.listen:
+        transport_for(url)
     queue = await _open_queue(config, stop)
     if queue is None:
         return

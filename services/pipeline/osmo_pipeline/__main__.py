@@ -1,10 +1,11 @@
 """`osmo-pipeline`: the commands that need every part."""
 
+import asyncio
 import sys
 
 from osmo_listener.errors import KubeconfigError, ListenerError
 from osmo_pipeline.config import DemoConfig
-from osmo_pipeline.demo import DemoError, run_demo
+from osmo_pipeline.errors import DemoError
 from osmo_runtime import runner
 from osmo_runtime.cli import version
 from osmo_worker.errors import WorkerError
@@ -19,6 +20,14 @@ osmo-pipeline COMMAND --help tells a command's options.
 """
 
 
+async def demo(config: DemoConfig, stop: asyncio.Event) -> None:
+    """Run the demo."""
+    # Here, so that a missing extra is told as every other error is.
+    from osmo_pipeline.demo import run_demo  # noqa: PLC0415
+
+    await run_demo(config, stop)
+
+
 def main() -> int:
     """Run the program; returns its exit code."""
     command, *arguments = sys.argv[1:] or ["--help"]
@@ -26,7 +35,7 @@ def main() -> int:
         return runner.main(
             "osmo-pipeline demo",
             DemoConfig,
-            run_demo,
+            demo,
             argv=arguments,
             errors={
                 DemoError: runner.FAILED,

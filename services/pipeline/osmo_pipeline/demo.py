@@ -17,6 +17,7 @@ from osmo_operator.config import OperatorConfig
 from osmo_operator.service import run_operator
 from osmo_pipeline.config import DEFAULT_DATABASE, Carrier, DemoConfig
 from osmo_pipeline.display import Progress, open_display, tell
+from osmo_pipeline.errors import DemoError
 from osmo_pipeline.verify import Difference, differences, expected_tasks
 from osmo_simulator.scenario import Scenario, ScenarioConfig
 from osmo_simulator.server import Simulator
@@ -33,10 +34,6 @@ SETTLE_POLL = 0.05
 """Seconds between two comparisons while the last reports are on their way."""
 SHOWN_DIFFERENCES = 10
 QUERY = "SELECT status, exit_code, count(*) FROM tasks GROUP BY status, exit_code"
-
-
-class DemoError(Exception):
-    """The store does not equal the cluster; the text says where."""
 
 
 class Demo:

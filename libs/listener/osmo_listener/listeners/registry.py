@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
-from osmo_listener.kubernetes.listwatch import Resource
+from osmo_listener.kubernetes.config import Resource
 from osmo_listener.kubernetes.objects import Pod
 from osmo_listener.listeners.workflow import KIND, LABEL_SELECTOR, WorkflowConfig, WorkflowListener
 from osmo_listener.source import KubernetesObject
