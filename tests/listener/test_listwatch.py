@@ -375,6 +375,29 @@ async def test_stream() -> None:
         source.close()
 
 
+async def test_stream_that_ends_too_early() -> None:
+    """Initial events whose end was not marked are no list: it is begun anew, and what the first try
+    showed and the second one no longer holds has vanished."""
+    end = wire.bookmark(100, **{"k8s.io/initial-events-end": "true"})
+
+    async def respond(exchange: Exchange) -> None:
+        if "sendInitialEvents" not in exchange.target:
+            await exchange.send(CHUNKED)
+        elif exchange.target in server.targets[:-1]:
+            await exchange.send(CHUNKED + chunk(wire.event("ADDED", wire.pod("b", 3)) + end))
+        else:
+            await exchange.send(CHUNKED + chunk(wire.event("ADDED", wire.pod("a", 2))) + LAST_CHUNK)
+
+    async with wire.serve(respond) as server:
+        source = list_watch(server, STREAM)
+        async with running(source, INSTANT) as (informer, recorder):
+            await informer.synced()
+            assert recorder.syncs == [(100, 1)]
+            assert recorder.pods.keys() == {"b"}
+            assert informer.status().failures == {"TruncatedError": 1}
+        source.close()
+
+
 @pytest.mark.parametrize("code", [400, 422])
 async def test_stream_that_is_refused(code: int) -> None:
     """A server without streaming lists is asked for pages, now and from then on."""

@@ -141,12 +141,15 @@ class ListWatch(Generic[T]):
                     yield Page(objects, version)
                     if version is not None:
                         return
-        except (StatusError, SilentError) as exc:
-            # An older server refuses the stream, or takes no notice and never marks its end.
-            if isinstance(exc, SilentError) or exc.code in _STREAM_REFUSED:
-                self._mode = ListMode.PAGES
-            if not (isinstance(exc, StatusError) and exc.code in _STREAM_REFUSED):
+            raise TruncatedError("a watch ended before its initial events did")
+        except SilentError:
+            # An older server takes no notice of the query and never marks the end.
+            self._mode = ListMode.PAGES
+            raise
+        except StatusError as exc:
+            if exc.code not in _STREAM_REFUSED:
                 raise
+            self._mode = ListMode.PAGES
         async with contextlib.aclosing(self._list_pages()) as pages:
             async for page in pages:
                 yield page
