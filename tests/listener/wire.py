@@ -8,9 +8,16 @@ import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
+from osmo_listener.kubernetes.config import ListWatchConfig, Resource
 from osmo_listener.kubernetes.credentials import Credentials
 from osmo_listener.kubernetes.http import Endpoint
+from osmo_listener.kubernetes.listwatch import ListWatch
+from osmo_listener.kubernetes.objects import Pod
+from osmo_listener.source import Event
+
+PATH = "/api/v1/namespaces/osmo/pods"
 
 Respond = Callable[["Exchange"], Awaitable[None]]
 
@@ -152,3 +159,47 @@ def make_certificate(folder: Path, name: str, subject: str) -> tuple[Path, Path]
     command += [f"subjectAltName={subject}", "-out", str(certificate), "-keyout", str(key)]
     subprocess.run(command, check=True, capture_output=True)
     return certificate, key
+
+
+def list_watch(
+    server: Wire, config: ListWatchConfig | None = None, **resource: str
+) -> ListWatch[Pod]:
+    """A source of the pods of namespace `osmo`."""
+    return ListWatch(
+        server.credentials(), Resource(path=PATH, type=Pod, **resource), config, draw=lambda: 0.5
+    )
+
+
+def query(target: str) -> dict[str, str]:
+    """The parameters of a request."""
+    return {name: values[0] for name, values in parse_qs(urlsplit(target).query).items()}
+
+
+async def pages(source: ListWatch[Pod]) -> list[tuple[list[str], int | None]]:
+    """A list: the names on each page, and its version."""
+    return [
+        ([pod.metadata.name for pod in page.objects], page.version) async for page in source.list()
+    ]
+
+
+async def events(source: ListWatch[Pod], version: int, into: list[Event[Pod]]) -> None:
+    """Collect the events of a watch until it ends."""
+    async for batch in source.watch(version):
+        into += batch
+
+
+def refusal(code: int, reason: str, message: str = "", headers: str = "") -> bytes:
+    """A whole answer with an error."""
+    body = json.dumps(status(code, reason, message)).encode()
+    return plain(body, f"{code} {reason}", headers)
+
+
+async def paged(exchange: Exchange) -> None:
+    """Three pages: a small one, and two more."""
+    more = query(exchange.target).get("continue", "")
+    answers = {
+        "": pod_list(9, [pod("a", 1)], "1"),
+        "1": pod_list(9, [pod("b", 2), pod("c", 3)], "2"),
+        "2": pod_list(9, [pod("d", 4)]),
+    }
+    await exchange.send(plain(answers[more]))

@@ -1,0 +1,165 @@
+"""Lists and watches that are cut at every byte, and lists that are streams."""
+
+from functools import partial
+
+import pytest
+
+from osmo_listener.errors import SilentError, TruncatedError
+from osmo_listener.kubernetes.config import ListMode, ListWatchConfig
+from tests.helpers import eventually
+from tests.listener import wire
+from tests.listener.harness import INSTANT, running
+from tests.listener.wire import (
+    CHUNKED,
+    LAST_CHUNK,
+    Exchange,
+    chunk,
+    list_watch,
+    paged,
+    pages,
+    plain,
+    query,
+    refusal,
+)
+
+HISTORY = [
+    wire.event("ADDED", wire.pod("c", 11)),
+    wire.event("MODIFIED", wire.pod("a", 12, "Succeeded")),
+    wire.bookmark(13),
+    wire.event("DELETED", wire.pod("b", 14)),
+    wire.event("ADDED", wire.pod("d", 15)),
+]
+
+
+async def test_cut_at_every_byte() -> None:
+    """Wherever the connection of a watch ends, in the head, between bytes of one character or in
+    the framing, the next watch goes on from the last whole event: nothing is lost or told twice."""
+    versions = [11, 12, 13, 14, 15]
+    stream = CHUNKED + b"".join(chunk(line) for line in HISTORY) + LAST_CHUNK
+
+    async def respond(exchange: Exchange, cut: int) -> None:
+        asked = query(exchange.target)
+        if "watch" not in asked:
+            await exchange.send(plain(wire.pod_list(10, [wire.pod("a", 1), wire.pod("b", 2)])))
+        elif asked["resourceVersion"] == "10" and exchange.connection == 0:
+            await exchange.send(stream[:cut])
+            exchange.cut()
+        else:
+            after = int(asked["resourceVersion"])
+            rest = [line for line, at in zip(HISTORY, versions, strict=True) if at > after]
+            await exchange.send(CHUNKED + chunk(b"".join(rest) or b"\n"))
+
+    for cut in range(len(stream)):
+        async with wire.serve(partial(respond, cut=cut)) as server:
+            source = list_watch(server)
+            async with running(source, INSTANT) as (_, recorder):
+                told = recorder.changes
+                await eventually(lambda: told and told[-1].resource_version == 15)  # noqa: B023
+            source.close()
+            assert [change.resource_version for change in recorder.changes] == [
+                1,
+                2,
+                11,
+                12,
+                14,
+                15,
+            ]
+            assert recorder.pods.keys() == {"a", "c", "d"}
+            assert sum("watch" not in target for target in server.targets) == 1
+
+
+async def test_list_cut_at_every_byte() -> None:
+    """Wherever the connection of a list ends, nothing half-read is taken for the whole."""
+    stream = plain(wire.pod_list(10, [wire.pod("a", 1)]))
+
+    async def respond(exchange: Exchange, cut: int) -> None:
+        await exchange.send(stream[:cut])
+        exchange.cut()
+
+    for cut in range(0, len(stream), 3):
+        async with wire.serve(partial(respond, cut=cut)) as server:
+            with pytest.raises(TruncatedError):
+                await pages(list_watch(server))
+
+
+STREAM = ListWatchConfig(mode=ListMode.STREAM, silence=0.2)
+
+
+async def test_stream() -> None:
+    """Initial events become pages; their versions do not count, the closing bookmark's does."""
+
+    async def respond(exchange: Exchange) -> None:
+        lines = [
+            wire.event("ADDED", wire.pod("a", 90)),
+            wire.event("ADDED", wire.pod("b", 3)),
+            wire.bookmark(100, **{"k8s.io/initial-events-end": "true"}),
+        ]
+        await exchange.send(CHUNKED + chunk(lines[0]) + chunk(b"".join(lines[1:])))
+
+    async with wire.serve(respond) as server:
+        source = list_watch(server, STREAM)
+        listed = await pages(source)
+        assert [name for names, _ in listed for name in names] == ["a", "b"]
+        assert [version for _, version in listed][-1] == 100
+        assert all(version is None for _, version in listed[:-1])
+        assert query(server.targets[0])["sendInitialEvents"] == "true"
+        source.close()
+
+
+async def test_stream_that_ends_too_early() -> None:
+    """Initial events whose end was not marked are no list: it is begun anew, and what the first try
+    showed and the second one no longer holds has vanished."""
+    end = wire.bookmark(100, **{"k8s.io/initial-events-end": "true"})
+
+    async def respond(exchange: Exchange) -> None:
+        if "sendInitialEvents" not in exchange.target:
+            await exchange.send(CHUNKED)
+        elif exchange.target in server.targets[:-1]:
+            await exchange.send(CHUNKED + chunk(wire.event("ADDED", wire.pod("b", 3)) + end))
+        else:
+            await exchange.send(CHUNKED + chunk(wire.event("ADDED", wire.pod("a", 2))) + LAST_CHUNK)
+
+    async with wire.serve(respond) as server:
+        source = list_watch(server, STREAM)
+        async with running(source, INSTANT) as (informer, recorder):
+            await informer.synced()
+            assert recorder.syncs == [(100, 1)]
+            assert recorder.pods.keys() == {"b"}
+            assert informer.status().failures == {"TruncatedError": 1}
+        source.close()
+
+
+@pytest.mark.parametrize("code", [400, 422])
+async def test_stream_that_is_refused(code: int) -> None:
+    """A server without streaming lists is asked for pages, now and from then on."""
+
+    async def respond(exchange: Exchange) -> None:
+        if "watch" in query(exchange.target):
+            await exchange.send(refusal(code, "Invalid", "sendInitialEvents is forbidden"))
+        else:
+            await paged(exchange)
+
+    async with wire.serve(respond) as server:
+        source = list_watch(server, STREAM)
+        assert len(await pages(source)) == 3
+        assert len(await pages(source)) == 3
+        assert sum("watch" in target for target in server.targets) == 1
+        source.close()
+
+
+async def test_stream_whose_end_is_never_marked() -> None:
+    """A server that takes no notice of the request for initial events is found out by its silence,
+    and then asked for pages."""
+
+    async def respond(exchange: Exchange) -> None:
+        if "watch" in query(exchange.target):
+            await exchange.send(CHUNKED + chunk(wire.event("ADDED", wire.pod("a", 1))))
+        else:
+            await paged(exchange)
+
+    async with wire.serve(respond) as server:
+        source = list_watch(server, ListWatchConfig(mode=ListMode.STREAM, silence=0.05))
+        with pytest.raises(SilentError):
+            await pages(source)
+        assert len(await pages(source)) == 3
+        source.close()
