@@ -4,7 +4,9 @@ import asyncio
 import logging
 import os
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 from osmo_listener.config import ListenerConfig
 from osmo_listener.errors import KubeconfigError
@@ -12,7 +14,7 @@ from osmo_listener.informer import Informer
 from osmo_listener.kubernetes.credentials import SERVICE_ACCOUNT, Credentials, load_in_cluster
 from osmo_listener.kubernetes.kubeconfig import load_kubeconfig
 from osmo_listener.kubernetes.listwatch import ListWatch
-from osmo_listener.listeners.registry import LISTENERS
+from osmo_listener.listeners.registry import LISTENERS, ListenerType
 from osmo_listener.reporter import Reporter
 from osmo_transport import Client, UsageError, connect
 
@@ -37,41 +39,36 @@ async def run_listener(
     if unknown:
         raise UsageError(f"no listener is called {unknown[0]!r}: there are {', '.join(LISTENERS)}")
     credentials = load_credentials(config)
-    async with connect(
-        config.connect, backend=config.backend, source=config.source, config=config.client
-    ) as client:
+    async with (
+        connect(
+            config.connect, backend=config.backend, source=config.source, config=config.client
+        ) as client,
+        asyncio.TaskGroup() as tasks,
+    ):
         started(client)
-        async with asyncio.TaskGroup() as tasks:
-            running = [
-                task
-                for name in config.listeners
-                for task in _start(tasks, name, config, credentials, client)
-            ]
-            await stop.wait()
-            for task in running:
-                task.cancel()
+        running = [
+            tasks.create_task(_report(LISTENERS[name], config, credentials, client))
+            for name in config.listeners
+        ]
+        await stop.wait()
+        for task in running:
+            task.cancel()
     logger.info("stopped after %d messages", client.stats.acknowledged)
 
 
-def _start(
-    tasks: asyncio.TaskGroup,
-    name: str,
-    config: ListenerConfig,
-    credentials: Credentials,
-    client: Client,
-) -> list[asyncio.Task[None]]:
-    type_ = LISTENERS[name]
-    source = ListWatch(
-        credentials, type_.resource(config.namespace), config.list_watch, http=config.http
-    )
+async def _report(
+    type_: ListenerType[Any], config: ListenerConfig, credentials: Credentials, client: Client
+) -> None:
+    resource = type_.resource(config.namespace)
+    source = ListWatch(credentials, resource, config.list_watch, http=config.http)
     reporter = Reporter(type_.create(config.rules), client)
     informer = Informer(source, reporter, config.informer)
     reporter.read_from(informer.store.values)
-    return [
-        tasks.create_task(informer.run()),
-        tasks.create_task(reporter.follow_epochs()),
-        tasks.create_task(reporter.keep_time()),
-    ]
+    with closing(source):
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(informer.run())
+            tasks.create_task(reporter.follow_epochs())
+            tasks.create_task(reporter.keep_time())
 
 
 def load_credentials(config: ListenerConfig) -> Credentials:
