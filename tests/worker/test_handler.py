@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
@@ -64,6 +65,20 @@ def test_what_is_no_handler_is_refused_by_name(name: str, reason: str) -> None:
     with pytest.raises(HandlerNotFoundError, match=reason) as caught:
         load_handler(name)
     assert repr(name) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [("1 / 0", "ZeroDivisionError: division by zero"), ("def (", "SyntaxError: invalid syntax")],
+)
+def test_a_module_that_raises_while_it_is_imported_is_refused(
+    source: str, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error names the handler and what its module raised."""
+    (tmp_path / "broken_handlers.py").write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(HandlerNotFoundError, match=f"'broken_handlers:handle'.*{reason}"):
+        load_handler("broken_handlers:handle")
 
 
 async def _outcome(handler: object, timeout: float = 5.0) -> Outcome:

@@ -38,7 +38,7 @@ def load_handler(name: str) -> Handler | BatchHandler:
     """The handler that `module:attribute` names.
 
     Raises:
-        HandlerNotFoundError: there is no such attribute, or it is no handler.
+        HandlerNotFoundError: there is no such attribute, it is no handler, or its module raised.
     """
     module_name, _, attribute = name.partition(":")
     if not module_name or not attribute:
@@ -47,8 +47,10 @@ def load_handler(name: str) -> Handler | BatchHandler:
         handler: object = importlib.import_module(module_name)
         for part in attribute.split("."):
             handler = getattr(handler, part)
-    except (ImportError, AttributeError) as exc:
-        raise HandlerNotFoundError(f"handler {name!r} cannot be imported: {exc}") from exc
+    except Exception as exc:  # a module may raise anything while it is imported
+        raise HandlerNotFoundError(
+            f"handler {name!r} cannot be imported: {type(exc).__name__}: {exc}"
+        ) from exc
     if not inspect.isclass(handler) and (
         isinstance(handler, BatchHandler) or _is_async_callable(handler)
     ):

@@ -42,6 +42,15 @@ CHECKPOINT_PAGES = 8000
 default, because updates of random keys dirty the same pages again and again."""
 
 
+ADVICE = {
+    sqlite3.SQLITE_BUSY: "another program holds its lock",
+    sqlite3.SQLITE_CANTOPEN: "it must be a file in a folder that exists, and both be writable",
+    sqlite3.SQLITE_FULL: "make room on its disk",
+    sqlite3.SQLITE_READONLY: "make the file and its folder writable",
+}
+"""What to do about errors of SQLite that pass, by primary code."""
+
+
 class RowRefusedError(Exception):
     """The database is fine, and a row of this transaction is what it cannot hold."""
 
@@ -56,9 +65,10 @@ class Database:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="osmo-store")
         self._prepared = False
         self._closed = False
-        self.name = self._engine.url.render_as_string(hide_password=True)
-        """The URL without its password."""
         self.dialect = self._engine.dialect
+        public = self._engine.url.set(drivername=self.dialect.name)
+        self.name = public.render_as_string(hide_password=True)
+        """The URL without its password."""
 
     async def call(self, work: Callable[..., T], *args: Any) -> T:
         """Run `work(*args)` in the thread.
@@ -146,7 +156,13 @@ class Database:
                 raise RowRefusedError(f"the database refuses a row: {cause}") from exc
             # Whatever it was, the tables may be gone with it.
             self._prepared = False
-            raise StoreUnavailableError(f"{self.name}: {_first_line(cause)}") from exc
+            code = getattr(cause, "sqlite_errorcode", 0) & 0xFF
+            if code in {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT}:
+                raise StoreRefusedError(
+                    f"{self.name}: {_first_line(cause)}: name another file, or move this one away"
+                ) from exc
+            advice = f" ({ADVICE[code]})" if code in ADVICE else ""
+            raise StoreUnavailableError(f"{self.name}: {_first_line(cause)}{advice}") from exc
         except OverflowError as exc:
             raise RowRefusedError(f"the database refuses a row: {exc}") from exc
 
