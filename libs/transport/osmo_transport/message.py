@@ -30,8 +30,8 @@ class Message(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One report.
 
     Two reports of a `latest` kind with the same `key` are about the same resource: the one with the
-    higher `version` wins, except that a `final` report (a terminal pod status, a delete) is never
-    replaced by one that is not final.
+    higher `version` wins, except that a `final` report (one of a terminal pod status) is never
+    replaced by one that is not final: then both are told, and the reader joins them.
     """
 
     id: str

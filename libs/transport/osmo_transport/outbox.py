@@ -1,8 +1,9 @@
 """What waits to be sent.
 
 A newer report of a `latest` kind takes the place of the older one of its key, so that the outbox
-holds at most one entry for each live resource however long the operator is away. Reports of `every`
-kinds are all kept, up to a bound; beyond it the oldest of them is dropped and counted.
+holds one entry for each live resource however long the operator is away; or two, where a report
+that is not final follows a final one, as of a pod that was created again. Reports of `every` kinds
+are all kept, up to a bound; beyond it the oldest of them is dropped and counted.
 """
 
 from collections import OrderedDict, deque
@@ -36,25 +37,26 @@ class Outbox:
     def __init__(self, config: OutboxConfig) -> None:
         self._config = config
         self._entries: OrderedDict[_Key, Message] = OrderedDict()
+        self._behind: dict[_Key, Message] = {}
+        """What goes right behind a final entry of its key: newer, and not final."""
         self._every: deque[int] = deque()
         self._next_every = 0
         self._every_bytes = 0
         self.bytes = 0
         """Bytes of all entries."""
         self.coalesced = 0
-        """Reports that a newer one of their key replaced, or that came after a final one."""
+        """Reports that another one of their key made needless."""
         self.dropped = 0
         """Reports of `every` kinds that the bounds pushed out."""
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self._entries) + len(self._behind)
 
     @property
     def full(self) -> bool:
         """Whether a bound at which `send` waits is reached."""
-        return (
-            len(self._entries) >= self._config.max_entries or self.bytes >= self._config.max_bytes
-        )
+        entries = len(self._entries) + len(self._behind)
+        return entries >= self._config.max_entries or self.bytes >= self._config.max_bytes
 
     def put(self, message: Message) -> int:
         """Add a report; returns how many reports left without being sent (coalesced or dropped)."""
@@ -62,13 +64,7 @@ class Outbox:
             key: _Key = (message.kind, message.key)
             older = self._entries.get(key)
             if older is not None:
-                self.coalesced += 1
-                if not message.supersedes(older):
-                    return 1
-                self.bytes -= older.size
-                self._entries[key] = message
-                self.bytes += message.size
-                return 1
+                return self._coalesce(key, older, message)
             self._entries[key] = message
             self.bytes += FIXED_SIZE + len(message.key) + len(message.payload)
             return 0
@@ -79,6 +75,23 @@ class Outbox:
         self.bytes += size
         self._every_bytes += size
         return self._drop_oldest()
+
+    def _coalesce(self, key: _Key, first: Message, message: Message) -> int:
+        """Keep of the reports about one resource those that no other replaces; `first` is the one
+        in the queue. Returns how many went."""
+        behind = self._behind.pop(key, None)
+        held = [first] if behind is None else [first, behind]
+        kept = [m for m in held if not message.supersedes(m)]
+        if not any(m.supersedes(message) for m in kept):
+            kept.append(message)
+        if len(kept) == 2:
+            kept.sort(key=_not_final)
+            self._behind[key] = kept[1]
+        self._entries[key] = kept[0]
+        gone = len(held) + 1 - len(kept)
+        self.bytes += sum(m.size for m in kept) - sum(m.size for m in held)
+        self.coalesced += gone
+        return gone
 
     def _drop_oldest(self) -> int:
         dropped = 0
@@ -101,14 +114,21 @@ class Outbox:
         if type(key) is int:
             self._every.popleft()
             self._every_bytes -= size
+        elif self._behind and key in self._behind:
+            self._entries[key] = self._behind.pop(key)
+            self._entries.move_to_end(key, last=False)
         return message
 
     def put_back(self, messages: list[Message]) -> int:
         """Return what was taken, in order, ahead of everything else; a report whose key has a newer
         one by now makes way for it. Returns how many reports left without being sent."""
-        later = self._entries
+        later, behind = [*self._entries.values()], [*self._behind.values()]
         self._entries = OrderedDict()
+        self._behind = {}
         self._every = deque()
         self.bytes = self._every_bytes = 0
-        gone = sum(map(self.put, messages))
-        return gone + sum(map(self.put, later.values()))
+        return sum(map(self.put, (*messages, *later, *behind)))
+
+
+def _not_final(message: Message) -> bool:
+    return not message.final
