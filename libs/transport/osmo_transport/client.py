@@ -2,10 +2,10 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from itertools import count
 from typing import NamedTuple
 
@@ -24,9 +24,6 @@ from osmo_transport.session import ClientSession, PartedError, Rejected, Session
 from osmo_transport.transports.abc import Connection, FrameSink, LinkConfig, TlsConfig, Transport
 
 logger = logging.getLogger(__name__)
-
-TICK = 1.0
-"""Seconds between two looks at the heartbeat."""
 
 FLUSH_EVERY = 128
 """Messages after which `send` gives the event loop a turn: about a full batch, so that a producer
@@ -75,6 +72,7 @@ class _Link(FrameSink):
     def __init__(self, client: "Client") -> None:
         self._client = client
         self.connection: Connection | None = None
+        self.ticker: asyncio.TimerHandle | None = None
         self.ended: asyncio.Future[TransportError] = asyncio.get_running_loop().create_future()
 
     def frame_received(self, frame: Frame) -> None:
@@ -110,10 +108,11 @@ class Client:
         self._unflushed = 0
         self._waiters: list[tuple[int, int, asyncio.Future[None]]] = []
         self._waiter_numbers = count()
+        self._room = asyncio.Event()
         self._changed = asyncio.Event()
         self._failure: TransportError | None = None
-        self._rejected = 0
         self._connects = 0
+        self._reported = 0
 
     @property
     def epoch(self) -> int:
@@ -137,7 +136,7 @@ class Client:
             acknowledged=session.acknowledged,
             coalesced=session.outbox.coalesced,
             dropped=session.outbox.dropped,
-            rejected=self._rejected,
+            rejected=session.rejections,
             resent=session.resent,
             connects=self._connects,
         )
@@ -152,7 +151,8 @@ class Client:
         """
         session = self._session
         while session.outbox.full and self._failure is None:
-            await self._settled(session.settled + 1)
+            self._room.clear()
+            await self._room.wait()
         if self._failure is not None:
             raise self._failure
         session.put(message)
@@ -173,7 +173,9 @@ class Client:
             FencedError, UsageError: it never will be.
             ClosedError: the client was closed.
         """
-        await self._settled(self._session.settled + self._session.unsettled)
+        # Counted in acknowledgements: a report that comes later and is coalesced settles one more,
+        # but nothing of what was sent so far.
+        await self._acknowledged(self._session.acknowledged + self._session.unsettled)
 
     async def epoch_after(self, epoch: int) -> int:
         """Wait for an epoch other than `epoch`: the first (after 0), or the one that follows the
@@ -195,14 +197,22 @@ class Client:
         if self._link is not None:
             self._link.end(ConnectionLostError("a new epoch was asked for"))
 
-    async def _settled(self, target: int) -> None:
+    async def _acknowledged(self, target: int) -> None:
+        """Wait until so many messages are acknowledged, or there is none left that could be."""
         if self._failure is not None:
             raise self._failure
-        if self._session.settled >= target:
+        if self._session.acknowledged >= target or not self._session.unsettled:
             return
         future = self._loop.create_future()
-        heappush(self._waiters, (target, next(self._waiter_numbers), future))
-        await future
+        waiter = (target, next(self._waiter_numbers), future)
+        heappush(self._waiters, waiter)
+        try:
+            await future
+        except asyncio.CancelledError:
+            if waiter in self._waiters:
+                self._waiters.remove(waiter)
+                heapify(self._waiters)
+            raise
 
     def flush_soon(self) -> None:
         """Send what waits in the next turn of the loop."""
@@ -219,16 +229,17 @@ class Client:
         if link is None or link.connection is None or link.ended.done():
             return
         connection = link.connection
-        while connection.writable:
-            batch = self._session.next_batch()
-            if batch is None:
-                return
+        next_batch = self._session.next_batch
+        while connection.writable and (batch := next_batch()) is not None:
             connection.send(batch)
+        self._room.set()
+        if self._session.rejections != self._reported:
+            self._report_rejections()
 
     def frame_received(self, link: _Link, frame: Frame) -> None:
         """A frame arrived over the connection in use."""
         session = self._session
-        epoch, welcomed, rejected = session.epoch, session.welcomed, len(session.rejected)
+        epoch, welcomed = session.epoch, session.welcomed
         try:
             answer = session.receive(frame, self._loop.time())
         except TransportError as exc:
@@ -236,10 +247,8 @@ class Client:
             return
         if answer is not None and link.connection is not None:
             link.connection.send(answer)
-        if len(session.rejected) != rejected:
-            self._rejected += 1
-            refused = session.rejected[-1]
-            logger.error("refused %s: %s", refused.message.key, refused.reason)
+        if session.rejections != self._reported:
+            self._report_rejections()
         if session.welcomed and not welcomed:
             self._connects += 1
             logger.info("connected to %s, epoch %d", self._url, session.epoch)
@@ -249,9 +258,14 @@ class Client:
         if session.unsettled:
             self.flush_soon()
 
+    def _report_rejections(self) -> None:
+        self._reported = self._session.rejections
+        last = self._session.rejected[-1]
+        logger.error("refused %s: %s (%d in all)", last.message.key, last.reason, self._reported)
+
     def _wake(self) -> None:
-        settled, waiters = self._session.settled, self._waiters
-        while waiters and waiters[0][0] <= settled:
+        session, waiters = self._session, self._waiters
+        while waiters and (waiters[0][0] <= session.acknowledged or not session.unsettled):
             future = heappop(waiters)[2]
             if not future.done():
                 future.set_result(None)
@@ -259,6 +273,7 @@ class Client:
     def _fail(self, error: TransportError) -> None:
         self._failure = error
         self._changed.set()
+        self._room.set()
         for *_, future in self._waiters:
             if not future.done():
                 future.set_exception(error)
@@ -266,10 +281,16 @@ class Client:
 
     async def run(self) -> None:
         """Keep connected until a fatal error, which every other method then raises."""
+        try:
+            await self._keep_connected()
+        except Exception as exc:
+            self._fail(ClosedError(f"the client cannot go on after {exc!r}"))
+            raise
+
+    async def _keep_connected(self) -> None:
         while True:
             started = self._loop.time()
             error = await self._one_connection()
-            self._session.disconnect()
             if not is_retryable(error):
                 logger.error("cannot go on with %s: %s", self._url, error)
                 self._fail(error)
@@ -282,35 +303,32 @@ class Client:
             await asyncio.sleep(delay)
 
     async def _one_connection(self) -> TransportError:
+        config = self._config
+        settings = LinkConfig(
+            limits=config.session.limits,
+            tls=config.tls,
+            open_timeout=config.open_timeout,
+            max_connections=1,
+        )
         link = self._link = _Link(self)
-        tick = self._loop.call_later(TICK, self._tick, link)
         try:
-            hello = self._session.connect(self._loop.time())
-            link.connection = await self._transport.dial(
-                self._url,
-                link,
-                LinkConfig(
-                    limits=self._config.session.limits,
-                    tls=self._config.tls,
-                    open_timeout=self._config.open_timeout,
-                    max_connections=1,
-                ),
-            )
-            link.connection.send(hello)
+            link.connection = await self._transport.dial(self._url, link, settings)
+            link.connection.send(self._session.connect(self._loop.time()))
+            self._tick(link)
             return await link.ended
         except TransportError as exc:
             return exc
         finally:
-            tick.cancel()
             link.end(ClosedError("closed by this side"))
+            self._session.disconnect()
+            self._link = None
+            if link.ticker is not None:
+                link.ticker.cancel()
             if link.connection is not None:
                 link.connection.close()
                 await link.connection.wait_closed()
-            self._link = None
 
     def _tick(self, link: _Link) -> None:
-        if link.ended.done():
-            return
         try:
             ping = self._session.tick(self._loop.time())
         except TransportError as exc:
@@ -318,7 +336,7 @@ class Client:
             return
         if ping is not None and link.connection is not None:
             link.connection.send(ping)
-        self._loop.call_later(TICK, self._tick, link)
+        link.ticker = self._loop.call_later(self._config.session.tick, self._tick, link)
 
     def say_goodbye(self) -> None:
         """Tell the operator that this client leaves, and take no more messages."""
@@ -349,22 +367,22 @@ async def connect(
     backend: str,
     source: str = "listener",
     config: ClientConfig | None = None,
-    wrap: Callable[[Transport], Transport] | None = None,
+    transport: Transport | None = None,
 ) -> AsyncIterator[Client]:
     """Report to the operator at `url` until the context is left.
 
     The client is ready at once: messages wait in its outbox until the operator welcomes it, and it
     connects again by itself, for ever. `backend` is the cluster's name and `source` the listener's
     within it; a newer client of the same two takes the place of an older one. Leaving the context
-    waits up to `drain_timeout` for acknowledgements, unless an exception left it.
+    waits up to `drain_timeout` for acknowledgements, unless an exception left it. `transport` takes
+    the place of the one that serves the URL's scheme.
 
     Raises:
         UnknownSchemeError, MissingExtraError: as `transport_for`.
     """
     config = config or ClientConfig()
-    transport = transport_for(url)
     session = ClientSession(Producer(backend, source), new_id(), config.session)
-    client = Client(wrap(transport) if wrap else transport, url, session, config)
+    client = Client(transport or transport_for(url), url, session, config)
     task = asyncio.create_task(client.run())
     try:
         yield client
@@ -372,4 +390,6 @@ async def connect(
     finally:
         client.say_goodbye()
         task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        (outcome,) = await asyncio.gather(task, return_exceptions=True)
+        if isinstance(outcome, Exception):
+            raise outcome

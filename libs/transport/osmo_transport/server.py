@@ -11,12 +11,11 @@ from osmo_transport.errors import (
     ConnectionLostError,
     FencedError,
     PeerError,
-    QueueError,
     TransportError,
     UsageError,
 )
 from osmo_transport.factory import transport_for
-from osmo_transport.frames import Ack, Frame, Goodbye, GoodbyeCode
+from osmo_transport.frames import Frame, Goodbye, GoodbyeCode, Pong
 from osmo_transport.session import Greeting, ServerSession, SessionConfig
 from osmo_transport.transports.abc import Connection, Endpoint, FrameSink, LinkConfig, TlsConfig
 
@@ -24,9 +23,6 @@ logger = logging.getLogger(__name__)
 
 Admit = Callable[[Producer, ProducerState], Awaitable[ProducerState]]
 """Decides where a producer stands: `Queue.open_producer`."""
-
-TICK = 1.0
-"""Seconds between two looks at the heartbeats."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +73,7 @@ class _Peer(FrameSink):
         self._connection = connection
         self.session = ServerSession(server.config.session, server.now())
         self.alive = True
+        self._stored = 0
 
     def __str__(self) -> str:
         greeting = self.session.greeting
@@ -87,7 +84,7 @@ class _Peer(FrameSink):
         if not self.alive:
             return
         try:
-            got = self.session.receive(frame, self._server.now(), self._connection.send)
+            got = self.session.receive(frame, self._server.now(), self._answer)
         except TransportError as exc:
             self.fail(exc)
             return
@@ -96,8 +93,14 @@ class _Peer(FrameSink):
         elif type(got) is Greeting:
             self._server.greeted(self, got)
 
+    def _answer(self, frame: Frame) -> None:
+        # Whoever does not read what he gets could otherwise fill the memory with pongs. Rejections
+        # are bounded by the window.
+        if type(frame) is not Pong or self._connection.writable:
+            self._connection.send(frame)
+
     def writing_resumed(self) -> None:
-        """Acknowledgements are small and never held back."""
+        self._acknowledge_stored()
 
     def connection_lost(self, error: TransportError) -> None:
         if self.alive:
@@ -109,7 +112,14 @@ class _Peer(FrameSink):
 
     def acknowledge(self, batch: ProducerBatch) -> None:
         self._server.stored(batch)
-        ack: Ack | None = self.session.acknowledge(batch.last) if self.alive else None
+        self._stored = max(self._stored, batch.last)
+        # A listener that does not read is not acknowledged, so that its window bounds what it can
+        # send; one acknowledgement makes up for all when it reads again.
+        if self._connection.writable:
+            self._acknowledge_stored()
+
+    def _acknowledge_stored(self) -> None:
+        ack = self.session.acknowledge(self._stored) if self.alive else None
         if ack is not None:
             self._connection.send(ack)
 
@@ -163,7 +173,7 @@ class _OwnRecord:
 
     def stored(self, batch: ProducerBatch) -> None:
         state = self._states.get(batch.producer)
-        if state is not None and state.epoch == batch.state.epoch:
+        if state is not None and state.epoch == batch.state.epoch and state.sequence < batch.last:
             self._states[batch.producer] = state._replace(sequence=batch.last)
 
 
@@ -181,6 +191,7 @@ class Server:
         self._admissions: set[asyncio.Task[None]] = set()
         self._peers: set[_Peer] = set()
         self._by_producer: dict[Producer, _Peer] = {}
+        self._by_listener: dict[tuple[Producer, str], _Peer] = {}
         self._inbox: list[Incoming] = []
         self._inbox_bytes = 0
         self._arrival = asyncio.Event()
@@ -200,7 +211,7 @@ class Server:
     async def receive(self) -> list[Incoming]:
         """Wait for batches and take all that have arrived, of all listeners; empty once `stop` was
         called and nothing is left. Safe to cancel."""
-        if not self._inbox and not self._stopping:
+        while not self._inbox and not self._stopping:
             self._arrival.clear()
             await self._arrival.wait()
         taken, self._inbox = self._inbox, []
@@ -235,6 +246,13 @@ class Server:
 
     def greeted(self, peer: _Peer, greeting: Greeting) -> None:
         """A listener said who it is."""
+        listener = (greeting.producer, greeting.listener)
+        older = self._by_listener.get(listener)
+        self._by_listener[listener] = peer
+        # Before anybody decides about the newer connection: an older one of the same process that
+        # is only now let in must not count as a newer listener.
+        if older is not None:
+            older.part(GoodbyeCode.REPLACED, "the same listener connected again")
         task = asyncio.create_task(self._let_in(peer, greeting))
         self._admissions.add(task)
         task.add_done_callback(self._admissions.discard)
@@ -260,18 +278,18 @@ class Server:
         """A connection ended."""
         self._peers.discard(peer)
         greeting = peer.session.greeting
-        if greeting is not None and self._by_producer.get(greeting.producer) is peer:
-            del self._by_producer[greeting.producer]
+        if greeting is not None:
+            listener = (greeting.producer, greeting.listener)
+            if self._by_listener.get(listener) is peer:
+                del self._by_listener[listener]
+            if self._by_producer.get(greeting.producer) is peer:
+                del self._by_producer[greeting.producer]
         logger.info("%s left: %s", peer, error)
 
     async def _let_in(self, peer: _Peer, greeting: Greeting) -> None:
-        older = self._by_producer.get(greeting.producer)
-        older_greeting = older.session.greeting if older else None
-        if older and older_greeting and older_greeting.listener == greeting.listener:
-            older.part(GoodbyeCode.REPLACED, "the same listener connected again")
         try:
             state = await self._admit(greeting.producer, greeting.known)
-        except (TransportError, QueueError) as exc:
+        except TransportError as exc:
             logger.warning("%s is not let in: %s", peer, exc)
             peer.fail(exc)
             return
@@ -288,11 +306,11 @@ class Server:
         logger.info("%s reports, epoch %d from sequence %d", peer, state.epoch, state.sequence + 1)
 
     def tick(self) -> None:
-        """Look at the heartbeats, now and every `TICK` seconds."""
+        """Look at the heartbeats, now and from then on."""
         now = self.now()
         for peer in list(self._peers):
             peer.tick(now)
-        self._ticker = asyncio.get_running_loop().call_later(TICK, self.tick)
+        self._ticker = asyncio.get_running_loop().call_later(self.config.session.tick, self.tick)
 
     async def aclose(self) -> None:
         """Say goodbye to everybody. Idempotent."""

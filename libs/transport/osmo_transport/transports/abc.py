@@ -12,7 +12,8 @@ protocols the hot path is made of plain calls, so that a message costs no task s
   it and however; nothing is called after it. `send` and `close` after the end do nothing.
 - *Deliberate close.* Frames sent before `close` reach a peer that reads them.
 - *Bounded input.* A frame over `limits.frame_bytes`, or bytes that are no frame, end that
-  connection, with a `Goodbye` that says why, and no other.
+  connection and no other, with a `PeerError`. The other side is told why: with a `Goodbye`, or by
+  the transport's own means, as the close frame of a WebSocket.
 """
 
 from abc import ABC, abstractmethod

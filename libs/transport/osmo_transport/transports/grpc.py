@@ -1,7 +1,9 @@
 """`grpc://` and `grpcs://`: a protobuf message per frame in a bidirectional stream, by grpc.aio."""
 
 import asyncio
+import socket
 from collections import deque
+from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
@@ -29,7 +31,7 @@ from osmo_transport.transports.abc import (
     Transport,
 )
 from osmo_transport.transports.protobuf import decode, encode
-from osmo_transport.transports.sockets import address
+from osmo_transport.transports.sockets import address, bind_error, connect_error
 from osmo_transport.transports.tls import client_context, server_context
 
 SERVICE = "osmo.transport.v1.Transport"
@@ -54,21 +56,34 @@ SERVER_OPTIONS: tuple[tuple[str, int], ...] = (
 )
 
 
+HalfClose = Callable[[], Awaitable[None]]
+"""Says that a side of a stream has sent everything."""
+
+
 class _Stream(Protocol):
     async def read(self) -> Any: ...
     async def write(self, message: bytes) -> None: ...
 
 
 class GrpcConnection(Connection):
-    """A stream, either side. `serve` moves the frames until the end."""
+    """A stream, either side. `serve` moves the frames until the end.
 
-    def __init__(self, peer: str, stream: _Stream) -> None:
+    `half_close` says that nothing more is sent, where the other side has to answer that before the
+    stream may be dropped (client); None: returning from the call does it (server).
+    """
+
+    def __init__(
+        self, peer: str, stream: _Stream, limit: int, half_close: HalfClose | None
+    ) -> None:
         self._peer = peer
         self._stream = stream
+        self._limit = limit
+        self._half_close = half_close
         self._queue: deque[bytes] = deque()
         self._queued = 0
         self._filled = asyncio.Event()
         self._error: TransportError | None = None
+        self._ended = asyncio.Event()
         self._blocked = False
         self._closed = asyncio.Event()
 
@@ -89,51 +104,67 @@ class GrpcConnection(Connection):
             self._filled.set()
 
     def close(self) -> None:
-        self.end(ClosedError("closed by this side"))
+        self._end(ClosedError("closed by this side"))
 
     async def wait_closed(self) -> None:
         await self._closed.wait()
 
-    def end(self, error: TransportError) -> None:
+    def _end(self, error: TransportError) -> None:
         """End the connection with `error`, after what was sent."""
         if self._error is None:
             self._error = error
             self._filled.set()
+            self._ended.set()
 
     async def serve(self, sink: FrameSink) -> None:
         """Move frames until the connection ends, then tell the sink why."""
-        reader = asyncio.create_task(self._read(sink))
-        reader.add_done_callback(lambda _: self.end(ConnectionLostError("the connection broke")))
-        writer = asyncio.create_task(self._write(sink))
+        tasks = [asyncio.create_task(self._read(sink)), asyncio.create_task(self._write(sink))]
+        for task in tasks:
+            task.add_done_callback(lambda _: self._end(ConnectionLostError("the connection broke")))
         try:
-            await asyncio.wait((reader, writer), return_when=asyncio.FIRST_COMPLETED)
+            await self._ended.wait()
             async with asyncio.timeout(CLOSE_TIMEOUT):
-                await writer
+                await self._finish(*tasks)
         except TimeoutError:
-            self.end(ConnectionLostError("the other side does not read"))
-        except asyncio.CancelledError:
-            self.end(ConnectionLostError("the connection was cancelled"))
-            raise
+            pass  # The other side does not read: it is cut off.
         finally:
-            reader.cancel()
-            writer.cancel()
-            await asyncio.gather(reader, writer, return_exceptions=True)
-            sink.connection_lost(self._error or ConnectionLostError("the connection broke"))
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            sink.connection_lost(self._error or ConnectionLostError("the connection was cancelled"))
+            self._end(ClosedError("closed by this side"))
             self._closed.set()
 
+    async def _finish(self, reader: asyncio.Task[None], writer: asyncio.Task[None]) -> None:
+        await writer
+        if self._half_close is not None and not reader.done():
+            try:
+                await self._half_close()
+            except _BROKEN:
+                return
+            await reader
+
     async def _read(self, sink: FrameSink) -> None:
+        # To the end of the stream, also when this side has ended it: the other side's end is the
+        # sign that it has read everything.
         try:
-            while self._error is None:
-                data = await self._stream.read()
-                if data is aio.EOF:
-                    self.end(ConnectionLostError("the other side closed the connection"))
-                elif self._error is None:
-                    sink.frame_received(decode(data))
+            while (data := await self._stream.read()) is not aio.EOF:
+                if self._error is None:
+                    self._take(data, sink)
+            self._end(ConnectionLostError("the other side closed the connection"))
+        except _BROKEN as exc:
+            self._end(_lost(exc))
+
+    def _take(self, data: bytes, sink: FrameSink) -> None:
+        try:
+            if len(data) > self._limit:
+                raise PeerError(f"a frame of {len(data)} bytes, and the limit is {self._limit}")
+            frame = decode(data)
         except PeerError as exc:
             self.send(Goodbye(GoodbyeCode.PROTOCOL, str(exc)))
-            self.end(exc)
-        except grpc.RpcError as exc:
-            self.end(_lost(exc))
+            self._end(exc)
+        else:
+            sink.frame_received(frame)
 
     async def _write(self, sink: FrameSink) -> None:
         try:
@@ -142,17 +173,21 @@ class GrpcConnection(Connection):
                     data = self._queue.popleft()
                     await self._stream.write(data)
                     self._queued -= len(data)
-                    if self._blocked and self.writable:
+                    if self._blocked and self.writable and self._error is None:
                         self._blocked = False
                         sink.writing_resumed()
                 self._filled.clear()
                 if self._error is None:
                     await self._filled.wait()
-        except (grpc.RpcError, asyncio.InvalidStateError, aio.UsageError) as exc:
-            self.end(ConnectionLostError(f"cannot write: {exc}"))
+        except _BROKEN as exc:
+            self._end(_lost(exc))
 
 
-def _lost(exc: grpc.RpcError) -> ConnectionLostError:
+_BROKEN = (grpc.RpcError, asyncio.InvalidStateError, aio.UsageError)
+"""What grpc.aio raises when a stream is used that has ended."""
+
+
+def _lost(exc: Exception) -> ConnectionLostError:
     if isinstance(exc, aio.AioRpcError):
         return ConnectionLostError(f"{exc.code().name}: {exc.details()}")
     return ConnectionLostError(f"the connection broke: {exc}")
@@ -171,8 +206,7 @@ class GrpcEndpoint(Endpoint):
         self._server = aio.server(
             options=[
                 *SERVER_OPTIONS,
-                ("grpc.max_receive_message_length", config.limits.frame_bytes),
-                ("grpc.max_send_message_length", config.limits.frame_bytes),
+                *_size_options(config),
             ]
         )
         handler = grpc.stream_stream_rpc_method_handler(self._connect)
@@ -200,7 +234,9 @@ class GrpcEndpoint(Endpoint):
                 grpc.StatusCode.RESOURCE_EXHAUSTED,
                 f"{self._config.max_connections} connections, the limit",
             )
-        connection = GrpcConnection(context.peer(), context)
+        connection = GrpcConnection(
+            context.peer(), context, self._config.limits.frame_bytes, half_close=None
+        )
         self._connections.add(connection)
         try:
             await connection.serve(self._accept(connection))
@@ -221,8 +257,7 @@ class GrpcTransport(Transport):
         target = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         options = [
             *KEEPALIVE,
-            ("grpc.max_receive_message_length", config.limits.frame_bytes),
-            ("grpc.max_send_message_length", config.limits.frame_bytes),
+            *_size_options(config),
             # The reconnecting client is the one who waits between tries.
             ("grpc.enable_retries", 0),
             ("grpc.use_local_subchannel_pool", 1),
@@ -234,7 +269,8 @@ class GrpcTransport(Transport):
             channel = aio.insecure_channel(target, options)
         try:
             async with asyncio.timeout(config.open_timeout):
-                await _ready(channel, url)
+                if not await _ready(channel):
+                    raise await _why(url, host, port, config.tls)
         except TimeoutError as exc:
             await channel.close()
             raise ConnectionLostError(f"{url} did not answer in {config.open_timeout} s") from exc
@@ -242,7 +278,9 @@ class GrpcTransport(Transport):
             await channel.close()
             raise
         call = channel.stream_stream(f"/{SERVICE}/{METHOD}")()
-        connection = GrpcConnection(target, call)
+        connection = GrpcConnection(
+            target, call, config.limits.frame_bytes, half_close=call.done_writing
+        )
         task = asyncio.create_task(_serve_client(channel, connection, sink))
         _clients.add(task)
         task.add_done_callback(_clients.discard)
@@ -256,10 +294,7 @@ class GrpcTransport(Transport):
         try:
             await endpoint.start(port, credentials)
         except RuntimeError as exc:
-            raise AddressInUseError(
-                f"{url}: the port is in use or not ours; stop the program that holds it, or choose"
-                " another (0: any)"
-            ) from exc
+            raise _bind_error(url, host, port) from exc
         return endpoint
 
 
@@ -273,15 +308,41 @@ async def _serve_client(channel: aio.Channel, connection: GrpcConnection, sink: 
         await channel.close()
 
 
-async def _ready(channel: aio.Channel, url: str) -> None:
+def _size_options(config: LinkConfig) -> tuple[tuple[str, int], ...]:
+    # A frame over the limit is refused with words; what is far over it, gRPC refuses by itself
+    # before it is in memory.
+    return (("grpc.max_receive_message_length", 2 * config.limits.frame_bytes),)
+
+
+async def _ready(channel: aio.Channel) -> bool:
     state = channel.get_state(try_to_connect=True)
     while state is not grpc.ChannelConnectivity.READY:
         if state is grpc.ChannelConnectivity.TRANSIENT_FAILURE:
-            raise ConnectionLostError(
-                f"cannot connect to {url}: refused, unreachable or not trusted"
-            )
+            return False
         await channel.wait_for_state_change(state)
         state = channel.get_state(try_to_connect=True)
+    return True
+
+
+async def _why(url: str, host: str, port: int, tls: TlsConfig) -> TransportError:
+    """A channel does not say why it failed; a plain connection does."""
+    context = client_context(tls) if urlsplit(url).scheme == "grpcs" else None
+    try:
+        _, writer = await asyncio.open_connection(host, port, ssl=context)
+    except OSError as exc:
+        return connect_error(url, exc)
+    writer.close()
+    return ConnectionLostError(f"cannot connect to {url}: what listens there does not speak gRPC")
+
+
+def _bind_error(url: str, host: str, port: int) -> TransportError:
+    """A server does not say why it could not bind; a plain socket does."""
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        socket.create_server((host, port), family=family).close()
+    except OSError as exc:
+        return bind_error(url, exc)
+    return AddressInUseError(f"{url}: the port was in use a moment ago; try again")
 
 
 def _read(config: TlsConfig) -> tuple[bytes | None, bytes | None, bytes | None]:

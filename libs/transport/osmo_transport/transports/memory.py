@@ -9,9 +9,10 @@ from osmo_transport.errors import (
     AddressInUseError,
     ClosedError,
     ConnectionLostError,
+    PeerError,
     TransportError,
 )
-from osmo_transport.frames import Batch, Frame
+from osmo_transport.frames import Batch, Frame, Goodbye, GoodbyeCode
 from osmo_transport.transports.abc import (
     WRITE_BUFFER,
     Accept,
@@ -33,22 +34,27 @@ class MemoryConnection(Connection):
     """One side of a pair. Frames are handed over in the next turn of the loop, as those of a socket
     are, so that a sink is never called from within its own `send`."""
 
-    def __init__(self, peer: str) -> None:
+    def __init__(self, peer: str, limit: int) -> None:
         self._peer = peer
+        self._limit = limit
         self._loop = asyncio.get_running_loop()
-        self.sink: FrameSink | None = None
-        self._other: MemoryConnection | None = None
-        self.inbox: deque[tuple[Frame, int]] = deque()
+        self._sink: FrameSink | None = None
+        self._other: MemoryConnection = self
+        self._inbox: deque[tuple[Frame, int]] = deque()
         self._buffered = 0
         self._scheduled = False
-        self.ended: TransportError | None = None
+        self.error: TransportError | None = None
+        """Why it ended, from the moment of the end; the sink is told after what has arrived."""
         self._closed = asyncio.Event()
 
-    def attach(self, other: "MemoryConnection", sink: FrameSink) -> None:
-        """Pair with the other side; frames come to `sink` from now on."""
+    def pair(self, other: "MemoryConnection") -> None:
+        """What this side sends arrives at `other`."""
         self._other = other
-        self.sink = sink
-        self.schedule()
+
+    def attach(self, sink: FrameSink) -> None:
+        """What has arrived, and what will, is for `sink`."""
+        self._sink = sink
+        self._schedule()
 
     @property
     def peer(self) -> str:
@@ -58,63 +64,78 @@ class MemoryConnection(Connection):
     def writable(self) -> bool:
         return self._buffered < WRITE_BUFFER
 
+    @property
+    def ended(self) -> bool:
+        """Whether the sink has been told the end."""
+        return self._closed.is_set()
+
     def send(self, frame: Frame) -> None:
-        other = self._other
-        if other is None or self.ended is not None or other.ended is not None:
-            return
-        size = sum(m.size for m in frame.messages) if type(frame) is Batch else SMALL_FRAME
-        self._buffered += size
-        other.inbox.append((frame, size))
-        other.schedule()
+        if self.error is None and self._other.error is None:
+            size = sum(m.size for m in frame.messages) if type(frame) is Batch else SMALL_FRAME
+            self._buffered += size
+            self._other.arrive(frame, size)
+
+    def arrive(self, frame: Frame, size: int) -> None:
+        """The other side sent a frame."""
+        self._inbox.append((frame, size))
+        self._schedule()
+
+    def taken(self, size: int) -> None:
+        """The other side handed a frame to its sink."""
+        blocked = not self.writable
+        self._buffered -= size
+        if blocked and self.writable:
+            self._loop.call_soon(self._resume)
 
     def close(self) -> None:
-        if self._other is not None:
-            self._other.end(ConnectionLostError("the other side closed the connection"))
-        self.end(ClosedError("closed by this side"))
+        self._end(ClosedError("closed by this side"))
+
+    def lose(self) -> None:
+        """The other side has ended the connection."""
+        if self.error is None:
+            self.error = ConnectionLostError("the other side closed the connection")
+            self._schedule()
 
     async def wait_closed(self) -> None:
         await self._closed.wait()
 
-    def end(self, error: TransportError) -> None:
-        """End this side with `error`, after the frames that have arrived."""
-        if self.ended is None:
-            self.ended = error
-            self.schedule()
+    def _end(self, error: TransportError) -> None:
+        self._inbox.clear()
+        if self.error is None:
+            self.error = error
+            self._schedule()
+            self._other.lose()
 
-    def schedule(self) -> None:
-        """Hand over what has arrived, in the next turn of the loop."""
-        if not self._scheduled and self.sink is not None and (self.inbox or self.ended):
+    def _schedule(self) -> None:
+        if not self._scheduled and self._sink is not None and (self._inbox or self.error):
             self._scheduled = True
             self._loop.call_soon(self._deliver)
 
     def _deliver(self) -> None:
         self._scheduled = False
-        sink, other = self.sink, self._other
-        if sink is None or other is None:
+        sink = self._sink
+        if sink is None:
             return
-        if not isinstance(self.ended, ClosedError):
-            while self.inbox and self.sink is not None:
-                frame, size = self.inbox.popleft()
-                other.sent(size)
+        while self._inbox:
+            frame, size = self._inbox.popleft()
+            self._other.taken(size)
+            if size > self._limit:
+                self._refuse(size)
+            else:
                 sink.frame_received(frame)
-                if isinstance(self.ended, ClosedError):
-                    break
-        if self.ended is not None:
-            self.inbox.clear()
-            self.sink = None
-            sink.connection_lost(self.ended)
+        if self.error is not None:
+            self._sink = None
+            sink.connection_lost(self.error)
             self._closed.set()
 
-    def sent(self, size: int) -> None:
-        """The other side took `size` bytes that this side had sent."""
-        blocked = self._buffered >= WRITE_BUFFER
-        self._buffered -= size
-        if blocked and self.writable and self.sink is not None:
-            self._loop.call_soon(self._resume)
+    def _refuse(self, size: int) -> None:
+        error = PeerError(f"a frame of {size} bytes, and the limit is {self._limit}")
+        self.send(Goodbye(GoodbyeCode.PROTOCOL, str(error)))
+        self._end(error)
 
     def _resume(self) -> None:
-        if self.sink is not None:
-            self.sink.writing_resumed()
+        if self._sink is not None and self.error is None:
+            self._sink.writing_resumed()
 
 
 class MemoryEndpoint(Endpoint):
@@ -123,29 +144,36 @@ class MemoryEndpoint(Endpoint):
     def __init__(self, name: str, accept: Accept, config: LinkConfig) -> None:
         self._name = name
         self._accept = accept
-        self._max_connections = config.max_connections
+        self._config = config
         self._connections: set[MemoryConnection] = set()
 
     @property
     def url(self) -> str:
         return f"memory://{self._name}"
 
-    def connect(self, sink: FrameSink) -> Connection:
+    def connect(self, sink: FrameSink, limit: int) -> Connection:
         """A new connection's client side."""
-        self._connections = {c for c in self._connections if c.sink is not None}
-        if len(self._connections) >= self._max_connections:
-            raise ConnectionLostError(f"{self.url} is full: {self._max_connections} connections")
-        client, server = MemoryConnection(self.url), MemoryConnection(f"{self.url} (client)")
-        server.attach(client, self._accept(server))
-        client.attach(server, sink)
+        self._connections = {c for c in self._connections if not c.ended}
+        most = self._config.max_connections
+        if len(self._connections) >= most:
+            raise ConnectionLostError(f"{self.url} is full: {most} connections")
+        client = MemoryConnection(self.url, limit)
+        server = MemoryConnection(f"{self.url} (client)", self._config.limits.frame_bytes)
+        client.pair(server)
+        server.pair(client)
+        client.attach(sink)
+        server.attach(self._accept(server))
         self._connections.add(server)
         return client
 
     async def aclose(self) -> None:
-        _endpoints.pop(self._name, None)
-        for connection in self._connections:
+        if _endpoints.get(self._name) is self:
+            del _endpoints[self._name]
+        connections, self._connections = self._connections, set()
+        for connection in connections:
             connection.close()
-        self._connections = set()
+        for connection in connections:
+            await connection.wait_closed()
 
 
 class MemoryTransport(Transport):
@@ -155,7 +183,7 @@ class MemoryTransport(Transport):
         endpoint = _endpoints.get(urlsplit(url).netloc)
         if endpoint is None:
             raise ConnectionLostError(f"nobody listens at {url} in this process")
-        return endpoint.connect(sink)
+        return endpoint.connect(sink, config.limits.frame_bytes)
 
     async def listen(self, url: str, accept: Accept, config: LinkConfig) -> Endpoint:
         name = urlsplit(url).netloc or f"free-{next(_free_names)}"

@@ -1,9 +1,15 @@
 """What the transports over sockets share."""
 
 import errno
+import ssl
 from urllib.parse import urlsplit
 
-from osmo_transport.errors import AddressInUseError, TransportError, UsageError
+from osmo_transport.errors import (
+    AddressInUseError,
+    ConnectionLostError,
+    TransportError,
+    UsageError,
+)
 
 
 def address(url: str) -> tuple[str, int]:
@@ -29,3 +35,13 @@ def bind_error(url: str, exc: OSError) -> TransportError:
             f"{url}: the port is in use; stop the program that holds it, or choose another (0: any)"
         )
     return UsageError(f"cannot listen at {url}: {exc}")
+
+
+def connect_error(url: str, exc: OSError) -> TransportError:
+    """Why a connection could not be opened: a certificate that is not trusted stays so."""
+    if isinstance(exc, ssl.SSLCertVerificationError):
+        return UsageError(
+            f"{url}: the certificate is not trusted ({exc.verify_message}); name its authority in"
+            " tls.ca_file, and connect to a host that it names"
+        )
+    return ConnectionLostError(f"cannot connect to {url}: {exc}")

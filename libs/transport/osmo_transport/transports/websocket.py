@@ -27,7 +27,6 @@ from osmo_transport.errors import (
     ConnectionLostError,
     PeerError,
     TransportError,
-    UsageError,
 )
 from osmo_transport.frames import JSON, MSGPACK, Codec, Frame, Goodbye, GoodbyeCode
 from osmo_transport.transports.abc import (
@@ -40,7 +39,7 @@ from osmo_transport.transports.abc import (
     LinkConfig,
     Transport,
 )
-from osmo_transport.transports.sockets import address, bind_error
+from osmo_transport.transports.sockets import address, bind_error, connect_error
 from osmo_transport.transports.tls import client_context, server_context
 
 CODECS: dict[str, Codec] = {"osmo.v1.msgpack": MSGPACK, "osmo.v1.json": JSON}
@@ -68,7 +67,7 @@ class WebSocketConnection(WSListener, Connection):
         self._limit = limit
         self._sink: FrameSink | None = None
         self._transport: WSTransport | None = None
-        self._parts: list[bytes] = []
+        self._fragments = bytearray()
         self._writable = True
         self._error: TransportError | None = None
         self._closed = asyncio.Event()
@@ -80,6 +79,11 @@ class WebSocketConnection(WSListener, Connection):
             return "?"
         name = self._transport.underlying_transport.get_extra_info("peername")
         return ":".join(map(str, name[:2])) if name else "?"
+
+    @property
+    def opened(self) -> bool:
+        """Whether the handshake has been completed."""
+        return self._transport is not None
 
     @property
     def writable(self) -> bool:
@@ -95,18 +99,34 @@ class WebSocketConnection(WSListener, Connection):
     async def wait_closed(self) -> None:
         await self._closed.wait()
 
+    def abandon(self) -> None:
+        """Nobody wants it any more: cut it, or let it be cut as soon as it is open."""
+        if self._error is None:
+            self._error = ClosedError("given up while it was opened")
+            self._abort()
+
     def _close(self, error: TransportError, code: WSCloseCode) -> None:
-        transport = self._transport
-        if transport is None or self._error is not None:
+        if self._transport is None or self._error is not None:
             return
         self._error = error
-        transport.send_close(code, str(error).encode()[:120])
-        transport.disconnect()
-        loop = asyncio.get_running_loop()
-        self._cut = loop.call_later(CLOSE_TIMEOUT, transport.underlying_transport.abort)
+        self._transport.send_close(code, _reason(error))
+        # Not disconnected before the other side has answered: a socket that is closed with unread
+        # input is reset, and then what was sent may not arrive.
+        self._cut_later()
+
+    def _cut_later(self) -> None:
+        if self._cut is None:
+            self._cut = asyncio.get_running_loop().call_later(CLOSE_TIMEOUT, self._abort)
+
+    def _abort(self) -> None:
+        if self._transport is not None:
+            self._transport.disconnect(graceful=False)
 
     def on_ws_connected(self, transport: WSTransport) -> None:
         self._transport = transport
+        if self._error is not None:
+            self._abort()
+            return
         transport.underlying_transport.set_write_buffer_limits(high=WRITE_BUFFER)
         self._sink = self._accept(self)
 
@@ -114,22 +134,24 @@ class WebSocketConnection(WSListener, Connection):
         kind = frame.msg_type
         if kind is WSMsgType.CLOSE:
             if self._error is None:
-                reason = (frame.get_close_message() or b"").decode(errors="replace")
-                self._error = ConnectionLostError(f"the other side closed: {reason or 'no reason'}")
-                transport.send_close(frame.get_close_code())
-                transport.disconnect()
-        elif self._error is None and kind in _DATA:
-            if frame.fin and not self._parts:
+                self._error = _ended(transport)
+                if not transport.is_close_frame_sent:
+                    transport.send_close(WSCloseCode.OK)
+            transport.disconnect()
+            self._cut_later()
+        elif self._error is None and kind in _DATA and not transport.is_close_frame_sent:
+            # picows sends a close frame and still reads on when a frame is not to its liking.
+            if frame.fin and not self._fragments:
                 self._decode(frame.get_payload_as_memoryview())
             else:
                 self._collect(frame)
 
     def _collect(self, frame: WSFrame) -> None:
-        self._parts.append(frame.get_payload_as_bytes())
-        if sum(map(len, self._parts)) > self._limit:
+        self._fragments += frame.get_payload_as_memoryview()
+        if len(self._fragments) > self._limit:
             self._refuse(PeerError(f"a message over {self._limit} bytes"))
         elif frame.fin:
-            data, self._parts = b"".join(self._parts), []
+            data, self._fragments = bytes(self._fragments), bytearray()
             self._decode(data)
 
     def _decode(self, data: bytes | memoryview) -> None:
@@ -158,9 +180,26 @@ class WebSocketConnection(WSListener, Connection):
             self._cut.cancel()
         sink, self._sink = self._sink, None
         if sink is not None:
-            sink.connection_lost(self._error or ConnectionLostError("the connection broke"))
+            sink.connection_lost(self._error or _ended(transport))
         self._forget(self)
         self._closed.set()
+
+
+def _reason(error: TransportError) -> bytes:
+    """What fits a close frame: 123 bytes, with no character cut in two."""
+    return str(error).encode()[:120].decode(errors="ignore").encode()
+
+
+def _ended(transport: WSTransport) -> TransportError:
+    """Why a connection has ended that this side did not close. What is no WebSocket frame, or is
+    too large, picows refuses by itself; the reason is in the close frame that it sent."""
+    handshake = transport.close_handshake
+    if handshake is None:
+        return ConnectionLostError("the connection broke")
+    if handshake.sent is not None:
+        return PeerError(str(handshake.sent.reason))
+    reason = handshake.recv.reason if handshake.recv is not None else ""
+    return ConnectionLostError(f"the other side closed: {reason or 'no reason'}")
 
 
 _DATA = frozenset((WSMsgType.BINARY, WSMsgType.TEXT, WSMsgType.CONTINUATION))
@@ -175,6 +214,7 @@ class WebSocketEndpoint(Endpoint):
         self._config = config
         self._connections: set[Connection] = set()
         self._server: asyncio.Server | None = None
+        self._url = ""
 
     async def start(self, host: str, port: int, context: ssl.SSLContext | None) -> None:
         """Bind and listen."""
@@ -187,13 +227,12 @@ class WebSocketEndpoint(Endpoint):
             websocket_handshake_timeout=self._config.open_timeout,
             logger_name=_quiet,
         )
+        name, port = self._server.sockets[0].getsockname()[:2]
+        self._url = f"{self._scheme}://{f'[{name}]' if ':' in name else name}:{port}"
 
     @property
     def url(self) -> str:
-        if self._server is None or not self._server.sockets:
-            return f"{self._scheme}://closed"
-        host, port = self._server.sockets[0].getsockname()[:2]
-        return f"{self._scheme}://{f'[{host}]' if ':' in host else host}:{port}"
+        return self._url
 
     def _upgrade(self, request: WSUpgradeRequest) -> WSUpgradeResponseWithListener:
         if request.path.partition(b"?")[0] not in (b"/", PATH.encode()):
@@ -255,17 +294,21 @@ class WebSocketTransport(Transport):
                     ssl_context=context,
                     max_frame_size=config.limits.frame_bytes,
                     extra_headers={"Sec-WebSocket-Protocol": next(iter(CODECS))},
-                    websocket_handshake_timeout=None,
+                    websocket_handshake_timeout=config.open_timeout,
                     logger_name=_quiet,
                 )
-        except ssl.SSLCertVerificationError as exc:
-            raise UsageError(
-                f"{url}: the certificate is not trusted: {exc.verify_message}"
-            ) from exc
         except TimeoutError as exc:
+            connection.abandon()
             raise ConnectionLostError(f"{url} did not answer in {config.open_timeout} s") from exc
-        except (OSError, picows.WSError) as exc:
+        except OSError as exc:
+            raise connect_error(url, exc) from exc
+        except picows.WSError as exc:
             raise ConnectionLostError(f"cannot connect to {url}: {exc}") from exc
+        except asyncio.CancelledError:
+            connection.abandon()
+            raise
+        if not connection.opened:
+            raise ConnectionLostError(f"{url} closed the connection before it was open")
         return connection
 
     async def listen(self, url: str, accept: Accept, config: LinkConfig) -> Endpoint:

@@ -1,0 +1,23 @@
+"""The contract of a transport as tests that any implementation can be put to.
+
+Subclass `TransportContract`, say where to listen, and let pytest collect the subclass::
+
+    class TestMyTransport(TransportContract):
+        url = "my://127.0.0.1:0"
+
+Needs pytest with pytest-asyncio.
+"""
+
+import pytest
+
+from osmo_transport.testing._transport_delivery import Delivering, Enduring
+from osmo_transport.testing._transport_frames import Endpoints, Frames
+
+
+@pytest.mark.asyncio
+class TransportContract(Frames, Endpoints, Delivering, Enduring):
+    """One test for each promise, of the transport and of the client and the server over it.
+
+    Override `url`, and `server_tls` and `client_tls` for a secure scheme. The transport is found by
+    its scheme, as users find it.
+    """

@@ -1,0 +1,54 @@
+"""Certificates for tests: an authority of our own, and what it signs."""
+
+import shutil
+import subprocess
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from osmo_transport import TlsConfig
+
+NAMES = "subjectAltName=IP:127.0.0.1,DNS:localhost"
+
+
+class Authority(NamedTuple):
+    """A folder with a CA, and the certificates that it signed."""
+
+    folder: Path
+
+    @property
+    def ca_file(self) -> Path:
+        """Who trusts this trusts the rest."""
+        return self.folder / "ca.pem"
+
+    def signed(self, name: str, names: str = NAMES) -> TlsConfig:
+        """A certificate and its key, for the given names."""
+        cert, key, request = (self.folder / f"{name}.{end}" for end in ("pem", "key", "csr"))
+        if not cert.exists():
+            extensions = self.folder / f"{name}.ext"
+            extensions.write_text(f"{names}\n")
+            new_key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
+            _openssl("req", *new_key, "-keyout", key, "-out", request, "-subj", f"/CN={name}")
+            _openssl(
+                *("x509", "-req", "-in", request, "-days", "2", "-out", cert),
+                *("-CA", self.ca_file, "-CAkey", self.folder / "ca.key"),
+                *("-CAcreateserial", "-extfile", extensions),
+            )
+        return TlsConfig(cert_file=cert, key_file=key)
+
+
+def authority(folder: Path) -> Authority:
+    """A new authority in `folder`; skips the test where there is no openssl."""
+    if shutil.which("openssl") is None:
+        pytest.skip("no openssl command to make certificates with: install openssl")
+    _openssl(
+        *("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"),
+        *("-keyout", folder / "ca.key", "-out", folder / "ca.pem"),
+        *("-days", "2", "-subj", "/CN=tests"),
+    )
+    return Authority(folder)
+
+
+def _openssl(*arguments: str | Path) -> None:
+    subprocess.run(["openssl", *arguments], check=True, capture_output=True)
