@@ -10,7 +10,8 @@ Needs pytest with pytest-asyncio.
 
 import pytest
 
-from osmo_transport.testing._transport_delivery import Delivering, Enduring
+from osmo_transport.testing._transport_delivering import Delivering
+from osmo_transport.testing._transport_enduring import Enduring
 from osmo_transport.testing._transport_frames import Endpoints, Frames
 
 
