@@ -11,11 +11,11 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from osmo_transport.testing.redis_server import RedisServer
 from osmo_worker.store import Task, open_store
 from tests.e2e.backends import Churn, wrong_rows
 from tests.e2e.programs import Program, wait_until
 from tests.kube import RealCluster, Session
-from tests.redis_server import RedisServer
 
 PODS = 85
 ROUNDS = 8

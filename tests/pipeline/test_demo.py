@@ -13,7 +13,7 @@ from osmo_pipeline.errors import DemoError
 from osmo_pipeline.verify import Difference
 from osmo_simulator.cluster import Cluster
 from osmo_simulator.scenario import Scenario, ScenarioConfig
-from tests.redis_server import RedisServer
+from osmo_transport.testing.redis_server import RedisServer
 
 
 @pytest.mark.parametrize("carrier", Carrier)

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.redis_server import RedisServer, redis_binaries
+from osmo_transport.testing.redis_server import RedisServer, redis_binaries
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ from osmo_transport.queues import memory, redis
 from osmo_transport.queues._redis_consumer import RedisConsumer
 from osmo_transport.queues.abc import Consumer, Queue, QueueConfig
 from osmo_transport.queues.memory import MemoryConsumer, MemoryQueue
-from tests.redis_server import RedisServer
+from osmo_transport.testing.redis_server import RedisServer
 
 
 class Clock:

@@ -4,8 +4,8 @@ import pytest
 
 from osmo_transport.queues.abc import Consumer, Queue, QueueConfig
 from osmo_transport.testing.queue_contract import QueueContract
+from osmo_transport.testing.redis_server import RedisServer
 from tests.queues.harness import MemoryHarness, RedisHarness
-from tests.redis_server import RedisServer
 
 
 class _Harnessed(QueueContract):

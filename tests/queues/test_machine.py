@@ -13,9 +13,9 @@ from osmo_transport.delivery import Delivery, Outcome, ProducerBatch, Reject
 from osmo_transport.queues._memory_store import Store
 from osmo_transport.queues.abc import AppendOutcome, Queue, QueueConfig
 from osmo_transport.queues.memory import MemoryConsumer, MemoryQueue
+from osmo_transport.testing.redis_server import RedisServer
 from tests.queues.harness import Clock, MemoryHarness, RedisHarness
 from tests.queues.machine import QueueMachine
-from tests.redis_server import RedisServer
 
 
 def run(machine: type[QueueMachine], examples: int, steps: int) -> int:

@@ -11,7 +11,7 @@ from osmo_transport.queues._redis_member import Member, Removal
 from osmo_transport.queues.abc import AppendOutcome, Queue, QueueConfig
 from osmo_transport.queues.redis import RedisQueue
 from osmo_transport.testing.queue_contract import QueueContract
-from tests.redis_server import RedisServer
+from osmo_transport.testing.redis_server import RedisServer
 
 
 @pytest.fixture

@@ -22,8 +22,8 @@ from osmo_transport.queues.abc import QueueConfig
 from osmo_transport.queues.redis import RedisQueue, durability, inspect, open_queue
 from osmo_transport.testing._queue_suite import drain, figures, keys
 from osmo_transport.testing.feeder import Feeder, report
+from osmo_transport.testing.redis_server import RedisServer, free_port
 from tests.helpers import eventually
-from tests.redis_server import RedisServer, free_port
 
 CONFIG = QueueConfig(claim_interval=0.02, retry_base=0.02, max_attempts=3)
 SHORT = QueueConfig(claim_interval=0.02, lease=0.05)

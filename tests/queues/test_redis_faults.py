@@ -14,8 +14,8 @@ from osmo_transport.queues.abc import AppendOutcome, Consumer, QueueConfig
 from osmo_transport.queues.redis import RedisQueue, open_queue
 from osmo_transport.testing._queue_suite import drain, figures, is_silent, keys
 from osmo_transport.testing.feeder import Feeder, report
+from osmo_transport.testing.redis_server import RedisServer
 from tests.helpers import eventually
-from tests.redis_server import RedisServer
 
 CONFIG = QueueConfig(claim_interval=0.02, retry_base=0.02, max_attempts=3)
 STORED, _, LOST = AppendOutcome

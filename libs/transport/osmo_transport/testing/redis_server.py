@@ -62,7 +62,7 @@ class RedisServer:
     def start(self) -> None:
         """Start on the same port and folder, and return when it answers."""
         arguments = [f for k, v in self._options.items() for f in (f"--{k}", v)]
-        self._process = subprocess.Popen(
+        self._process = subprocess.Popen(  # noqa: S603 (our own arguments)
             [self._binary, "--port", str(self.port), *arguments],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
