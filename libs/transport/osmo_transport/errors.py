@@ -40,7 +40,7 @@ class MessageTooLargeError(UsageError):
     def __init__(self, size: int, limit: int) -> None:
         super().__init__(
             f"the message takes {size} bytes and the limit is {limit}: send less, or raise"
-            " max_message_bytes on both sides"
+            " limits.message_bytes on both sides"
         )
         self.size = size
         self.limit = limit

@@ -98,7 +98,9 @@ class GuardedHandler:
                 return (Reject(str(exc)),)
             else:
                 reason = f"{self._name} raised {type(exc).__name__}: {exc}"
-            logger.warning("%s (%s)", reason, _described(deliveries), exc_info=exc)
+            # Where a hung call was cancelled tells nothing; where one raised, its author asks.
+            details = None if scope.expired() else exc
+            logger.warning("%s (%s)", reason, _described(deliveries), exc_info=details)
             return [Retry(reason)] * len(deliveries)
 
     async def _call(self, deliveries: Sequence[Delivery]) -> Sequence[Outcome]:

@@ -143,18 +143,18 @@ class Worker:
     ) -> T:
         """The answer of `call`, repeated with backoff while it raises `unavailable`."""
         backoff: Backoff | None = None
-        try:
-            while True:
-                try:
-                    return await call()
-                except unavailable as exc:
-                    if backoff is None:
-                        backoff = Backoff(self._config.backoff)
-                        self._hold(str(exc))
-                    await asyncio.sleep(backoff.next_delay())
-        finally:
-            if backoff is not None:
-                self._release()
+        while True:
+            try:
+                answer = await call()
+            except unavailable as exc:
+                if backoff is None:
+                    backoff = Backoff(self._config.backoff)
+                    self._hold(str(exc))
+                await asyncio.sleep(backoff.next_delay())
+            else:
+                if backoff is not None:
+                    self._release()
+                return answer
 
     def _hold(self, reason: str) -> None:
         if self._holds == 0:
