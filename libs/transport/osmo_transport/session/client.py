@@ -1,27 +1,10 @@
-"""Delivery without I/O: everything that makes a link reliable, and nothing that moves a byte.
-
-The client's side keeps an ordered window of unacknowledged messages, bounded in count and bytes,
-and sends it again, in order, on every new connection. The server's side takes batches that follow
-each other without a gap and acknowledges them cumulatively when they are stored. Both sides watch
-each other with pings. Neither knows a clock: `now` is any rising number of seconds.
-
-What the client promises: messages are sent in the order of `put` (a coalesced report keeps the
-place of the one it replaced); one leaves the window only when it is acknowledged or rejected;
-whatever the order of faults, it is sent again until then.
-
-What the server promises: a batch reaches the application once for each connection, in order, with
-the sequence numbers under which the queue stores it; nothing is acknowledged that the application
-did not tell it to acknowledge.
-"""
+"""The listener's side of a session."""
 
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from itertools import islice
-from math import inf
 from typing import NamedTuple
 
-from osmo_transport.delivery import Producer, ProducerBatch, ProducerState
+from osmo_transport.delivery import Producer, ProducerState
 from osmo_transport.errors import (
     ConnectionLostError,
     FencedError,
@@ -38,46 +21,18 @@ from osmo_transport.frames import (
     Goodbye,
     GoodbyeCode,
     Hello,
-    Limits,
     Ping,
     Pong,
     Reject,
     Welcome,
 )
 from osmo_transport.message import FIXED_SIZE, MAX_NAME, Message, Version
-from osmo_transport.outbox import Outbox, OutboxConfig
-
-NOTHING_KNOWN = ProducerState("", 0, 0)
-
-MAX_NUMBER = 2**53
-"""The largest epoch or sequence number that a client may claim: what every encoding and store can
-hold and count on from."""
+from osmo_transport.outbox import Outbox
+from osmo_transport.session.config import BAD_NAMES, NOTHING_KNOWN, SessionConfig
+from osmo_transport.session.heartbeat import Heartbeat
 
 WITHDRAWN = Message("", "", "", Version(0, 0), 0.0, b"")
 """Takes the place of a message that cannot be sent: without a key, every server refuses it."""
-
-BAD_NAMES = f"a message needs a key and a kind, of up to {MAX_NAME} characters with its id"
-
-
-@dataclass(frozen=True, kw_only=True)
-class SessionConfig:
-    """Limits and times of one side."""
-
-    limits: Limits = field(default_factory=Limits)
-    """What this side can take; the smaller of both sides' holds."""
-    heartbeat_interval: float = 15.0
-    """Seconds of silence after which a ping is sent: below the idle timeouts of load balancers, of
-    which 60 s is common."""
-    heartbeat_timeout: float = 10.0
-    """Seconds that the answer may take; then the connection counts as dead."""
-    outbox: OutboxConfig = field(default_factory=OutboxConfig)
-    """Bounds of what waits to be sent (client only)."""
-
-    @property
-    def tick(self) -> float:
-        """Seconds between two calls of a session's `tick`: at most one, and often enough for the
-        times above."""
-        return min(1.0, self.heartbeat_interval / 4, self.heartbeat_timeout / 4)
 
 
 class Rejected(NamedTuple):
@@ -85,34 +40,6 @@ class Rejected(NamedTuple):
 
     message: Message
     reason: str
-
-
-class _Heartbeat:
-    """When to ping, and when to give up. A peer is given up only after it left a ping unanswered:
-    silence alone may mean that this process was not running."""
-
-    def __init__(self, config: SessionConfig, now: float) -> None:
-        self._interval = config.heartbeat_interval
-        self._timeout = config.heartbeat_timeout
-        self.started = now
-        self.heard = now
-        self._pinged = -inf
-
-    def due(self, now: float) -> bool:
-        """Whether to send a ping now.
-
-        Raises:
-            ConnectionLostError: the other side has been silent for too long.
-        """
-        silent = now - self.heard
-        if silent < self._interval:
-            return False
-        if self._pinged <= self.heard:
-            self._pinged = now
-            return True
-        if now - self._pinged >= self._timeout:
-            raise ConnectionLostError(f"the other side has been silent for {silent:.0f} s")
-        return False
 
 
 class ClientSession:
@@ -130,7 +57,7 @@ class ClientSession:
         self._unanswered_bytes = 0
         self._refused: set[int] = set()
         self._greeted = False
-        self._heartbeat: _Heartbeat | None = None
+        self._heartbeat: Heartbeat | None = None
         self.rejected: deque[Rejected] = deque(maxlen=1000)
         """The last messages that the server refused."""
         self.rejections = 0
@@ -189,7 +116,7 @@ class ClientSession:
     def connect(self, now: float) -> Hello:
         """Begin a connection; its first frame."""
         self._greeted = False
-        self._heartbeat = _Heartbeat(self._config, now)
+        self._heartbeat = Heartbeat(self._config, now)
         return Hello(
             PROTOCOL,
             self._producer.backend,
@@ -363,175 +290,6 @@ class ClientSession:
             self.rejections += 1
             message = self._window[number - self._state.sequence - 1]
             self.rejected.append(Rejected(message, reason))
-
-
-class Greeting(NamedTuple):
-    """Who asks to be let in."""
-
-    producer: Producer
-    listener: str
-    known: ProducerState
-
-
-class ServerSession:
-    """The operator's side of one connection."""
-
-    def __init__(self, config: SessionConfig, now: float) -> None:
-        self._config = config
-        self._limits = config.limits
-        self._heartbeat = _Heartbeat(config, now)
-        self._greeting: Greeting | None = None
-        self._state: ProducerState | None = None
-        self._received = 0
-        self._acknowledged = 0
-        self._unacknowledged: deque[tuple[int, int]] = deque()
-        self._unacknowledged_bytes = 0
-
-    @property
-    def state(self) -> ProducerState:
-        """What it was welcomed with; nothing known before."""
-        return self._state or NOTHING_KNOWN
-
-    @property
-    def greeting(self) -> Greeting | None:
-        """Who is at the other end, once it has said so."""
-        return self._greeting
-
-    def receive(
-        self, frame: Frame, now: float, send: Callable[[Frame], None]
-    ) -> Greeting | ProducerBatch | None:
-        """Take a frame of the client: a greeting to be answered with `welcome`, a batch to be
-        stored and acknowledged, or nothing for the application. Answers go to `send`.
-
-        Raises:
-            PeerError: the client broke the protocol.
-            UsageError: the two sides cannot work together.
-            ConnectionLostError: the client said goodbye.
-        """
-        self._heartbeat.heard = now
-        if type(frame) is Batch:
-            return self._batch(frame, send)
-        if type(frame) is Hello:
-            return self._hello(frame)
-        if type(frame) is Ping:
-            send(Pong())
-        elif type(frame) is Goodbye:
-            raise ConnectionLostError(f"the client left: {frame.reason}")
-        elif type(frame) is not Pong:
-            raise PeerError(f"a client does not send {type(frame).__name__}")
-        return None
-
-    def welcome(self, state: ProducerState) -> Welcome:
-        """Let the client in where `state` says that it stands."""
-        self._state = state
-        self._received = self._acknowledged = state.sequence
-        return Welcome(*state, self._limits)
-
-    def acknowledge(self, sequence: int) -> Ack | None:
-        """Everything up to `sequence` is stored; None when that has been said before."""
-        if sequence <= self._acknowledged:
-            return None
-        self._acknowledged = sequence
-        batches = self._unacknowledged
-        while batches and batches[0][0] <= sequence:
-            self._unacknowledged_bytes -= batches.popleft()[1]
-        return Ack(sequence)
-
-    def tick(self, now: float) -> Ping | None:
-        """Call at least once a second; a ping to send, if it is time.
-
-        Raises:
-            ConnectionLostError: the client has been silent for too long.
-        """
-        if (
-            self._greeting is None
-            and now - self._heartbeat.started >= self._config.heartbeat_timeout
-        ):
-            raise PeerError("no hello in time")
-        return Ping() if self._heartbeat.due(now) else None
-
-    def _hello(self, hello: Hello) -> Greeting:
-        if self._greeting is not None:
-            raise PeerError("a second hello")
-        if hello.protocol != PROTOCOL:
-            raise UsageError(
-                f"the listener speaks protocol {hello.protocol} and this operator {PROTOCOL}:"
-                " upgrade the older one"
-            )
-        names = (hello.backend, hello.source, hello.listener)
-        if not all(0 < len(name) <= MAX_NAME for name in names):
-            raise UsageError(
-                "a hello needs a backend, a source and a listener id, each of up to"
-                f" {MAX_NAME} characters"
-            )
-        if not (0 <= hello.epoch <= MAX_NUMBER and 0 <= hello.sequence <= MAX_NUMBER):
-            raise PeerError(f"epoch {hello.epoch} or sequence {hello.sequence} is out of range")
-        if not hello.limits.usable:
-            raise UsageError(f"the listener's limits must all be at least 1: {hello.limits}")
-        self._limits = self._config.limits.agreed(hello.limits)
-        self._greeting = Greeting(
-            Producer(hello.backend, hello.source),
-            hello.listener,
-            ProducerState(hello.queue_epoch, hello.epoch, hello.sequence),
-        )
-        return self._greeting
-
-    def _batch(self, batch: Batch, send: Callable[[Frame], None]) -> ProducerBatch:
-        state, greeting = self._state, self._greeting
-        if state is None or greeting is None:
-            raise PeerError("a batch before the welcome")
-        if batch.first != self._received + 1 or not batch.messages:
-            raise PeerError(f"expected sequence {self._received + 1}, got {batch.first}")
-        messages: tuple[Message | None, ...] = batch.messages
-        limit = self._limits.message_bytes
-        total = 0
-        fit = True
-        for message in batch.messages:
-            key, kind = message.key, message.kind
-            size = FIXED_SIZE + len(key) + len(message.payload)
-            total += size
-            if (
-                size > limit
-                or not key
-                or not kind
-                or len(key) + len(kind) + len(message.id) > MAX_NAME
-            ):
-                fit = False
-        self._hold(batch.first + len(messages) - 1, total)
-        if not fit:
-            messages = self._without_refused(batch, send)
-        return ProducerBatch(greeting.producer, state, batch.first, messages)
-
-    def _hold(self, last: int, size: int) -> None:
-        self._received = last
-        self._unacknowledged.append((last, size))
-        self._unacknowledged_bytes += size
-        limits = self._limits
-        if last - self._acknowledged > limits.window_messages:
-            raise PeerError(f"more than {limits.window_messages} messages in flight")
-        # A client may overshoot the bytes of its window by the batch that fills it.
-        if self._unacknowledged_bytes > limits.window_bytes + limits.frame_bytes:
-            raise PeerError(f"more than {limits.window_bytes} bytes in flight")
-
-    def _without_refused(
-        self, batch: Batch, send: Callable[[Frame], None]
-    ) -> tuple[Message | None, ...]:
-        kept: list[Message | None] = []
-        for sequence, message in enumerate(batch.messages, batch.first):
-            reason = _why_refused(message, self._limits.message_bytes)
-            if reason is not None:
-                send(Reject(sequence, reason))
-            kept.append(message if reason is None else None)
-        return tuple(kept)
-
-
-def _why_refused(message: Message, limit: int) -> str | None:
-    if message.size > limit:
-        return str(MessageTooLargeError(message.size, limit))
-    key, kind = message.key, message.kind
-    if not key or not kind or len(key) + len(kind) + len(message.id) > MAX_NAME:
-        return BAD_NAMES
-    return None
 
 
 def parting_error(goodbye: Goodbye) -> TransportError:

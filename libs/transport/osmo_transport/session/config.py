@@ -1,0 +1,33 @@
+"""What both sides of a session share: limits, times, and the state of knowing nothing."""
+
+from dataclasses import dataclass, field
+
+from osmo_transport.delivery import ProducerState
+from osmo_transport.frames import Limits
+from osmo_transport.message import MAX_NAME
+from osmo_transport.outbox import OutboxConfig
+
+NOTHING_KNOWN = ProducerState("", 0, 0)
+
+BAD_NAMES = f"a message needs a key and a kind, of up to {MAX_NAME} characters with its id"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SessionConfig:
+    """Limits and times of one side."""
+
+    limits: Limits = field(default_factory=Limits)
+    """What this side can take; the smaller of both sides' holds."""
+    heartbeat_interval: float = 15.0
+    """Seconds of silence after which a ping is sent: below the idle timeouts of load balancers, of
+    which 60 s is common."""
+    heartbeat_timeout: float = 10.0
+    """Seconds that the answer may take; then the connection counts as dead."""
+    outbox: OutboxConfig = field(default_factory=OutboxConfig)
+    """Bounds of what waits to be sent (client only)."""
+
+    @property
+    def tick(self) -> float:
+        """Seconds between two calls of a session's `tick`: at most one, and often enough for the
+        times above."""
+        return min(1.0, self.heartbeat_interval / 4, self.heartbeat_timeout / 4)
