@@ -130,7 +130,21 @@ async def test_a_timeout_of_the_handlers_own_is_its_exception() -> None:
     assert "raised TimeoutError: the other service" in outcome.reason
 
 
-@pytest.mark.parametrize("answer", [None, True, "ack", Ack])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        None,
+        True,
+        "ack",
+        Ack,
+        Retry("busy", after="5"),  # type: ignore[arg-type]  # wrong answers are the point
+        Retry("busy", after=float("nan")),
+        Retry("busy", after=float("inf")),
+        Retry("busy", after=-1.0),
+        Retry(None),  # type: ignore[arg-type]
+        Reject(ValueError("no")),  # type: ignore[arg-type]
+    ],
+)
 async def test_a_wrong_answer_is_told(answer: object) -> None:
     """A handler that forgets to return an outcome reads so in the dead letter."""
 
@@ -139,7 +153,7 @@ async def test_a_wrong_answer_is_told(answer: object) -> None:
 
     outcome = await _outcome(handle)
     assert isinstance(outcome, Retry)
-    assert f"must return Ack, Retry or Reject, not {answer!r}" in outcome.reason
+    assert f"not {answer!r}" in outcome.reason
 
 
 async def test_a_payload_that_cannot_be_decoded_is_rejected() -> None:
@@ -165,10 +179,28 @@ async def test_cancelling_is_passed_on() -> None:
     """A worker that is cancelled gives back what it has, and settles nothing."""
 
     async def handle(delivery: Delivery) -> Outcome:
-        raise asyncio.CancelledError
+        await asyncio.Event().wait()
+        return Ack()
 
+    call = asyncio.create_task(_outcome(handle))
+    await asyncio.sleep(0)
+    call.cancel()
     with pytest.raises(asyncio.CancelledError):
-        await _outcome(handle)
+        await call
+
+
+async def test_a_handler_that_was_cancelled_by_its_own_doing_is_retried() -> None:
+    """What it waited for was cancelled, the worker was not: its report must not be forgotten."""
+
+    async def handle(delivery: Delivery) -> Outcome:
+        inner = asyncio.ensure_future(asyncio.sleep(60))
+        inner.cancel()
+        await inner
+        return Ack()
+
+    outcome = await _outcome(handle)
+    assert isinstance(outcome, Retry)
+    assert "handle raised CancelledError" in outcome.reason
 
 
 async def test_a_batch_that_raises_is_handled_one_by_one() -> None:

@@ -4,6 +4,7 @@ import asyncio
 import importlib
 import inspect
 import logging
+import math
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol, TypeGuard, runtime_checkable
 
@@ -89,7 +90,9 @@ class GuardedHandler:
                 return await self._call(deliveries)
         except WorkerError:
             raise
-        except Exception as exc:  # whatever a handler raises, the worker goes on
+        except (Exception, asyncio.CancelledError) as exc:  # what a handler raises ends no worker
+            if isinstance(exc, asyncio.CancelledError) and _is_cancelled():
+                raise
             if scope.expired():
                 reason = f"{self._name} did not answer within {self._timeout} s"
             elif len(deliveries) > 1:
@@ -113,9 +116,29 @@ class GuardedHandler:
         if not isinstance(outcomes, Sequence) or len(outcomes) != len(deliveries):
             raise TypeError(f"handle_batch must return one outcome for each of {len(deliveries)}")
         for outcome in outcomes:
-            if not isinstance(outcome, Ack | Retry | Reject):
-                raise TypeError(f"it must return Ack, Retry or Reject, not {outcome!r}")
+            if not _is_outcome(outcome):
+                raise TypeError(
+                    "it must return Ack(), Retry(reason, seconds or None) or Reject(reason),"
+                    f" not {outcome!r}"
+                )
         return outcomes
+
+
+def _is_cancelled() -> bool:
+    """Whether it is this task that somebody cancels, and not something that it waited for."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+def _is_outcome(candidate: object) -> TypeGuard[Outcome]:
+    match candidate:
+        case Ack():
+            return True
+        case Retry(reason=str(), after=None) | Reject(reason=str()):
+            return True
+        case Retry(reason=str(), after=int() | float() as after):
+            return 0 <= after < math.inf
+    return False
 
 
 def _described(deliveries: Sequence[Delivery]) -> str:

@@ -18,7 +18,7 @@ from osmo_transport.errors import ClosedError, QueueError, QueueUnavailableError
 from osmo_transport.message import Message
 from osmo_transport.queues._fair import FairOrder
 from osmo_transport.queues._redis_member import AT_ONCE, Found, Member, NoGroupError, Removal
-from osmo_transport.queues._rules import check_limit, retry_delay
+from osmo_transport.queues._rules import check_limit, kept_reason, retry_delay
 from osmo_transport.queues.abc import Consumer, QueueConfig
 
 BLOCK = 1.0
@@ -236,7 +236,7 @@ class RedisConsumer(Consumer):
                 retries.append((key, self._clock() + delay))
             else:
                 letters = removal.dead.setdefault(delivery.stream, [])
-                letters.append((delivery.id, outcome.reason))
+                letters.append((delivery.id, kept_reason(outcome.reason)))
         await self._remove(removal)
         for key, at in retries:
             if self._held.pop(key, None) is not None:

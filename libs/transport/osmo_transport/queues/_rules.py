@@ -7,6 +7,15 @@ from osmo_transport.queues.abc import QueueConfig
 EXHAUSTED = "delivered {} times and never settled: its worker stopped each time"
 """Reason of a dead letter whose attempts ended without an outcome; takes their number."""
 
+MAX_REASON = 4096
+"""Characters of a dead letter's reason that are kept: an error's text may hold all that failed."""
+
+
+def kept_reason(text: str) -> str:
+    """The reason in a form that every store can hold: its beginning, and escaped what is no
+    Unicode."""
+    return text[:MAX_REASON].encode("utf-8", "backslashreplace").decode()
+
 
 def check_config(config: QueueConfig) -> None:
     """Refuse values that no queue can work with.

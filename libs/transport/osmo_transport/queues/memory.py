@@ -33,6 +33,7 @@ from osmo_transport.queues._rules import (
     check_config,
     check_limit,
     full,
+    kept_reason,
     next_epoch,
     other_group,
     retry_delay,
@@ -266,7 +267,8 @@ class MemoryConsumer(Consumer):
                 self._store.put_back(entry, self._clock() + delay)
                 self._store.wake()
             else:
-                self._store.bury(entry, outcome.reason, self._config.max_dead_letters)
+                reason = kept_reason(outcome.reason)
+                self._store.bury(entry, reason, self._config.max_dead_letters)
 
     async def aclose(self) -> None:
         if self._closed:

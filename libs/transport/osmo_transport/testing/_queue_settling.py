@@ -94,6 +94,20 @@ class Settling(QueueSuite):
             assert (letter.reason, letter.attempt) == ("unknown kind", 1)
             assert await figures(queue) == (0, 0, 1)
 
+    async def test_any_reason_can_be_kept(self) -> None:
+        """One that is no Unicode is kept escaped, and of a very long one the beginning."""
+        async with self.opened() as queue, queue.consumer("workers", "w1") as consumer:
+            await Feeder(queue).append(report("a"), report("b"))
+            first, second = await drain(consumer, 2)
+            await consumer.settle([(first, Reject("no \udcff")), (second, Reject("x" * 1_000_000))])
+            reasons = {
+                letter.message.key: letter.reason
+                for letter in await queue.dead_letters(2)
+                if letter.message is not None
+            }
+            assert reasons["a"] == r"no \udcff"
+            assert 100 < len(reasons["b"]) < 10_000
+
     async def test_a_message_that_kills_its_workers_is_given_up(self) -> None:
         """Attempts count before delivery: after `max_attempts` crashes the entry is dead, and the
         entries beside it are delivered."""
