@@ -106,6 +106,40 @@ async def test_stream() -> None:
         source.close()
 
 
+@pytest.mark.parametrize("together", [True, False])
+async def test_stream_with_changes_before_its_end(together: bool) -> None:
+    """The server may delete and replace what it has shown before it marks the end, be it in one
+    chunk or in many: what is gone by then is not taken for alive."""
+    lines = [
+        wire.event("ADDED", wire.pod("a", 1)),
+        wire.event("ADDED", wire.pod("b", 2)),
+        wire.event("ADDED", wire.pod("c", 3)),
+        wire.event("DELETED", wire.pod("a", 11)),
+        wire.event("DELETED", wire.pod("b", 12)),
+        wire.event("ADDED", wire.pod("b", 13)),
+        wire.bookmark(13, **{"k8s.io/initial-events-end": "true"}),
+        wire.event("DELETED", wire.pod("c", 14)),
+    ]
+
+    async def respond(exchange: Exchange) -> None:
+        if "sendInitialEvents" not in exchange.target:
+            await exchange.send(CHUNKED + chunk(lines[-1]))
+            return
+        await exchange.send(CHUNKED)
+        for part in [b"".join(lines)] if together else lines:
+            await exchange.send(chunk(part))
+
+    async with wire.serve(respond) as server:
+        source = list_watch(server, STREAM)
+        async with running(source, INSTANT) as (informer, recorder):
+            await informer.synced()
+            told = recorder.changes
+            await eventually(lambda: told and told[-1].resource_version == 14)
+            assert recorder.pods.keys() == {"b"}
+            assert [item.metadata.name for item in informer.store.values()] == ["b"]
+        source.close()
+
+
 async def test_stream_that_ends_too_early() -> None:
     """Initial events whose end was not marked are no list: it is begun anew, and what the first try
     showed and the second one no longer holds has vanished."""

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from osmo_listener.kubernetes.objects import Pod
-from osmo_listener.source import Event, EventType
+from osmo_listener.source import Event, EventType, Page
 from osmo_listener.store import Change, ChangeType, Store
 from tests.listener.harness import make_pod
 
@@ -100,12 +100,12 @@ def test_changes_lead_to_the_cluster(script: list[tuple[str, str, bool]]) -> Non
             pods, version = sorted(cluster.pods.values(), key=str), cluster.version
             cluster.events.clear()
             if flag and listed_once:  # broken after some of its objects
-                reader.take(store.apply_page(pods[: int(name)]))
+                reader.take(store.apply_page(Page(pods[: int(name)], None)))
                 lost = True
                 continue
             split = int(name)
-            reader.take(store.apply_page(pods[:split]))
-            reader.take(store.apply_page(pods[split:]))
+            reader.take(store.apply_page(Page(pods[:split], None)))
+            reader.take(store.apply_page(Page(pods[split:], None)))
             reader.take(store.finish_list(version))
             listed_once, lost = True, False
         if not lost:
@@ -118,7 +118,7 @@ def test_changes_lead_to_the_cluster(script: list[tuple[str, str, bool]]) -> Non
 def synced_store(*pods: Pod) -> Store[Pod]:
     store: Store[Pod] = Store()
     store.start_list()
-    store.apply_page(pods)
+    store.apply_page(Page(pods, None))
     store.finish_list(100)
     return store
 
@@ -128,7 +128,7 @@ def test_same_version_changes_nothing() -> None:
     pod = make_pod("a", version=5)
     store = synced_store(pod)
     store.start_list()
-    assert store.apply_page([pod]) == []
+    assert store.apply_page(Page([pod], None)) == []
     assert store.apply([Event(ADDED, 5, pod), Event(MODIFIED, 5, pod)]) == []
 
 
@@ -146,9 +146,9 @@ def test_unfinished_list_deletes_nothing() -> None:
     a, b = make_pod("a", version=5), make_pod("b", version=6)
     store = synced_store(a, b)
     store.start_list()
-    store.apply_page([a])
+    store.apply_page(Page([a], None))
     store.start_list()
-    store.apply_page([b])
+    store.apply_page(Page([b], None))
     assert [change.old for change in store.finish_list(200)] == [a]
 
 

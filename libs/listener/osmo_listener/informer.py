@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from typing import Generic, NamedTuple, NoReturn, Protocol
 
 from osmo_listener.reflector import Reflector, ReflectorConfig
-from osmo_listener.source import Event, Source, T
+from osmo_listener.source import Event, Page, Source, T
 from osmo_listener.store import Change, ChangeType, Store, object_key
 
 SLICE = 500
@@ -164,9 +164,9 @@ class _Teller(Generic[T]):
     async def list_started(self) -> None:
         self._store.start_list()
 
-    async def listed(self, objects: Sequence[T]) -> None:
+    async def listed(self, page: Page[T]) -> None:
         async with self._turn:
-            await self._tell(self._store.apply_page(objects))
+            await self._tell(self._store.apply_page(page))
 
     async def list_finished(self, version: int, *, regressed: bool) -> None:
         async with self._turn:

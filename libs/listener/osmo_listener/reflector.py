@@ -27,7 +27,7 @@ from osmo_listener.errors import (
     TruncatedError,
     reaction,
 )
-from osmo_listener.source import Event, Source, T
+from osmo_listener.source import Event, Page, Source, T
 from osmo_transport.backoff import Backoff, BackoffConfig
 
 logger = logging.getLogger(__name__)
@@ -54,7 +54,7 @@ class Sink(Protocol[T]):
     async def list_started(self) -> None:
         """A list begins; an earlier one may not have been finished."""
 
-    async def listed(self, objects: Sequence[T]) -> None:
+    async def listed(self, page: Page[T]) -> None:
         """A page of the list."""
 
     async def list_finished(self, version: int, *, regressed: bool) -> None:
@@ -149,7 +149,7 @@ class Reflector(Generic[T]):
             async for page in pages:
                 self._heard()
                 version = page.version
-                await self._sink.listed(page.objects)
+                await self._sink.listed(page)
         if version is None:
             raise TruncatedError("the list ended without its last page")
         regressed, self.version = version < self.version, version

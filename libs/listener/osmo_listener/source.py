@@ -56,6 +56,8 @@ class Page(NamedTuple, Generic[T]):
     objects: Sequence[T]
     version: int | None
     """The version that the whole list shows, on its last page; None before."""
+    gone: Sequence[T] = ()
+    """What earlier pages may have held and went since; `objects` may hold its successor."""
 
 
 class Source(Protocol[T]):

@@ -4,7 +4,7 @@ from collections.abc import Sequence, ValuesView
 from enum import Enum
 from typing import Generic, NamedTuple
 
-from osmo_listener.source import Event, EventType, T
+from osmo_listener.source import Event, EventType, Page, T
 
 
 class ChangeType(Enum):
@@ -77,10 +77,11 @@ class Store(Generic[T]):
         """A list begins; one that was not finished is forgotten, what it showed is not."""
         self._listed = set()
 
-    def apply_page(self, objects: Sequence[T]) -> list[Change[T]]:
+    def apply_page(self, page: Page[T]) -> list[Change[T]]:
         """Take over a page of the list."""
         changes: list[Change[T]] = []
-        for item in objects:
+        self._listed.difference_update(map(object_key, page.gone))
+        for item in page.objects:
             key = object_key(item)
             self._listed.add(key)
             self._put(key, item, int(item.metadata.resource_version), changes)

@@ -2,7 +2,7 @@
 
 import contextlib
 import random
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from typing import Generic
 from urllib.parse import quote, urlencode
 
@@ -22,6 +22,7 @@ from osmo_listener.kubernetes.credentials import Credentials
 from osmo_listener.kubernetes.decoding import Decoder, decode_status
 from osmo_listener.kubernetes.http import HttpClient, Response
 from osmo_listener.source import Event, EventType, Page, T
+from osmo_listener.store import object_key
 
 USER_AGENT = "osmo-listener"
 _PAGE_GROWTH = 4
@@ -132,14 +133,10 @@ class ListWatch(Generic[T]):
         try:
             async with contextlib.aclosing(self._lines(query)) as batches:
                 async for lines in batches:
-                    events = [self._decoder.event(line) for line in lines]
-                    # The first bookmark is the one that ends the initial events.
-                    ends = (e.version for e in events if e.type is EventType.BOOKMARK)
-                    version = next(ends, None)
-                    objects = [event.object for event in events if event.object is not None]
-                    await self._check_namespace(bool(objects))
-                    yield Page(objects, version)
-                    if version is not None:
+                    page = _page(map(self._decoder.event, lines))
+                    await self._check_namespace(bool(page.objects))
+                    yield page
+                    if page.version is not None:
                         return
             raise TruncatedError("a watch ended before its initial events did")
         except SilentError:
@@ -225,3 +222,19 @@ class ListWatch(Generic[T]):
         seconds = float(after) if after.isdecimal() else status.details.retry_after_seconds
         message = _ADVICE.get(code, "{}").format(status.message or f"HTTP status {code}")
         raise status_error(code, message, reason=status.reason, retry_after=seconds)
+
+
+def _page(events: Iterable[Event[T]]) -> Page[T]:
+    """What a part of the initial events leaves: among them are changes that happened meanwhile."""
+    objects: dict[str, T] = {}
+    gone: list[T] = []
+    for event in events:
+        if event.object is None:
+            # The first bookmark is the one that ends the initial events.
+            return Page(list(objects.values()), event.version, gone)
+        if event.type is EventType.DELETED:
+            objects.pop(object_key(event.object), None)
+            gone.append(event.object)
+        else:
+            objects[object_key(event.object)] = event.object
+    return Page(list(objects.values()), None, gone)
