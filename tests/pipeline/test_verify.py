@@ -112,3 +112,11 @@ def test_an_end_that_was_told_is_not_taken_back(expected: dict[str, UpdatePod]) 
         "status is 'RUNNING' and should be 'COMPLETED'",
         "exit_code is None and should be 0",
     ]
+
+
+def test_of_a_pod_in_an_unknown_state_nothing_is_expected(expected: dict[str, UpdatePod]) -> None:
+    """No report is made of it, so that its row says what was told before, if there is one."""
+    unknown = expected_tasks([pod("Unknown")], WorkflowConfig())
+    assert unknown.keys() == expected.keys()
+    assert list(differences(unknown, [])) == []
+    assert list(differences(unknown, [row(body) for body in expected.values()])) == []

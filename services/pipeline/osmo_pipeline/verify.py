@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from osmo_listener.kubernetes.objects import Pod
 from osmo_listener.listeners.pod_state import PodStatus, is_terminal
-from osmo_listener.listeners.workflow import KIND, WorkflowConfig, WorkflowListener
+from osmo_listener.listeners.workflow import KIND, WorkflowConfig, WorkflowListener, task_key
 from osmo_transport.bodies import NO_EXIT_CODE, UpdatePod, decode_body
 from osmo_worker.store import Task
 
@@ -23,11 +23,15 @@ class Difference(NamedTuple):
 
 
 def expected_tasks(pods: Iterable[Pod], config: WorkflowConfig) -> dict[str, UpdatePod]:
-    """What the store should hold of a cluster's live pods, by task."""
+    """What the store should hold of a cluster's live pods, by task; of those in an unknown state,
+    which are not reported, anything or nothing."""
+    pods = list(pods)
+    keys = [key for pod in pods if (key := task_key(pod)) is not None]
+    expected = {UpdatePod.key(*key): UpdatePod(*key, PodStatus.UNKNOWN) for key in keys}
     listener = WorkflowListener(config)
     listener.restart(1)
     messages = listener.snapshot(pods, 1, time.time())
-    return {m.key: decode_body(KIND, m.payload) for m in messages if m.kind == KIND}
+    return expected | {m.key: decode_body(KIND, m.payload) for m in messages if m.kind == KIND}
 
 
 def differences(expected: dict[str, UpdatePod], rows: Iterable[Task]) -> Iterator[Difference]:
@@ -41,6 +45,8 @@ def differences(expected: dict[str, UpdatePod], rows: Iterable[Task]) -> Iterato
         if body is None:
             yield Difference(key, f"the row says {row.status}, and the pod is gone")
             continue
+        if body.status == PodStatus.UNKNOWN:
+            continue
         if row.terminal and not is_terminal(PodStatus(body.status)):
             # It ended once: what a user was told of an end is never taken back.
             continue
@@ -51,4 +57,5 @@ def differences(expected: dict[str, UpdatePod], rows: Iterable[Task]) -> Iterato
             if is_ != should_be:
                 yield Difference(key, f"{column} is {is_!r} and should be {should_be!r}")
     for key, body in missing.items():
-        yield Difference(key, f"no row, and the pod is {body.status}")
+        if body.status != PodStatus.UNKNOWN:
+            yield Difference(key, f"no row, and the pod is {body.status}")
