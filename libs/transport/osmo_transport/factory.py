@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-from osmo_transport.errors import MissingExtraError, UnknownSchemeError
+from osmo_transport.errors import MissingExtraError, UnknownSchemeError, UsageError
 from osmo_transport.queues.abc import Queue, QueueConfig
 from osmo_transport.transports.abc import Transport
 
@@ -40,6 +40,7 @@ def transport_for(url: str) -> Transport:
 
     Raises:
         UnknownSchemeError: no transport serves it.
+        UsageError: it is no URL.
         MissingExtraError: its library is not installed.
     """
     opener = _find(url, _TRANSPORTS, "osmo_transport.transports", "open_transport")
@@ -63,26 +64,11 @@ async def open_queue(url: str, config: QueueConfig | None = None) -> Queue:
     return queue
 
 
-def installed_transports() -> list[str]:
-    """The schemes whose libraries are installed, secure variants left out."""
-    return [s for s in _TRANSPORTS if s not in ("wss", "grpcs") and _installed(_TRANSPORTS[s])]
-
-
-def installed_queues() -> list[str]:
-    """The schemes whose libraries are installed, secure variants left out."""
-    return [s for s in _QUEUES if s != "rediss" and _installed(_QUEUES[s])]
-
-
-def _installed(source: _Source) -> bool:
-    try:
-        import_module(source.module)
-    except ImportError:
-        return False
-    return True
-
-
 def _find(url: str, sources: dict[str, _Source], group: str, function: str) -> Callable[..., Any]:
-    scheme = urlsplit(url).scheme
+    try:
+        scheme = urlsplit(url).scheme
+    except ValueError as exc:
+        raise UsageError(f"{url!r} is not a valid URL: {exc}") from exc
     source = sources.get(scheme)
     if source is not None:
         try:

@@ -156,3 +156,10 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+def remove_namespace(url: str, namespace: str) -> None:
+    """Delete every key of a queue's namespace."""
+    with redis.Redis.from_url(url) as client:
+        for key in client.scan_iter(match=f"{{{namespace}}}:*", count=1000):
+            client.delete(key)

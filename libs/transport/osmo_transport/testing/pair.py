@@ -1,0 +1,48 @@
+"""A link within one process, and something to send over it."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from osmo_transport.backoff import BackoffConfig
+from osmo_transport.client import Client, ClientConfig, connect
+from osmo_transport.message import Message, Version, new_message
+from osmo_transport.server import Server, ServerConfig, listen
+from osmo_transport.transports.abc import Transport
+
+IMPATIENT = ClientConfig(backoff=BackoffConfig(base=0.01, maximum=0.05), drain_timeout=0.0)
+"""A client for tests: it connects again at once, and leaves without waiting."""
+
+
+@asynccontextmanager
+async def pair(
+    *,
+    transport: Transport | None = None,
+    client: ClientConfig = IMPATIENT,
+    server: ServerConfig | None = None,
+) -> AsyncIterator[tuple[Client, Server]]:
+    """A client and a server, connected in memory::
+
+        async with pair() as (client, server):
+            await client.send(make_message())
+            (incoming,) = await server.receive()
+            incoming.acknowledge()
+
+    `transport`, for example a `FaultyTransport`, is the client's way to the server.
+    """
+    async with (
+        listen("memory://", config=server) as listening,
+        connect(listening.url, backend="backend", config=client, transport=transport) as connected,
+    ):
+        yield connected, listening
+
+
+def make_message(
+    key: str = "workflow/task/0",
+    *,
+    kind: str = "update_pod",
+    payload: bytes = b"payload",
+    version: Version = Version(1, 1),
+    final: bool = False,
+) -> Message:
+    """A message, of which only what matters to a test has to be said."""
+    return new_message(kind, key, payload, version=version, final=final)
