@@ -3,6 +3,8 @@
 import contextlib
 import json
 import random
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -24,6 +26,14 @@ PHASES: list[dict[str, Any]] = [
     {"phase": "Succeeded"},
     {"phase": "Failed", "reason": "Evicted", "message": "the node is out of memory"},
 ]
+
+
+@dataclass(frozen=True)
+class Backend:
+    """A cluster to run against: requests of ours, and a kubeconfig for the listener."""
+
+    session: Session
+    kubeconfig: Path
 
 
 class Churn:
