@@ -150,12 +150,18 @@ class RedisServer:
             process.wait()
 
 
+CLUSTER_BUS = 10_000
+"""A clustered Redis also listens on the port that is so much higher."""
+
+
 def free_port() -> int:
-    """A port of the loopback interface that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port of the loopback interface that nobody listens on, with room for the cluster bus."""
+    while True:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port: int = probe.getsockname()[1]
+        if port + CLUSTER_BUS < 2**16:
+            return port
 
 
 def remove_namespace(url: str, namespace: str) -> None:
