@@ -64,25 +64,27 @@ local known_epoch, known_sequence = tonumber(ARGV[3]), tonumber(ARGV[4])
 local stored = redis.call('HGET', KEYS[2], ARGV[1])
 local epoch, sequence = 0, 0
 if stored then
-  local e, s = stored:match('^(%d+) (%d+)$')
+  local e, s, heir = stored:match('^(%d+) (%d+) ?(%d*)$')
   epoch, sequence = tonumber(e), tonumber(s)
+  if known_epoch > 0 and tonumber(heir) == known_epoch then return {queue_epoch, e, s} end
 end
 if known_epoch > 0 and epoch > known_epoch then return 'FENCED' end
 local agrees = ARGV[2] == queue_epoch and sequence >= known_sequence
 if not stored or epoch ~= known_epoch or not agrees then
   epoch, sequence = math.max(epoch + 1, known_epoch + 1, tonumber(ARGV[5])), 0
-  redis.call('HSET', KEYS[2], ARGV[1], string.format('%.0f 0', epoch))
+  redis.call('HSET', KEYS[2], ARGV[1], string.format('%.0f 0 %.0f', epoch, known_epoch))
 end
 return {queue_epoch, string.format('%.0f', epoch), string.format('%.0f', sequence)}
 """)
-"""Admits a producer. KEYS: epoch, producers. ARGV: producer, its known queue epoch, epoch and
+"""Admits a producer. Until something is stored with a new epoch, it also says whose heir it is: the
+epoch of the producer that it was given to, which may never hear of it and ask again. KEYS: epoch, producers. ARGV: producer, its known queue epoch, epoch and
 sequence, milliseconds since the Unix epoch, a fresh queue epoch. Returns its state, or FENCED."""
 
 APPEND = _script("""
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 'LOST' end
 local stored = redis.call('HGET', KEYS[2], ARGV[2])
 if not stored then return 'LOST' end
-local epoch, last = stored:match('^(%d+) (%d+)$')
+local epoch, last = stored:match('^(%d+) (%d+)')
 epoch, last = tonumber(epoch), tonumber(last)
 local own, first, count = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
 if epoch > own then return 'FENCED' end

@@ -144,7 +144,8 @@ class Queue(ABC):
         Otherwise (it has just started, the queue epoch changed, or the store is behind what it had
         acknowledged) it gets a new epoch with sequence 0, higher than any before:
         `max(stored + 1, known.epoch + 1, milliseconds since the Unix epoch)`, so that it rises also
-        after the store was wiped.
+        after the store was wiped. Until something is stored with it, whoever asks again with the
+        same epoch in `known` is given the same one: the answer may have been lost on its way.
 
         Raises:
             FencedError: a newer epoch of this producer is in use.

@@ -172,6 +172,23 @@ class Storing(QueueSuite):
             assert state.sequence == 0
             assert await feeder.append(report("b")) is STORED
 
+    async def test_who_asks_again_for_a_new_epoch_is_not_a_newer_listener(self) -> None:
+        """A new epoch whose answer was lost on its way is given again to who held the one before,
+        until somebody newer comes."""
+        async with self.opened() as queue:
+            feeder = Feeder(queue)
+            await feeder.append(report("a"))
+            known = feeder.state._replace(sequence=9)
+            state = await feeder.open(known)
+            assert await feeder.open(known) == state
+            assert await feeder.append(report("b")) is STORED
+            await feeder.open(feeder.state._replace(queue_epoch=""))
+            unheard = feeder.state
+            await Feeder(queue).open()
+            for held in (known, unheard):
+                with pytest.raises(FencedError):
+                    await feeder.open(held)
+
     async def test_gaps_and_strangers_are_lost(self) -> None:
         """A gap, an unknown producer, another queue epoch or a future epoch add nothing."""
         async with self.opened() as queue:
