@@ -77,8 +77,9 @@ end
 return {queue_epoch, string.format('%.0f', epoch), string.format('%.0f', sequence)}
 """)
 """Admits a producer. Until something is stored with a new epoch, it also says whose heir it is: the
-epoch of the producer that it was given to, which may never hear of it and ask again. KEYS: epoch, producers. ARGV: producer, its known queue epoch, epoch and
-sequence, milliseconds since the Unix epoch, a fresh queue epoch. Returns its state, or FENCED."""
+epoch of the producer that it was given to, which may never hear of it and ask again. KEYS: epoch,
+producers. ARGV: producer, its known queue epoch, epoch and sequence, milliseconds since the Unix
+epoch, a fresh queue epoch. Returns its state, or FENCED."""
 
 APPEND = _script("""
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 'LOST' end
