@@ -25,7 +25,8 @@ class ListenerConfig:
     """Namespace of the workflows' pods."""
     source: str = "listener"
     """Name of this listener within the backend. A newer process of the same backend and source
-    takes the place of an older one."""
+    takes the place of an older one. Two sources of one backend must not report the same kind: the
+    snapshot of one would mark as deleted what only the other sees."""
     listeners: tuple[str, ...] = ("workflow",)
     """What to report; repeat for several."""
     rules: ListenersConfig = field(default_factory=ListenersConfig)

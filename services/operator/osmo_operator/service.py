@@ -23,6 +23,7 @@ async def run_operator(
     Raises:
         TransportError: the configuration does not work (an unknown scheme, a port in use, a store
             that could lose messages); the text says what to change.
+        ExceptionGroup: of the same, found out while it served.
     """
     for url in config.listen:
         transport_for(url)

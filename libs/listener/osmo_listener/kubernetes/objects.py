@@ -27,7 +27,6 @@ class PodMetadata(_Object, frozen=True):
     uid: str = ""
     resource_version: str = ""
     creation_timestamp: str = ""
-    deletion_timestamp: str | None = None
     labels: PodLabels = PodLabels()
 
 
