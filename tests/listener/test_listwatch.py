@@ -90,6 +90,24 @@ async def test_expired_page_makes_the_next_list_larger_steps() -> None:
         source.close()
 
 
+async def test_pages_do_not_grow_for_ever() -> None:
+    """However often a list expires, a page stays small enough to be read."""
+
+    async def respond(exchange: Exchange) -> None:
+        if "continue" in query(exchange.target):
+            await exchange.send(refusal(410, "Expired", "the continue token has expired"))
+        else:
+            await paged(exchange)
+
+    async with wire.serve(respond) as server:
+        source = list_watch(server)
+        for _ in range(8):
+            with pytest.raises(ExpiredError):
+                await pages(source)
+        assert query(server.targets[-1])["limit"] == "8000"
+        source.close()
+
+
 @pytest.mark.parametrize(
     ("answer", "error"),
     [

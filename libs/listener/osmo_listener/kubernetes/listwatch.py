@@ -26,6 +26,8 @@ from osmo_listener.store import object_key
 
 USER_AGENT = "osmo-listener"
 _PAGE_GROWTH = 4
+_LARGEST_PAGE = 8000
+"""Objects to which pages grow: 112 MB of usual pods, well below `HttpConfig.max_body_bytes`."""
 _STREAM_REFUSED = frozenset({400, 422})
 _ADVICE = {
     401: "the API server does not accept the credentials ({}): renew the token or the certificate"
@@ -122,7 +124,8 @@ class ListWatch(Generic[T]):
                     break
         except ExpiredError:
             # The server forgot the list before we had read it: fewer, larger pages take less time.
-            self._page_size *= _PAGE_GROWTH
+            larger = min(self._page_size * _PAGE_GROWTH, _LARGEST_PAGE)
+            self._page_size = max(self._page_size, larger)
             raise
         finally:
             response.close()
