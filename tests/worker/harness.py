@@ -54,7 +54,7 @@ def report(
 ) -> Message:
     """An `update_pod` about one task of the workflow `flow`."""
     body = UpdatePod("flow", task, 0, status, deleted=deleted, exit_code=exit_code, **fields)  # type: ignore[arg-type]  # the fields given by name are all text
-    final = deleted or status == "COMPLETED" or status.startswith("FAILED")
+    final = status == "COMPLETED" or status.startswith("FAILED")
     return new_message(
         "update_pod",
         UpdatePod.key("flow", task, 0),
