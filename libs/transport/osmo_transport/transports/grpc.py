@@ -207,6 +207,9 @@ class GrpcEndpoint(Endpoint):
             options=[
                 *SERVER_OPTIONS,
                 *_size_options(config),
+                # A connection that does not come to a call holds nothing for long.
+                ("grpc.server_handshake_timeout_ms", round(config.open_timeout * 1000)),
+                ("grpc.max_connection_idle_ms", round(config.open_timeout * 1000)),
             ]
         )
         handler = grpc.stream_stream_rpc_method_handler(self._connect)

@@ -1,0 +1,200 @@
+"""What only the gRPC transport has: HTTP/2, its status codes, and rude peers by its means."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import grpc
+import pytest
+from grpc import aio
+
+from osmo_transport import (
+    ClientConfig,
+    Limits,
+    Server,
+    ServerConfig,
+    SessionConfig,
+    connect,
+    listen,
+)
+from osmo_transport.frames import PROTOCOL, Batch, Goodbye, GoodbyeCode, Hello, Ping, Welcome
+from osmo_transport.testing import make_message
+from osmo_transport.transports.grpc import METHOD, SERVICE
+from osmo_transport.transports.protobuf import decode, encode
+from tests.helpers import eventually
+from tests.transport.raw import raw_peer
+
+SMALL = Limits(message_bytes=2000, batch_bytes=2000, window_bytes=20_000)
+HELLO = Hello(PROTOCOL, "backend", "raw", "one", "", 0, 0, Limits())
+
+
+@asynccontextmanager
+async def serving(config: ServerConfig | None = None) -> AsyncIterator[Server]:
+    """A server, and a well-behaved client that has to stay unharmed."""
+    async with listen("grpc://127.0.0.1:0", config=config) as server:
+        quiet = ClientConfig(drain_timeout=0.0)
+        async with connect(server.url, backend="bystander", config=quiet) as client:
+            await client.epoch_after(0)
+            yield server
+            await client.send(make_message("still here"))
+            await eventually(lambda: client.stats.in_flight)
+            assert client.stats.connects == 1
+
+
+@asynccontextmanager
+async def stream(server: Server, *options: tuple[str, int]) -> AsyncIterator[Any]:
+    """A call of our own, that moves bytes."""
+    target = server.url.removeprefix("grpc://")
+    async with aio.insecure_channel(target, options) as channel, asyncio.timeout(10):
+        yield channel.stream_stream(f"/{SERVICE}/{METHOD}")()
+
+
+async def test_another_language_can_speak_it() -> None:
+    """The protobuf contract is all that a client needs."""
+    async with serving() as server, stream(server) as call:
+        await call.write(encode(HELLO))
+        assert isinstance(decode(await call.read()), Welcome)
+
+
+@pytest.mark.parametrize("data", [b"", b"\xff\xff\xff", b"\x0a\x05hello"])
+async def test_what_is_no_frame_is_refused(data: bytes) -> None:
+    """With a goodbye that says why; the call then ends in order."""
+    async with serving() as server, stream(server) as call:
+        await call.write(data)
+        goodbye = decode(await call.read())
+        assert isinstance(goodbye, Goodbye)
+        assert goodbye.code is GoodbyeCode.PROTOCOL
+        assert await call.read() is aio.EOF
+        assert await call.code() is grpc.StatusCode.OK
+        await eventually(lambda: server.connections == 1)
+
+
+async def test_random_messages_are_no_frames() -> None:
+    """They end their call, whatever they happen to mean; nobody else notices."""
+    draw = random.Random(3)
+    async with serving() as server:
+        for _ in range(30):
+            async with stream(server) as call:
+                await call.write(draw.randbytes(draw.randrange(1, 1000)))
+                assert isinstance(decode(await call.read()), Goodbye)
+        await eventually(lambda: server.connections == 1)
+
+
+async def test_random_bytes_are_no_http2() -> None:
+    """The connection ends; nobody else notices."""
+    draw = random.Random(5)
+
+    async def babble(url: str) -> None:
+        async with raw_peer(url) as peer:
+            peer.write(draw.randbytes(draw.randrange(100, 3000)))
+            await peer.at_end()
+
+    async with serving() as server:
+        await asyncio.gather(*[babble(server.url) for _ in range(20)])
+
+
+async def test_a_slow_handshake_is_cut_off() -> None:
+    """Whoever opens a socket and says nothing loses it after `open_timeout`."""
+    async with serving(ServerConfig(open_timeout=0.3)) as server, raw_peer(server.url) as peer:
+        await peer.at_end()
+
+
+async def test_a_channel_without_a_call_is_cut_off() -> None:
+    """HTTP/2 that is spoken to no end does not hold a connection."""
+    async with serving(ServerConfig(open_timeout=0.3)) as server, asyncio.timeout(10):
+        target = server.url.removeprefix("grpc://")
+        async with aio.insecure_channel(target) as channel:
+            state = channel.get_state(try_to_connect=True)
+            while state is not grpc.ChannelConnectivity.READY:
+                await channel.wait_for_state_change(state)
+                state = channel.get_state()
+            await channel.wait_for_state_change(state)
+
+
+async def test_a_message_over_the_limit_is_refused() -> None:
+    """With words that say the limit."""
+    config = ServerConfig(session=SessionConfig(limits=SMALL))
+    async with serving(config) as server, stream(server) as call:
+        await call.write(b"x" * (SMALL.frame_bytes + 1))
+        goodbye = decode(await call.read())
+        assert isinstance(goodbye, Goodbye)
+        assert str(SMALL.frame_bytes) in goodbye.reason
+
+
+async def test_a_message_far_over_the_limit_is_refused_unread() -> None:
+    """By gRPC itself, with its status."""
+    config = ServerConfig(session=SessionConfig(limits=SMALL))
+    async with serving(config) as server, stream(server) as call:
+        await call.write(b"x" * 20 * SMALL.frame_bytes)
+        with pytest.raises(aio.AioRpcError, match=str(2 * SMALL.frame_bytes)) as info:
+            await call.read()
+        assert info.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+async def test_connections_over_the_limit_are_refused() -> None:
+    """With a status that says how many there may be."""
+    async with serving(ServerConfig(max_connections=1)) as server, stream(server) as call:
+        with pytest.raises(aio.AioRpcError, match="1 connections, the limit"):
+            await call.read()
+
+
+async def test_an_unknown_method_is_refused() -> None:
+    """With gRPC's own status."""
+    async with serving() as server:
+        target = server.url.removeprefix("grpc://")
+        async with aio.insecure_channel(target) as channel:
+            with pytest.raises(aio.AioRpcError) as info:
+                await channel.unary_unary(f"/{SERVICE}/Nothing")(b"")
+            assert info.value.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
+async def test_a_call_that_is_cancelled_is_forgotten() -> None:
+    """The other side's end may be rude."""
+    async with serving() as server, stream(server) as call:
+        await call.write(encode(HELLO))
+        await call.read()
+        call.cancel()
+        await eventually(lambda: server.connections == 1)
+
+
+async def test_who_never_reads_is_bounded_and_cut_off() -> None:
+    """He is not acknowledged beyond what the buffers hold, so that his window stops him; his pings
+    are not answered into memory; and the connection ends."""
+    limits = Limits(window_messages=1000)
+    config = ServerConfig(session=SessionConfig(limits=limits))
+    async with listen("grpc://127.0.0.1:0", config=config) as server, stream(server) as call:
+        await call.write(encode(HELLO))
+        await call.read()
+        (connection,) = server._peers
+
+        async def acknowledge_all() -> None:
+            while taken := await server.receive():
+                for incoming in taken:
+                    incoming.acknowledge()
+
+        working = asyncio.create_task(acknowledge_all())
+        most = sequence = 0
+        try:
+            while server.connections:
+                sequence += 1
+                message = make_message("k" * 2000, payload=b"")
+                await call.write(encode(Batch(sequence, (message,))))
+                await call.write(encode(Ping()))
+                most = max(most, connection._connection._queued)  # type: ignore[attr-defined]
+        except aio.AioRpcError:
+            pass
+        await eventually(lambda: not server.connections)
+        assert sequence > limits.window_messages
+        assert most < 2_000_000
+        server.stop()
+        await working
+
+
+async def test_closing_does_not_wait_for_a_peer_that_does_not_answer() -> None:
+    """It is cut off, and the server closes in time."""
+    async with asyncio.timeout(8):
+        async with listen("grpc://127.0.0.1:0") as server, stream(server) as call:
+            await call.write(encode(HELLO))
+            await eventually(lambda: server.connections == 1)
