@@ -23,9 +23,9 @@ IMPATIENT = ("--limits-lease=2", "--limits-claim-interval=0.2", "--backoff-maxim
 
 
 def heartbeat(side: str) -> tuple[str, ...]:
-    """Options of a `client` or `server` that notices a dead connection within 1.5 s."""
+    """Options of a `client` or `server` that notices a dead connection within a second."""
     session = f"--{side}-session-heartbeat"
-    return (f"{session}-interval=0.5", f"{session}-timeout=1")
+    return (f"{session}-interval=0.3", f"{session}-timeout=0.5")
 
 
 def read_rows(database: Path) -> list[Task]:

@@ -46,6 +46,16 @@ class Program:
         """SIGTERM; the exit code."""
         return self._end(signal.SIGTERM)
 
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal and go on."""
+        assert self._process is not None
+        self._process.send_signal(number)
+
+    @property
+    def running(self) -> bool:
+        """Whether it was started and has not ended."""
+        return self._process is not None and self._process.poll() is None
+
     def wait(self, timeout: float) -> int:
         """The exit code of a program that ends by itself."""
         assert self._process is not None
