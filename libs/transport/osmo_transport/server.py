@@ -38,9 +38,9 @@ class ServerConfig:
     max_connections: int = 10_000
     """Connections of one endpoint; a backend has a handful of listeners."""
     inbox_bytes: int = 256 * 1024 * 1024
-    """Bytes of all listeners' batches that may wait to be received, besides those that were received
-    and are not answered yet, which are as many at most; a listener whose batch does not fit any
-    more is asked to come back in `retry_after` seconds, and sends it again."""
+    """Bytes of all listeners' batches that may wait to be received, besides those that were
+    received and are not answered yet, as many at most; a listener whose batch does not fit any more
+    is asked to come back in `retry_after` seconds, and sends it again."""
     retry_after: float = 1.0
     """Seconds that a listener is asked to stay away while nothing can be stored."""
 
