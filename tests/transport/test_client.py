@@ -1,0 +1,236 @@
+"""What only the client's own code decides: its waiting, its end, its logs and figures."""
+
+import asyncio
+import itertools
+import logging
+
+import pytest
+
+from osmo_transport import (
+    BackoffConfig,
+    ClientConfig,
+    ClosedError,
+    Limits,
+    ServerConfig,
+    SessionConfig,
+    TransportError,
+    connect,
+    listen,
+    transport_for,
+)
+from osmo_transport.frames import Ack, Frame, Goodbye, GoodbyeCode, Hello, Welcome
+from osmo_transport.testing import FaultyTransport, Way, make_message, pair
+from osmo_transport.transports.abc import Connection, Endpoint, FrameSink, LinkConfig, Transport
+from osmo_transport.transports.memory import MemoryTransport
+from tests.helpers import eventually
+
+QUICK = ClientConfig(backoff=BackoffConfig(base=0.01, maximum=0.01), drain_timeout=0.0)
+
+
+async def test_waiting_and_giving_up_leaves_nothing_behind() -> None:
+    """A thousand cancelled flushes do not pile up."""
+    async with connect("memory://nobody", backend="b", config=QUICK) as client:
+        await client.send(make_message())
+        for _ in range(1000):
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0):
+                    await client.flush()
+        assert not client._waiters
+
+
+async def test_flush_returns_when_nothing_is_left() -> None:
+    """Nothing sent, nothing to wait for, connected or not."""
+    async with connect("memory://nobody", backend="b", config=QUICK) as client:
+        await client.flush()
+
+
+async def test_each_waiter_waits_for_what_was_sent_before() -> None:
+    """Acknowledgements wake those whose messages they cover, and no other."""
+    async with pair() as (client, server):
+        await client.epoch_after(0)
+        await client.send(make_message("a"))
+        first = asyncio.create_task(client.flush())
+        await asyncio.sleep(0)
+        await client.send(make_message("b"))
+        second = asyncio.create_task(client.flush())
+        (incoming,) = await server.receive()
+        incoming.acknowledge()
+        await first
+        assert not second.done()
+        (incoming,) = await server.receive()
+        incoming.acknowledge()
+        await second
+
+
+async def test_a_coalesced_report_needs_no_room() -> None:
+    """While the operator is away, one entry per resource is all that is kept."""
+    async with connect("memory://nobody", backend="b", config=QUICK) as client:
+        for _ in range(100):
+            await client.send(make_message("a"))
+        assert (client.stats.waiting, client.stats.coalesced) == (1, 99)
+
+
+async def test_the_figures_add_up() -> None:
+    """What was sent is acknowledged, coalesced, in flight or waiting."""
+    small = SessionConfig(limits=Limits(window_messages=2))
+    async with pair(server=ServerConfig(session=small)) as (client, server):
+        await client.epoch_after(0)
+        for key in "aabcd":
+            await client.send(make_message(key))
+        (incoming,) = await server.receive()
+        incoming.acknowledge()
+        await eventually(lambda: client.stats.acknowledged)
+        stats = client.stats
+        assert stats.connected
+        assert stats.connects == 1
+        assert stats.epoch == client.epoch > 0
+        total = stats.acknowledged + stats.coalesced + stats.in_flight + stats.waiting
+        assert (total, stats.dropped, stats.rejected, stats.resent) == (5, 0, 0, 0)
+
+
+async def test_a_server_that_breaks_the_protocol_is_left(caplog: pytest.LogCaptureFixture) -> None:
+    """And tried again, because the next connection starts from a clean state."""
+    greeted = 0
+
+    class Confused(FrameSink):
+        def __init__(self, connection: Connection) -> None:
+            self.connection = connection
+
+        def frame_received(self, frame: Frame) -> None:
+            nonlocal greeted
+            if isinstance(frame, Hello):
+                greeted += 1
+                self.connection.send(Welcome("q", 1, 0, Limits()))
+                self.connection.send(Ack(77))
+
+        def writing_resumed(self) -> None: ...
+
+        def connection_lost(self, error: TransportError) -> None: ...
+
+    config = LinkConfig(limits=Limits(), tls=QUICK.tls, open_timeout=1.0, max_connections=10)
+    endpoint = await MemoryTransport().listen("memory://", Confused, config)
+    async with connect(endpoint.url, backend="b", config=QUICK) as client:
+        await eventually(lambda: greeted >= 3)
+        assert client.stats.in_flight == 0
+    await endpoint.aclose()
+    assert "acknowledged 77, which was not sent" in caplog.text
+
+
+async def test_a_broken_transport_ends_the_client_and_is_told() -> None:
+    """A third party's transport that raises what it must not: nobody waits for ever, and the error
+    is not swallowed."""
+
+    class Broken(Transport):
+        async def dial(self, url: str, sink: FrameSink, config: LinkConfig) -> Connection:
+            raise ZeroDivisionError("a defect")
+
+        async def listen(self, url: str, accept: object, config: LinkConfig) -> Endpoint:
+            raise NotImplementedError
+
+    async def use() -> None:
+        async with connect("memory://x", backend="b", transport=Broken()) as client:
+            with pytest.raises(ClosedError, match="ZeroDivisionError"):
+                await client.epoch_after(0)
+
+    with pytest.raises(ZeroDivisionError, match="a defect"):
+        await use()
+
+
+async def test_the_time_to_say_welcome_starts_with_the_connection() -> None:
+    """A slow dial does not use up the patience for the answer."""
+    faults = FaultyTransport(transport_for("memory://"))
+    session = SessionConfig(heartbeat_interval=0.2, heartbeat_timeout=0.2)
+
+    class Slow(FaultyTransport):
+        async def dial(self, url: str, sink: FrameSink, config: LinkConfig) -> Connection:
+            await asyncio.sleep(0.3)
+            return await super().dial(url, sink, config)
+
+    slow = Slow(faults)
+    async with pair(transport=slow, client=ClientConfig(session=session)) as (client, _):
+        assert await client.epoch_after(0)
+        assert slow.dialled == 1
+
+
+async def test_an_unanswered_hello_is_given_up() -> None:
+    """A server that lets nobody in is tried again."""
+    faults = FaultyTransport(transport_for("memory://"))
+    faults.hold(Way.IN)
+    session = SessionConfig(heartbeat_interval=0.05)
+    config = ClientConfig(session=session, backoff=QUICK.backoff, drain_timeout=0.0)
+    async with pair(transport=faults, client=config) as (client, _):
+        await eventually(lambda: faults.dialled >= 2)
+        faults.release()
+        assert await client.epoch_after(0)
+
+
+async def test_a_goodbye_with_patience_is_kept() -> None:
+    """The client stays away for as long as the operator asks."""
+    dialled: list[float] = []
+    loop = asyncio.get_running_loop()
+
+    class Busy(FrameSink):
+        def __init__(self, connection: Connection) -> None:
+            self.connection = connection
+            dialled.append(loop.time())
+
+        def frame_received(self, frame: Frame) -> None:
+            self.connection.send(Goodbye(GoodbyeCode.UNAVAILABLE, "full", retry_after=0.1))
+
+        def writing_resumed(self) -> None: ...
+
+        def connection_lost(self, error: TransportError) -> None: ...
+
+    config = LinkConfig(limits=Limits(), tls=QUICK.tls, open_timeout=1.0, max_connections=10)
+    endpoint = await MemoryTransport().listen("memory://", Busy, config)
+    async with connect(endpoint.url, backend="b", config=QUICK):
+        await eventually(lambda: len(dialled) >= 3)
+    await endpoint.aclose()
+    assert all(b - a >= 0.1 for a, b in itertools.pairwise(dialled))
+
+
+async def test_refusals_are_logged_with_their_reason(caplog: pytest.LogCaptureFixture) -> None:
+    """More of them than the list of the last ones holds are still counted."""
+    small = SessionConfig(limits=Limits(message_bytes=150))
+    async with pair(server=ServerConfig(session=small)) as (client, server):
+        for number in range(1100):
+            await client.send(make_message(str(number), payload=b"x" * 200))
+        await client.send(make_message("last"))
+
+        async def acknowledge() -> None:
+            while taken := await server.receive():
+                for incoming in taken:
+                    incoming.acknowledge()
+
+        working = asyncio.create_task(acknowledge())
+        await client.flush()
+        assert (client.stats.rejected, len(client.rejected)) == (1100, 1000)
+        server.stop()
+        await working
+    assert "(1100 in all)" in caplog.text
+
+
+async def test_what_was_not_delivered_is_logged_with_its_count(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """When leaving took too long, or made no sense any more."""
+    caplog.set_level(logging.WARNING)
+    async with connect("memory://nobody", backend="b", config=QUICK) as client:
+        await client.send(make_message())
+    assert "1 messages were not acknowledged" in caplog.text
+
+
+async def test_an_exception_leaves_at_once() -> None:
+    """Without waiting for acknowledgements; the operator is told goodbye."""
+    async with listen("memory://") as server:
+
+        async def fail() -> None:
+            async with connect(server.url, backend="b") as client:
+                await client.send(make_message())
+                await eventually(lambda: client.stats.in_flight)
+                raise ZeroDivisionError
+
+        with pytest.raises(ZeroDivisionError):
+            async with asyncio.timeout(1):
+                await fail()
+        await eventually(lambda: server.connections == 0)
