@@ -118,6 +118,23 @@ async def test_an_older_listener_does_not_come_back() -> None:
         assert newer.end is None
 
 
+async def test_a_lost_welcome_does_not_fence_its_own_listener() -> None:
+    """It asks again with the epoch that it knows, and gets the one that it never heard of, until
+    somebody else has been let in."""
+    async with listen("memory://") as server:
+        first = await (await Listener().connect(server)).welcome()
+        renewing = ProducerState("", first.epoch, 0)
+        unheard = await (await Listener("one", renewing).connect(server)).welcome()
+        assert unheard.epoch > first.epoch
+        again = await Listener("one", renewing).connect(server)
+        assert (await again.welcome()).epoch == unheard.epoch
+        again.connection.send(Batch(1, (make_message(),)))
+        (incoming,) = await server.receive()
+        incoming.acknowledge()
+        late = await Listener("one", renewing).connect(server)
+        assert await late.goodbye() is GoodbyeCode.FENCED
+
+
 async def test_a_store_that_lets_in_the_older_last_does_not_win() -> None:
     """Of two processes the one with the higher epoch reports."""
     release = asyncio.Event()

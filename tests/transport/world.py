@@ -25,7 +25,7 @@ class Store:
         self.wipes = 0
         self.epoch = 0
         self.sequence = 0
-        self.holder = ""
+        self.heir = 0
         self.log: list[tuple[int, Message]] = []
         """Each stored message, with the epoch under which it came."""
 
@@ -43,14 +43,16 @@ class Store:
         self.epoch = self.sequence = 0
         self.log = []
 
-    def admit(self, listener: str, known: ProducerState) -> ProducerState:
-        if 0 < known.epoch < self.epoch and listener != self.holder:
-            raise FencedError("a newer listener reports")
-        self.holder = listener
+    def admit(self, known: ProducerState) -> ProducerState:
+        if 0 < known.epoch < self.epoch:
+            if self.sequence or known.epoch != self.heir:
+                raise FencedError("a newer listener reports")
+            return ProducerState(self.queue_epoch, self.epoch, self.sequence)
         agrees = (known.queue_epoch, known.epoch) == (self.queue_epoch, self.epoch)
         if not agrees or known.sequence > self.sequence:
             self.epoch = max(self.epoch, known.epoch) + 1
             self.sequence = 0
+            self.heir = known.epoch
         return ProducerState(self.queue_epoch, self.epoch, self.sequence)
 
     def append(self, batch: ProducerBatch) -> bool:
@@ -190,7 +192,7 @@ class World:
             return
         greeting, wire.greeting = wire.greeting, None
         try:
-            state = self.store.admit(greeting.listener, greeting.known)
+            state = self.store.admit(greeting.known)
         except TransportError as exc:
             self.part(wire, GoodbyeCode.FENCED, str(exc))
             return

@@ -161,15 +161,23 @@ class _OwnRecord:
 
     def __init__(self) -> None:
         self._states: dict[Producer, ProducerState] = {}
+        self._heirs: dict[Producer, int] = {}
 
     async def admit(self, producer: Producer, known: ProducerState) -> ProducerState:
         state = self._states.get(producer)
-        if state is None or (known.queue_epoch, known.epoch) != (state.queue_epoch, state.epoch):
-            newest = max(state.epoch if state else 0, known.epoch)
-            if 0 < known.epoch < newest:
-                raise FencedError("a newer listener of this backend reports now")
-            state = ProducerState("own", newest + 1, 0)
-            self._states[producer] = state
+        if state is not None and (known.queue_epoch, known.epoch) == (
+            state.queue_epoch,
+            state.epoch,
+        ):
+            return state
+        newest = max(state.epoch if state else 0, known.epoch)
+        if 0 < known.epoch < newest:
+            # A listener may never have heard of the epoch that it was given, and ask again.
+            if state is not None and not state.sequence and self._heirs[producer] == known.epoch:
+                return state
+            raise FencedError("a newer listener of this backend reports now")
+        state = self._states[producer] = ProducerState("own", newest + 1, 0)
+        self._heirs[producer] = known.epoch
         return state
 
     def stored(self, batch: ProducerBatch) -> None:
