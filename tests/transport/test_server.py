@@ -36,13 +36,21 @@ class Listener(FrameSink):
         self.end: TransportError | None = None
         self.connection: Connection
 
-    async def connect(self, server: Server) -> "Listener":
-        """Dial and say hello."""
+    async def dial(self, server: Server) -> None:
+        """Connect and say nothing."""
         config = LinkConfig(limits=Limits(), tls=TlsConfig(), open_timeout=1.0, max_connections=1)
         self.connection = await MemoryTransport().dial(server.url, self, config)
+
+    def say_hello(self) -> None:
+        """Introduce oneself."""
         queue_epoch, epoch, sequence = self.known
         hello = Hello(PROTOCOL, *PRODUCER, self.name, queue_epoch, epoch, sequence, limits=Limits())
         self.connection.send(hello)
+
+    async def connect(self, server: Server) -> "Listener":
+        """Dial and say hello."""
+        await self.dial(server)
+        self.say_hello()
         return self
 
     async def welcome(self) -> Welcome:
@@ -102,6 +110,27 @@ async def test_a_connection_that_is_let_in_late_does_not_fence_its_successor() -
         assert await older.goodbye() is GoodbyeCode.REPLACED
         await asyncio.sleep(0.01)
         assert newer.end is None
+
+
+async def test_a_hello_that_comes_late_changes_nothing() -> None:
+    """Of two connections of one process the one that was made last counts, whichever hello is read
+    first: nobody listens on the other any more, and a new epoch would fence its own successor."""
+    admitted = 0
+
+    async def admit(producer: Producer, known: ProducerState) -> ProducerState:
+        nonlocal admitted
+        admitted += 1
+        return ProducerState("q", admitted, 0)
+
+    async with listen("memory://", admit=admit) as server:
+        older, newer = Listener(), Listener()
+        await older.dial(server)
+        await newer.connect(server)
+        await newer.welcome()
+        older.say_hello()
+        assert await older.goodbye() is GoodbyeCode.REPLACED
+        await asyncio.sleep(0.01)
+        assert (admitted, newer.end) == (1, None)
 
 
 async def test_an_older_listener_does_not_come_back() -> None:

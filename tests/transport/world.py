@@ -71,6 +71,7 @@ class Store:
 class Wire:
     """One connection: what is on its way, and what the server did not finish."""
 
+    number: int
     server: ServerSession
     to_server: deque[Frame] = field(default_factory=deque)
     to_client: deque[Frame] = field(default_factory=deque)
@@ -108,6 +109,8 @@ class World:
         self.wiped: set[str] = set()
         """Ids that were stored and then wiped."""
         self.epochs: list[int] = []
+        self.connects = 0
+        self.newest_greeted = 0
         self.broken = False
 
     # the listener
@@ -123,7 +126,10 @@ class World:
     def connect(self) -> None:
         assert self.wire is None
         hello = self.client.connect(self.now)
-        self.wire = Wire(self.make_server(SessionConfig(limits=self.limits), self.now))
+        self.connects += 1
+        self.wire = Wire(
+            self.connects, self.make_server(SessionConfig(limits=self.limits), self.now)
+        )
         self.wire.to_server.append(hello)
 
     def lose(self, frames_that_arrive: int = 0) -> None:
@@ -159,9 +165,20 @@ class World:
                 wire.alive = False
                 continue
             if isinstance(got, Greeting):
-                wire.greeting = got
+                self._greeted(wire, got)
             elif isinstance(got, ProducerBatch):
                 wire.received.append(got)
+
+    def _greeted(self, wire: Wire, greeting: Greeting) -> None:
+        if wire.number < self.newest_greeted:
+            self.part(wire, GoodbyeCode.REPLACED, "the same listener has connected again")
+        else:
+            self.newest_greeted = wire.number
+            for other in self.old_wires:
+                # Its admission is on its way to the store, and arrives there first.
+                self.admit(other)
+                self.part(other, GoodbyeCode.REPLACED, "the same listener has connected again")
+            wire.greeting = greeting
 
     def deliver_to_client(self, frames: int = 1000) -> None:
         while self.wire is not None and self.wire.to_client and frames:

@@ -5,6 +5,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from itertools import count
 
 from osmo_transport.delivery import Producer, ProducerBatch, ProducerState
 from osmo_transport.errors import (
@@ -68,11 +69,16 @@ class Incoming:
         self._peer.part(GoodbyeCode.RESYNC, "the queue lost its memory")
 
 
+_numbers = count()
+
+
 class _Peer(FrameSink):
     def __init__(self, server: "Server", connection: Connection) -> None:
         self._server = server
         self._connection = connection
         self.session = ServerSession(server.config.session, server.now())
+        self.number = next(_numbers)
+        """Rises from connection to connection."""
         self.alive = True
         self._stored = 0
 
@@ -256,12 +262,15 @@ class Server:
     def greeted(self, peer: _Peer, greeting: Greeting) -> None:
         """A listener said who it is."""
         listener = (greeting.producer, greeting.listener)
-        older = self._by_listener.get(listener)
+        other = self._by_listener.get(listener)
+        # Of two connections of one process the newer counts, and before anybody is asked to let one
+        # of them in: an epoch for the older would fence the newer.
+        if other is not None and other.number > peer.number:
+            peer.part(GoodbyeCode.REPLACED, "the same listener has connected again")
+            return
         self._by_listener[listener] = peer
-        # Before anybody decides about the newer connection: an older one of the same process that
-        # is only now let in must not count as a newer listener.
-        if older is not None:
-            older.part(GoodbyeCode.REPLACED, "the same listener connected again")
+        if other is not None:
+            other.part(GoodbyeCode.REPLACED, "the same listener has connected again")
         task = asyncio.create_task(self._let_in(peer, greeting))
         self._admissions.add(task)
         task.add_done_callback(self._admissions.discard)
