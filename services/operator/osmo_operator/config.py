@@ -13,7 +13,7 @@ class OperatorConfig:
     """URLs at which listeners connect (ws, wss, grpc, grpcs, memory); repeat for several. Port 0
     picks a free one."""
     queue: str = "redis://127.0.0.1:6379"
-    """URL of the queue (redis, rediss, memory)."""
+    """URL of the queue (redis, rediss); what is in `memory://` no other process sees."""
     append_messages: int = 2_000
     """Messages that one append may carry: enough to fill a round trip to the store, few enough that
     the first of them is acknowledged within some 20 ms."""
@@ -21,8 +21,8 @@ class OperatorConfig:
     """Seconds that a stop may take to store and acknowledge what has arrived; the rest is sent
     again by its listeners."""
     check_interval: float = 2.0
-    """Seconds between two looks at whether the queue still has its memory; an append finds out by
-    itself, this is for times without one."""
+    """Seconds between two checks of whether the queue was wiped, after which listeners send
+    everything again; an append notices by itself, this is for quiet times."""
     server: ServerConfig = field(default_factory=ServerConfig)
     """Limits of the listeners' connections."""
     limits: QueueConfig = field(default_factory=QueueConfig)

@@ -35,13 +35,13 @@ class WorkerConfig:
     """One worker process."""
 
     queue: str = "redis://127.0.0.1:6379"
-    """URL of the queue."""
+    """URL of the operators' queue (redis, rediss); what is in `memory://` no other process sees."""
     store: str = "sqlite:///osmo.db"
     """URL of the state store: `sqlite:///PATH`, `postgresql://…` or `memory://`. Not looked at when
     `handler` is set."""
     handler: str | None = None
     """`module:attribute` of the handler: an async callable that takes one delivery, or an object
-    with `handle_batch`. None: the state store."""
+    with `handle_batch`; none: the state store."""
     group: str = "workers"
     """The consumer group, whose workers share the messages; a queue serves one."""
     name: str = field(default_factory=default_name)
