@@ -8,7 +8,7 @@ import pytest
 
 from osmo_listener.kubernetes.objects import Pod, PodLabels
 from osmo_listener.listeners import PodStatusMode, WorkflowConfig, WorkflowListener
-from osmo_transport.bodies import Condition, SnapshotEnd, UpdatePod, decode_body
+from osmo_transport.bodies import Condition, PodExists, SnapshotEnd, UpdatePod, decode_body
 from osmo_transport.message import Message, Version
 from tests.listener_rules.harness import (
     NOT_READY,
@@ -245,9 +245,11 @@ def test_a_pod_created_again_is_seen(listener: WorkflowListener) -> None:
 
 
 def test_unknown_is_not_sent(listener: WorkflowListener) -> None:
-    """Neither a pod whose status was never known nor its deletion is reported."""
-    assert see(listener, make_pod("Unknown")) == []
-    assert gone(listener, make_pod("Unknown"), 2) == []
+    """Of a pod whose status was never known only the deletion is reported, without a status."""
+    pod = make_pod("Unknown")
+    assert see(listener, pod) == []
+    (deleted,) = listener.on_change(pod, None, 2, T0)
+    assert existence(deleted) == (KEY, Version(EPOCH, 2), False, GONE)
 
 
 def test_unknown_leaves_the_last_report(listener: WorkflowListener) -> None:
@@ -292,7 +294,7 @@ def test_a_deadline_is_dropped(listener: WorkflowListener, leave: str) -> None:
     if leave == "recovers":
         see(listener, make_pod("Running", rv=2))
     else:
-        gone(listener, stuck, 2)
+        listener.on_change(stuck, None, 2, T0)
     assert listener.next_deadline() is None
     assert listener.due(T0 + 1e6) == []
 
@@ -392,12 +394,86 @@ def test_snapshot_repeats_what_is_held_back(listener: WorkflowListener) -> None:
         make_pod("Unknown", rv=5, task="t3"),
     ]
     listener.restart(EPOCH + 1)
-    *reports, end = listener.snapshot(live, 9, T0)
+    *reports, silent, end = listener.snapshot(live, 9, T0)
+    assert silent.kind == "pod_exists"
     assert sent(reports) == [
         Sent("w1/t1/0", (EPOCH + 1, 2), "FAILED", final=True),
         Sent("w1/t2/0", (EPOCH + 1, 4), "RUNNING"),
     ]
     assert end_of(end)[2].count == 2
+
+
+def existence(message: Message) -> tuple[str, Version, bool, PodExists]:
+    """The parts of a `pod_exists`."""
+    assert message.kind == "pod_exists"
+    body = decode_body(message.kind, message.payload)
+    return message.key, message.version, message.final, body
+
+
+ALIVE = PodExists("w1", "t1", 0)
+GONE = PodExists("w1", "t1", 0, deleted=True)
+
+
+@pytest.mark.parametrize(
+    "pod",
+    [
+        make_pod("Unknown", rv=5),
+        make_pod("Running", rv=5, containers=STUCK, conditions=(NOT_READY,)),
+    ],
+    ids=["unknown", "stuck"],
+)
+def test_a_snapshot_says_of_what_was_never_known_that_it_exists(
+    listener: WorkflowListener, pod: Pod
+) -> None:
+    """An earlier process may have reported it, so it is not left out; nor is it counted. Its
+    deletion is reported in the same way, once."""
+    found, end = listener.snapshot([pod], 9, T0)
+    assert existence(found) == (KEY, Version(EPOCH, 5), False, ALIVE)
+    assert end_of(end)[2].count == 0
+    assert see(listener, pod) == []
+    (deleted,) = listener.on_change(pod, None, 12, T0)
+    assert existence(deleted) == (KEY, Version(EPOCH, 12), False, GONE)
+    assert gone(listener, pod, 13) == []
+
+
+def test_existence_is_told_in_each_epoch(listener: WorkflowListener) -> None:
+    """A restart of the same process repeats it, as long as nothing more is known."""
+    pod = make_pod("Unknown", rv=5)
+    list(listener.snapshot([pod], 9, T0))
+    listener.restart(EPOCH + 1)
+    found, _ = listener.snapshot([pod], 9, T0)
+    assert existence(found)[1] == Version(EPOCH + 1, 5)
+
+
+def test_what_is_known_follows_existence(listener: WorkflowListener) -> None:
+    """From then on the task is as any other, counted, and deleted with what was known."""
+    snapshot = listener.snapshot([make_pod("Unknown", rv=5)], 9, T0)
+    next(snapshot)
+    assert see(listener, make_pod("Running", rv=6)) == [Sent(KEY, (EPOCH, 6), "RUNNING")]
+    (end,) = snapshot
+    assert end_of(end)[2].count == 1
+    assert see(listener, make_pod("Unknown", rv=7)) == []
+    assert gone(listener, make_pod("Unknown", rv=7), 8) == [
+        Sent(KEY, (EPOCH, 8), "RUNNING", deleted=True)
+    ]
+
+
+def test_the_last_object_may_make_known_what_existed(listener: WorkflowListener) -> None:
+    """A deletion that carries a known state reports that state."""
+    list(listener.snapshot([make_pod("Unknown", rv=5)], 9, T0))
+    assert gone(listener, make_pod("Failed", rv=6), 6) == [
+        Sent(KEY, (EPOCH, 6), "FAILED", deleted=True, final=True)
+    ]
+
+
+def test_the_pod_that_remains_when_one_goes_that_was_never_known(
+    listener: WorkflowListener,
+) -> None:
+    """The task lives on as what the other pod says."""
+    pods = [make_pod("Running", rv=3, uid="a"), make_pod("Unknown", rv=5, uid="b")]
+    found, _ = listener.snapshot(pods, 9, T0)
+    assert existence(found)[1] == Version(EPOCH, 5)
+    assert gone(listener, pods[1], 10) == [Sent(KEY, (EPOCH, 6), "RUNNING")]
 
 
 def test_snapshot_takes_over_the_pods(listener: WorkflowListener) -> None:
@@ -431,11 +507,13 @@ def test_changes_while_a_snapshot_is_under_way(listener: WorkflowListener) -> No
 
 
 def test_a_silent_pod_that_goes_while_a_snapshot_is_under_way(listener: WorkflowListener) -> None:
-    """A task that never had a report and is gone by the time of its turn is passed over."""
+    """A task whose state was never known and that is gone by the time of its turn is passed over:
+    its deletion was told, and does not count."""
     pods = [make_pod(rv=1, task="t1"), make_pod("Unknown", rv=2, task="t2")]
     snapshot = listener.snapshot(pods, 3, T0)
     next(snapshot)
-    assert gone(listener, pods[1], 4) == []
+    (deleted,) = listener.on_change(pods[1], None, 4, T0)
+    assert existence(deleted)[3].deleted
     (end,) = snapshot
     assert end_of(end)[2].count == 1
 

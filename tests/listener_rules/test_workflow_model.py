@@ -6,6 +6,7 @@ created, changed, deleted, missed or timed, the two are equal after each step.
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import msgspec
 from hypothesis import settings
@@ -22,7 +23,7 @@ from osmo_listener.listeners import (
     pod_status,
 )
 from osmo_transport.bodies import Condition, UpdatePod, decode_body
-from osmo_transport.message import Message
+from osmo_transport.message import Message, Version
 from tests.listener_rules.harness import T0, condition, ended, make_pod, running, waiting
 
 CTRL = running("osmo-ctrl")
@@ -55,36 +56,55 @@ STATES = [
     make_pod("Unknown"),
 ]
 TASKS = ("t1", "t2", "t3")
-Row = tuple[UpdatePod, bool]
-"""A body and whether it is final."""
+
+
+@dataclass
+class Row:
+    """What a store holds of one key."""
+
+    shown: Message
+    """The report that says what it shows."""
+    existed: Version
+    """The version of the report that says whether it exists."""
+    deleted: bool
+
+    @property
+    def body(self) -> UpdatePod:
+        """What users see."""
+        body: UpdatePod = decode_body(self.shown.kind, self.shown.payload)
+        return msgspec.structs.replace(body, deleted=self.deleted)
 
 
 class Store:
     """Applies messages as every store does."""
 
     def __init__(self) -> None:
-        self.rows: dict[str, tuple[Message, UpdatePod]] = {}
+        self.rows: dict[str, Row] = {}
         self.reported: dict[int, set[str]] = {}
 
     def apply(self, message: Message) -> None:
-        """One message; a report is applied only if it is newer, and never over a final one."""
+        """One message; a report shows only if it is newer, and never over a final one."""
         if message.kind == "snapshot_end":
             self._end_snapshot(message)
             return
-        self.reported.setdefault(message.version.epoch, set()).add(message.key)
         row = self.rows.get(message.key)
-        if row is None or (
-            message.version > row[0].version and (message.final or not row[0].final)
-        ):
-            self.rows[message.key] = message, decode_body(message.kind, message.payload)
+        deleted = decode_body(message.kind, message.payload).deleted
+        if message.kind == "update_pod":
+            self.reported.setdefault(message.version.epoch, set()).add(message.key)
+            if row is None:
+                row = self.rows[message.key] = Row(message, message.version, deleted)
+            elif (message.final, message.version) > (row.shown.final, row.shown.version):
+                row.shown = message
+        if row is not None and message.version > row.existed:
+            row.existed, row.deleted = message.version, deleted
 
     def _end_snapshot(self, end: Message) -> None:
         body = decode_body(end.kind, end.payload)
         assert body.kind == "update_pod"
         assert body.count == len(self.reported.get(end.version.epoch, ()))
-        for key, (message, row) in self.rows.items():
-            if message.version.epoch < end.version.epoch:
-                self.rows[key] = message, msgspec.structs.replace(row, deleted=True)
+        for row in self.rows.values():
+            if row.existed.epoch < end.version.epoch:
+                row.deleted = True
 
 
 class Model:
@@ -129,8 +149,13 @@ class Model:
                 created_at=pod.metadata.creation_timestamp,
                 deleted=deleted,
             )
-        elif deleted and row is not None:
-            self.rows[key] = msgspec.structs.replace(row, deleted=True)
+        elif row is not None and (deleted or state.status is not PodStatus.UNKNOWN):
+            self.rows[key] = msgspec.structs.replace(row, deleted=deleted)
+
+    def exists(self, key: str) -> None:
+        """A snapshot says of a task in an unknown state that it exists."""
+        if key in self.rows:
+            self.rows[key] = msgspec.structs.replace(self.rows[key], deleted=False)
 
 
 def key_of(pod: Pod) -> str:
@@ -166,10 +191,21 @@ class Machine(RuleBasedStateMachine):
         """Hand messages over."""
         for message in messages:
             last = self.last.get(message.key)
-            if last is not None and message.kind == "update_pod":
+            if last is not None and message.kind != "snapshot_end":
                 assert message.version >= last.version
+            if message.kind == "pod_exists":
+                self.note_existence(message)
             self.last[message.key] = message
             self.store.apply(message)
+
+    def note_existence(self, message: Message) -> None:
+        """Check that it is true; that a pod came into being in an unknown state, in the place of
+        one that was deleted, is told by nothing else."""
+        body = decode_body(message.kind, message.payload)
+        live = message.key in {key_of(pod) for pod in self.model.live.values()}
+        assert body.deleted != live
+        if live:
+            self.model.exists(message.key)
 
     def make(self, state: Pod, task: str, uid: str, step: int) -> Pod:
         """The next version of a pod."""
@@ -271,6 +307,26 @@ class Machine(RuleBasedStateMachine):
             list(self.model.live.values()), self.version, self.now
         )
 
+    @rule(data=st.data(), misses=st.booleans(), step=st.integers(1, 3))
+    def restart_the_process(self, data: st.DataObject, misses: bool, step: int) -> None:
+        """A new listener knows nothing of what was reported, and of what went meanwhile."""
+        self.listener = WorkflowListener(WorkflowConfig(status_mode=self.mode))
+        self.epoch += 1
+        self.listener.restart(self.epoch)
+        self.snapshot = None
+        self.stale.clear()
+        self.version += step
+        if self.model.live and misses:
+            missed = self.pick(data)
+            del self.model.live[missed.metadata.uid]
+            self.model.look(self.now, missed)
+        pods = list(self.model.live.values())
+        self.take(list(self.listener.snapshot(pods, self.version, self.now)))
+        alive = {key_of(pod) for pod in pods}
+        assert {key for key, row in self.store.rows.items() if not row.deleted} == (
+            alive & self.store.rows.keys()
+        )
+
     @precondition(lambda self: self.snapshot is not None)
     @rule(count=st.integers(1, 5))
     def send_more_of_the_snapshot(self, count: int) -> None:
@@ -289,7 +345,7 @@ class Machine(RuleBasedStateMachine):
 
     @invariant()
     def store_equals_model(self) -> None:
-        rows = {key: row for key, (_, row) in self.store.rows.items()}
+        rows = {key: row.body for key, row in self.store.rows.items()}
         assert rows == self.model.rows
 
     @invariant()

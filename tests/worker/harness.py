@@ -22,7 +22,7 @@ from osmo_transport import (
     new_message,
     open_queue,
 )
-from osmo_transport.bodies import NO_EXIT_CODE, SnapshotEnd, UpdatePod, encode_body
+from osmo_transport.bodies import NO_EXIT_CODE, PodExists, SnapshotEnd, UpdatePod, encode_body
 from osmo_worker import BatchHandler, Handler, StoreConfig, Worker, WorkerConfig
 
 BACKEND = "backend-1"
@@ -61,6 +61,16 @@ def report(
         encode_body(body),
         version=Version(*version),
         final=final,
+    )
+
+
+def existence(
+    task: str = "task", *, version: tuple[int, int] = (1, 1), deleted: bool = False
+) -> Message:
+    """A `pod_exists` about one task of the workflow `flow`."""
+    body = encode_body(PodExists("flow", task, 0, deleted))
+    return new_message(
+        "pod_exists", UpdatePod.key("flow", task, 0), body, version=Version(*version)
     )
 
 

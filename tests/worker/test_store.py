@@ -1,5 +1,6 @@
 """The state store's promises, over SQLite in memory and in a file, and PostgreSQL."""
 
+import itertools
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
@@ -9,7 +10,7 @@ from osmo_transport import Ack, Delivery, Message, Outcome, Reject, Retry, Versi
 from osmo_transport.bodies import Condition, UpdatePod, encode_body
 from osmo_worker import WorkerMetrics
 from osmo_worker.store import StateStore, Task, open_store
-from tests.worker.harness import BACKEND, STORE, delivery, report, snapshot_end
+from tests.worker.harness import BACKEND, STORE, delivery, existence, report, snapshot_end
 
 
 async def _apply(store: StateStore, *messages: Message) -> Sequence[Outcome]:
@@ -214,6 +215,80 @@ async def test_a_snapshot_counts_reports_of_pods_that_went_since(store: StateSto
     await _apply(store, report("a", version=(2, 5)), report("b", version=(2, 6)))
     await _apply(store, report("b", version=(2, 10), deleted=True))
     assert await _apply(store, snapshot_end(2, version=(2, 9))) == [Ack()]
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
+async def test_a_report_of_existence_keeps_its_row_alive(
+    store: StateStore, order: tuple[int, ...]
+) -> None:
+    """Through the end of its snapshot, in any order, and the row shows what it showed before."""
+    await _apply(store, report(version=(1, 5), node="node-1"))
+    messages = [
+        existence(version=(2, 6)),
+        snapshot_end(0, version=(2, 9)),
+        report(version=(1, 4), status="SCHEDULING"),
+    ]
+    for index in order:
+        assert await _apply(store, messages[index]) == [Ack()]
+    task = await _only(store)
+    assert (task.status, task.node, task.deleted_at) == ("RUNNING", "node-1", None)
+    assert (task.epoch, task.resource_version) == (2, 6)
+    assert (task.status_epoch, task.status_resource_version) == (1, 5)
+
+
+async def test_a_report_of_existence_is_applied_after_what_was_read_with_it(
+    store: StateStore,
+) -> None:
+    """So that it finds the row of an earlier report, though it stands first in its batch."""
+    await _apply(
+        store,
+        snapshot_end(0, version=(2, 9)),
+        existence(version=(2, 5)),
+        report(version=(1, 5)),
+    )
+    assert (await _only(store)).deleted_at is None
+
+
+async def test_a_report_of_existence_makes_no_row(store: StateStore) -> None:
+    """It waits a while for one whose report another worker may hold; at last it is no error."""
+    message = existence(version=(2, 5))
+    for attempt in range(1, STORE.snapshot_attempts):
+        (outcome,) = await store.handle_batch([delivery(message, attempt=attempt)])
+        assert isinstance(outcome, Retry)
+        assert outcome.after == STORE.snapshot_delay
+    last = delivery(message, attempt=STORE.snapshot_attempts)
+    assert await store.handle_batch([last]) == [Ack()]
+    assert await store.tasks() == []
+
+
+async def test_a_known_state_follows_a_report_of_existence(store: StateStore) -> None:
+    """Also one of the same version, as when time alone made the state known."""
+    await _apply(store, report(version=(1, 5)), existence(version=(2, 6)))
+    await _apply(store, report(version=(2, 6), status="FAILED"))
+    task = await _only(store)
+    assert (task.status, task.status_epoch, task.deleted_at) == ("FAILED", 2, None)
+
+
+async def test_a_report_of_existence_may_delete(store: StateStore) -> None:
+    """The row is marked as deleted and shows what it showed before."""
+    await _apply(store, report(version=(1, 5)), existence(version=(2, 6)))
+    await _apply(store, existence(version=(2, 7), deleted=True))
+    task = await _only(store)
+    assert (task.status, task.resource_version, task.deleted_at is None) == ("RUNNING", 7, False)
+
+
+async def test_an_older_report_of_existence_is_stale(store_url: str) -> None:
+    """Of an equal version too; and one that a newer snapshot has left out revives nothing."""
+    metrics = WorkerMetrics()
+    async with open_store(store_url, STORE, metrics=metrics) as store:
+        await _apply(store, report(version=(2, 5)))
+        before = await _only(store)
+        await _apply(store, existence(version=(2, 5)), existence("absent", version=(2, 5)))
+        await _apply(store, existence(version=(1, 9), deleted=True))
+        assert await _only(store) == before
+        assert metrics.stale == 2
+        await _apply(store, snapshot_end(0, version=(4, 9)), existence(version=(3, 5)))
+        assert (await _only(store)).deleted_at is not None
 
 
 async def test_what_cannot_be_handled_is_rejected_for_itself_alone(store: StateStore) -> None:

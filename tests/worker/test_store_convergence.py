@@ -22,6 +22,7 @@ from tests.worker.harness import (
     STORE,
     append,
     delivery,
+    existence,
     filled_queue,
     report,
     settled,
@@ -30,11 +31,15 @@ from tests.worker.harness import (
     working,
 )
 
+STATUSES = ["SCHEDULING", "RUNNING", "COMPLETED", "FAILED_EVICTED", ""]
+"""Empty: a report of existence alone."""
+
 _backends = (f"convergence-{number}" for number in itertools.count())
 
 
 class Fact(NamedTuple):
-    """A report about a task, or, where `task` is None, a snapshot's end."""
+    """A report about a task, of its existence alone where there is no status, or, where `task` is
+    None, a snapshot's end."""
 
     task: str | None
     version: tuple[int, int]
@@ -45,6 +50,8 @@ class Fact(NamedTuple):
     def message(self) -> Message:
         if self.task is None:
             return snapshot_end(0, version=self.version)
+        if not self.status:
+            return existence(self.task, version=self.version, deleted=self.deleted)
         return report(self.task, version=self.version, status=self.status, deleted=self.deleted)
 
 
@@ -63,7 +70,10 @@ def model(facts: Sequence[Fact]) -> dict[str, Shown]:
     rows = {}
     for task in {fact.task for fact in facts if fact.task is not None}:
         reports = [fact for fact in facts if fact.task == task]
-        shown = max(reports, key=lambda fact: (is_terminal(fact.status), fact.version))
+        known = [fact for fact in reports if fact.status]
+        if not known:
+            continue
+        shown = max(known, key=lambda fact: (is_terminal(fact.status), fact.version))
         newest = max(reports, key=lambda fact: (fact.version, fact.deleted))
         rows[task] = Shown(
             shown.status,
@@ -96,9 +106,9 @@ def histories(draw: st.DrawFn) -> list[Fact]:
         versions = st.tuples(st.integers(1, 3), st.integers(1, 8))
         terminal = None
         for version in sorted(draw(st.sets(versions, max_size=6))):
-            status = draw(st.sampled_from(["SCHEDULING", "RUNNING", "COMPLETED", "FAILED_EVICTED"]))
+            status = draw(st.sampled_from(STATUSES))
             deleted = draw(st.booleans())
-            if deleted and terminal:
+            if deleted and terminal and status:
                 status = terminal
             if is_terminal(status):
                 terminal = status
@@ -107,12 +117,26 @@ def histories(draw: st.DrawFn) -> list[Fact]:
     return facts + [Fact(None, version, "", False) for version in sorted(draw(ends))]
 
 
+def existence_last(facts: Sequence[Fact]) -> list[Fact]:
+    """The same, but a report of existence that comes before every state of its task comes last:
+    as long as it finds no row it is retried."""
+    known: set[str | None] = {None}
+    first: list[Fact] = []
+    last: list[Fact] = []
+    for fact in facts:
+        if fact.status:
+            known.add(fact.task)
+        (first if fact.task in known else last).append(fact)
+    return first + last
+
+
 @st.composite
 def arrivals(draw: st.DrawFn) -> tuple[list[Fact], list[Fact], int]:
     """A history, the same shuffled and with repetitions, and the size of batches."""
     history = draw(histories())
     again = draw(st.lists(st.sampled_from(history), max_size=5)) if history else []
-    return history, draw(st.permutations(history + again)), draw(st.integers(1, 7))
+    shuffled = draw(st.permutations(history + again))
+    return history, existence_last(shuffled), draw(st.integers(1, 7))
 
 
 @settings(

@@ -51,6 +51,19 @@ class UpdatePod(msgspec.Struct, frozen=True, omit_defaults=True):
         return f"{workflow_uuid}/{task_uuid}/{retry_id}"
 
 
+class PodExists(msgspec.Struct, frozen=True, omit_defaults=True):
+    """That one task's pod exists, or no longer (kind `pod_exists`); its state is not known.
+
+    It has the key of the task's `update_pod` and leaves what these reported as it is.
+    """
+
+    workflow_uuid: str
+    task_uuid: str
+    retry_id: int
+    deleted: bool = False
+    """The pod is gone from the cluster."""
+
+
 class SnapshotEnd(msgspec.Struct, frozen=True, omit_defaults=True):
     """Closes a full snapshot (kind `snapshot_end`).
 
@@ -61,11 +74,13 @@ class SnapshotEnd(msgspec.Struct, frozen=True, omit_defaults=True):
     kind: str
     """The kind whose resources the snapshot lists, for example `update_pod`."""
     count: int
-    """How many resources were reported, so that a worker can tell that none is still on its way."""
+    """How many resources were reported with their state, so that a worker can tell that none is
+    still on its way."""
 
 
 BODY_TYPES: dict[str, type[msgspec.Struct]] = {
     "update_pod": UpdatePod,
+    "pod_exists": PodExists,
     "snapshot_end": SnapshotEnd,
 }
 

@@ -103,6 +103,7 @@ STREAM_WEIGHTS: dict[str, int] = {
 
 KINDS: dict[str, Kind] = {
     "update_pod": Kind(Policy.LATEST, Stream.PODS),
+    "pod_exists": Kind(Policy.LATEST, Stream.PODS),
     "snapshot_end": Kind(Policy.LATEST, Stream.PODS),
     "update_node": Kind(Policy.LATEST, Stream.NODES),
     "node_inventory": Kind(Policy.LATEST, Stream.NODES),

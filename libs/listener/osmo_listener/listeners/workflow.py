@@ -5,8 +5,9 @@ body holds has changed, not only the status: node, address, message and conditio
 users read, and a store that missed one of them would no longer equal the cluster. What was last
 sent is compared with what would be sent now, so A, B, A are three reports.
 
-- A state that is UNKNOWN is never sent. What was reported before stays true for the store; a pod
-  that never had a known state has no row, and its deletion needs no report.
+- A state that is UNKNOWN is never sent. What was reported before stays true for the store. An
+  earlier process may have reported what this one never knew: so a snapshot says of such a task
+  that it exists, and its deletion says that it does not, and neither makes a row.
 - Once a terminal status was sent, only terminal ones follow for that task, until its pod is gone.
 - A deletion reports the last state once more, marked `deleted`. It is final only if that state is
   terminal: its version alone keeps late reports of the old pod away, and a pod that is created
@@ -29,10 +30,18 @@ from osmo_listener.kubernetes.objects import Pod
 from osmo_listener.listeners.deadlines import Deadlines
 from osmo_listener.listeners.pod_state import PodState, PodStatus, PodStatusMode, is_terminal
 from osmo_listener.listeners.pod_status import pod_status
-from osmo_transport.bodies import Condition, SnapshotEnd, UpdatePod, decode_body, encode_body
+from osmo_transport.bodies import (
+    Condition,
+    PodExists,
+    SnapshotEnd,
+    UpdatePod,
+    decode_body,
+    encode_body,
+)
 from osmo_transport.message import Message, Version, new_id
 
 KIND = "update_pod"
+EXISTS_KIND = "pod_exists"
 LABEL_SELECTOR = "osmo.task_uuid,osmo.workflow_uuid"
 """Pods that have both labels, whatever their values."""
 
@@ -85,11 +94,11 @@ class _Task:
     pods: dict[str, Pod] = field(default_factory=dict)
     """By uid; hardly ever more than one."""
     payload: bytes = b""
-    """What was last sent, in whatever epoch; empty: nothing yet."""
+    """The state that was last sent, in whatever epoch; empty: none yet."""
     final: bool = False
     """Whether that was a terminal status."""
     reported: int = _UNREPORTED
-    """The resource version of the last report in the current epoch."""
+    """The resource version of the last report in the current epoch, be it of existence alone."""
     sent_at: float = 0.0
 
     def current(self) -> Pod:
@@ -167,9 +176,9 @@ class WorkflowListener:
             if self._epoch != epoch:
                 return
             if task.pods and task.reported == _UNREPORTED:
-                message = self._report(task, now)
-                if message is not None:
-                    yield message
+                yield self._report(task, now) or self._exists(
+                    task, _resource_version(task.current()), now
+                )
         if self._epoch != epoch:
             return
         end = encode_body(SnapshotEnd(KIND, len(self._counted or ())))
@@ -212,7 +221,7 @@ class WorkflowListener:
             body = decode_body(KIND, task.payload)
             final = task.final
         else:
-            return None
+            return self._exists(task, max(resource_version, task.reported + 1), now, deleted=True)
         payload = encode_body(msgspec.structs.replace(body, deleted=True))
         return self._send(task, payload, final, resource_version, now)
 
@@ -232,6 +241,14 @@ class WorkflowListener:
             if payload == task.payload and not unreported and not self._expired(task, now):
                 return None
         return self._send(task, payload, final, _resource_version(pod), now)
+
+    def _exists(
+        self, task: _Task, resource_version: int, now: float, *, deleted: bool = False
+    ) -> Message:
+        task.reported = resource_version
+        version = Version(self._epoch, resource_version)
+        body = encode_body(PodExists(*task.key, deleted))
+        return Message(new_id(), EXISTS_KIND, task.message_key, version, now, body)
 
     def _expired(self, task: _Task, now: float) -> bool:
         return 0 < self._config.resend_after < now - task.sent_at

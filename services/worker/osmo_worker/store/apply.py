@@ -1,23 +1,30 @@
 """Applying batches of reports: plain synchronous code for the database's thread."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from operator import itemgetter
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, func, select, update
+from sqlalchemy import Connection, exists, func, select, tuple_, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from osmo_transport import Ack, BodyError, Delivery, Outcome, Reject, Retry
 from osmo_transport.bodies import SnapshotEnd, decode_body
 from osmo_worker.config import StoreConfig
 from osmo_worker.store.database import Database, RowRefusedError
-from osmo_worker.store.resources import RESOURCES, compile_upsert
+from osmo_worker.store.resources import EXISTENCE_KINDS, RESOURCES, Row, compile_upsert, existence
 from osmo_worker.store.schema import backends, snapshots
 from osmo_worker.store.tasks import written
 
 Reports = dict[str, list[tuple[Delivery, Any]]]
 """By kind: deliveries with their decoded bodies."""
+
+Existences = list[tuple[int, Delivery, Any]]
+"""Reports of existence alone: the index in the batch, the delivery, its decoded body."""
+
+SnapshotEpochs = dict[tuple[str, str], int]
+"""By backend and kind: the epoch of the newest snapshot."""
 
 
 class Applied(NamedTuple):
@@ -30,7 +37,8 @@ class Applied(NamedTuple):
 
 
 class Applier:
-    """Applies batches to one database, each in order: the reports, then the snapshots' ends."""
+    """Applies batches to one database, each in order: the reports, those of existence alone, then
+    the snapshots' ends."""
 
     def __init__(self, database: Database, config: StoreConfig, clock: Callable[[], float]) -> None:
         self._database = database
@@ -68,6 +76,7 @@ class Applier:
     def _apply(self, deliveries: Sequence[Delivery]) -> Applied:
         outcomes: list[Outcome] = [Ack()] * len(deliveries)
         reports: Reports = {kind: [] for kind in RESOURCES}
+        existences: Existences = []
         ends: list[tuple[int, SnapshotEnd]] = []
         for index, delivery in enumerate(deliveries):
             kind = delivery.message.kind
@@ -78,11 +87,15 @@ class Applier:
                 continue
             if kind in reports:
                 reports[kind].append((delivery, body))
+            elif kind in EXISTENCE_KINDS:
+                existences.append((index, delivery, body))
             elif isinstance(body, SnapshotEnd) and body.kind in reports:
                 ends.append((index, body))
             else:
                 outcomes[index] = Reject(f"the state store has no table for {kind} ({body})")
         stale = self._apply_reports(reports)
+        if existences:
+            stale += self._apply_existences(existences, outcomes)
         for index, body in ends:
             try:
                 outcome, skipped = self._apply_snapshot_end(deliveries[index], body)
@@ -94,34 +107,68 @@ class Applier:
 
     def _apply_reports(self, reports: Reports) -> int:
         """Apply reports in one transaction; how many were stale."""
-        names = sorted({item[0].backend for items in reports.values() for item in items})
+        names = {item[0].backend for items in reports.values() for item in items}
         if not names:
             return 0
-        now, stale = self._now(), 0
-        with self._database.transaction() as connection:
-            for name in names:
-                # Together with the exclusive lock of a snapshot's end: no report that a snapshot
-                # has left out is written by one worker while another applies that snapshot.
-                self._database.lock(connection, name, shared=True)
-            epochs = _snapshot_epochs(connection, names)
+        stale = 0
+        with self._writing(names) as (connection, epochs, now):
             for kind, items in reports.items():
                 if items:
                     to_row = RESOURCES[kind].row
                     rows = [
-                        to_row(
-                            delivery,
-                            body,
-                            now,
-                            delivery.message.version[0] < epochs.get((delivery.backend, kind), 0),
-                        )
+                        to_row(delivery, body, now, _left_out(delivery, kind, epochs))
                         for delivery, body in items
                     ]
                     # Two workers that lock rows in the same order cannot wait for each other.
                     rows.sort(key=itemgetter(*range(len(RESOURCES[kind].table.primary_key))))
                     result = connection.exec_driver_sql(self._upserts[kind], rows)
                     stale += len(rows) - result.rowcount
-            self._see(connection, names, now)
         return stale
+
+    def _apply_existences(self, existences: Existences, outcomes: list[Outcome]) -> int:
+        """Apply reports of existence alone; how many were stale.
+
+        Not in the transaction of the other reports: that would lock rows out of order. One that
+        finds no row is retried, because the row's report may be on its way to another worker.
+        """
+        stale = 0
+        with self._writing({delivery.backend for _, delivery, _ in existences}) as writing:
+            connection, epochs, now = writing
+            for index, delivery, body in sorted(existences, key=_row_key):
+                resource = EXISTENCE_KINDS[delivery.message.kind]
+                epoch, resource_version = delivery.message.version
+                gone = body.deleted or _left_out(delivery, resource.kind, epochs)
+                row = tuple_(*resource.table.primary_key) == _row_key((index, delivery, body))
+                changed = connection.execute(
+                    update(resource.table)
+                    .where(row, existence(resource.table.c) < (epoch, resource_version, gone))
+                    .values(
+                        epoch=epoch,
+                        resource_version=resource_version,
+                        deleted_at=now if gone else None,
+                        updated_at=now,
+                    )
+                )
+                if changed.rowcount:
+                    continue
+                if connection.scalar(select(exists().where(row))):
+                    stale += 1
+                elif delivery.attempt < self._config.snapshot_attempts:
+                    reason = "no report of its state is applied"
+                    outcomes[index] = Retry(reason, self._config.snapshot_delay)
+        return stale
+
+    @contextmanager
+    def _writing(self, backends: Iterable[str]) -> Iterator[tuple[Connection, SnapshotEpochs, str]]:
+        """A transaction that writes reports of these backends; with the moment to write."""
+        names, now = sorted(backends), self._now()
+        with self._database.transaction() as connection:
+            for name in names:
+                # Together with the exclusive lock of a snapshot's end: no report that a snapshot
+                # has left out is written by one worker while another applies that snapshot.
+                self._database.lock(connection, name, shared=True)
+            yield connection, _snapshot_epochs(connection, names), now
+            self._see(connection, names, now)
 
     def _apply_snapshot_end(self, delivery: Delivery, body: SnapshotEnd) -> tuple[Outcome, int]:
         """Mark as deleted what the snapshot left out; the outcome, and 1 if it was stale."""
@@ -170,7 +217,17 @@ class Applier:
         return written(datetime.fromtimestamp(self._clock(), UTC))
 
 
-def _snapshot_epochs(connection: Connection, names: Sequence[str]) -> dict[tuple[str, str], int]:
+def _row_key(item: tuple[int, Delivery, Any]) -> Row:
+    _, delivery, body = item
+    return EXISTENCE_KINDS[delivery.message.kind].key(delivery, body)
+
+
+def _left_out(delivery: Delivery, kind: str, epochs: SnapshotEpochs) -> bool:
+    """Whether a newer snapshot has left the resource out."""
+    return delivery.message.version[0] < epochs.get((delivery.backend, kind), 0)
+
+
+def _snapshot_epochs(connection: Connection, names: Sequence[str]) -> SnapshotEpochs:
     rows = connection.execute(
         select(snapshots.c.backend, snapshots.c.kind, snapshots.c.epoch).where(
             snapshots.c.backend.in_(names)

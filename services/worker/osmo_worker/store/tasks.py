@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from osmo_transport import Delivery
-from osmo_transport.bodies import NO_EXIT_CODE, Condition, UpdatePod
+from osmo_transport.bodies import NO_EXIT_CODE, Condition, PodExists, UpdatePod
 
 COMPLETED = "COMPLETED"
 FAILED = "FAILED"
@@ -53,6 +53,11 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
 def is_terminal(status: str) -> bool:
     """Whether a pod in this status has ended for good."""
     return status == COMPLETED or status.startswith(FAILED)
+
+
+def task_key(delivery: Delivery, body: UpdatePod | PodExists) -> tuple[Any, ...]:
+    """The key of the row that a report is about."""
+    return delivery.backend, body.workflow_uuid, body.task_uuid, body.retry_id
 
 
 def task_row(delivery: Delivery, body: UpdatePod, now: str, left_out: bool) -> tuple[Any, ...]:
