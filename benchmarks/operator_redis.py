@@ -11,10 +11,10 @@ import asyncio
 from contextlib import ExitStack
 
 import uvloop
-from tests.redis_server import RedisServer
 
 from benchmarks.common import Stopwatch, body, cpu_seconds, program, read_url, report, spread
 from osmo_transport import connect
+from osmo_transport.testing.redis_server import RedisServer
 
 MESSAGES = 200_000
 

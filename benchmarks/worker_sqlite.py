@@ -13,10 +13,9 @@ import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from tests.redis_server import RedisServer
-
 from benchmarks.common import Stopwatch, body, cpu_seconds, program, report, spread
 from osmo_transport import Producer, ProducerBatch, ProducerState, open_queue
+from osmo_transport.testing.redis_server import RedisServer
 
 MESSAGES = 200_000
 BATCH = 1_000

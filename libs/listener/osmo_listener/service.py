@@ -48,7 +48,7 @@ async def run_listener(
         started(client)
         running = [
             tasks.create_task(_report(LISTENERS[name], config, credentials, client))
-            for name in config.listeners
+            for name in dict.fromkeys(config.listeners)
         ]
         await stop.wait()
         for task in running:

@@ -82,6 +82,7 @@ class Hello(_Frame, frozen=True):
     listener: str
     """Identity of this process: tells a reconnect from a second listener."""
     queue_epoch: str
+    """As the last welcome had it; the listener's id while it has none."""
     epoch: int
     """0: just started, give me one."""
     sequence: int

@@ -167,7 +167,7 @@ class _OwnRecord:
 
     def __init__(self) -> None:
         self._states: dict[Producer, ProducerState] = {}
-        self._heirs: dict[Producer, int] = {}
+        self._claims: dict[Producer, str] = {}
 
     async def admit(self, producer: Producer, known: ProducerState) -> ProducerState:
         state = self._states.get(producer)
@@ -176,14 +176,15 @@ class _OwnRecord:
             state.epoch,
         ):
             return state
+        # A listener may never have heard of the epoch that it was given, and ask again.
+        again = known.claim and self._claims.get(producer) == known.claim
+        if again and state is not None and (not known.epoch or not state.sequence):
+            return state
         newest = max(state.epoch if state else 0, known.epoch)
         if 0 < known.epoch < newest:
-            # A listener may never have heard of the epoch that it was given, and ask again.
-            if state is not None and not state.sequence and self._heirs[producer] == known.epoch:
-                return state
             raise FencedError("a newer listener of this backend reports now")
         state = self._states[producer] = ProducerState("own", newest + 1, 0)
-        self._heirs[producer] = known.epoch
+        self._claims[producer] = known.claim
         return state
 
     def stored(self, batch: ProducerBatch) -> None:

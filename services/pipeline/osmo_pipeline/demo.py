@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+from urllib.parse import urlsplit
 
 from osmo_listener.config import ListenerConfig
 from osmo_listener.kubernetes.listwatch import ListWatch
@@ -28,6 +29,8 @@ from osmo_worker.store import StateStore, open_store
 from osmo_worker.worker import Worker
 
 BACKEND = "demo"
+NAMESPACE = "osmo-demo"
+"""Of the keys in Redis, where the URL names none."""
 REFRESH = 0.5
 """Seconds between two looks at the figures."""
 SETTLE_POLL = 0.05
@@ -178,10 +181,11 @@ async def running(config: DemoConfig, kubeconfig: Path) -> AsyncIterator[Demo]:
     urls: asyncio.Future[list[str]] = asyncio.get_running_loop().create_future()
     stops: list[tuple[asyncio.Task[None], asyncio.Event]] = []
     metrics = WorkerMetrics()
-    worker = WorkerConfig(queue=config.queue)
+    queue_url = _queue_url(config.queue)
+    worker = WorkerConfig(queue=queue_url)
     async with (
         open_store(_store_url(config), metrics=metrics) as store,
-        await open_queue(config.queue) as queue,
+        await open_queue(queue_url) as queue,
         asyncio.TaskGroup() as services,
     ):
 
@@ -192,7 +196,7 @@ async def running(config: DemoConfig, kubeconfig: Path) -> AsyncIterator[Demo]:
         await store.check()
         consumer = queue.consumer(worker.group, worker.name)
         start(Worker(consumer, store, worker, metrics=metrics).run)
-        operator = OperatorConfig(listen=(_address(config.transport),), queue=config.queue)
+        operator = OperatorConfig(listen=(_address(config.transport),), queue=queue_url)
         start(lambda stop: run_operator(operator, stop, urls.set_result))
         (url,) = await urls
         listener = ListenerConfig(
@@ -210,6 +214,14 @@ async def running(config: DemoConfig, kubeconfig: Path) -> AsyncIterator[Demo]:
 
 def _address(carrier: Carrier) -> str:
     return "memory://" if carrier is Carrier.MEMORY else f"{carrier.value}://127.0.0.1:0"
+
+
+def _queue_url(url: str) -> str:
+    """A namespace of the demo's own, where others use the same Redis."""
+    parts = urlsplit(url)
+    if parts.scheme == "memory" or parts.query:
+        return url
+    return parts._replace(query=f"namespace={NAMESPACE}").geturl()
 
 
 def _store_url(config: DemoConfig) -> str:

@@ -64,28 +64,31 @@ local known_epoch, known_sequence = tonumber(ARGV[3]), tonumber(ARGV[4])
 local stored = redis.call('HGET', KEYS[2], ARGV[1])
 local epoch, sequence = 0, 0
 if stored then
-  local e, s, heir = stored:match('^(%d+) (%d+) ?(%d*)$')
+  local e, s, claim = stored:match('^(%d+) (%d+) ?(%w*)$')
   epoch, sequence = tonumber(e), tonumber(s)
-  if known_epoch > 0 and tonumber(heir) == known_epoch then return {queue_epoch, e, s} end
+  if claim ~= '' and claim == ARGV[7] and (known_epoch == 0 or sequence == 0) then
+    return {queue_epoch, e, s}
+  end
 end
 if known_epoch > 0 and epoch > known_epoch then return 'FENCED' end
 local agrees = ARGV[2] == queue_epoch and sequence >= known_sequence
 if not stored or epoch ~= known_epoch or not agrees then
   epoch, sequence = math.max(epoch + 1, known_epoch + 1, tonumber(ARGV[5])), 0
-  redis.call('HSET', KEYS[2], ARGV[1], string.format('%.0f 0 %.0f', epoch, known_epoch))
+  redis.call('HSET', KEYS[2], ARGV[1], string.format('%.0f 0 %s', epoch, ARGV[7]))
 end
 return {queue_epoch, string.format('%.0f', epoch), string.format('%.0f', sequence)}
 """)
-"""Admits a producer. Until something is stored with a new epoch, it also says whose heir it is: the
-epoch of the producer that it was given to, which may never hear of it and ask again. KEYS: epoch,
-producers. ARGV: producer, its known queue epoch, epoch and sequence, milliseconds since the Unix
-epoch, a fresh queue epoch. Returns its state, or FENCED."""
+"""Admits a producer. The claim under which it got its epoch is kept, for it may never hear of the
+epoch and ask again: a process that has just started by its name, at any time; another by the
+epoch that it had, until something is stored. KEYS: epoch, producers. ARGV: producer, its known
+queue epoch, epoch and sequence, milliseconds since the Unix epoch, a fresh queue epoch, its
+claim. Returns its state, or FENCED."""
 
 APPEND = _script("""
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 'LOST' end
 local stored = redis.call('HGET', KEYS[2], ARGV[2])
 if not stored then return 'LOST' end
-local epoch, last = stored:match('^(%d+) (%d+)')
+local epoch, last, claim = stored:match('^(%d+) (%d+) ?(%w*)$')
 epoch, last = tonumber(epoch), tonumber(last)
 local own, first, count = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
 if epoch > own then return 'FENCED' end
@@ -119,7 +122,7 @@ for stream, length in ARGV[8]:gmatch('(%d+):(%d+)') do
     end
   end
 end
-redis.call('HSET', KEYS[2], ARGV[2], string.format('%.0f %.0f', epoch, first + count - 1))
+redis.call('HSET', KEYS[2], ARGV[2], string.format('%.0f %.0f %s', epoch, first + count - 1, claim))
 return 'STORED'
 """)
 """Adds what is new of one batch. KEYS: epoch, producers, streams. ARGV: queue epoch, producer,

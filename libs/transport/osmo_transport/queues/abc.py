@@ -144,8 +144,10 @@ class Queue(ABC):
         Otherwise (it has just started, the queue epoch changed, or the store is behind what it had
         acknowledged) it gets a new epoch with sequence 0, higher than any before:
         `max(stored + 1, known.epoch + 1, milliseconds since the Unix epoch)`, so that it rises also
-        after the store was wiped. Until something is stored with it, whoever asks again with the
-        same epoch in `known` is given the same one: the answer may have been lost on its way.
+        after the store was wiped. Whoever asks again is given the same one, for the answer may have
+        been lost on its way: a producer that has an epoch until something is stored with the new
+        one, and one that has just started, and gave a name of its own as `known.queue_epoch`, at
+        any time, also when its first question comes late.
 
         Raises:
             FencedError: a newer epoch of this producer is in use.

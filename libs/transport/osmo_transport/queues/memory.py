@@ -89,15 +89,16 @@ class MemoryQueue(Queue):
         store = self._open_store()
         stored = store.producers.get(producer)
         epoch, sequence = stored or (0, 0)
-        if known.epoch and not sequence and store.heirs.get(producer) == known.epoch:
-            return ProducerState(store.epoch, epoch, 0)
+        again = known.claim and store.claims.get(producer) == known.claim
+        if again and stored and (not known.epoch or not sequence):
+            return ProducerState(store.epoch, epoch, sequence)
         if known.epoch and epoch > known.epoch:
             raise FencedError(f"a newer listener of {producer.backend}/{producer.source} took over")
         agrees = known.queue_epoch == store.epoch and sequence >= known.sequence
         if stored is None or epoch != known.epoch or not agrees:
             epoch, sequence = next_epoch(epoch, known.epoch, self._wall()), 0
             store.producers[producer] = (epoch, sequence)
-            store.heirs[producer] = known.epoch
+            store.claims[producer] = known.claim
         return ProducerState(store.epoch, epoch, sequence)
 
     async def append(self, batches: Sequence[ProducerBatch]) -> list[AppendOutcome]:

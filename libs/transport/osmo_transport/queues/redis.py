@@ -139,6 +139,7 @@ class RedisQueue(Queue):
                     known.sequence,
                     next_epoch(0, 0, self._wall()),
                     uuid.uuid4().hex,
+                    known.claim,
                 ),
             ),
         )

@@ -49,7 +49,9 @@ class ClientSession:
         self._producer = producer
         self._listener = listener
         self._config = config
-        self._state = NOTHING_KNOWN
+        # Until it has an epoch, its own id says who asks, so that a question which comes late is
+        # not taken for that of a newer listener.
+        self._state = NOTHING_KNOWN._replace(queue_epoch=listener)
         self.outbox = Outbox(config.outbox)
         self._window: deque[Message] = deque()
         self._limits = config.limits

@@ -189,6 +189,24 @@ class Storing(QueueSuite):
                 with pytest.raises(FencedError):
                     await feeder.open(held)
 
+    async def test_a_late_first_question_is_not_a_newer_listener(self) -> None:
+        """A process that has just started and asked twice keeps its epoch, also when the question
+        that it gave up is carried out after it has reported; another process outranks it."""
+        first = UNKNOWN._replace(queue_epoch="process1")
+        async with self.opened() as queue:
+            feeder = Feeder(queue)
+            given = await queue.open_producer(feeder.producer, first)
+            assert await queue.open_producer(feeder.producer, first) == given
+            feeder.state = given
+            assert await feeder.append(report("a")) is STORED
+            late = await queue.open_producer(feeder.producer, first)
+            assert late == given._replace(sequence=1)
+            assert await feeder.append(report("b")) is STORED
+            second = UNKNOWN._replace(queue_epoch="process2")
+            newer = await queue.open_producer(feeder.producer, second)
+            assert newer.epoch > given.epoch
+            assert await feeder.append(report("c")) is FENCED
+
     async def test_gaps_and_strangers_are_lost(self) -> None:
         """A gap, an unknown producer, another queue epoch or a future epoch add nothing."""
         async with self.opened() as queue:
