@@ -24,6 +24,10 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class Frame(_message.Message):
+    """An empty one is the last: its sender closes the connection, and the receiver ends its half of the
+    call, so that nothing on the way is lost.
+    """
+
     DESCRIPTOR: _descriptor.Descriptor
 
     HELLO_FIELD_NUMBER: _builtins.int

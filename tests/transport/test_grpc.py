@@ -21,7 +21,7 @@ from osmo_transport import (
 )
 from osmo_transport.frames import PROTOCOL, Batch, Goodbye, GoodbyeCode, Hello, Ping, Welcome
 from osmo_transport.testing import make_message
-from osmo_transport.transports.grpc import METHOD, SERVICE
+from osmo_transport.transports.grpc import END, METHOD, SERVICE
 from osmo_transport.transports.protobuf import decode, encode
 from tests.helpers import eventually
 from tests.transport.raw import raw_peer
@@ -58,7 +58,7 @@ async def test_another_language_can_speak_it() -> None:
         assert isinstance(decode(await call.read()), Welcome)
 
 
-@pytest.mark.parametrize("data", [b"", b"\xff\xff\xff", b"\x0a\x05hello"])
+@pytest.mark.parametrize("data", [b"\x00", b"\xff\xff\xff", b"\x0a\x05hello"])
 async def test_what_is_no_frame_is_refused(data: bytes) -> None:
     """With a goodbye that says why; the call then ends in order."""
     async with serving() as server, stream(server) as call:
@@ -66,6 +66,8 @@ async def test_what_is_no_frame_is_refused(data: bytes) -> None:
         goodbye = decode(await call.read())
         assert isinstance(goodbye, Goodbye)
         assert goodbye.code is GoodbyeCode.PROTOCOL
+        assert await call.read() == END
+        await call.done_writing()
         assert await call.read() is aio.EOF
         assert await call.code() is grpc.StatusCode.OK
         await eventually(lambda: server.connections == 1)

@@ -37,6 +37,9 @@ from osmo_transport.transports.tls import client_context, server_context
 SERVICE = "osmo.transport.v1.Transport"
 METHOD = "Connect"
 
+END = b""
+"""A message without a frame: its sender says nothing more."""
+
 KEEPALIVE: tuple[tuple[str, int], ...] = (
     ("grpc.keepalive_time_ms", 40_000),
     ("grpc.keepalive_timeout_ms", 20_000),
@@ -68,13 +71,12 @@ class _Stream(Protocol):
 class GrpcConnection(Connection):
     """A stream, either side. `serve` moves the frames until the end.
 
-    `half_close` says that nothing more is sent, where the other side has to answer that before the
-    stream may be dropped (client); None: returning from the call does it (server).
+    `half_close` tells the other side that nothing more is sent: a server's empty message, because a
+    call that a server leaves while its client is writing loses what the client has not read, and a
+    client's end of its half of the stream, which is the answer to it.
     """
 
-    def __init__(
-        self, peer: str, stream: _Stream, limit: int, half_close: HalfClose | None
-    ) -> None:
+    def __init__(self, peer: str, stream: _Stream, limit: int, half_close: HalfClose) -> None:
         self._peer = peer
         self._stream = stream
         self._limit = limit
@@ -118,26 +120,27 @@ class GrpcConnection(Connection):
 
     async def serve(self, sink: FrameSink) -> None:
         """Move frames until the connection ends, then tell the sink why."""
-        tasks = [asyncio.create_task(self._read(sink)), asyncio.create_task(self._write(sink))]
-        for task in tasks:
+        reader = asyncio.create_task(self._read(sink))
+        writer = asyncio.create_task(self._write(sink))
+        for task in (reader, writer):
             task.add_done_callback(lambda _: self._end(ConnectionLostError("the connection broke")))
         try:
             await self._ended.wait()
             async with asyncio.timeout(CLOSE_TIMEOUT):
-                await self._finish(*tasks)
+                await self._finish(reader, writer)
         except TimeoutError:
             pass  # The other side does not read: it is cut off.
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            reader.cancel()
+            writer.cancel()
+            await asyncio.gather(reader, writer, return_exceptions=True)
             sink.connection_lost(self._error or ConnectionLostError("the connection was cancelled"))
             self._end(ClosedError("closed by this side"))
             self._closed.set()
 
     async def _finish(self, reader: asyncio.Task[None], writer: asyncio.Task[None]) -> None:
         await writer
-        if self._half_close is not None and not reader.done():
+        if not reader.done():
             try:
                 await self._half_close()
             except _BROKEN:
@@ -156,6 +159,9 @@ class GrpcConnection(Connection):
             self._end(_lost(exc))
 
     def _take(self, data: bytes, sink: FrameSink) -> None:
+        if data == END:
+            self._end(ConnectionLostError("the other side closed the connection"))
+            return
         try:
             if len(data) > self._limit:
                 raise PeerError(f"a frame of {len(data)} bytes, and the limit is {self._limit}")
@@ -238,7 +244,10 @@ class GrpcEndpoint(Endpoint):
                 f"{self._config.max_connections} connections, the limit",
             )
         connection = GrpcConnection(
-            context.peer(), context, self._config.limits.frame_bytes, half_close=None
+            context.peer(),
+            context,
+            self._config.limits.frame_bytes,
+            half_close=lambda: context.write(END),
         )
         self._connections.add(connection)
         try:
