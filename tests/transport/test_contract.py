@@ -6,6 +6,8 @@ from osmo_transport import TlsConfig
 from osmo_transport.testing.transport_contract import TransportContract
 from tests.transport.certificates import Authority
 
+pytestmark = pytest.mark.usefixtures("no_socket_left")
+
 
 class TestMemory(TransportContract):
     """Within one process."""

@@ -26,6 +26,8 @@ from osmo_transport.transports.protobuf import decode, encode
 from tests.helpers import eventually
 from tests.transport.raw import raw_peer
 
+pytestmark = pytest.mark.usefixtures("no_socket_left")
+
 SMALL = Limits(message_bytes=2000, batch_bytes=2000, window_bytes=20_000)
 HELLO = Hello(PROTOCOL, "backend", "raw", "one", "", 0, 0, Limits())
 

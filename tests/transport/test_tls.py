@@ -21,6 +21,8 @@ from osmo_transport.testing import make_message
 from tests.helpers import eventually
 from tests.transport.certificates import Authority
 
+pytestmark = pytest.mark.usefixtures("no_socket_left")
+
 SCHEMES = pytest.mark.parametrize("scheme", ["wss", "grpcs"])
 
 

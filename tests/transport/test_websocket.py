@@ -24,6 +24,8 @@ from osmo_transport.testing import make_message
 from tests.helpers import eventually
 from tests.transport.raw import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, RawPeer, raw_peer
 
+pytestmark = pytest.mark.usefixtures("no_socket_left")
+
 SMALL = Limits(message_bytes=2000, batch_bytes=2000, window_bytes=20_000)
 HELLO = Hello(PROTOCOL, "backend", "raw", "one", "", 0, 0, Limits())
 NORMAL, PROTOCOL_ERROR, UNSUPPORTED, TOO_BIG = 1000, 1002, 1003, 1009
