@@ -25,7 +25,7 @@ class Store:
         self.wipes = 0
         self.epoch = 0
         self.sequence = 0
-        self.heir = 0
+        self.claim = ""
         self.log: list[tuple[int, Message]] = []
         """Each stored message, with the epoch under which it came."""
 
@@ -44,15 +44,17 @@ class Store:
         self.log = []
 
     def admit(self, known: ProducerState) -> ProducerState:
+        state = ProducerState(self.queue_epoch, self.epoch, self.sequence)
+        again = self.epoch and known.claim and known.claim == self.claim
+        if again and (not known.epoch or not self.sequence):
+            return state
         if 0 < known.epoch < self.epoch:
-            if self.sequence or known.epoch != self.heir:
-                raise FencedError("a newer listener reports")
-            return ProducerState(self.queue_epoch, self.epoch, self.sequence)
+            raise FencedError("a newer listener reports")
         agrees = (known.queue_epoch, known.epoch) == (self.queue_epoch, self.epoch)
         if not agrees or known.sequence > self.sequence:
             self.epoch = max(self.epoch, known.epoch) + 1
             self.sequence = 0
-            self.heir = known.epoch
+            self.claim = known.claim
         return ProducerState(self.queue_epoch, self.epoch, self.sequence)
 
     def append(self, batch: ProducerBatch) -> bool:
@@ -71,7 +73,6 @@ class Store:
 class Wire:
     """One connection: what is on its way, and what the server did not finish."""
 
-    number: int
     server: ServerSession
     to_server: deque[Frame] = field(default_factory=deque)
     to_client: deque[Frame] = field(default_factory=deque)
@@ -109,8 +110,6 @@ class World:
         self.wiped: set[str] = set()
         """Ids that were stored and then wiped."""
         self.epochs: list[int] = []
-        self.connects = 0
-        self.newest_greeted = 0
         self.broken = False
 
     # the listener
@@ -126,10 +125,7 @@ class World:
     def connect(self) -> None:
         assert self.wire is None
         hello = self.client.connect(self.now)
-        self.connects += 1
-        self.wire = Wire(
-            self.connects, self.make_server(SessionConfig(limits=self.limits), self.now)
-        )
+        self.wire = Wire(self.make_server(SessionConfig(limits=self.limits), self.now))
         self.wire.to_server.append(hello)
 
     def lose(self, frames_that_arrive: int = 0) -> None:
@@ -165,20 +161,9 @@ class World:
                 wire.alive = False
                 continue
             if isinstance(got, Greeting):
-                self._greeted(wire, got)
+                wire.greeting = got
             elif isinstance(got, ProducerBatch):
                 wire.received.append(got)
-
-    def _greeted(self, wire: Wire, greeting: Greeting) -> None:
-        if wire.number < self.newest_greeted:
-            self.part(wire, GoodbyeCode.REPLACED, "the same listener has connected again")
-        else:
-            self.newest_greeted = wire.number
-            for other in self.old_wires:
-                # Its admission is on its way to the store, and arrives there first.
-                self.admit(other)
-                self.part(other, GoodbyeCode.REPLACED, "the same listener has connected again")
-            wire.greeting = greeting
 
     def deliver_to_client(self, frames: int = 1000) -> None:
         while self.wire is not None and self.wire.to_client and frames:
