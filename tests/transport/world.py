@@ -25,7 +25,8 @@ class Store:
         self.wipes = 0
         self.epoch = 0
         self.sequence = 0
-        self.claim = ""
+        self.name = ""
+        self.heir = 0
         self.log: list[tuple[int, Message]] = []
         """Each stored message, with the epoch under which it came."""
 
@@ -45,8 +46,9 @@ class Store:
 
     def admit(self, known: ProducerState) -> ProducerState:
         state = ProducerState(self.queue_epoch, self.epoch, self.sequence)
-        again = self.epoch and known.claim and known.claim == self.claim
-        if again and (not known.epoch or not self.sequence):
+        if self.epoch and not known.epoch and known.claim and known.claim == self.name:
+            return state
+        if self.epoch and known.epoch and known.epoch == self.heir and not self.sequence:
             return state
         if 0 < known.epoch < self.epoch:
             raise FencedError("a newer listener reports")
@@ -54,7 +56,9 @@ class Store:
         if not agrees or known.sequence > self.sequence:
             self.epoch = max(self.epoch, known.epoch) + 1
             self.sequence = 0
-            self.claim = known.claim
+            self.heir = known.epoch
+            if not known.epoch:
+                self.name = known.claim
         return ProducerState(self.queue_epoch, self.epoch, self.sequence)
 
     def append(self, batch: ProducerBatch) -> bool:

@@ -167,7 +167,8 @@ class _OwnRecord:
 
     def __init__(self) -> None:
         self._states: dict[Producer, ProducerState] = {}
-        self._claims: dict[Producer, str] = {}
+        self._names: dict[Producer, str] = {}
+        self._heirs: dict[Producer, int] = {}
 
     async def admit(self, producer: Producer, known: ProducerState) -> ProducerState:
         state = self._states.get(producer)
@@ -177,14 +178,20 @@ class _OwnRecord:
         ):
             return state
         # A listener may never have heard of the epoch that it was given, and ask again.
-        again = known.claim and self._claims.get(producer) == known.claim
-        if again and state is not None and (not known.epoch or not state.sequence):
+        if known.epoch:
+            again = self._heirs.get(producer) == known.epoch
+            again = again and state is not None and not state.sequence
+        else:
+            again = known.claim != "" and self._names.get(producer) == known.claim
+        if state is not None and again:
             return state
         newest = max(state.epoch if state else 0, known.epoch)
         if 0 < known.epoch < newest:
             raise FencedError("a newer listener of this backend reports now")
         state = self._states[producer] = ProducerState("own", newest + 1, 0)
-        self._claims[producer] = known.claim
+        self._heirs[producer] = known.epoch
+        if not known.epoch:
+            self._names[producer] = known.claim
         return state
 
     def stored(self, batch: ProducerBatch) -> None:

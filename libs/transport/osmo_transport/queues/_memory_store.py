@@ -57,7 +57,8 @@ class Store:
         self.epoch = uuid.uuid4().hex
         self.users = 0
         self.producers: dict[Producer, tuple[int, int]] = {}
-        self.claims: dict[Producer, str] = {}
+        self.names: dict[Producer, str] = {}
+        self.heirs: dict[Producer, int] = {}
         """The epoch whose holder was given the newest one; 0: nobody that held any."""
         self.waiting: dict[str, deque[Entry]] = {}
         self.pending: dict[Key, Entry] = {}

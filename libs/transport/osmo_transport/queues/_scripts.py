@@ -62,19 +62,21 @@ if not queue_epoch then
 end
 local known_epoch, known_sequence = tonumber(ARGV[3]), tonumber(ARGV[4])
 local stored = redis.call('HGET', KEYS[2], ARGV[1])
-local epoch, sequence = 0, 0
+local epoch, sequence, name = 0, 0, ''
 if stored then
-  local e, s, claim = stored:match('^(%d+) (%d+) ?(%w*)$')
+  local e, s, heir
+  e, s, name, heir = stored:match('^(%d+) (%d+) ?(%w*) ?(%d*)$')
   epoch, sequence = tonumber(e), tonumber(s)
-  if claim ~= '' and claim == ARGV[7] and (known_epoch == 0 or sequence == 0) then
-    return {queue_epoch, e, s}
-  end
+  if known_epoch == 0 and name ~= '' and name == ARGV[7] then return {queue_epoch, e, s} end
+  if known_epoch > 0 and sequence == 0 and heir == ARGV[7] then return {queue_epoch, e, s} end
 end
 if known_epoch > 0 and epoch > known_epoch then return 'FENCED' end
 local agrees = ARGV[2] == queue_epoch and sequence >= known_sequence
 if not stored or epoch ~= known_epoch or not agrees then
   epoch, sequence = math.max(epoch + 1, known_epoch + 1, tonumber(ARGV[5])), 0
-  redis.call('HSET', KEYS[2], ARGV[1], string.format('%.0f 0 %s', epoch, ARGV[7]))
+  local heir = ARGV[7]
+  if known_epoch == 0 then name, heir = ARGV[7], '' end
+  redis.call('HSET', KEYS[2], ARGV[1], string.format('%.0f 0 %s %s', epoch, name, heir))
 end
 return {queue_epoch, string.format('%.0f', epoch), string.format('%.0f', sequence)}
 """)
@@ -88,7 +90,7 @@ APPEND = _script("""
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 'LOST' end
 local stored = redis.call('HGET', KEYS[2], ARGV[2])
 if not stored then return 'LOST' end
-local epoch, last, claim = stored:match('^(%d+) (%d+) ?(%w*)$')
+local epoch, last, name = stored:match('^(%d+) (%d+) ?(%w*)')
 epoch, last = tonumber(epoch), tonumber(last)
 local own, first, count = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
 if epoch > own then return 'FENCED' end
@@ -122,7 +124,7 @@ for stream, length in ARGV[8]:gmatch('(%d+):(%d+)') do
     end
   end
 end
-redis.call('HSET', KEYS[2], ARGV[2], string.format('%.0f %.0f %s', epoch, first + count - 1, claim))
+redis.call('HSET', KEYS[2], ARGV[2], string.format('%.0f %.0f %s', epoch, first + count - 1, name))
 return 'STORED'
 """)
 """Adds what is new of one batch. KEYS: epoch, producers, streams. ARGV: queue epoch, producer,

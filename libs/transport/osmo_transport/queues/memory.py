@@ -89,8 +89,11 @@ class MemoryQueue(Queue):
         store = self._open_store()
         stored = store.producers.get(producer)
         epoch, sequence = stored or (0, 0)
-        again = known.claim and store.claims.get(producer) == known.claim
-        if again and stored and (not known.epoch or not sequence):
+        if known.epoch:
+            again = not sequence and store.heirs.get(producer) == known.epoch
+        else:
+            again = known.claim != "" and store.names.get(producer) == known.claim
+        if stored and again:
             return ProducerState(store.epoch, epoch, sequence)
         if known.epoch and epoch > known.epoch:
             raise FencedError(f"a newer listener of {producer.backend}/{producer.source} took over")
@@ -98,7 +101,9 @@ class MemoryQueue(Queue):
         if stored is None or epoch != known.epoch or not agrees:
             epoch, sequence = next_epoch(epoch, known.epoch, self._wall()), 0
             store.producers[producer] = (epoch, sequence)
-            store.claims[producer] = known.claim
+            store.heirs[producer] = known.epoch
+            if not known.epoch:
+                store.names[producer] = known.claim
         return ProducerState(store.epoch, epoch, sequence)
 
     async def append(self, batches: Sequence[ProducerBatch]) -> list[AppendOutcome]:
