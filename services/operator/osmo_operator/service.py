@@ -7,8 +7,8 @@ from typing import NoReturn
 
 from osmo_operator.config import OperatorConfig
 from osmo_operator.relay import Relay
+from osmo_runtime.startup import once_there
 from osmo_transport import Queue, QueueUnavailableError, Server, listen, open_queue, transport_for
-from osmo_transport.backoff import Backoff
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +27,12 @@ async def run_operator(
     """
     for url in config.listen:
         transport_for(url)
-    queue = await _open_queue(config, stop)
+    queue = await once_there(
+        lambda: open_queue(config.queue, config.limits),
+        (QueueUnavailableError,),
+        config.backoff,
+        stop,
+    )
     if queue is None:
         return
     async with (
@@ -63,19 +68,3 @@ async def watch_memory(queue: Queue, server: Server, interval: float) -> NoRetur
         else:
             if strangers := server.resync(status.queue_epoch):
                 logger.error("the queue lost its memory: asking %d listeners for all", strangers)
-
-
-async def _open_queue(config: OperatorConfig, stop: asyncio.Event) -> Queue | None:
-    backoff = Backoff(config.backoff)
-    while not stop.is_set():
-        try:
-            return await open_queue(config.queue, config.limits)
-        except QueueUnavailableError as exc:
-            delay = backoff.next_delay()
-            logger.warning("not ready: %s; again in %.1f s", exc, delay)
-            try:
-                async with asyncio.timeout(delay):
-                    await stop.wait()
-            except TimeoutError:
-                continue
-    return None

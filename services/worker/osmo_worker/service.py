@@ -2,12 +2,11 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import TypeVar
 
+from osmo_runtime.startup import once_there
 from osmo_transport import QueueUnavailableError, open_queue
-from osmo_transport.backoff import Backoff
 from osmo_worker.config import WorkerConfig
 from osmo_worker.errors import HandlerUnavailableError
 from osmo_worker.handler import BatchHandler, Handler, load_handler
@@ -16,7 +15,7 @@ from osmo_worker.worker import Worker
 
 logger = logging.getLogger(__name__)
 
-T = TypeVar("T")
+_ABSENT = (HandlerUnavailableError, QueueUnavailableError)
 
 
 async def run_worker(
@@ -39,7 +38,9 @@ async def run_worker(
     """
     metrics = metrics or WorkerMetrics()
     async with _open_handler(config, stop, metrics) as handler:
-        queue = await _once_there(lambda: open_queue(config.queue, config.limits), config, stop)
+        queue = await once_there(
+            lambda: open_queue(config.queue, config.limits), _ABSENT, config.backoff, stop
+        )
         if queue is None:
             return
         async with queue:
@@ -60,24 +61,5 @@ async def _open_handler(
     from osmo_worker.store import open_store  # noqa: PLC0415
 
     async with open_store(config.store, config.store_limits, metrics=metrics) as store:
-        await _once_there(store.check, config, stop)
+        await once_there(store.check, _ABSENT, config.backoff, stop)
         yield store
-
-
-async def _once_there(
-    call: Callable[[], Awaitable[T]], config: WorkerConfig, stop: asyncio.Event
-) -> T | None:
-    """The answer of `call` as soon as what it needs is there; None when `stop` came first."""
-    backoff = Backoff(config.backoff)
-    while not stop.is_set():
-        try:
-            return await call()
-        except (HandlerUnavailableError, QueueUnavailableError) as exc:
-            delay = backoff.next_delay()
-            logger.warning("not ready: %s; again in %.1f s", exc, delay)
-            try:
-                async with asyncio.timeout(delay):
-                    await stop.wait()
-            except TimeoutError:
-                continue
-    return None

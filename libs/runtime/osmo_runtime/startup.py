@@ -1,0 +1,37 @@
+"""Waiting at the start for what a program needs, for as long as nobody stops it."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from osmo_transport.backoff import Backoff, BackoffConfig
+
+_log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+async def once_there(
+    call: Callable[[], Awaitable[T]],
+    absent: tuple[type[Exception], ...],
+    config: BackoffConfig,
+    stop: asyncio.Event,
+) -> T | None:
+    """The answer of `call` as soon as it raises none of `absent`; None when `stop` came first.
+
+    Raises: whatever else `call` raises.
+    """
+    backoff = Backoff(config)
+    while not stop.is_set():
+        try:
+            return await call()
+        except absent as exc:
+            delay = backoff.next_delay()
+            _log.warning("not ready: %s; again in %.1f s", exc, delay)
+            try:
+                async with asyncio.timeout(delay):
+                    await stop.wait()
+            except TimeoutError:
+                continue
+    return None
