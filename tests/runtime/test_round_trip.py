@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from osmo_runtime import settings
 from osmo_runtime.fields import read_table
+from osmo_runtime.masking import mask
 from tests.runtime.sample import Colour
 
 
@@ -45,6 +46,8 @@ TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1
     lambda text: not ({"@", "="} & set(text)) and "bearer" not in text.lower()
 )
 ITEM = TEXT.filter(lambda text: "," not in text and text == text.strip())
+# So is what stands under the name of a secret.
+KEY = ITEM.filter(lambda key: mask(1, key) == 1)
 VALUES = st.builds(
     Values,
     text=TEXT,
@@ -56,7 +59,7 @@ VALUES = st.builds(
     mode=st.sampled_from(["a", "b"]),
     path=TEXT.filter(lambda text: not text.startswith("~")).map(Path),
     items=st.lists(ITEM, min_size=1, max_size=3).map(tuple),
-    numbers=st.dictionaries(ITEM, st.integers(), min_size=1, max_size=3),
+    numbers=st.dictionaries(KEY, st.integers(), min_size=1, max_size=3),
     inner=st.builds(Inner, count=st.integers(), name=TEXT),
 )
 
