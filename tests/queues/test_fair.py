@@ -4,7 +4,7 @@ from collections import Counter
 
 import hypothesis.strategies as st
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 
 from osmo_transport.message import STREAM_WEIGHTS
 from osmo_transport.queues._fair import FairOrder
@@ -49,6 +49,8 @@ def test_idleness_earns_nothing() -> None:
 
 
 @settings(max_examples=100, deadline=None)
+@example(weights=[1, 1], patient=1, moves=[set(), {0}, {0}])
+@example(weights=[1, 2], patient=0, moves=[set(), {0, 1}, {0, 1}, {0, 1}])
 @given(
     weights=st.lists(st.integers(1, 9), min_size=2, max_size=5),
     patient=st.integers(0, 4),

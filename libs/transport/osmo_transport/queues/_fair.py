@@ -7,6 +7,7 @@ others have room for fewer than `sum(weights)`. A stream that was found empty is
 present: being idle earns no claim to a burst later.
 """
 
+import itertools
 import math
 from collections.abc import Collection, Mapping
 
@@ -20,12 +21,19 @@ class FairOrder:
         unit = math.lcm(*weights.values())
         self._cost = {stream: unit // weight for stream, weight in weights.items()}
         self._start = dict.fromkeys(weights, 0)
+        self._turn = dict.fromkeys(weights, 0)
+        """When each stream was read last: of equals, the one that has waited longest goes first."""
+        self._turns = itertools.count(1)
 
     def order(self) -> list[str]:
         """The streams in the order in which the next read should try them."""
         return sorted(
             self._start,
-            key=lambda stream: (self._start[stream] + self._cost[stream], -self._weights[stream]),
+            key=lambda stream: (
+                self._start[stream] + self._cost[stream],
+                self._turn[stream],
+                -self._weights[stream],
+            ),
         )
 
     def done(self, served: Collection[str], empty: Collection[str]) -> None:
@@ -33,7 +41,9 @@ class FairOrder:
         if not served:
             return
         now = self._start[next(iter(served))]
-        for stream in empty:
-            self._start[stream] = max(self._start[stream], now)
         for stream in served:
             self._start[stream] = max(self._start[stream], now) + self._cost[stream]
+            self._turn[stream] = next(self._turns)
+        present = min(self._start[stream] for stream in served)
+        for stream in empty:
+            self._start[stream] = max(self._start[stream], present)
