@@ -25,7 +25,7 @@ async def fill(url: str) -> None:
     """Append `MESSAGES` reports."""
     producer = Producer("benchmark", "listener")
     async with await open_queue(url) as queue:
-        state = await queue.open_producer(producer, ProducerState("", 0, 0))
+        state = await queue.open_producer(producer, "one", ProducerState("", 0, 0))
         for start in range(0, MESSAGES, BATCH):
             messages = tuple(report(body(number)) for number in range(start, start + BATCH))
             await queue.append([ProducerBatch(producer, state, start + 1, messages)])

@@ -2,18 +2,27 @@
 
 import asyncio
 import sqlite3
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 
+from osmo_listener.config import ListenerConfig
 from osmo_pipeline import demo
 from osmo_pipeline.config import Carrier, DemoConfig
-from osmo_pipeline.demo import run_demo
+from osmo_pipeline.demo import Demo, run_demo
 from osmo_pipeline.errors import DemoError
 from osmo_pipeline.verify import Difference
 from osmo_simulator.cluster import Cluster
 from osmo_simulator.scenario import Scenario, ScenarioConfig
 from osmo_transport.testing.redis_server import RedisServer
+from osmo_worker import StoreConfig, WorkerMetrics
+from osmo_worker.store import StateStore, Task, Totals
+from osmo_worker.store.apply import Applier
+from osmo_worker.store.database import Database
+from tests.worker.harness import delivery, report
 
 
 @pytest.mark.parametrize("carrier", Carrier)
@@ -60,9 +69,43 @@ async def test_a_difference_fails_the_demo(monkeypatch: pytest.MonkeyPatch) -> N
     assert "and 2 more" in str(error)
 
 
+class RowlessStore(StateStore):
+    """A store that gives out figures and no rows."""
+
+    async def tasks(self, backend: str | None = None, *, live_only: bool = False) -> list[Task]:
+        raise AssertionError("rows were asked for")
+
+
+async def test_the_database_counts_what_is_shown() -> None:
+    """So that a look at the figures costs the demo the same however many rows there are."""
+    config, metrics = StoreConfig(), WorkerMetrics()
+    database = Database("memory://", config)
+    async with RowlessStore(database, Applier(database, config, time.time), metrics) as store:
+        ended = report("b", flow="other", status="COMPLETED", deleted=True)
+        reports = [delivery(message, backend=demo.BACKEND) for message in (report("a"), ended)]
+        await store.handle_batch(reports)
+        progress = await Demo(DemoConfig(), store, ListenerConfig(), metrics).progress()
+    assert progress.totals == Totals(
+        statuses={"COMPLETED": 1, "RUNNING": 1}, deleted=1, workflows=2, running=1
+    )
+
+
 async def test_stop_ends_it_early(capsys: pytest.CaptureFixture[str]) -> None:
     """Ctrl-C compares what there is and ends."""
     stop = asyncio.Event()
     stop.set()
     await run_demo(DemoConfig(store="memory://", workflows=19, pace=10.0), stop)
     assert "the store equals the cluster" in capsys.readouterr().out
+
+
+def test_a_reader_that_leaves_ends_it() -> None:
+    """`| head -1` shows a line, and no traceback at whatever the demo says after it."""
+    arguments = ("demo", "--store=memory://", "--workflows=2", "--pace=0.02")
+    command = [sys.executable, "-m", "osmo_pipeline", *arguments]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert b"workflows=" in process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 141

@@ -137,10 +137,20 @@ class QueueMachine(RuleBasedStateMachine):
 
     @rule(backend=producers, knows=st.booleans())
     def reopen(self, backend: str, knows: bool) -> None:
+        """A process that goes on, or the one that takes its place."""
         feeder = self.feeders[backend]
         if not knows:
-            self.retired.append((Feeder(self.queue, backend), feeder.state))
+            old = Feeder(self.queue, backend)
+            old.listener, feeder.listener = feeder.listener, old.listener
+            self.retired.append((old, feeder.state))
         self.admit(feeder, feeder.state if knows else UNKNOWN)
+
+    @rule(backend=producers, late=st.sampled_from([UNKNOWN, ProducerState("", 1, 0)]))
+    def ask_late(self, backend: str, late: ProducerState) -> None:
+        """A question that the process gave up long ago is carried out."""
+        feeder = self.feeders[backend]
+        asked = self.queue.open_producer(feeder.producer, feeder.listener, late)
+        assert self.run(asked) == feeder.state
 
     @precondition(lambda self: self.retired)
     @rule(data=st.data(), chosen=kinds)

@@ -79,9 +79,9 @@ class ResendTwice(MemoryQueue):
     """Does not look at what is stored already."""
 
     def _append(self, store: Store, batch: ProducerBatch) -> AppendOutcome:
-        epoch, last = store.producers.get(batch.producer, (0, 0))
-        if batch.first <= last:
-            store.producers[batch.producer] = (epoch, batch.first - 1)
+        place = store.producers.place(batch.producer)
+        if batch.first <= place.sequence:
+            store.producers._places[batch.producer] = place._replace(sequence=batch.first - 1)
         return super()._append(store, batch)
 
 

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from osmo_transport.delivery import Ack
+from osmo_transport.delivery import Ack, Retry
 from osmo_transport.errors import UsageError
 from osmo_transport.queues.abc import QueueConfig
 from osmo_transport.queues.memory import _named, open_queue
@@ -63,13 +63,14 @@ async def test_a_dropped_consumer_ends_its_lease() -> None:
 
 
 async def test_a_second_consumer_of_a_name_takes_over() -> None:
-    """Who joins under a name holds what the other held, who can settle it no more."""
+    """Who joins under a name has what the other held or was to retry, who can settle it no more."""
     async with await open_queue("memory://", CONFIG) as queue:
         await Feeder(queue).append(report("a"), report("b"))
         async with queue.consumer("workers", "w1") as one:
             before = await drain(one, 2)
+            await one.settle([(before[0], Retry("later", after=0.0))])
             async with queue.consumer("workers", "w1") as two:
-                assert keys(await drain(two, 2)) == ["a", "b"]
+                assert keys(await drain(two, 2)) == ["b", "a"]
                 await one.settle([(delivery, Ack()) for delivery in before])
                 await one.aclose()
                 assert await figures(queue) == (0, 2, 0)

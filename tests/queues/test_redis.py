@@ -12,7 +12,7 @@ import pytest
 import redis
 from redis.crc import key_slot
 
-from osmo_transport.delivery import Ack, Delivery, Reject, Retry
+from osmo_transport.delivery import Ack, Delivery, Reject
 from osmo_transport.errors import QueueError, QueueRefusedError, QueueUnavailableError, UsageError
 from osmo_transport.message import Stream
 from osmo_transport.queues._redis_consumer import RedisConsumer
@@ -314,23 +314,6 @@ async def test_consumers_do_not_pile_up(redis_server: RedisServer) -> None:
             waiting = asyncio.create_task(consumer.receive(1))
             await eventually(lambda: b"died" not in names())
             waiting.cancel()
-
-
-async def test_leaving_keeps_the_delay_of_a_retry(redis_server: RedisServer) -> None:
-    """What waited for a retry when its consumer left is not delivered before its time, and not
-    much after it."""
-    config = QueueConfig(claim_interval=0.01, lease=0.6)
-    async with opened(redis_server, config) as queue:
-        await Feeder(queue).append(report("a"))
-        loop = asyncio.get_running_loop()
-        async with queue.consumer("workers", "w1") as consumer:
-            (delivery,) = await drain(consumer, 1)
-            start = loop.time()
-            await consumer.settle([(delivery, Retry("busy", after=0.3))])
-        async with queue.consumer("workers", "w2") as consumer:
-            (again,) = await drain(consumer, 1)
-            assert again.attempt == 2
-            assert loop.time() - start >= 0.29
 
 
 async def test_a_lost_script_comes_back_between_batches(redis_server: RedisServer) -> None:

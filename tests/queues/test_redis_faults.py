@@ -190,7 +190,8 @@ async def test_is_full(server: RedisServer) -> None:
 
 async def test_cannot_write_its_disk() -> None:
     """MISCONF: unavailable until the disk is back, nothing acknowledged and nothing lost."""
-    with RedisServer(save="3600 1000000") as server:
+    with RedisServer() as server:
+        server.config("save", "3600 1000000")
         async with opened(server) as queue, queue.consumer("workers", "w1") as consumer:
             feeder = Feeder(queue)
             await feeder.append(report("a"))

@@ -77,6 +77,13 @@ class FarError(Exception):
     """An error of a library that the runtime does not know."""
 
 
+ERRORS = {
+    "usage": UnknownSchemeError("no transport for 'x://'"),
+    "far": FarError("the far side\nrefused redis://:hunter2@host"),
+    "pipe": BrokenPipeError("of something else"),
+}
+
+
 async def run(config: Config, stop: asyncio.Event) -> None:
     """Do what `config.act` says."""
     match config.act:
@@ -97,15 +104,16 @@ async def run(config: Config, stop: asyncio.Event) -> None:
             announce("nothing")
             while True:
                 time.sleep(0.01)  # noqa: ASYNC251  (a program that gives the loop no turn)
+        case "talk":
+            while True:
+                announce("tcp://127.0.0.1:1")
         case "loop":
             sys.stdout.write(type(asyncio.get_running_loop()).__module__)
         case "busy":
             async with asyncio.TaskGroup() as group:
                 group.create_task(_fail(AddressInUseError("port 1 is in use: choose another")))
-        case "usage":
-            raise UnknownSchemeError("no transport for 'x://'")
-        case "far":
-            raise FarError("the far side\nrefused redis://:hunter2@host")
+        case act if act in ERRORS:
+            raise ERRORS[act]
         case "bug":
             async with asyncio.TaskGroup() as group:
                 group.create_task(_fail(ZeroDivisionError("oops")))

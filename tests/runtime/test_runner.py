@@ -152,6 +152,43 @@ def test_unexpected_error_has_a_traceback() -> None:
     assert "ExceptionGroup" not in done.stderr
 
 
+def test_a_reader_that_leaves_ends_the_program() -> None:
+    """What is written on stdout and read by nobody ends the program with 141, and no word."""
+    with started("--act", "talk") as program:
+        assert said(program).startswith("listening on ")
+        assert program.stdout is not None
+        program.stdout.close()
+        assert program.wait(DEADLINE) == 141
+        assert program.stderr is not None
+        (first,) = lines(program.stderr.read())
+    assert first["message"] == "settings in force"
+
+
+@pytest.mark.parametrize("option", ["--help", "--version", "--print-config"])
+def test_an_answer_that_nobody_reads(option: str) -> None:
+    """Neither the program nor the interpreter complains, on stderr or beside it."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [*PROGRAM, option],
+        cwd=ROOT,
+        env=CLEAN,
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        timeout=DEADLINE,
+        check=False,
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
+def test_another_broken_pipe_is_a_failure() -> None:
+    """Only stdout has readers whose leaving is no fault."""
+    done = call("--act", "pipe")
+    assert done.returncode == 1
+    assert lines(done.stderr)[-1]["exception"] == "BrokenPipeError: of something else"
+
+
 def test_every_error_of_a_group() -> None:
     """Of several errors at once each is told; that one was a wrong usage does not make all so."""
     done = call("--act", "both")

@@ -5,6 +5,7 @@ from itertools import count
 from hypothesis import strategies as st
 
 from osmo_transport import Limits, Message, SessionConfig, Version
+from osmo_transport.bodies import Registration
 from osmo_transport.delivery import Producer, ProducerState
 from osmo_transport.frames import (
     Ack,
@@ -15,6 +16,7 @@ from osmo_transport.frames import (
     Hello,
     Ping,
     Pong,
+    Push,
     Reject,
     Welcome,
 )
@@ -37,12 +39,26 @@ MESSAGES = st.builds(
     traceparent=st.none() | st.just("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
 )
 LIMITS = st.builds(Limits, NUMBERS, NUMBERS, NUMBERS, NUMBERS)
+REGISTRATIONS = st.builds(Registration, TEXT, TEXT, TEXT, TEXT)
+HELLOS = st.builds(
+    Hello,
+    protocol=st.integers(0, 2**31),
+    backend=TEXT,
+    source=TEXT,
+    listener=TEXT,
+    queue_epoch=TEXT,
+    epoch=NUMBERS,
+    sequence=NUMBERS,
+    limits=LIMITS,
+    registration=st.none() | REGISTRATIONS,
+)
 FRAMES: st.SearchStrategy[Frame] = st.one_of(
-    st.builds(Hello, st.integers(0, 2**31), TEXT, TEXT, TEXT, TEXT, NUMBERS, NUMBERS, LIMITS),
+    HELLOS,
     st.builds(Welcome, TEXT, NUMBERS, NUMBERS, LIMITS),
     st.builds(Batch, NUMBERS, st.lists(MESSAGES, max_size=4).map(tuple)),
     st.builds(Ack, NUMBERS),
     st.builds(Reject, NUMBERS, TEXT),
+    st.builds(Push, TEXT, NUMBERS, st.binary(max_size=50)),
     st.just(Ping()),
     st.just(Pong()),
     st.builds(Goodbye, st.sampled_from(GoodbyeCode), TEXT, st.floats(0, 1e6)),

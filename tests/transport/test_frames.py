@@ -10,6 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from osmo_transport import Limits, Message, PeerError
+from osmo_transport.bodies import Registration
 from osmo_transport.frames import (
     JSON,
     MSGPACK,
@@ -78,10 +79,11 @@ def test_a_damaged_frame_does_no_other_harm(
 
 def test_fields_of_a_newer_peer_are_ignored() -> None:
     """A newer version may append fields to a frame, and to a message."""
-    hello = Hello(PROTOCOL, "b", "s", "l", "", 0, 0, Limits())
+    hello = Hello(PROTOCOL, "b", "s", "l", "", 0, 0, Limits(), Registration("uid"))
     for codec, plain in ((MSGPACK, msgspec.msgpack), (JSON, msgspec.json)):
         fields = plain.decode(codec.encode(hello))
-        fields[-1]["another_limit"] = 5
+        fields[-2]["another_limit"] = 5
+        fields[-1]["another_field"] = "x"
         assert codec.decode(plain.encode([*fields, "new"])) == hello
 
 

@@ -67,6 +67,50 @@ def test_a_process_that_slept_asks_before_it_gives_up() -> None:
         server.tick(1010.0)
 
 
+def test_a_server_that_acknowledges_nothing_is_given_up() -> None:
+    """Also one that answers pings, once it has had time to acknowledge; every acknowledgement, and
+    having nothing in flight, gives it that time anew."""
+    client, now = client_session(), 0.0
+    introduce(client, server_session(), FRESH)
+
+    def passes(seconds: int) -> None:
+        nonlocal now
+        for _ in range(seconds):
+            now += 1.0
+            client.receive(Pong(), now)
+            client.tick(now)
+
+    passes(100)
+    for key in "abc":
+        client.put(event(key))
+    batches(client)
+    passes(59)
+    client.receive(Ack(1), now)
+    passes(60)
+    client.receive(Ack(3), now)
+    passes(100)
+    client.put(event("d"))
+    batches(client)
+    passes(59)
+    with pytest.raises(ConnectionLostError, match="acknowledged nothing for 60 s"):
+        passes(1)
+    client.disconnect()
+    introduce(client, server_session(), FRESH._replace(sequence=3), now)
+    batches(client)
+    passes(59)
+
+
+def test_a_process_that_slept_reads_before_it_gives_up() -> None:
+    """The acknowledgements that came while it was suspended have still to be read."""
+    client = client_session()
+    introduce(client, server_session(), FRESH)
+    client.put(event("a"))
+    batches(client)
+    client.tick(1000.0)
+    client.receive(Ack(1), 1000.0)
+    client.tick(1001.0)
+
+
 def test_a_ping_is_answered() -> None:
     """By either side."""
     client, server = client_session(), greeted()

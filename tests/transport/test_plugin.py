@@ -29,7 +29,7 @@ async def test_it_is_kept(queue):
     async with queue.open() as store, queue.open(QueueConfig(max_attempts=2)) as other:
         status = await other.status()
         assert sum(status.waiting.values()) == 0
-        state = await store.open_producer(producer, ProducerState("", 0, 0))
+        state = await store.open_producer(producer, "one", ProducerState("", 0, 0))
         await store.append([ProducerBatch(producer, state, 1, (make_message(),))])
         async with other.consumer("workers", "one") as consumer:
             (delivery,) = await consumer.receive(1)

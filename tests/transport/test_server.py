@@ -7,6 +7,7 @@ import pytest
 from osmo_transport import (
     ConnectionLostError,
     FencedError,
+    Greeting,
     Limits,
     ProducerState,
     Server,
@@ -92,7 +93,7 @@ async def test_a_connection_that_is_let_in_late_does_not_fence_its_successor() -
     gates = [asyncio.Event(), asyncio.Event()]
     calls = 0
 
-    async def admit(producer: Producer, known: ProducerState) -> ProducerState:
+    async def admit(greeting: Greeting) -> ProducerState:
         nonlocal calls
         number = calls
         calls += 1
@@ -117,7 +118,7 @@ async def test_a_hello_that_comes_late_changes_nothing() -> None:
     first: nobody listens on the other any more, and a new epoch would fence its own successor."""
     admitted = 0
 
-    async def admit(producer: Producer, known: ProducerState) -> ProducerState:
+    async def admit(greeting: Greeting) -> ProducerState:
         nonlocal admitted
         admitted += 1
         return ProducerState("q", admitted, 0)
@@ -148,8 +149,8 @@ async def test_an_older_listener_does_not_come_back() -> None:
 
 
 async def test_a_lost_welcome_does_not_fence_its_own_listener() -> None:
-    """It asks again with the epoch that it knows, and gets the one that it never heard of, until
-    somebody else has been let in."""
+    """It asks again with what it knows, once or often, also late, and gets the epoch that it never
+    heard of, until somebody else has been let in."""
     async with listen("memory://") as server:
         first = await (await Listener().connect(server)).welcome()
         renewing = ProducerState("", first.epoch, 0)
@@ -160,16 +161,19 @@ async def test_a_lost_welcome_does_not_fence_its_own_listener() -> None:
         again.connection.send(Batch(1, (make_message(),)))
         (incoming,) = await server.receive()
         incoming.acknowledge()
-        late = await Listener("one", renewing).connect(server)
-        assert await late.goodbye() is GoodbyeCode.FENCED
+        late = await (await Listener("one").connect(server)).welcome()
+        assert (late.epoch, late.sequence) == (unheard.epoch, 1)
+        await (await Listener("two").connect(server)).welcome()
+        zombie = await Listener("one", renewing).connect(server)
+        assert await zombie.goodbye() is GoodbyeCode.FENCED
 
 
 async def test_a_store_that_lets_in_the_older_last_does_not_win() -> None:
     """Of two processes the one with the higher epoch reports."""
     release = asyncio.Event()
 
-    async def admit(producer: Producer, known: ProducerState) -> ProducerState:
-        if known.epoch == 1:
+    async def admit(greeting: Greeting) -> ProducerState:
+        if greeting.known.epoch == 1:
             await release.wait()
             return ProducerState("q", 1, 0)
         return ProducerState("q", 2, 0)
@@ -195,9 +199,9 @@ async def test_the_record_never_goes_back() -> None:
         for incoming in reversed(taken):
             incoming.acknowledge()
         await client.flush()
-        state = await server._own.admit(
-            PRODUCER._replace(backend="backend"), client._session._state
-        )
+        session = client._session
+        asking = Greeting(session._producer, session._listener, session._state)
+        state = await server._own.admit(asking)
         assert state.sequence == 2
 
 
@@ -252,7 +256,7 @@ async def test_leaving_says_goodbye_to_everybody() -> None:
     """And waits for nobody's decision."""
     never = asyncio.Event()
 
-    async def admit(producer: Producer, known: ProducerState) -> ProducerState:
+    async def admit(greeting: Greeting) -> ProducerState:
         await never.wait()
         raise FencedError("unreachable")
 

@@ -33,10 +33,10 @@ from tests.transport.builders import (
 
 
 def test_the_greeting_holds_who_asks() -> None:
-    """Identity, process and what the client knows: without an epoch, its own name alone."""
+    """Identity, process and what the client knows: nothing, without an epoch."""
     client, server = client_session(), server_session()
     greeting = introduce(client, server, FRESH)
-    assert greeting == Greeting(PRODUCER, "one", ProducerState("one", 0, 0))
+    assert greeting == Greeting(PRODUCER, "one", ProducerState("", 0, 0))
     assert server.state.epoch == 1
 
 

@@ -9,8 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from osmo_transport import ConnectionLostError, Message, ProducerBatch, ProducerState, Version
+from osmo_transport.admission import Place, admit
 from osmo_transport.delivery import Producer
-from osmo_transport.errors import FencedError, TransportError
+from osmo_transport.errors import TransportError
 from osmo_transport.frames import Ack, Batch, Frame, Goodbye, GoodbyeCode, Limits, Welcome
 from osmo_transport.message import Policy, kind_of, new_message
 from osmo_transport.session import WITHDRAWN, ClientSession, Greeting, ServerSession, SessionConfig
@@ -23,10 +24,7 @@ class Store:
 
     def __init__(self) -> None:
         self.wipes = 0
-        self.epoch = 0
-        self.sequence = 0
-        self.name = ""
-        self.heir = 0
+        self.place: Place | None = None
         self.log: list[tuple[int, Message]] = []
         """Each stored message, with the epoch under which it came."""
 
@@ -41,35 +39,25 @@ class Store:
     def wipe(self) -> None:
         """Lose everything, as FLUSHALL does."""
         self.wipes += 1
-        self.epoch = self.sequence = 0
+        self.place = None
         self.log = []
 
-    def admit(self, known: ProducerState) -> ProducerState:
-        state = ProducerState(self.queue_epoch, self.epoch, self.sequence)
-        if self.epoch and not known.epoch and known.claim and known.claim == self.name:
-            return state
-        if self.epoch and known.epoch and known.epoch == self.heir and not self.sequence:
-            return state
-        if 0 < known.epoch < self.epoch:
-            raise FencedError("a newer listener reports")
-        agrees = (known.queue_epoch, known.epoch) == (self.queue_epoch, self.epoch)
-        if not agrees or known.sequence > self.sequence:
-            self.epoch = max(self.epoch, known.epoch) + 1
-            self.sequence = 0
-            self.heir = known.epoch
-            if not known.epoch:
-                self.name = known.claim
-        return ProducerState(self.queue_epoch, self.epoch, self.sequence)
+    def admit(self, greeting: Greeting) -> ProducerState:
+        """Let the client in, by the product's own rule."""
+        _, listener, known, _ = greeting
+        self.place = admit(self.place, self.queue_epoch, listener, known, 0.0)
+        return ProducerState(self.queue_epoch, self.place.epoch, self.place.sequence)
 
     def append(self, batch: ProducerBatch) -> bool:
         """Whether the batch is stored; False: the store does not remember what came before it."""
-        if batch.state.queue_epoch != self.queue_epoch or batch.state.epoch != self.epoch:
+        place = self.place
+        if place is None or batch.state.queue_epoch != self.queue_epoch:
             return False
-        if batch.first > self.sequence + 1:
+        if batch.state.epoch != place.epoch or batch.first > place.sequence + 1:
             return False
-        fresh = batch.messages[self.sequence + 1 - batch.first :]
-        self.log += [(self.epoch, message) for message in fresh if message is not None]
-        self.sequence = max(self.sequence, batch.last)
+        fresh = batch.messages[place.sequence + 1 - batch.first :]
+        self.log += [(place.epoch, message) for message in fresh if message is not None]
+        self.place = place._replace(sequence=max(place.sequence, batch.last))
         return True
 
 
@@ -198,7 +186,7 @@ class World:
             return
         greeting, wire.greeting = wire.greeting, None
         try:
-            state = self.store.admit(greeting.known)
+            state = self.store.admit(greeting)
         except TransportError as exc:
             self.part(wire, GoodbyeCode.FENCED, str(exc))
             return

@@ -46,6 +46,7 @@ _ids = itertools.count(1)
 def report(
     task: str = "task",
     *,
+    flow: str = "flow",
     version: tuple[int, int] = (1, 1),
     status: str = "RUNNING",
     deleted: bool = False,
@@ -53,11 +54,11 @@ def report(
     **fields: str,
 ) -> Message:
     """An `update_pod` about one task of the workflow `flow`."""
-    body = UpdatePod("flow", task, 0, status, deleted=deleted, exit_code=exit_code, **fields)  # type: ignore[arg-type]  # the fields given by name are all text
+    body = UpdatePod(flow, task, 0, status, deleted=deleted, exit_code=exit_code, **fields)  # type: ignore[arg-type]  # the fields given by name are all text
     final = status == "COMPLETED" or status.startswith("FAILED")
     return new_message(
         "update_pod",
-        UpdatePod.key("flow", task, 0),
+        UpdatePod.key(flow, task, 0),
         encode_body(body),
         version=Version(*version),
         final=final,
@@ -93,7 +94,7 @@ def delivery(message: Message, *, backend: str = BACKEND, attempt: int = 1) -> D
 async def append(queue: Queue, messages: Sequence[Message], backend: str = BACKEND) -> None:
     """Put messages into the queue as a listener that has just started would."""
     producer = Producer(backend, f"source-{next(_ids)}")
-    state = await queue.open_producer(producer, ProducerState("", 0, 0))
+    state = await queue.open_producer(producer, "one", ProducerState("", 0, 0))
     await queue.append([ProducerBatch(producer, state, 1, tuple(messages))])
 
 

@@ -9,7 +9,7 @@ import pytest
 from osmo_transport import Ack, Delivery, Message, Outcome, Reject, Retry, Version, new_message
 from osmo_transport.bodies import Condition, UpdatePod, encode_body
 from osmo_worker import WorkerMetrics
-from osmo_worker.store import StateStore, Task, open_store
+from osmo_worker.store import StateStore, Task, Totals, open_store
 from tests.worker.harness import BACKEND, STORE, delivery, existence, report, snapshot_end
 
 
@@ -339,6 +339,26 @@ async def test_counts_are_of_live_tasks_by_status(store: StateStore) -> None:
     await store.handle_batch([delivery(report("e"), backend="another")])
     assert await store.counts() == {"COMPLETED": 1, "RUNNING": 3}
     assert await store.counts(BACKEND) == {"COMPLETED": 1, "RUNNING": 2}
+
+
+async def test_totals_are_of_all_tasks(store: StateStore) -> None:
+    """Those of pods that are gone included; a workflow runs while one of its tasks does."""
+    done = report("x", flow="done", status="FAILED")
+    await _apply(store, report("a"), report("b", deleted=True), report("c", status="COMPLETED"))
+    await _apply(store, done)
+    await store.handle_batch([delivery(report("e", flow="else"), backend="another")])
+    ended = {"COMPLETED": 1, "FAILED": 1}
+    assert await store.totals(BACKEND) == Totals(
+        statuses={**ended, "RUNNING": 2}, deleted=1, workflows=2, running=1
+    )
+    assert await store.totals() == Totals(
+        statuses={**ended, "RUNNING": 3}, deleted=1, workflows=3, running=2
+    )
+
+
+async def test_totals_of_nothing(store: StateStore) -> None:
+    """An empty store has figures too."""
+    assert await store.totals() == Totals(statuses={}, deleted=0, workflows=0, running=0)
 
 
 async def test_rows_outlive_the_store_object(store_url: str) -> None:

@@ -22,6 +22,7 @@ from typing import Generic, NamedTuple, NoReturn, Protocol
 from osmo_listener.reflector import Reflector, ReflectorConfig
 from osmo_listener.source import Event, Page, Source, T
 from osmo_listener.store import Change, ChangeType, Store, object_key
+from osmo_transport.bounds import Seconds
 
 SLICE = 500
 """Objects that are told at once when all are told again."""
@@ -33,7 +34,7 @@ class InformerConfig:
 
     reflector: ReflectorConfig = field(default_factory=ReflectorConfig)
     """How to go on after errors."""
-    resync_interval: float | None = 300.0
+    resync_interval: Seconds | None = 300.0
     """How often the handler is shown every object once more, for rules that depend on time and as a
     second chance; None: never."""
 

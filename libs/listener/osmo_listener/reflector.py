@@ -29,6 +29,7 @@ from osmo_listener.errors import (
 )
 from osmo_listener.source import Event, Page, Source, T
 from osmo_transport.backoff import Backoff, BackoffConfig
+from osmo_transport.bounds import SecondsOrZero
 
 logger = logging.getLogger(__name__)
 
@@ -42,9 +43,9 @@ class ReflectorConfig:
     )
     """Delays after errors: those of client-go. A watch that lived for a minute was a good one; that
     is less than the silence after which an idle one is given up, so idling never slows us down."""
-    shortest_watch: float = 1.0
+    shortest_watch: SecondsOrZero = 1.0
     """A watch that the server ends sooner counts as an error, or we would ask again in a loop."""
-    longest_retry_after: float = 60.0
+    longest_retry_after: SecondsOrZero = 60.0
     """Bound of the delay that a server may ask for."""
 
 

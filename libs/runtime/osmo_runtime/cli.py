@@ -72,7 +72,7 @@ class _Parser(argparse.ArgumentParser):
         self._fields: dict[str, tuple[Leaf, argparse.Action]] = {}
         self._add_fields(table)
         common = self.add_argument_group("of every program")
-        common.add_argument("--help", "-h", action="help", help="Show this and exit.")
+        common.add_argument("--help", "-h", action=_Help, nargs=0, help="Show this and exit.")
         common.add_argument(
             "--version", action=_Version, nargs=0, help="Show the version and exit."
         )
@@ -116,6 +116,13 @@ class _Parser(argparse.ArgumentParser):
             self._fields[leaf.key] = leaf, action
         for inner in table.tables:
             self._add_fields(inner)
+
+
+class _Help(argparse.Action):
+    # argparse's own keeps silent about a text that could not be written.
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        sys.stdout.write(parser.format_help())
+        parser.exit()
 
 
 class _Version(argparse.Action):

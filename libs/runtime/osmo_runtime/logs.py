@@ -18,6 +18,7 @@ from enum import Enum
 import msgspec
 
 from osmo_runtime.masking import mask, mask_text
+from osmo_transport.bounds import Count, Seconds
 
 _STANDARD = {*vars(logging.makeLogRecord({})), "message", "asctime", "taskName"}
 
@@ -52,12 +53,12 @@ class RepeatLimit:
     hides the others.
     """
 
-    burst: int = 10
+    burst: Count = 10
     """Records of one statement that are written in each interval."""
-    interval: float = 60.0
+    interval: Seconds = 60.0
     """Seconds until the count starts anew; the first record then says how many were left out. A
     minute: what tries again each second is still heard, and does not fill the log."""
-    statements: int = 1000
+    statements: Count = 1000
     """Statements that are counted at once; beyond it the one silent longest is forgotten."""
 
 

@@ -17,20 +17,24 @@
 
 The exit code is 0 when `run` returned, 1 when it failed, and 2 when the command line or the
 configuration is wrong. SIGTERM and SIGINT set `stop`, upon which `run` drains and returns; a second
-signal ends the process at once, with 1.
+signal ends the process at once, with 1. Whoever reads stdout may leave, as `head` does: the next
+write to it fails, `run` ends with that, and the exit code is 141. A log that nobody reads ends
+nothing.
 """
 
 import asyncio
 import gc
 import logging
 import os
+import select
 import signal
 import sys
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from types import FrameType, MappingProxyType
-from typing import Any, TypeVar
+from typing import Any, TextIO, TypeVar
 
 from osmo_runtime import logs, settings
 from osmo_runtime.errors import SettingsError
@@ -40,6 +44,9 @@ from osmo_transport.errors import TransportError, UsageError
 FAILED = 1
 MISUSED = 2
 """Exit code of a wrong command line or configuration."""
+
+UNREAD = 128 + signal.SIGPIPE
+"""Exit code when nobody reads stdout any more: what a shell tells of a tool that SIGPIPE ended."""
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -83,6 +90,32 @@ def main(
     Raises:
         SystemExit: `--help` or `--version` was given and is answered on stdout.
     """
+    return until_unread(lambda: _main(prog, config, run, argv, errors))
+
+
+def until_unread(program: Callable[[], int]) -> int:
+    """The exit code of `program`, or `UNREAD` when it wrote on stdout what nobody reads any more.
+    A program that does not end by itself is ended by what it next writes there.
+
+    Raises: what `program` raises.
+    """
+    try:
+        try:
+            return program()
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        _discard_unread()
+        return UNREAD
+
+
+def _main(
+    prog: str,
+    config: type[C],
+    run: Run[C],
+    argv: Sequence[str] | None,
+    errors: ErrorCodes,
+) -> int:
     try:
         loaded = settings.load(prog, config, sys.argv[1:] if argv is None else argv, os.environ)
     except SettingsError as exc:
@@ -154,7 +187,9 @@ def _report(failure: BaseException, codes: ErrorCodes) -> int:
     found = set()
     for error in _leaves(failure):
         code = next((codes[cls] for cls in type(error).__mro__ if cls in codes), None)
-        if code is None:
+        if isinstance(error, BrokenPipeError) and _is_unread(sys.stdout):
+            code = UNREAD
+        elif code is None:
             _log.error("unexpected failure", exc_info=error)
         else:
             details = error if _log.isEnabledFor(logging.DEBUG) else None
@@ -169,3 +204,17 @@ def _leaves(failure: BaseException) -> Iterator[BaseException]:
             yield from _leaves(inner)
     else:
         yield failure
+
+
+def _is_unread(stream: TextIO) -> bool:
+    # An error is told of even though no event is asked for.
+    poll = select.poll()
+    poll.register(stream, 0)
+    return bool(poll.poll(0))
+
+
+def _discard_unread() -> None:
+    # The interpreter writes what is left at its end, and complains if it cannot.
+    with Path(os.devnull).open("w") as nowhere:
+        for stream in filter(_is_unread, (sys.stdout, sys.stderr)):
+            os.dup2(nowhere.fileno(), stream.fileno())

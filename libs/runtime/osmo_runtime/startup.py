@@ -1,9 +1,10 @@
-"""Waiting at the start for what a program needs, for as long as nobody stops it."""
+"""The start of a program: waiting for what it needs, and a word about what cannot do for it."""
 
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
+from urllib.parse import urlsplit
 
 from osmo_transport.backoff import Backoff, BackoffConfig
 
@@ -35,3 +36,9 @@ async def once_there(
             except TimeoutError:
                 continue
     return None
+
+
+def warn_of_private_queue(url: str) -> None:
+    """Say so in the log if no other program can share the queue at `url`."""
+    if urlsplit(url).scheme == "memory":
+        _log.warning("the queue is in this process: no other program sees what is in it")

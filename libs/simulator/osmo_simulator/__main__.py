@@ -4,12 +4,10 @@ import asyncio
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
-
-import msgspec
 
 from osmo_runtime import runner
 from osmo_simulator.scenario import Scenario, ScenarioConfig
+from osmo_transport.bounds import Count, CountOrZero, SecondsOrZero, Seed
 from osmo_transport.errors import UsageError
 
 
@@ -19,13 +17,13 @@ class Settings(runner.ProgramConfig):
 
     listen: str = "127.0.0.1:8080"
     """Address to listen on, HOST:PORT; port 0 picks a free one."""
-    nodes: Annotated[int, msgspec.Meta(ge=1)] = 10
+    nodes: Count = 10
     """Nodes of the cluster."""
-    workflows: Annotated[int, msgspec.Meta(ge=0)] = 20
+    workflows: CountOrZero = 20
     """Workflows that run; 0: none, the cluster is yours to change."""
-    seed: int = 1
+    seed: Seed = 1
     """The same seed gives the same workflows and ends."""
-    pace: Annotated[float, msgspec.Meta(ge=0)] = 1.0
+    pace: SecondsOrZero = 1.0
     """Real seconds that a simulated second takes."""
     namespace: str = "osmo"
     """Namespace of the workflows' pods; it exists from the start."""

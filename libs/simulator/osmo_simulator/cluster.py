@@ -14,6 +14,7 @@ from osmo_simulator.history import Change, History, Version
 from osmo_simulator.patch import STRATEGIC, apply_patch
 from osmo_simulator.resources import NAMESPACES, RESOURCES, Object, Resource
 from osmo_simulator.selectors import compile_selectors
+from osmo_transport.bounds import Bytes, Count, Seed
 
 FIRST_VERSION = 1000
 _NAME_SUFFIX = "bcdfghjklmnpqrstvwxz2456789"
@@ -27,11 +28,11 @@ class ClusterConfig:
 
     namespaces: tuple[str, ...] = ("default", "kube-system", "osmo")
     """The namespaces that exist from the start."""
-    seed: int = 0
+    seed: Seed = 0
     """Where uids and generated names come from: the same seed gives the same ones."""
-    history_changes: int = 50_000
+    history_changes: Count = 50_000
     """Changes per resource that a watch can resume over; with usual pod statuses 9 kB each."""
-    history_bytes: int = 256 * 1024 * 1024
+    history_bytes: Bytes = 256 * 1024 * 1024
     """Encoded bytes per resource that only the history keeps, so that large objects that change as
     a whole do not fill the memory."""
 

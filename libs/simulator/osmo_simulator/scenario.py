@@ -21,6 +21,7 @@ from osmo_simulator.lifecycle import (
     running,
     scheduled,
 )
+from osmo_transport.bounds import Count, CountOrZero, SecondsOrZero, Seed, Share
 
 _CONTAINER = "task"
 _SCHEDULING = 0.2
@@ -33,27 +34,27 @@ _CLEAN_UP = 3.0
 class ScenarioConfig:
     """How much happens, and how fast. Times are in scenario seconds."""
 
-    seed: int = 0
+    seed: Seed = 0
     """The same seed gives the same workflows, outcomes and order of events."""
-    nodes: int = 10
+    nodes: Count = 10
     """How many nodes the pods are spread over; at least one."""
-    workflows: int = 19
+    workflows: CountOrZero = 19
     """How many workflows run."""
-    max_tasks: int = 4
+    max_tasks: Count = 4
     """The most tasks of one workflow; the least is one."""
-    failures: float = 0.4
+    failures: Share = 0.4
     """The share of tasks that fail; the ways to fail take turns."""
-    deleted: float = 0.5
+    deleted: Share = 0.5
     """The share of ended pods that are deleted at the end, as a clean-up does it."""
     namespace: str = "osmo"
     """Where the pods run; it is made where it does not exist."""
-    padding: int = TYPICAL_PADDING
+    padding: CountOrZero = TYPICAL_PADDING
     """The padding of each pod, see `make_pod`."""
-    arrival: float = 1.0
+    arrival: SecondsOrZero = 1.0
     """The mean time between two workflows."""
-    duration: float = 10.0
+    duration: SecondsOrZero = 10.0
     """The mean time that a task runs."""
-    pace: float = 1.0
+    pace: SecondsOrZero = 1.0
     """Seconds of real time per scenario second; 0 runs without waiting."""
 
     def __post_init__(self) -> None:

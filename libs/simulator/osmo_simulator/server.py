@@ -31,6 +31,7 @@ from osmo_simulator.faults import (
 from osmo_simulator.kubeconfig import kubeconfig
 from osmo_simulator.routing import Target, route
 from osmo_simulator.watch import Watch, error_event
+from osmo_transport.bounds import Bytes, Port, Seconds
 from osmo_transport.errors import AddressInUseError, MissingExtraError
 
 try:
@@ -51,18 +52,18 @@ class SimulatorConfig:
 
     host: str = "127.0.0.1"
     """The address to listen on: by default this machine alone."""
-    port: int = 0
+    port: Port = 0
     """The port to listen on; 0 takes a free one."""
     token: str | None = field(default=None, repr=False)
     """The bearer token that every request must carry; None lets everybody in. kubectl never sends a
     token over plain HTTP, so it can use only a simulator without one."""
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
     """The cluster behind the API."""
-    bookmark_interval: float = 60.0
+    bookmark_interval: Seconds = 60.0
     """Seconds between the bookmarks of an idle watch, as the real server has it."""
-    watch_timeout: float = 1800.0
+    watch_timeout: Seconds = 1800.0
     """Seconds that a watch lasts when its client does not say, the real server's least."""
-    max_body_bytes: int = 3 * 1024 * 1024
+    max_body_bytes: Bytes = 3 * 1024 * 1024
     """The largest request, as the real server has it."""
 
 

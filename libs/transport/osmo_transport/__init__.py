@@ -21,8 +21,10 @@ from osmo_transport.delivery import (
     Reject,
     Retry,
 )
+from osmo_transport.directory import Directory, RuleSet
 from osmo_transport.errors import (
     AddressInUseError,
+    BackendTakenError,
     BodyError,
     ClosedError,
     ConnectionLostError,
@@ -34,24 +36,26 @@ from osmo_transport.errors import (
     QueueLostError,
     QueueRefusedError,
     QueueUnavailableError,
+    RulesError,
     TransportError,
     UnknownSchemeError,
     UsageError,
     is_retryable,
 )
 from osmo_transport.factory import open_queue, transport_for
-from osmo_transport.frames import Limits
+from osmo_transport.frames import Limits, Push
 from osmo_transport.message import Kind, Message, Policy, Version, kind_of, new_message
 from osmo_transport.outbox import OutboxConfig
 from osmo_transport.queues.abc import AppendOutcome, Consumer, Queue, QueueConfig, QueueStatus
 from osmo_transport.server import Incoming, Server, ServerConfig, listen
-from osmo_transport.session import SessionConfig
+from osmo_transport.session import Greeting, SessionConfig
 from osmo_transport.transports.abc import TlsConfig, Transport
 
 __all__ = (
     "Ack",
     "AddressInUseError",
     "AppendOutcome",
+    "BackendTakenError",
     "BackoffConfig",
     "BodyError",
     "Client",
@@ -62,7 +66,9 @@ __all__ = (
     "Consumer",
     "DeadLetter",
     "Delivery",
+    "Directory",
     "FencedError",
+    "Greeting",
     "Incoming",
     "Kind",
     "Limits",
@@ -76,6 +82,7 @@ __all__ = (
     "Producer",
     "ProducerBatch",
     "ProducerState",
+    "Push",
     "Queue",
     "QueueConfig",
     "QueueError",
@@ -85,6 +92,8 @@ __all__ = (
     "QueueUnavailableError",
     "Reject",
     "Retry",
+    "RuleSet",
+    "RulesError",
     "Server",
     "ServerConfig",
     "SessionConfig",

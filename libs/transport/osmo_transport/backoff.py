@@ -9,16 +9,18 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from osmo_transport.bounds import Seconds, SecondsOrZero
+
 
 @dataclass(frozen=True, kw_only=True)
 class BackoffConfig:
     """How long to wait between tries."""
 
-    base: float = 0.1
+    base: Seconds = 0.1
     """Cap of the first delay in seconds: short, because most losses are restarts of one process."""
-    maximum: float = 10.0
+    maximum: Seconds = 10.0
     """Cap of every delay in seconds: bounds how long a recovered peer waits for us."""
-    healthy_after: float = 10.0
+    healthy_after: SecondsOrZero = 10.0
     """A connection that lived this many seconds starts the count anew."""
 
 

@@ -4,7 +4,8 @@ A field that a decoder does not know is ignored and a field that is absent takes
 and new versions can run side by side.
 """
 
-from typing import Any
+from enum import Enum
+from typing import Any, ClassVar
 
 import msgspec
 
@@ -64,6 +65,111 @@ class PodExists(msgspec.Struct, frozen=True, omit_defaults=True):
     """The pod is gone from the cluster."""
 
 
+class Taint(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """One taint of a node."""
+
+    key: str
+    value: str = ""
+    effect: str = ""
+    time_added: str = ""
+    """As the API server wrote it (RFC 3339), or empty."""
+
+
+class UpdateNode(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The state of one node (kind `update_node`, keyed by `node`)."""
+
+    node: str
+    """Its name in the cluster; of listeners that do not tell it, the same as `hostname`."""
+    hostname: str
+    """The label `kubernetes.io/hostname`, or `-`."""
+    available: bool = False
+    """Whether it takes tasks, by the backend's condition rules."""
+    conditions: tuple[str, ...] = ()
+    """The types of its conditions that are True."""
+    allocatable: dict[str, str] = {}
+    """By resource: whole cores of `cpu`; `memory` and `ephemeral-storage` in `Ki`."""
+    labels: dict[str, str] = {}
+    taints: tuple[Taint, ...] = ()
+    processed: dict[str, str] = {}
+    """What only listeners of the deployed protocol send."""
+    deleted: bool = False
+    """The node is gone from the cluster."""
+
+
+class NodeInventory(msgspec.Struct, frozen=True):
+    """All nodes of a cluster at the version of the message (kind `node_inventory`, one key): a node
+    that is not in it, and of which nothing newer is known, is gone."""
+
+    nodes: tuple[str, ...]
+    """As `UpdateNode.node`."""
+
+    KEY: ClassVar[str] = "nodes"
+
+
+class UpdateNodeUsage(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What the pods on one node ask for (kind `update_node_usage`, keyed by `node`).
+
+    Both are totals by resource: `cpu` in whole cores, `memory` and `ephemeral-storage` in `Ki`,
+    `nvidia.com/gpu`.
+    """
+
+    node: str
+    """As `UpdateNode.node`."""
+    hostname: str
+    usage: dict[str, str] = {}
+    """Of all pods."""
+    non_workflow_usage: dict[str, str] = {}
+    """Of the pods that run no workflow."""
+
+
+class PodEvent(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Something that the cluster noted about a pod (kind `pod_event`)."""
+
+    pod: str
+    """`namespace/name`; of listeners that tell no namespace, the name alone."""
+    reason: str
+    message: str = ""
+    type: str = ""
+    """`Normal` or `Warning`, or empty where the listener does not tell it."""
+    timestamp: str = ""
+    """When it happened last (RFC 3339)."""
+    count: int = 1
+    """How often it was noted since the last report of it."""
+
+
+class LogType(Enum):
+    """How severe a log message of a listener is."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    EXCEPTION = "exception"
+
+
+class Logging(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A log message of a listener (kind `logging`)."""
+
+    type: LogType
+    text: str
+    workflow_uuid: str = ""
+    """The workflow that it is about, or empty."""
+
+
+class Registration(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Who reports a backend: said when a listener connects, and as the body of its heartbeats (kind
+    `heartbeat`, keyed by the backend)."""
+
+    cluster_uid: str = ""
+    """The uid of the namespace `kube-system`, which is as good as the cluster's; empty: not known,
+    and compared with none."""
+    namespace: str = ""
+    """The namespace of the workflows."""
+    version: str = ""
+    """Of the listener."""
+    node_condition_prefix: str = ""
+    """Of the labels that this system writes to nodes."""
+
+
 class SnapshotEnd(msgspec.Struct, frozen=True, omit_defaults=True):
     """Closes a full snapshot (kind `snapshot_end`).
 
@@ -82,6 +188,12 @@ BODY_TYPES: dict[str, type[msgspec.Struct]] = {
     "update_pod": UpdatePod,
     "pod_exists": PodExists,
     "snapshot_end": SnapshotEnd,
+    "update_node": UpdateNode,
+    "node_inventory": NodeInventory,
+    "update_node_usage": UpdateNodeUsage,
+    "pod_event": PodEvent,
+    "logging": Logging,
+    "heartbeat": Registration,
 }
 
 _encoder = msgspec.msgpack.Encoder()

@@ -10,6 +10,8 @@ from itertools import count
 from typing import NamedTuple
 
 from osmo_transport.backoff import Backoff, BackoffConfig
+from osmo_transport.bodies import Registration
+from osmo_transport.bounds import Seconds, SecondsOrZero
 from osmo_transport.delivery import Producer
 from osmo_transport.errors import (
     ClosedError,
@@ -18,7 +20,7 @@ from osmo_transport.errors import (
     is_retryable,
 )
 from osmo_transport.factory import transport_for
-from osmo_transport.frames import Frame, Goodbye, GoodbyeCode
+from osmo_transport.frames import Frame, Goodbye, GoodbyeCode, Push
 from osmo_transport.message import Message, new_id
 from osmo_transport.session import ClientSession, PartedError, Rejected, SessionConfig
 from osmo_transport.transports.abc import Connection, FrameSink, LinkConfig, TlsConfig, Transport
@@ -40,9 +42,9 @@ class ClientConfig:
     """Delays between tries to connect."""
     tls: TlsConfig = field(default_factory=TlsConfig)
     """Certificates for secure schemes."""
-    open_timeout: float = 10.0
+    open_timeout: Seconds = 10.0
     """Seconds that one try to connect may take."""
-    drain_timeout: float = 5.0
+    drain_timeout: SecondsOrZero = 5.0
     """Seconds that leaving the context waits for acknowledgements of what was sent; what is left
     then is logged with its count."""
 
@@ -110,6 +112,7 @@ class Client:
         self._waiter_numbers = count()
         self._room = asyncio.Event()
         self._changed = asyncio.Event()
+        self._pushed = asyncio.Event()
         self._failure: TransportError | None = None
         self._connects = 0
         self._reported = 0
@@ -190,6 +193,21 @@ class Client:
             await self._changed.wait()
         return self._session.epoch
 
+    async def push_after(self, kind: str, version: int) -> Push:
+        """Wait until the operator has pushed something of `kind` with a higher version than
+        `version`; the newest of it.
+
+        Raises: as `flush`.
+        """
+        while True:
+            push = self._session.pushes.get(kind)
+            if push is not None and push.version > version:
+                return push
+            if self._failure is not None:
+                raise self._failure
+            self._pushed.clear()
+            await self._pushed.wait()
+
     def renew_epoch(self) -> None:
         """Connect again for a new epoch: what is reported from then on outranks everything before,
         also where resource versions went back, as in a cluster restored from a backup."""
@@ -254,6 +272,8 @@ class Client:
             logger.info("connected to %s, epoch %d", self._url, session.epoch)
         if session.epoch != epoch:
             self._changed.set()
+        if type(frame) is Push:
+            self._pushed.set()
         self._wake()
         if session.unsettled:
             self.flush_soon()
@@ -273,6 +293,7 @@ class Client:
     def _fail(self, error: TransportError) -> None:
         self._failure = error
         self._changed.set()
+        self._pushed.set()
         self._room.set()
         for *_, future in self._waiters:
             if not future.done():
@@ -366,6 +387,7 @@ async def connect(
     *,
     backend: str,
     source: str = "listener",
+    registration: Registration | None = None,
     config: ClientConfig | None = None,
     transport: Transport | None = None,
 ) -> AsyncIterator[Client]:
@@ -373,7 +395,8 @@ async def connect(
 
     The client is ready at once: messages wait in its outbox until the operator welcomes it, and it
     connects again by itself, for ever. `backend` is the cluster's name and `source` the listener's
-    within it; a newer client of the same two takes the place of an older one. Leaving the context
+    within it; a newer client of the same two takes the place of an older one. `registration` says
+    which cluster it is, so that no second one reports under its name. Leaving the context
     waits up to `drain_timeout` for acknowledgements, unless an exception left it. `transport` takes
     the place of the one that serves the URL's scheme.
 
@@ -381,7 +404,7 @@ async def connect(
         UnknownSchemeError, MissingExtraError: as `transport_for`.
     """
     config = config or ClientConfig()
-    session = ClientSession(Producer(backend, source), new_id(), config.session)
+    session = ClientSession(Producer(backend, source), new_id(), config.session, registration)
     client = Client(transport or transport_for(url), url, session, config)
     task = asyncio.create_task(client.run())
     try:

@@ -74,12 +74,6 @@ class ProducerState(NamedTuple):
     sequence: int
     """The last sequence number of this epoch that is stored; 0 when there is none."""
 
-    @property
-    def claim(self) -> str:
-        """By what a producer that asks for an epoch is known again when it asks once more: the
-        epoch that it has, or while it has none, the name that it gave as its queue epoch."""
-        return str(self.epoch) if self.epoch else "".join(filter(str.isalnum, self.queue_epoch))
-
 
 class ProducerBatch(NamedTuple):
     """Consecutive messages of one producer, appended as one idempotent step."""

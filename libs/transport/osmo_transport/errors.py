@@ -5,7 +5,9 @@ TransportError
 │   ├── UnknownSchemeError
 │   ├── MissingExtraError   install the extra that it names
 │   ├── MessageTooLargeError
-│   └── BodyError           a payload that does not fit its kind
+│   ├── BodyError           a payload that does not fit its kind
+│   ├── RulesError          condition rules that cannot be used
+│   └── BackendTakenError   the backend's name belongs to another cluster
 ├── AddressInUseError       the operator of the machine: choose another port
 ├── ConnectionLostError     nobody: connect again (the reconnecting client does)
 ├── PeerError               the other side broke the protocol
@@ -16,6 +18,8 @@ TransportError
     ├── QueueRefusedError       the store is not fit for the job: mend its configuration
     └── QueueLostError          the store forgot what it had acknowledged: start a snapshot
 """
+
+from collections.abc import Sequence
 
 
 class TransportError(Exception):
@@ -48,6 +52,28 @@ class MessageTooLargeError(UsageError):
 
 class BodyError(UsageError):
     """A payload that does not fit its kind, or a kind that this version does not know."""
+
+
+class RulesError(UsageError):
+    """Condition rules that cannot all be used; `problems` has a line for each that is wrong."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = tuple(problems)
+
+
+class BackendTakenError(UsageError):
+    """The backend's name belongs to the cluster `owner`, and another one (`claimant`) reports."""
+
+    def __init__(self, backend: str, owner: str, claimant: str) -> None:
+        super().__init__(
+            f"backend {backend} is already being used by a different cluster (uid: {owner}); this"
+            f" one has the uid {claimant}: give it another name, or free the name with"
+            f" osmo-pipeline backends forget {backend}"
+        )
+        self.backend = backend
+        self.owner = owner
+        self.claimant = claimant
 
 
 class AddressInUseError(TransportError):

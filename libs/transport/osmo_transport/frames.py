@@ -1,8 +1,8 @@
 """What the two ends of a connection say to each other.
 
 A client (a listener's side) opens with `Hello` and sends `Batch`; a server (the operator's side)
-answers with `Welcome`, then `Ack` and `Reject`. Both send `Ping`, answer it with `Pong`, and part
-with `Goodbye`. Frames are msgpack arrays `[tag, field, …]`; a newer peer may append fields.
+answers with `Welcome`, then `Ack`, `Reject` and `Push`. Both send `Ping`, answer with `Pong`, and
+part with `Goodbye`. Frames are msgpack arrays `[tag, field, …]`; a newer peer may append fields.
 """
 
 from dataclasses import astuple, dataclass
@@ -10,6 +10,7 @@ from enum import Enum
 
 import msgspec
 
+from osmo_transport.bodies import Registration
 from osmo_transport.errors import PeerError
 from osmo_transport.message import Message
 
@@ -82,12 +83,14 @@ class Hello(_Frame, frozen=True):
     listener: str
     """Identity of this process: tells a reconnect from a second listener."""
     queue_epoch: str
-    """As the last welcome had it; the listener's id while it has none."""
+    """As the last welcome had it."""
     epoch: int
     """0: just started, give me one."""
     sequence: int
     """The last acknowledged sequence number of `epoch`."""
     limits: Limits
+    registration: Registration | None = None
+    """Which cluster it is; None: it does not tell."""
 
 
 class Welcome(_Frame, frozen=True):
@@ -121,6 +124,16 @@ class Reject(_Frame, frozen=True):
     reason: str
 
 
+class Push(_Frame, frozen=True):
+    """What the operator wants the listeners of a backend to know, such as the rules by which nodes
+    are available. Comes with every welcome and whenever it changes."""
+
+    kind: str
+    version: int
+    """Rises with each change of what is told under `kind`; a lower one is out of date."""
+    payload: bytes
+
+
 class Ping(_Frame, frozen=True):
     """Are you there? An application's own, as some load balancers do not count a transport's."""
 
@@ -138,7 +151,7 @@ class Goodbye(_Frame, frozen=True):
     """Seconds that the receiver should wait at least before it connects again."""
 
 
-Frame = Hello | Welcome | Batch | Ack | Reject | Ping | Pong | Goodbye
+Frame = Hello | Welcome | Batch | Ack | Reject | Push | Ping | Pong | Goodbye
 
 
 class Codec:

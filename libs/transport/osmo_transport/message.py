@@ -107,6 +107,7 @@ KINDS: dict[str, Kind] = {
     "snapshot_end": Kind(Policy.LATEST, Stream.PODS),
     "update_node": Kind(Policy.LATEST, Stream.NODES),
     "node_inventory": Kind(Policy.LATEST, Stream.NODES),
+    "heartbeat": Kind(Policy.LATEST, Stream.NODES),
     "update_node_usage": Kind(Policy.LATEST, Stream.USAGE),
     "pod_event": Kind(Policy.EVERY, Stream.EVENTS),
     "logging": Kind(Policy.EVERY, Stream.EVENTS),

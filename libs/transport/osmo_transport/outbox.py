@@ -9,6 +9,7 @@ are all kept, up to a bound; beyond it the oldest of them is dropped and counted
 from collections import OrderedDict, deque
 from dataclasses import dataclass
 
+from osmo_transport.bounds import Bytes, Count
 from osmo_transport.message import FIXED_SIZE, Message, Policy, kind_of
 
 
@@ -16,15 +17,15 @@ from osmo_transport.message import FIXED_SIZE, Message, Policy, kind_of
 class OutboxConfig:
     """Bounds of an outbox."""
 
-    max_entries: int = 500_000
+    max_entries: Count = 500_000
     """Entries of all kinds at which `send` waits: several times the live resources of the largest
     clusters (100 000 pods, 15 000 nodes), so that it is met only by a mistake."""
-    max_bytes: int = 512 * 1024 * 1024
+    max_bytes: Bytes = 512 * 1024 * 1024
     """Bytes at which `send` waits."""
-    max_every_entries: int = 50_000
+    max_every_entries: Count = 50_000
     """Entries of `every` kinds beyond which the oldest of them is dropped: hours of a cluster's
     events."""
-    max_every_bytes: int = 64 * 1024 * 1024
+    max_every_bytes: Bytes = 64 * 1024 * 1024
     """Bytes of `every` kinds beyond which the oldest of them is dropped."""
 
 

@@ -7,6 +7,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import count
 
+from osmo_transport.admission import Record
+from osmo_transport.bounds import Bytes, Count, Seconds, SecondsOrZero
 from osmo_transport.delivery import Producer, ProducerBatch, ProducerState
 from osmo_transport.errors import (
     ConnectionLostError,
@@ -16,14 +18,14 @@ from osmo_transport.errors import (
     UsageError,
 )
 from osmo_transport.factory import transport_for
-from osmo_transport.frames import Frame, Goodbye, GoodbyeCode, Pong
+from osmo_transport.frames import Frame, Goodbye, GoodbyeCode, Pong, Push
 from osmo_transport.session import Greeting, ServerSession, SessionConfig
 from osmo_transport.transports.abc import Connection, Endpoint, FrameSink, LinkConfig, TlsConfig
 
 logger = logging.getLogger(__name__)
 
-Admit = Callable[[Producer, ProducerState], Awaitable[ProducerState]]
-"""Decides where a producer stands: `Queue.open_producer`."""
+Admit = Callable[[Greeting], Awaitable[ProducerState]]
+"""Decides whether a listener is let in, and where it stands, as `Queue.open_producer` tells."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,15 +36,15 @@ class ServerConfig:
     """What each listener may have in flight, and the heartbeat."""
     tls: TlsConfig = field(default_factory=TlsConfig)
     """Certificates for secure schemes."""
-    open_timeout: float = 10.0
+    open_timeout: Seconds = 10.0
     """Seconds that a handshake may take."""
-    max_connections: int = 10_000
+    max_connections: Count = 10_000
     """Connections of one endpoint; a backend has a handful of listeners."""
-    inbox_bytes: int = 256 * 1024 * 1024
+    inbox_bytes: Bytes = 256 * 1024 * 1024
     """Bytes of all listeners' batches that may wait to be received, besides those that were
     received and are not answered yet, as many at most; a listener whose batch does not fit any more
     is asked to come back in `retry_after` seconds, and sends it again."""
-    retry_after: float = 1.0
+    retry_after: SecondsOrZero = 1.0
     """Seconds that a listener is asked to stay away while nothing can be stored."""
 
 
@@ -117,6 +119,10 @@ class _Peer(FrameSink):
     def welcome(self, state: ProducerState) -> None:
         self._connection.send(self.session.welcome(state))
 
+    def push(self, push: Push) -> None:
+        if self.alive:
+            self._connection.send(push)
+
     def acknowledge(self, batch: ProducerBatch) -> None:
         self._server.stored(batch)
         self._stored = max(self._stored, batch.last)
@@ -166,38 +172,14 @@ class _OwnRecord:
     """Admission for a server without a queue: what it acknowledged is its memory."""
 
     def __init__(self) -> None:
-        self._states: dict[Producer, ProducerState] = {}
-        self._names: dict[Producer, str] = {}
-        self._heirs: dict[Producer, int] = {}
+        self._record = Record()
 
-    async def admit(self, producer: Producer, known: ProducerState) -> ProducerState:
-        state = self._states.get(producer)
-        if state is not None and (known.queue_epoch, known.epoch) == (
-            state.queue_epoch,
-            state.epoch,
-        ):
-            return state
-        # A listener may never have heard of the epoch that it was given, and ask again.
-        if known.epoch:
-            again = self._heirs.get(producer) == known.epoch
-            again = again and state is not None and not state.sequence
-        else:
-            again = known.claim != "" and self._names.get(producer) == known.claim
-        if state is not None and again:
-            return state
-        newest = max(state.epoch if state else 0, known.epoch)
-        if 0 < known.epoch < newest:
-            raise FencedError("a newer listener of this backend reports now")
-        state = self._states[producer] = ProducerState("own", newest + 1, 0)
-        self._heirs[producer] = known.epoch
-        if not known.epoch:
-            self._names[producer] = known.claim
-        return state
+    async def admit(self, greeting: Greeting) -> ProducerState:
+        producer, listener, known, _ = greeting
+        return self._record.admit(producer, "own", listener, known, 0.0)
 
     def stored(self, batch: ProducerBatch) -> None:
-        state = self._states.get(batch.producer)
-        if state is not None and state.epoch == batch.state.epoch and state.sequence < batch.last:
-            self._states[batch.producer] = state._replace(sequence=batch.last)
+        self._record.stored(batch.producer, batch.state.epoch, batch.last)
 
 
 class Server:
@@ -215,6 +197,7 @@ class Server:
         self._peers: set[_Peer] = set()
         self._by_producer: dict[Producer, _Peer] = {}
         self._by_listener: dict[tuple[Producer, str], _Peer] = {}
+        self._pushes: dict[str, dict[str, Push]] = {}
         self._inbox: list[Incoming] = []
         self._inbox_bytes = 0
         self._arrival = asyncio.Event()
@@ -258,6 +241,18 @@ class Server:
         for peer in strangers:
             peer.part(GoodbyeCode.RESYNC, "the queue lost its memory")
         return len(strangers)
+
+    def push(self, backend: str, push: Push) -> None:
+        """Tell all listeners of `backend`, those that are connected now and those that will be; a
+        lower version than what was told of this kind is ignored. One push of each kind is kept for
+        each backend."""
+        kept = self._pushes.setdefault(backend, {})
+        if push.kind in kept and kept[push.kind].version >= push.version:
+            return
+        kept[push.kind] = push
+        for producer, peer in self._by_producer.items():
+            if producer.backend == backend:
+                peer.push(push)
 
     def accept(self, connection: Connection) -> FrameSink:
         """A transport's new connection."""
@@ -314,7 +309,7 @@ class Server:
 
     async def _let_in(self, peer: _Peer, greeting: Greeting) -> None:
         try:
-            state = await self._admit(greeting.producer, greeting.known)
+            state = await self._admit(greeting)
         except TransportError as exc:
             logger.warning("%s is not let in: %s", peer, exc)
             peer.fail(exc)
@@ -329,6 +324,8 @@ class Server:
             older.part(GoodbyeCode.FENCED, "a newer listener of this backend reports now")
         self._by_producer[greeting.producer] = peer
         peer.welcome(state)
+        for push in self._pushes.get(greeting.producer.backend, {}).values():
+            peer.push(push)
         logger.info("%s reports, epoch %d from sequence %d", peer, state.epoch, state.sequence + 1)
 
     def tick(self) -> None:

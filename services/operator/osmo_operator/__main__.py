@@ -1,16 +1,13 @@
 """`osmo-operator`: takes reports from listeners and stores them in the queue."""
 
 import asyncio
-import logging
 import sys
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
 from osmo_operator.config import OperatorConfig
 from osmo_operator.service import run_operator
 from osmo_runtime import runner
-
-logger = logging.getLogger(__name__)
+from osmo_runtime.startup import warn_of_private_queue
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,8 +17,7 @@ class Settings(OperatorConfig, runner.ProgramConfig):
 
 async def run(settings: Settings, stop: asyncio.Event) -> None:
     """Run the service."""
-    if urlsplit(settings.queue).scheme == "memory":
-        logger.warning("the queue is in this process: no worker can read what is acknowledged")
+    warn_of_private_queue(settings.queue)
     await run_operator(settings, stop, _announce)
 
 

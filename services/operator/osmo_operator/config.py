@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from osmo_transport import BackoffConfig, QueueConfig, ServerConfig
+from osmo_transport.bounds import Count, Seconds, SecondsOrZero
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,13 +15,13 @@ class OperatorConfig:
     picks a free one."""
     queue: str = "redis://127.0.0.1:6379"
     """URL of the queue (redis, rediss); what is in `memory://` no other process sees."""
-    append_messages: int = 2_000
+    append_messages: Count = 2_000
     """Messages that one append may carry: enough to fill a round trip to the store, few enough that
     the first of them is acknowledged within some 20 ms."""
-    drain_timeout: float = 10.0
+    drain_timeout: SecondsOrZero = 10.0
     """Seconds that a stop may take to store and acknowledge what has arrived; the rest is sent
     again by its listeners."""
-    check_interval: float = 2.0
+    check_interval: Seconds = 2.0
     """Seconds between two checks of whether the queue was wiped, after which listeners send
     everything again; an append notices by itself, this is for quiet times."""
     server: ServerConfig = field(default_factory=ServerConfig)

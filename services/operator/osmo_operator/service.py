@@ -3,12 +3,27 @@
 import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import aclosing
 from typing import NoReturn
 
 from osmo_operator.config import OperatorConfig
 from osmo_operator.relay import Relay
 from osmo_runtime.startup import once_there
-from osmo_transport import Queue, QueueUnavailableError, Server, listen, open_queue, transport_for
+from osmo_transport import (
+    BackoffConfig,
+    Greeting,
+    ProducerState,
+    Push,
+    Queue,
+    QueueUnavailableError,
+    Server,
+    listen,
+    open_queue,
+    transport_for,
+)
+from osmo_transport.backoff import Backoff
+from osmo_transport.directory import RULES_KIND, encode_rules
+from osmo_transport.server import Admit
 
 logger = logging.getLogger(__name__)
 
@@ -37,15 +52,19 @@ async def run_operator(
         return
     async with (
         queue,
-        listen(*config.listen, admit=queue.open_producer, config=config.server) as server,
+        listen(*config.listen, admit=admission(queue), config=config.server) as server,
         asyncio.TaskGroup() as tasks,
     ):
         relay = Relay(server, queue, config.append_messages, config.backoff)
         relaying = tasks.create_task(relay.run())
-        watching = tasks.create_task(watch_memory(queue, server, config.check_interval))
+        watching = [
+            tasks.create_task(watch_memory(queue, server, config.check_interval)),
+            tasks.create_task(tell_rules(queue, server, config.backoff)),
+        ]
         ready(server.urls)
         await stop.wait()
-        watching.cancel()
+        for task in watching:
+            task.cancel()
         server.stop()
         try:
             async with asyncio.timeout(config.drain_timeout):
@@ -55,6 +74,34 @@ async def run_operator(
                 "not everything was stored within %s s; it is sent again", config.drain_timeout
             )
     logger.info("stopped after %d messages", relay.stored)
+
+
+def admission(queue: Queue) -> Admit:
+    """Let in who belongs to the backend's cluster, where the queue says that it stands."""
+
+    async def admit(greeting: Greeting) -> ProducerState:
+        producer, listener, known, registration = greeting
+        if registration is not None:
+            await queue.directory.register(producer.backend, registration)
+        return await queue.open_producer(producer, listener, known)
+
+    return admit
+
+
+async def tell_rules(queue: Queue, server: Server, backoff: BackoffConfig) -> NoReturn:
+    """Push each backend's condition rules to its listeners, for ever."""
+    delays = Backoff(backoff)
+    while True:
+        try:
+            async with aclosing(queue.directory.follow_rules()) as following:
+                async for found in following:
+                    delays = Backoff(backoff)
+                    for backend, known in found.items():
+                        payload = encode_rules(known.rules)
+                        server.push(backend, Push(RULES_KIND, known.version, payload))
+        except QueueUnavailableError as exc:
+            logger.debug("cannot ask the queue for condition rules: %s", exc)
+            await asyncio.sleep(delays.next_delay())
 
 
 async def watch_memory(queue: Queue, server: Server, interval: float) -> NoReturn:

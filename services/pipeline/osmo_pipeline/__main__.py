@@ -30,6 +30,10 @@ async def demo(config: DemoConfig, stop: asyncio.Event) -> None:
 
 def main() -> int:
     """Run the program; returns its exit code."""
+    return runner.until_unread(_main)
+
+
+def _main() -> int:
     command, *arguments = sys.argv[1:] or ["--help"]
     if command == "demo":
         return runner.main(

@@ -69,17 +69,9 @@ class Demo:
         acknowledged = stats.acknowledged if stats is not None else 0
         rate = (acknowledged - self._acknowledged) / max(now - self._looked, 1e-9)
         self._acknowledged, self._looked = acknowledged, now
-        rows = await self.store.tasks(BACKEND)
-        statuses: dict[str, int] = {}
-        for row in rows:
-            statuses[row.status] = statuses.get(row.status, 0) + 1
-        running = {row.workflow_uuid for row in rows if not row.terminal}
         return Progress(
             elapsed=now - self._started,
-            workflows=len({row.workflow_uuid for row in rows}),
-            workflows_running=len(running),
-            statuses=statuses,
-            deleted=sum(row.deleted_at is not None for row in rows),
+            totals=await self.store.totals(BACKEND),
             messages=acknowledged,
             rate=rate,
             in_flight=stats.in_flight if stats is not None else 0,
@@ -240,14 +232,15 @@ def _tell(wrong: list[Difference]) -> str:
 
 
 def _summarize(config: DemoConfig, progress: Progress, compared: int, url: str) -> None:
-    ends = ", ".join(f"{count} {status}" for status, count in sorted(progress.statuses.items()))
-    tasks = sum(progress.statuses.values())
+    totals = progress.totals
+    ends = ", ".join(f"{count} {status}" for status, count in sorted(totals.statuses.items()))
+    tasks = sum(totals.statuses.values())
     lines = [
-        f"{progress.workflows} workflows, {tasks} tasks: {ends}",
+        f"{totals.workflows} workflows, {tasks} tasks: {ends}",
         f"{progress.messages} reports over {config.transport.value} and {config.queue},"
         f" creation to row p50 {progress.p50 * 1e3:.1f} ms, p99 {progress.p99 * 1e3:.1f} ms",
         f"the store equals the cluster: {compared} live pods compared,"
-        f" {progress.deleted} deleted ones marked",
+        f" {totals.deleted} deleted ones marked",
         f"database: {url if config.store is not None else DEFAULT_DATABASE.resolve()}",
     ]
     if config.store is None:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self
 
+from osmo_worker.store import Totals
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -15,12 +17,8 @@ class Progress:
     """The figures of one moment; times in seconds."""
 
     elapsed: float
-    workflows: int
-    workflows_running: int
-    statuses: dict[str, int]
-    """Tasks by status, those of deleted pods included."""
-    deleted: int
-    """Tasks whose pod is gone."""
+    totals: Totals
+    """What the store holds."""
     messages: int
     """Reports acknowledged so far."""
     rate: float
@@ -67,9 +65,10 @@ class Lines:
 
     def show(self, progress: Progress) -> None:
         """See `Display`."""
-        statuses = " ".join(f"{status}={n}" for status, n in sorted(progress.statuses.items()))
+        totals = progress.totals
+        statuses = " ".join(f"{status}={n}" for status, n in sorted(totals.statuses.items()))
         text = (
-            f"workflows={progress.workflows} running={progress.workflows_running}"
+            f"workflows={totals.workflows} running={totals.running}"
             f" reports={progress.messages} in_flight={progress.in_flight}"
             f" p50={progress.p50 * 1e3:.1f}ms p99={progress.p99 * 1e3:.1f}ms {statuses}"
         )
@@ -122,12 +121,12 @@ def _table(progress: Progress) -> "Table":
     table = Table(title=f"OSMO pipeline, {progress.elapsed:.0f} s", min_width=48)
     table.add_column("what")
     table.add_column("now", justify="right")
-    table.add_row("workflows", str(progress.workflows))
-    table.add_row("  of them running", str(progress.workflows_running))
+    table.add_row("workflows", str(progress.totals.workflows))
+    table.add_row("  of them running", str(progress.totals.running))
     table.add_section()
-    for status, count in sorted(progress.statuses.items()):
+    for status, count in sorted(progress.totals.statuses.items()):
         table.add_row(f"tasks {status}", str(count))
-    table.add_row("  pods deleted", str(progress.deleted))
+    table.add_row("  pods deleted", str(progress.totals.deleted))
     table.add_section()
     table.add_row("reports acknowledged", str(progress.messages))
     table.add_row("reports per second", f"{progress.rate:.0f}")

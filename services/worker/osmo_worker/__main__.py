@@ -6,6 +6,7 @@ import sys
 from dataclasses import dataclass
 
 from osmo_runtime import runner
+from osmo_runtime.startup import warn_of_private_queue
 from osmo_worker.config import WorkerConfig
 from osmo_worker.service import run_worker
 
@@ -19,6 +20,7 @@ class Settings(WorkerConfig, runner.ProgramConfig):
 
 async def run(settings: Settings, stop: asyncio.Event) -> None:
     """Run the service."""
+    warn_of_private_queue(settings.queue)
     await run_worker(settings, stop, lambda: logger.info("ready"))
 
 

@@ -5,6 +5,7 @@ import socket
 from dataclasses import dataclass, field
 
 from osmo_transport import BackoffConfig, QueueConfig
+from osmo_transport.bounds import Count, CountOrZero, Seconds, SecondsOrZero
 
 
 def default_name() -> str:
@@ -17,16 +18,16 @@ def default_name() -> str:
 class StoreConfig:
     """Times of the state store."""
 
-    busy_timeout: float = 5.0
+    busy_timeout: Seconds = 5.0
     """Seconds to wait for another program's lock, and for PostgreSQL to accept a connection; then
     the store counts as unavailable and the worker holds."""
-    call_timeout: float = 20.0
+    call_timeout: Seconds = 20.0
     """Seconds until a batch that gets no answer counts as failed; longer than `busy_timeout`."""
-    snapshot_attempts: int = 3
+    snapshot_attempts: CountOrZero = 3
     """Deliveries of a snapshot's end that may wait for reports still on their way to another
     worker; then it is applied all the same, and what comes late revives its row. Fewer than
     the queue's `max_attempts`."""
-    snapshot_delay: float = 0.5
+    snapshot_delay: SecondsOrZero = 0.5
     """Seconds between these deliveries: longer than a batch takes."""
 
 
@@ -47,23 +48,23 @@ class WorkerConfig:
     name: str = field(default_factory=default_name)
     """This worker's name in the group. A worker that restarts under its name goes on with what it
     had in hand at once; under another name it waits for the leases to end."""
-    read_limit: int = 1000
+    read_limit: Count = 1000
     """Deliveries taken per read: large, because reading, compacting and storing in bulk is what
     makes a worker fast."""
-    max_in_flight: int = 8000
+    max_in_flight: Count = 8000
     """Deliveries in hand, from read to settled: bounds memory (about 8 MB at 1 kB a message) and
     what a crash hands to the other workers. At least `read_limit`."""
-    concurrency: int = 64
+    concurrency: Count = 64
     """Calls of a one-delivery handler that run at a time, each for another key."""
-    batch_limit: int = 1000
+    batch_limit: Count = 1000
     """Deliveries per call of a batch handler."""
-    batch_concurrency: int = 2
+    batch_concurrency: Count = 2
     """Calls of a batch handler that run at a time: with two, the next batch is ready when the
     store's only thread has written one."""
-    handler_timeout: float = 30.0
+    handler_timeout: Seconds = 30.0
     """Seconds until a call counts as hung and its deliveries are retried. Longer than the store's
     `call_timeout`, so that a store that hangs holds the worker and uses up no attempts."""
-    drain_timeout: float = 10.0
+    drain_timeout: SecondsOrZero = 10.0
     """Seconds to finish what is in hand when asked to stop; the rest is given back to the queue."""
     backoff: BackoffConfig = field(default_factory=BackoffConfig)
     """Delays while the queue or the store is away."""

@@ -5,12 +5,15 @@ import heapq
 import itertools
 import uuid
 from collections import deque
+from collections.abc import Callable
 from typing import NamedTuple
 
 import msgspec
 
-from osmo_transport.delivery import DeadLetter, Producer
+from osmo_transport.admission import Record
+from osmo_transport.delivery import DeadLetter
 from osmo_transport.message import Message
+from osmo_transport.queues._memory_directory import MemoryDirectory
 
 _encode = msgspec.msgpack.Encoder().encode
 Key = tuple[str, str]
@@ -32,15 +35,6 @@ class Entry:
         self.holder: Member | None = None
 
 
-class Member:
-    """One consumer's place in the group: what it holds, by (stream, id)."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.held: dict[Key, Entry] = {}
-        self.silent = False
-
-
 class Due(NamedTuple):
     """When an entry that was given out before may be given out again."""
 
@@ -50,23 +44,61 @@ class Due(NamedTuple):
     lease: int
 
 
-class Store:
-    """What the queues of one name share."""
+class Timers:
+    """Pending entries that nobody holds, the one that is due first in front."""
 
     def __init__(self) -> None:
+        self._heap: list[Due] = []
+        self._turns = itertools.count()
+
+    def __len__(self) -> int:
+        return len(self._heap)
+
+    def add(self, entry: Entry, at: float) -> None:
+        heapq.heappush(self._heap, Due(at, next(self._turns), entry, entry.lease))
+
+    def take_over(self, others: "Timers") -> None:
+        while (at := others.next()) is not None:
+            self.add(others.pop(), at)
+
+    def next(self) -> float | None:
+        """The time of the earliest timer that is not void."""
+        heap = self._heap
+        while heap and heap[0].lease != heap[0].entry.lease:
+            heapq.heappop(heap)
+        return heap[0].at if heap else None
+
+    def pop(self) -> Entry:
+        """The entry whose time `next` has told."""
+        return heapq.heappop(self._heap).entry
+
+
+class Member:
+    """One consumer's place in the group: what it holds, by (stream, id), and its retries."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.held: dict[Key, Entry] = {}
+        self.delayed = Timers()
+        self.silent = False
+
+
+class Store:
+    """What the queues of one name share. `wall` gives seconds since the Unix epoch."""
+
+    def __init__(self, wall: Callable[[], float]) -> None:
+        self.directory = MemoryDirectory(wall)
         self.epoch = uuid.uuid4().hex
         self.users = 0
-        self.producers: dict[Producer, tuple[int, int]] = {}
-        self.names: dict[Producer, str] = {}
-        self.heirs: dict[Producer, int] = {}
-        """The epoch whose holder was given the newest one; 0: nobody that held any."""
+        self.producers = Record()
         self.waiting: dict[str, deque[Entry]] = {}
         self.pending: dict[Key, Entry] = {}
         self.dead: deque[DeadLetter] = deque()
         self.dead_dropped = 0
         self.group = ""
         self.members: dict[str, Member] = {}
-        self.due: list[Due] = []
+        self.due = Timers()
+        """What anybody may have from its time on."""
         self.turns = itertools.count(1)
         self._arrival = asyncio.Event()
 
@@ -78,16 +110,6 @@ class Store:
         # The epoch keeps an id from coming back after a loss of memory.
         entry = Entry(f"{next(self.turns)}-{self.epoch[:8]}", stream, backend, message)
         self.waiting.setdefault(stream, deque()).append(entry)
-
-    def put_back(self, entry: Entry, at: float) -> None:
-        """Let anybody have a pending entry from the time `at` on."""
-        heapq.heappush(self.due, Due(at, next(self.turns), entry, entry.lease))
-
-    def next_due(self) -> float | None:
-        """The time of the earliest timer that is not void."""
-        while self.due and self.due[0].lease != self.due[0].entry.lease:
-            heapq.heappop(self.due)
-        return self.due[0].at if self.due else None
 
     def remove(self, entry: Entry) -> None:
         del self.pending[entry.stream, entry.id]
@@ -113,10 +135,12 @@ class Store:
             self.dead_dropped += 1
 
     def abandon(self, member: Member, at: float) -> None:
-        """A consumer fell silent: its entries are anybody's at `at`, its successor's at once."""
+        """A consumer fell silent: its entries are anybody's at `at`, its successor's at once, and
+        its retries anybody's when they are due."""
         member.silent = True
         for entry in member.held.values():
-            self.put_back(entry, at)
+            self.due.add(entry, at)
+        self.due.take_over(member.delayed)
         self.forget_if_done(member)
         self.wake()
 

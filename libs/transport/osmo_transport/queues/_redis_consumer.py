@@ -44,6 +44,7 @@ class RedisConsumer(Consumer):
         self._receiving = asyncio.Lock()
         self._renewer: asyncio.Task[None] | None = None
         self._closed = False
+        self._leaving = asyncio.Event()
 
         self._queue_epoch = ""
         self._ready: list[Delivery] = []
@@ -123,7 +124,7 @@ class RedisConsumer(Consumer):
                 room -= 1
         for stream, ids in due.items():
             await self._take(stream, ids)
-        if room:
+        if room and not self._holds_back:
             await self._claim(room, now)
 
     async def _claim(self, limit: int, now: float) -> None:
@@ -132,7 +133,8 @@ class RedisConsumer(Consumer):
             if now < self._next_claim:
                 return
             self._claims = dict.fromkeys(self._streams, _END)
-        claimed = await self._member.claim(self._claims, max(1, limit // len(self._claims)))
+        step = dict(itertools.islice(self._claims.items(), limit))
+        claimed = await self._member.claim(step, limit // len(step))
         self._remember()
         for stream, (cursor, ids) in claimed.items():
             await self._take(stream, [i for i in ids if not self._knows((stream, i))])
@@ -148,8 +150,15 @@ class RedisConsumer(Consumer):
         if ids:
             self._admit(await self._member.take(stream, ids))
 
+    @property
+    def _holds_back(self) -> bool:
+        return len(self._waiting) >= self._config.max_delayed
+
     async def _take_new(self, limit: int) -> None:
-        if self._backlog:
+        if self._holds_back:
+            return
+        # What is read and not asked for would be kept from the other consumers.
+        if self._backlog or limit - len(self._ready) < len(self._streams):
             await self._take_by_weight(limit)
         elif self._ready or self._new_first:
             await self._take_everywhere(limit - len(self._ready))
@@ -172,7 +181,7 @@ class RedisConsumer(Consumer):
 
     async def _take_everywhere(self, room: int, wait: float | None = None) -> None:
         """While there are few new entries: one read of all streams."""
-        share = max(1, room // len(self._streams))
+        share = max(1, room // len(self._streams))  # too much only if it comes while we wait
         found = await self._member.read_new(share, self._streams, wait)
         self._remember()
         self._admit(itertools.chain(*found))
@@ -181,8 +190,22 @@ class RedisConsumer(Consumer):
     async def _wait(self, limit: int) -> None:
         """Wait for new entries, or for the time to look for old ones."""
         now = self._clock()
-        until = min([now + BLOCK, self._next_claim, *(at for at, _, _ in self._due[:1])])
-        await self._take_everywhere(limit, max(0.0, until - now))
+        until = min([now + BLOCK, *(at for at, _, _ in self._due[:1])])
+        if self._holds_back:
+            await self._rest(max(0.0, until - now))
+        else:
+            await self._take_everywhere(limit, max(0.0, min(until, self._next_claim) - now))
+
+    async def _rest(self, seconds: float) -> None:
+        """Wait and take nothing, but notice what a read would: a store that is away or was wiped,
+        and the end of this consumer."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._leaving.wait()
+        except TimeoutError:
+            await self._member.look()
+            self._remember()
+        self._check_open()
 
     def _admit(self, found: Iterable[Found]) -> None:
         for stream, entry_id, fields, attempt in found:
@@ -288,6 +311,7 @@ class RedisConsumer(Consumer):
         if self._closed:
             return
         self._closed = True
+        self._leaving.set()
         member = self._member
         await member.reader.abort()
         try:

@@ -12,6 +12,9 @@ class Keys(NamedTuple):
     epoch: str
     producers: str
     dead: str
+    backends: str
+    rules: str
+    rules_changed: str
     streams: dict[str, str]
     """By class of kinds."""
 
@@ -31,5 +34,8 @@ class Keys(NamedTuple):
             epoch=f"{tag}:epoch",
             producers=f"{tag}:producers",
             dead=f"{tag}:dead",
+            backends=f"{tag}:backends",
+            rules=f"{tag}:rules",
+            rules_changed=f"{tag}:rules:changed",
             streams={stream: f"{tag}:stream:{stream}" for stream in streams},
         )

@@ -105,6 +105,10 @@ class Member:
             found.append([Found(stream, id_.decode(), fields, 1) for id_, fields in entries])
         return found
 
+    async def look(self) -> None:
+        """Read the queue epoch alone."""
+        await self._read()
+
     async def pending(self, stream: str, after: str) -> list[str]:
         """A page of the ids that are pending for this member; `after` is "-" or "(ID".
 

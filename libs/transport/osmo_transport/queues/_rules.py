@@ -27,6 +27,7 @@ def check_config(config: QueueConfig) -> None:
         "max_entries": config.max_entries,
         "max_dead_letters": config.max_dead_letters,
         "max_attempts": config.max_attempts,
+        "max_delayed": config.max_delayed,
         "lease": config.lease,
         "claim_interval": config.claim_interval,
         "retry_base": config.retry_base,
@@ -49,9 +50,9 @@ def retry_delay(config: QueueConfig, attempt: int) -> float:
     return min(config.retry_maximum, config.retry_base * float(1 << min(attempt - 1, 32)))
 
 
-def next_epoch(stored: int, known: int, now: float) -> int:
-    """A fencing number higher than any before, also after the store was wiped; `now` in seconds."""
-    return max(stored + 1, known + 1, int(now * 1000))
+def next_version(stored: int, now: float) -> int:
+    """A version higher than any before, also after the store was wiped; `now` in seconds."""
+    return max(stored + 1, int(now * 1000))
 
 
 def full(entries: int, limit: int) -> QueueUnavailableError:

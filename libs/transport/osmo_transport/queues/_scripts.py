@@ -57,40 +57,37 @@ return epoch
 OPEN_PRODUCER = _script("""
 local queue_epoch = redis.call('GET', KEYS[1])
 if not queue_epoch then
-  queue_epoch = ARGV[6]
+  queue_epoch = ARGV[7]
   redis.call('SET', KEYS[1], queue_epoch)
 end
-local known_epoch, known_sequence = tonumber(ARGV[3]), tonumber(ARGV[4])
-local stored = redis.call('HGET', KEYS[2], ARGV[1])
-local epoch, sequence, name = 0, 0, ''
+local producer, listener = ARGV[1], ARGV[2]
+local known_queue_epoch, known_epoch, known_sequence = ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
+local stored = redis.call('HGET', KEYS[2], producer)
+local epoch, sequence = 0, 0
 if stored then
-  local e, s, heir
-  e, s, name, heir = stored:match('^(%d+) (%d+) ?(%w*) ?(%d*)$')
+  local e, s, holder = stored:match('^(%d+) (%d+) ?(.*)$')
   epoch, sequence = tonumber(e), tonumber(s)
-  if known_epoch == 0 and name ~= '' and name == ARGV[7] then return {queue_epoch, e, s} end
-  if known_epoch > 0 and sequence == 0 and heir == ARGV[7] then return {queue_epoch, e, s} end
+  if known_epoch < epoch then
+    if holder == listener then return {queue_epoch, e, s} end
+    if known_epoch > 0 then return 'FENCED' end
+  elseif known_queue_epoch == queue_epoch and known_epoch == epoch
+    and known_sequence <= sequence then
+    return {queue_epoch, e, s}
+  end
 end
-if known_epoch > 0 and epoch > known_epoch then return 'FENCED' end
-local agrees = ARGV[2] == queue_epoch and sequence >= known_sequence
-if not stored or epoch ~= known_epoch or not agrees then
-  epoch, sequence = math.max(epoch + 1, known_epoch + 1, tonumber(ARGV[5])), 0
-  local heir = ARGV[7]
-  if known_epoch == 0 then name, heir = ARGV[7], '' end
-  redis.call('HSET', KEYS[2], ARGV[1], string.format('%.0f 0 %s %s', epoch, name, heir))
-end
-return {queue_epoch, string.format('%.0f', epoch), string.format('%.0f', sequence)}
+epoch = string.format('%.0f', math.max(epoch + 1, known_epoch + 1, tonumber(ARGV[6])))
+redis.call('HSET', KEYS[2], producer, epoch .. ' 0 ' .. listener)
+return {queue_epoch, epoch, '0'}
 """)
-"""Admits a producer. The claim under which it got its epoch is kept, for it may never hear of the
-epoch and ask again: a process that has just started by its name, at any time; another by the
-epoch that it had, until something is stored. KEYS: epoch, producers. ARGV: producer, its known
-queue epoch, epoch and sequence, milliseconds since the Unix epoch, a fresh queue epoch, its
-claim. Returns its state, or FENCED."""
+"""Admits a producer, by the rule of `admission.admit`. KEYS: epoch, producers. ARGV: producer,
+listener, its known queue epoch, epoch and sequence, milliseconds since the Unix epoch, a fresh
+queue epoch. Returns its state, or FENCED."""
 
 APPEND = _script("""
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 'LOST' end
 local stored = redis.call('HGET', KEYS[2], ARGV[2])
 if not stored then return 'LOST' end
-local epoch, last, name = stored:match('^(%d+) (%d+) ?(%w*)')
+local epoch, last, listener = stored:match('^(%d+) (%d+) ?(.*)$')
 epoch, last = tonumber(epoch), tonumber(last)
 local own, first, count = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
 if epoch > own then return 'FENCED' end
@@ -124,7 +121,8 @@ for stream, length in ARGV[8]:gmatch('(%d+):(%d+)') do
     end
   end
 end
-redis.call('HSET', KEYS[2], ARGV[2], string.format('%.0f %.0f %s', epoch, first + count - 1, name))
+local place = string.format('%.0f %.0f ', epoch, first + count - 1) .. listener
+redis.call('HSET', KEYS[2], ARGV[2], place)
 return 'STORED'
 """)
 """Adds what is new of one batch. KEYS: epoch, producers, streams. ARGV: queue epoch, producer,
@@ -132,6 +130,33 @@ backend, epoch, first sequence, count, most entries allowed, runs, then each mes
 rejected. The runs are `STREAM:LENGTH …`: STREAM is an index into the streams from 1, or 0 for
 rejected messages. Returns STORED, FENCED, LOST, or if there is no room a list of the number of
 entries held."""
+
+REGISTER = _script("""
+local uid = ARGV[2]
+local stored = redis.call('HGET', KEYS[1], ARGV[1])
+if stored then
+  local owner = stored:match('^(.-)\\n')
+  if owner ~= '' then
+    if uid == '' then return 0 end
+    if uid ~= owner then return owner end
+  end
+end
+redis.call('HSET', KEYS[1], ARGV[1], uid .. '\\n' .. ARGV[3])
+return stored and 0 or 1
+""")
+"""Notes who reports a backend. KEYS: backends. ARGV: backend, cluster uid, registration. Returns 1
+if it is new, 0 if it was known, or the uid of the other cluster that has the name."""
+
+SET_RULES = _script("""
+local stored = redis.call('HGET', KEYS[1], ARGV[1])
+local version = stored and tonumber(stored:match('^(%d+)')) or 0
+version = string.format('%.0f', math.max(version + 1, tonumber(ARGV[2])))
+redis.call('HSET', KEYS[1], ARGV[1], version .. ' ' .. ARGV[3])
+redis.call('XADD', KEYS[2], 'MAXLEN', 1, '*', 'backend', ARGV[1])
+return version
+""")
+"""Replaces a backend's rules, and tells who waits. KEYS: rules, their changes. ARGV: backend,
+milliseconds since the Unix epoch, rules. Returns the version."""
 
 JOIN = _script("""
 for _, stream in ipairs(KEYS) do

@@ -24,6 +24,7 @@ from enum import Enum
 from types import TracebackType
 from typing import NamedTuple, Self
 
+from osmo_transport.bounds import Count, Seconds
 from osmo_transport.delivery import (
     DeadLetter,
     Delivery,
@@ -32,6 +33,7 @@ from osmo_transport.delivery import (
     ProducerBatch,
     ProducerState,
 )
+from osmo_transport.directory import Directory
 from osmo_transport.message import STREAM_WEIGHTS
 
 
@@ -39,22 +41,26 @@ from osmo_transport.message import STREAM_WEIGHTS
 class QueueConfig:
     """Limits and times of a queue, the same for every implementation."""
 
-    max_entries: int = 1_000_000
+    max_entries: Count = 1_000_000
     """Entries that all streams together may hold; then `append` is refused, and listeners coalesce.
     At 600 bytes a message this is about 1 GB in Redis."""
-    max_dead_letters: int = 100_000
+    max_dead_letters: Count = 100_000
     """Dead letters that are kept; beyond it the oldest is dropped and counted."""
-    max_attempts: int = 5
+    max_attempts: Count = 5
     """Deliveries of one entry before it becomes a dead letter."""
-    lease: float = 30.0
+    lease: Seconds = 30.0
     """Seconds until a silent consumer's entries go to another: longer than a worker's pause."""
-    claim_interval: float = 5.0
+    claim_interval: Seconds = 5.0
     """Seconds between two looks for entries whose lease has ended."""
-    retry_base: float = 0.5
+    retry_base: Seconds = 0.5
     """Seconds before the second delivery; doubles with each further one."""
-    retry_maximum: float = 60.0
+    retry_maximum: Seconds = 60.0
     """Bound of the delay between two deliveries, in seconds."""
-    weights: Mapping[str, int] = field(default_factory=lambda: dict(STREAM_WEIGHTS))
+    max_delayed: Count = 100_000
+    """Entries of one consumer that may wait for their next try; then it takes nothing but what is
+    due, and its own from before a restart. What it has in hand by then may still be added. So many
+    take 30 MB in the worker, and in each third of a lease less than a second to be renewed."""
+    weights: Mapping[str, Count] = field(default_factory=lambda: dict(STREAM_WEIGHTS))
     """Each stream's share of the reads."""
 
 
@@ -137,17 +143,18 @@ class Queue(ABC):
     become unfit, and `ClosedError` after `aclose`."""
 
     @abstractmethod
-    async def open_producer(self, producer: Producer, known: ProducerState) -> ProducerState:
-        """Admit a producer that last knew `known` (all empty or zero: it has just started).
+    async def open_producer(
+        self, producer: Producer, listener: str, known: ProducerState
+    ) -> ProducerState:
+        """Admit the process `listener` as `producer`, which last knew `known` (all empty or zero:
+        it has just started).
 
         If the store's memory agrees with `known` the producer goes on where the store stands.
         Otherwise (it has just started, the queue epoch changed, or the store is behind what it had
         acknowledged) it gets a new epoch with sequence 0, higher than any before:
         `max(stored + 1, known.epoch + 1, milliseconds since the Unix epoch)`, so that it rises also
-        after the store was wiped. Whoever asks again is given the same one, for the answer may have
-        been lost on its way: a producer that has an epoch until something is stored with the new
-        one, and one that has just started, and gave a name of its own as `known.queue_epoch`, at
-        any time, also when its first question comes late.
+        after the store was wiped. A process that knows of less than it was given is told again:
+        the answer may have been lost on its way, or an old question be carried out late.
 
         Raises:
             FencedError: a newer epoch of this producer is in use.
@@ -166,6 +173,11 @@ class Queue(ABC):
     @abstractmethod
     def consumer(self, group: str, name: str) -> Consumer:
         """Join `group` as `name`; a restarted worker of the same name gets its own entries back."""
+
+    @property
+    @abstractmethod
+    def directory(self) -> Directory:
+        """What is known about the backends, beside the queue and as durable."""
 
     @abstractmethod
     async def status(self) -> QueueStatus:

@@ -6,7 +6,6 @@ memory: the next one has another queue epoch. A consumer in the same process can
 being dropped without `aclose`; its lease runs from then on.
 """
 
-import heapq
 import itertools
 import time
 import weakref
@@ -24,17 +23,17 @@ from osmo_transport.delivery import (
     ProducerState,
     Retry,
 )
-from osmo_transport.errors import ClosedError, FencedError, UsageError
+from osmo_transport.errors import ClosedError, UsageError
 from osmo_transport.message import kind_of
 from osmo_transport.queues._fair import FairOrder
-from osmo_transport.queues._memory_store import Entry, Member, Store
+from osmo_transport.queues._memory_directory import MemoryDirectory
+from osmo_transport.queues._memory_store import Entry, Member, Store, Timers
 from osmo_transport.queues._rules import (
     EXHAUSTED,
     check_config,
     check_limit,
     full,
     kept_reason,
-    next_epoch,
     other_group,
     retry_delay,
 )
@@ -79,32 +78,17 @@ class MemoryQueue(Queue):
         self._config = config
         self._clock = clock
         self._wall = wall
-        self._store = _named.setdefault(name, Store()) if name else Store()
+        self._store = _named.setdefault(name, Store(wall)) if name else Store(wall)
         self._store.users += 1
         self._dropped_before = self._store.dead_dropped
         self._consumers: weakref.WeakSet[MemoryConsumer] = weakref.WeakSet()
         self._closed = False
 
-    async def open_producer(self, producer: Producer, known: ProducerState) -> ProducerState:
+    async def open_producer(
+        self, producer: Producer, listener: str, known: ProducerState
+    ) -> ProducerState:
         store = self._open_store()
-        stored = store.producers.get(producer)
-        epoch, sequence = stored or (0, 0)
-        if known.epoch:
-            again = not sequence and store.heirs.get(producer) == known.epoch
-        else:
-            again = known.claim != "" and store.names.get(producer) == known.claim
-        if stored and again:
-            return ProducerState(store.epoch, epoch, sequence)
-        if known.epoch and epoch > known.epoch:
-            raise FencedError(f"a newer listener of {producer.backend}/{producer.source} took over")
-        agrees = known.queue_epoch == store.epoch and sequence >= known.sequence
-        if stored is None or epoch != known.epoch or not agrees:
-            epoch, sequence = next_epoch(epoch, known.epoch, self._wall()), 0
-            store.producers[producer] = (epoch, sequence)
-            store.heirs[producer] = known.epoch
-            if not known.epoch:
-                store.names[producer] = known.claim
-        return ProducerState(store.epoch, epoch, sequence)
+        return store.producers.admit(producer, store.epoch, listener, known, self._wall())
 
     async def append(self, batches: Sequence[ProducerBatch]) -> list[AppendOutcome]:
         store = self._open_store()
@@ -113,7 +97,7 @@ class MemoryQueue(Queue):
         return outcomes
 
     def _append(self, store: Store, batch: ProducerBatch) -> AppendOutcome:
-        epoch, last = store.producers.get(batch.producer, (0, 0))
+        epoch, last, _ = store.producers.place(batch.producer)
         if batch.state.queue_epoch != store.epoch or epoch < batch.state.epoch:
             return AppendOutcome.LOST
         if epoch > batch.state.epoch:
@@ -126,13 +110,17 @@ class MemoryQueue(Queue):
             raise full(entries, self._config.max_entries)
         for message in fresh:
             store.add(kind_of(message.kind).stream, batch.producer.backend, message)
-        store.producers[batch.producer] = (epoch, max(last, batch.last))
+        store.producers.stored(batch.producer, epoch, batch.last)
         return AppendOutcome.STORED
 
     def consumer(self, group: str, name: str) -> "MemoryConsumer":
         consumer = MemoryConsumer(self._open_store(), self._config, self._clock, group, name)
         self._consumers.add(consumer)
         return consumer
+
+    @property
+    def directory(self) -> MemoryDirectory:
+        return self._open_store().directory
 
     async def status(self) -> QueueStatus:
         store = self._open_store()
@@ -196,6 +184,7 @@ class MemoryConsumer(Consumer):
             self._member.held[entry.stream, entry.id] = entry
         if predecessor:
             predecessor.held.clear()
+            self._member.delayed.take_over(predecessor.delayed)
         lease = config.lease
         member = self._member
         self._dropped = weakref.finalize(self, lambda: store.abandon(member, clock() + lease))
@@ -207,8 +196,17 @@ class MemoryConsumer(Consumer):
             self._check_open()
             if taken := self._take(limit):
                 return taken
-            due = self._store.next_due()
+            due = self._next_due()
             await self._store.arrival(None if due is None else max(0.0, due - self._clock()))
+
+    @property
+    def _holds_back(self) -> bool:
+        return len(self._member.delayed) >= self._config.max_delayed
+
+    def _next_due(self) -> float | None:
+        own = self._member.delayed.next()
+        others = None if self._holds_back else self._store.due.next()
+        return min((at for at in (own, others) if at is not None), default=None)
 
     def _take(self, limit: int) -> list[Delivery]:
         taken: list[Delivery] = []
@@ -224,12 +222,18 @@ class MemoryConsumer(Consumer):
         return taken
 
     def _take_old(self, taken: list[Delivery], limit: int) -> None:
-        store = self._store
+        self._take_due(self._member.delayed, taken, limit)
+        if not self._holds_back:
+            self._take_due(self._store.due, taken, limit)
+
+    def _take_due(self, timers: Timers, taken: list[Delivery], limit: int) -> None:
         now = self._clock()
-        while len(taken) < limit and (due := store.next_due()) is not None and due <= now:
-            self._hand_out(heapq.heappop(store.due).entry, taken)
+        while len(taken) < limit and (due := timers.next()) is not None and due <= now:
+            self._hand_out(timers.pop(), taken)
 
     def _take_new(self, taken: list[Delivery], limit: int) -> None:
+        if self._holds_back:
+            return
         served: list[str] = []
         empty: list[str] = []
         for stream in self._order.order():
@@ -273,7 +277,7 @@ class MemoryConsumer(Consumer):
             elif isinstance(outcome, Retry) and entry.attempt < self._config.max_attempts:
                 after = outcome.after
                 delay = retry_delay(self._config, entry.attempt) if after is None else after
-                self._store.put_back(entry, self._clock() + delay)
+                self._member.delayed.add(entry, self._clock() + delay)
                 self._store.wake()
             else:
                 reason = kept_reason(outcome.reason)
@@ -291,7 +295,8 @@ class MemoryConsumer(Consumer):
             # Our leaving is not the entry's fault: this delivery does not count.
             entry.attempt -= entry not in undelivered
             entry.holder = None
-            store.put_back(entry, now)
+            store.due.add(entry, now)
+        store.due.take_over(member.delayed)
         member.held.clear()
         member.silent = True
         store.forget_if_done(member)

@@ -14,15 +14,17 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
+from osmo_transport.admission import next_epoch
 from osmo_transport.delivery import DeadLetter, Producer, ProducerBatch, ProducerState
 from osmo_transport.errors import ClosedError, FencedError, QueueRefusedError
 from osmo_transport.message import Message, kind_of
 from osmo_transport.queues import _scripts
 from osmo_transport.queues._redis_consumer import RedisConsumer
+from osmo_transport.queues._redis_directory import RedisDirectory
 from osmo_transport.queues._redis_keys import Keys
 from osmo_transport.queues._redis_link import Address, Info, Link
 from osmo_transport.queues._redis_member import Member, Tally
-from osmo_transport.queues._rules import check_config, full, next_epoch
+from osmo_transport.queues._rules import check_config, full
 from osmo_transport.queues.abc import AppendOutcome, Queue, QueueConfig, QueueStatus
 
 OLDEST_VERSION = (6, 2)
@@ -107,6 +109,7 @@ class RedisQueue(Queue):
         self._index = {stream: i for i, stream in enumerate(keys.streams, 1)}
         self._tally = Tally()
         self._consumers: weakref.WeakSet[RedisConsumer] = weakref.WeakSet()
+        self._directory = RedisDirectory(self._open_link, self._make_link, keys, wall)
         self._closed = False
 
     async def check(self) -> None:
@@ -127,19 +130,19 @@ class RedisQueue(Queue):
             _LOSS_WINDOWS[level],
         )
 
-    async def open_producer(self, producer: Producer, known: ProducerState) -> ProducerState:
+    async def open_producer(
+        self, producer: Producer, listener: str, known: ProducerState
+    ) -> ProducerState:
         (reply,) = await self._open_link().call(
             _scripts.OPEN_PRODUCER,
             (
                 (self._keys.epoch, self._keys.producers),
                 (
                     _json(producer),
-                    known.queue_epoch,
-                    known.epoch,
-                    known.sequence,
+                    listener,
+                    *known,
                     next_epoch(0, 0, self._wall()),
                     uuid.uuid4().hex,
-                    known.claim,
                 ),
             ),
         )
@@ -181,6 +184,11 @@ class RedisQueue(Queue):
         consumer = RedisConsumer(member, self._config, self._clock)
         self._consumers.add(consumer)
         return consumer
+
+    @property
+    def directory(self) -> RedisDirectory:
+        self._open_link()
+        return self._directory
 
     async def status(self) -> QueueStatus:
         await self._open_link().inspect()

@@ -4,6 +4,7 @@ from collections import deque
 from itertools import islice
 from typing import NamedTuple
 
+from osmo_transport.bodies import Registration
 from osmo_transport.delivery import Producer, ProducerState
 from osmo_transport.errors import (
     ConnectionLostError,
@@ -23,6 +24,7 @@ from osmo_transport.frames import (
     Hello,
     Ping,
     Pong,
+    Push,
     Reject,
     Welcome,
 )
@@ -35,6 +37,13 @@ WITHDRAWN = Message("", "", "", Version(0, 0), 0.0, b"")
 """Takes the place of a message that cannot be sent: without a key, every server refuses it."""
 
 
+MAX_PUSHED_KINDS = 16
+"""Kinds of pushes that a client remembers: there is a handful."""
+
+LONGEST_TICK = 1.0
+"""Seconds between two ticks of a session, at most."""
+
+
 class Rejected(NamedTuple):
     """A message that the server refused for good."""
 
@@ -45,13 +54,18 @@ class Rejected(NamedTuple):
 class ClientSession:
     """The listener's side. It outlives connections: `connect` begins one, `disconnect` ends it."""
 
-    def __init__(self, producer: Producer, listener: str, config: SessionConfig) -> None:
+    def __init__(
+        self,
+        producer: Producer,
+        listener: str,
+        config: SessionConfig,
+        registration: Registration | None = None,
+    ) -> None:
         self._producer = producer
         self._listener = listener
         self._config = config
-        # Until it has an epoch, its own id says who asks, so that a question which comes late is
-        # not taken for that of a newer listener.
-        self._state = NOTHING_KNOWN._replace(queue_epoch=listener)
+        self._registration = registration
+        self._state = NOTHING_KNOWN
         self.outbox = Outbox(config.outbox)
         self._window: deque[Message] = deque()
         self._limits = config.limits
@@ -60,6 +74,13 @@ class ClientSession:
         self._refused: set[int] = set()
         self._greeted = False
         self._heartbeat: Heartbeat | None = None
+        self._ticked = 0.0
+        self._seen_acknowledged = 0
+        self._without_ack = 0.0
+        """Seconds of running, not of being suspended, for which nothing was acknowledged though
+        messages were in flight."""
+        self.pushes: dict[str, Push] = {}
+        """The newest of each kind that the server has pushed."""
         self.rejected: deque[Rejected] = deque(maxlen=1000)
         """The last messages that the server refused."""
         self.rejections = 0
@@ -119,6 +140,8 @@ class ClientSession:
         """Begin a connection; its first frame."""
         self._greeted = False
         self._heartbeat = Heartbeat(self._config, now)
+        self._ticked = now
+        self._without_ack = 0.0
         return Hello(
             PROTOCOL,
             self._producer.backend,
@@ -126,6 +149,7 @@ class ClientSession:
             self._listener,
             *self._state,
             self._config.limits,
+            self._registration,
         )
 
     def disconnect(self) -> None:
@@ -151,6 +175,8 @@ class ClientSession:
             self._welcome(frame)
         elif type(frame) is Reject:
             self._reject(frame)
+        elif type(frame) is Push:
+            self._pushed(frame)
         elif type(frame) is Ping:
             return Pong()
         elif type(frame) is Goodbye:
@@ -158,6 +184,14 @@ class ClientSession:
         elif type(frame) is not Pong:
             raise PeerError(f"a server does not send {type(frame).__name__}")
         return None
+
+    def _pushed(self, push: Push) -> None:
+        known = self.pushes.get(push.kind)
+        if known is None and len(self.pushes) >= MAX_PUSHED_KINDS:
+            raise PeerError(f"a server pushes no more than {MAX_PUSHED_KINDS} kinds")
+        # A server that was connected to before may have been behind the one of now.
+        if known is None or known.version < push.version:
+            self.pushes[push.kind] = push
 
     def next_batch(self) -> Batch | None:
         """The next batch to send on this connection, or None while there is nothing to send or the
@@ -185,14 +219,32 @@ class ClientSession:
         """Call at least once a second while connected; a ping to send, if it is time.
 
         Raises:
-            ConnectionLostError: the server has been silent for too long.
+            ConnectionLostError: the server has been silent, or has acknowledged nothing, for too
+                long.
         """
         heartbeat = self._heartbeat
         if heartbeat is None:
             return None
         if not self._greeted and now - heartbeat.started >= self._config.heartbeat_interval:
             raise ConnectionLostError("the server did not welcome this client in time")
+        self._expect_acknowledgement(now)
         return Ping() if heartbeat.due(now) else None
+
+    def _expect_acknowledgement(self, now: float) -> None:
+        # The time between two ticks is longer than a second only if this process was suspended:
+        # what came meanwhile has still to be read.
+        elapsed = min(now - self._ticked, LONGEST_TICK)
+        self._ticked = now
+        idle = self._sent == self._state.sequence
+        if idle or self._seen_acknowledged != self.acknowledged:
+            self._seen_acknowledged = self.acknowledged
+            self._without_ack = 0.0
+            return
+        self._without_ack += elapsed
+        if self._without_ack >= self._config.ack_timeout:
+            raise ConnectionLostError(
+                f"the server has acknowledged nothing for {self._config.ack_timeout:g} s"
+            )
 
     # A message may overshoot the room by itself: otherwise one larger than what is left would wait
     # for a window that is never empty enough.

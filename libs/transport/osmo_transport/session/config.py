@@ -1,7 +1,8 @@
 """What both sides of a session share: limits, times, and the state of knowing nothing."""
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
+from osmo_transport.bounds import Seconds
 from osmo_transport.delivery import ProducerState
 from osmo_transport.frames import Limits
 from osmo_transport.message import MAX_NAME
@@ -18,13 +19,24 @@ class SessionConfig:
 
     limits: Limits = field(default_factory=Limits)
     """What this side can take; the smaller of both sides' holds."""
-    heartbeat_interval: float = 15.0
+    heartbeat_interval: Seconds = 15.0
     """Seconds of silence after which a ping is sent: below the idle timeouts of load balancers, of
     which 60 s is common."""
-    heartbeat_timeout: float = 10.0
+    heartbeat_timeout: Seconds = 10.0
     """Seconds that the answer may take; then the connection counts as dead."""
+    ack_timeout: Seconds = 60.0
+    """Seconds that a server may take to acknowledge anything while messages are in flight, pings
+    answered or not; then the client connects again, maybe to an operator that is in better health
+    (client only). Longer than a store's restart, which the operator waits for."""
     outbox: OutboxConfig = field(default_factory=OutboxConfig)
     """Bounds of what waits to be sent (client only)."""
+
+    def __post_init__(self) -> None:
+        # Not by the types of the fields: frames carry the same class, and the other side is told
+        # what is wrong with its limits.
+        for name, limit in asdict(self.limits).items():
+            if limit < 1:
+                raise ValueError(f"limits.{name} is {limit}: it must be at least 1")
 
     @property
     def tick(self) -> float:

@@ -4,6 +4,9 @@ from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple
 
+import msgspec
+
+from osmo_transport.bodies import Registration
 from osmo_transport.delivery import Producer, ProducerBatch, ProducerState
 from osmo_transport.errors import (
     ConnectionLostError,
@@ -38,6 +41,7 @@ class Greeting(NamedTuple):
     producer: Producer
     listener: str
     known: ProducerState
+    registration: Registration | None = None
 
 
 class ServerSession:
@@ -125,6 +129,11 @@ class ServerSession:
                 f"the listener speaks protocol {hello.protocol} and this operator {PROTOCOL}:"
                 " upgrade the older one"
             )
+        registration = hello.registration
+        if registration is not None and any(
+            len(text) > MAX_NAME for text in msgspec.structs.astuple(registration)
+        ):
+            raise UsageError(f"a registration's fields have up to {MAX_NAME} characters each")
         names = (hello.backend, hello.source, hello.listener)
         if not all(0 < len(name) <= MAX_NAME for name in names):
             raise UsageError(
@@ -140,6 +149,7 @@ class ServerSession:
             Producer(hello.backend, hello.source),
             hello.listener,
             ProducerState(hello.queue_epoch, hello.epoch, hello.sequence),
+            hello.registration,
         )
         return self._greeting
 

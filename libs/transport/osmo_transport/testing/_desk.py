@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 
+from osmo_transport.admission import Record
 from osmo_transport.client import Client
-from osmo_transport.delivery import Producer, ProducerState
-from osmo_transport.errors import FencedError, QueueUnavailableError
+from osmo_transport.delivery import ProducerState
+from osmo_transport.errors import QueueUnavailableError
 from osmo_transport.message import Message
 from osmo_transport.server import Incoming, Server
+from osmo_transport.session import Greeting
 from osmo_transport.testing._transport_suite import event
 
 
@@ -14,37 +16,30 @@ class Desk:
     """An operator with a queue in memory: it stores what comes, once, and acknowledges it."""
 
     def __init__(self) -> None:
-        self.states: dict[Producer, ProducerState] = {}
+        self._record = Record()
         self.messages: list[Message] = []
         self.available = True
         self.queue_epoch = "one"
 
-    async def admit(self, producer: Producer, known: ProducerState) -> ProducerState:
+    async def admit(self, greeting: Greeting) -> ProducerState:
         """As `Queue.open_producer`."""
         if not self.available:
             raise QueueUnavailableError("the store is away")
-        state = self.states.get(producer, ProducerState(self.queue_epoch, 0, 0))
-        if known.epoch and state.epoch > known.epoch:
-            raise FencedError("a newer listener reports")
-        if (known.queue_epoch, known.epoch) != (self.queue_epoch, state.epoch):
-            state = ProducerState(self.queue_epoch, max(state.epoch, known.epoch) + 1, 0)
-            self.states[producer] = state
-        return state
+        producer, listener, known, _ = greeting
+        return self._record.admit(producer, self.queue_epoch, listener, known, 0.0)
 
     def store(self, incoming: Incoming) -> None:
         """Store what is new, then acknowledge."""
         batch = incoming.batch
-        state = self.states[batch.producer]
-        if state.queue_epoch != batch.state.queue_epoch:
+        place = self._record.place(batch.producer)
+        if batch.state.queue_epoch != self.queue_epoch or batch.first > place.sequence + 1:
             incoming.resync()
-        elif state.epoch != batch.state.epoch:
+        elif place.epoch != batch.state.epoch:
             incoming.fence()
         else:
-            assert batch.first <= state.sequence + 1, "a gap"
-            fresh = batch.messages[state.sequence + 1 - batch.first :]
+            fresh = batch.messages[place.sequence + 1 - batch.first :]
             self.messages += [message for message in fresh if message is not None]
-            last = max(state.sequence, batch.last)
-            self.states[batch.producer] = state._replace(sequence=last)
+            self._record.stored(batch.producer, place.epoch, batch.last)
             incoming.acknowledge()
 
     async def serve(self, server: Server) -> None:

@@ -59,6 +59,20 @@ class Delivering(QueueSuite):
             with pytest.raises(UsageError):
                 await consumer.receive(0)
 
+    @pytest.mark.parametrize("limit", [1, 2, 3, 5])
+    async def test_takes_no_entries_that_nobody_asked_for(self, limit: int) -> None:
+        """What `receive` does not return stays for the other consumers, in its order."""
+        kinds = list(KIND_OF_STREAM.values()) * 3
+        async with self.opened() as queue, queue.consumer("workers", "w1") as consumer:
+            feeder = Feeder(queue)
+            await feeder.append(report("first"))
+            await drain(consumer, 1)
+            await feeder.append(*[report(f"{i:02}", kind) for i, kind in enumerate(kinds)])
+            for _ in range(2):
+                before = (await figures(queue))[1]
+                taken = await consumer.receive(limit)
+                assert (await figures(queue))[1] - before == len(taken) <= limit
+
     async def test_leases_an_entry_to_one_consumer(self) -> None:
         """What one consumer holds no other gets, and all together get everything once."""
         async with self.opened() as queue:

@@ -66,6 +66,54 @@ class Settling(QueueSuite):
                 await self.pass_time(delay / 2)
             assert (await drain(consumer, 1))[0].attempt == 3
 
+    async def test_leaving_keeps_the_delay_of_a_retry(self) -> None:
+        """What waits for its next try when its consumer leaves goes to another, in its time."""
+        async with self.opened(lease=0.6) as queue:
+            await Feeder(queue).append(report("a"))
+            async with queue.consumer("workers", "w1") as consumer:
+                (delivery,) = await drain(consumer, 1)
+                await consumer.settle([(delivery, Retry("busy", after=0.4))])
+            async with queue.consumer("workers", "w2") as consumer:
+                await self.pass_time(0.2)
+                assert await is_silent(consumer)
+                await self.pass_time(0.2)
+                assert (await drain(consumer, 1))[0].attempt == 2
+
+    async def test_holds_back_while_many_wait_for_their_next_try(self) -> None:
+        """With `max_delayed` entries waiting a consumer takes nothing new, which others do, until
+        one of them is due."""
+        async with self.opened(max_delayed=2) as queue, queue.consumer("workers", "w1") as consumer:
+            feeder = Feeder(queue)
+            await feeder.append(report("a"), report("b"))
+            first, second = await drain(consumer, 2)
+            retries = [(first, Retry("busy", after=0.3)), (second, Retry("busy", after=60.0))]
+            await consumer.settle(retries)
+            await feeder.append(report("c"), report("d"))
+            assert await is_silent(consumer)
+            async with queue.consumer("workers", "w2") as other:
+                (delivery,) = await drain(other, 1, limit=1)
+                assert delivery.message.key == "c"
+                await other.settle([(delivery, Ack())])
+            await self.pass_time(0.3)
+            assert keys(await drain(consumer, 2)) == ["a", "d"]
+
+    async def test_holds_back_from_what_others_left(self) -> None:
+        """With `max_delayed` entries waiting a consumer takes none whose lease has ended either."""
+        changes = {"max_delayed": 1, "lease": self.short_lease}
+        async with self.opened(**changes) as queue, queue.consumer("workers", "w1") as consumer:
+            await Feeder(queue).append(report("a"), report("b"))
+            (delivery,) = await drain(consumer, 1, limit=1)
+            crashing = queue.consumer("workers", "w2")
+            await drain(crashing, 1)
+            await consumer.settle([(delivery, Retry("busy", after=0.5))])
+            await self.crash(crashing)
+            await self.pass_time(self.short_lease)
+            for _ in range(2):  # the first look may just finish an earlier one
+                with pytest.raises(TimeoutError):
+                    await asyncio.wait_for(consumer.receive(100), 0.05)
+            await self.pass_time(0.5)
+            assert sorted(keys(await drain(consumer, 2))) == ["a", "b"]
+
     async def test_gives_up_with_the_last_retrys_reason(self) -> None:
         """After `max_attempts` deliveries a retry makes a dead letter that tells everything."""
         async with self.opened() as queue, queue.consumer("workers", "w1") as consumer:
@@ -219,11 +267,11 @@ class Using(QueueSuite):
 
     async def test_a_wipe_frees_consumers_of_what_they_held(self) -> None:
         """After a loss of memory a consumer goes on with new entries; old deliveries are void."""
-        async with self.opened() as queue:
+        async with self.opened(max_delayed=1, lease=90.0) as queue:
             await Feeder(queue).append(report("before"), report("waiting"))
             consumer = queue.consumer("workers", "w1")
             before, waiting = await drain(consumer, 2)
-            await consumer.settle([(waiting, Retry("later", after=0.0))])
+            await consumer.settle([(waiting, Retry("later", after=60.0))])
             wiped = await self.wipe(queue)
             if wiped is not queue:
                 consumer = wiped.consumer("workers", "w1")
@@ -275,7 +323,7 @@ class Using(QueueSuite):
                 lambda: other.receive(1),
                 lambda: consumer.settle([(delivery, Ack())]),
                 lambda: queue.append([feeder.batch(report("b"))]),
-                lambda: queue.open_producer(feeder.producer, UNKNOWN),
+                lambda: queue.open_producer(feeder.producer, "another", UNKNOWN),
                 queue.status,
                 lambda: queue.dead_letters(1),
             ]
@@ -285,10 +333,15 @@ class Using(QueueSuite):
         with pytest.raises(ClosedError):
             queue.consumer("workers", "w3")
 
-    async def test_leaving_wakes_a_waiting_receive(self) -> None:
+    @pytest.mark.parametrize("delayed", [False, True])
+    async def test_leaving_wakes_a_waiting_receive(self, delayed: bool) -> None:
         """A consumer that is closed while it waits for entries is told so at once."""
-        async with self.opened() as queue:
+        async with self.opened(max_delayed=1) as queue:
             consumer = queue.consumer("workers", "w1")
+            if delayed:
+                await Feeder(queue).append(report("a"))
+                (delivery,) = await drain(consumer, 1)
+                await consumer.settle([(delivery, Retry("later", after=60.0))])
             waiting = asyncio.create_task(consumer.receive(1))
             assert not (await asyncio.wait([waiting], timeout=0.05))[0]
             await consumer.aclose()
@@ -297,7 +350,8 @@ class Using(QueueSuite):
                     await waiting
 
     @pytest.mark.parametrize(
-        "field", ["max_entries", "max_dead_letters", "max_attempts", "lease", "retry_base"]
+        "field",
+        ["max_entries", "max_dead_letters", "max_attempts", "max_delayed", "lease", "retry_base"],
     )
     async def test_refuses_a_senseless_configuration(self, field: str) -> None:
         """A limit or a time of zero is refused by name."""

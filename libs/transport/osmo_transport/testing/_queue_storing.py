@@ -95,7 +95,7 @@ class Storing(QueueSuite):
             good, old, lost = (Feeder(queue, "b", source) for source in ("good", "old", "lost"))
             await old.open()
             stale = old.batch(report("old"))
-            await old.open(UNKNOWN)
+            await Feeder(queue, "b", "old").open()
             await good.open()
             await lost.open()
             batches = [good.batch(report("a")), stale, lost.batch(report("gap"), first=2)]
@@ -173,39 +173,41 @@ class Storing(QueueSuite):
             assert await feeder.append(report("b")) is STORED
 
     async def test_who_asks_again_for_a_new_epoch_is_not_a_newer_listener(self) -> None:
-        """A new epoch whose answer was lost on its way is given again to who held the one before,
-        until somebody newer comes."""
+        """Questions whose answers were lost, or which are carried out late and in any order, give
+        the process what it has; another process outranks it, whatever it asks then."""
         async with self.opened() as queue:
             feeder = Feeder(queue)
+            first = await feeder.open()
+            assert await feeder.open(UNKNOWN) == first
             await feeder.append(report("a"))
-            known = feeder.state._replace(sequence=9)
-            state = await feeder.open(known)
-            assert await feeder.open(known) == state
+            ahead = feeder.state._replace(sequence=9)
+            renewed = await feeder.open(ahead)
+            assert renewed.epoch > first.epoch
+            assert await feeder.open(ahead) == renewed
             assert await feeder.append(report("b")) is STORED
-            await feeder.open(feeder.state._replace(queue_epoch=""))
-            unheard = feeder.state
+            for late in (UNKNOWN, first, ahead, first._replace(queue_epoch="")):
+                told = await queue.open_producer(feeder.producer, feeder.listener, late)
+                assert told == renewed._replace(sequence=1)
+            assert await feeder.append(report("c")) is STORED
+            assert (await feeder.open()).epoch == renewed.epoch
             await Feeder(queue).open()
-            for held in (known, unheard):
+            assert await feeder.append(report("d")) is FENCED
+            for known in (first, ahead, feeder.state):
                 with pytest.raises(FencedError):
-                    await feeder.open(held)
+                    await feeder.open(known)
 
-    async def test_a_late_first_question_is_not_a_newer_listener(self) -> None:
-        """A process that has just started and asked twice keeps its epoch, also when the question
-        that it gave up is carried out after it has reported; another process outranks it."""
-        first = UNKNOWN._replace(queue_epoch="process1")
+    async def test_any_name_of_a_process_is_kept(self) -> None:
+        """Spaces, digits, line breaks and letters of any language tell one process from another."""
         async with self.opened() as queue:
             feeder = Feeder(queue)
-            given = await queue.open_producer(feeder.producer, first)
-            assert await queue.open_producer(feeder.producer, first) == given
-            feeder.state = given
-            assert await feeder.append(report("a")) is STORED
-            late = await queue.open_producer(feeder.producer, first)
-            assert late == given._replace(sequence=1)
-            assert await feeder.append(report("b")) is STORED
-            second = UNKNOWN._replace(queue_epoch="process2")
-            newer = await queue.open_producer(feeder.producer, second)
-            assert newer.epoch > given.epoch
-            assert await feeder.append(report("c")) is FENCED
+            epochs = []
+            for name in ("7", "7 7", "7 7 ", "ä\n7", "{}%d", "7"):
+                feeder.listener = name
+                state = await feeder.open(UNKNOWN)
+                assert await feeder.append(report(name)) is STORED
+                assert await feeder.open(UNKNOWN) == state._replace(sequence=1)
+                epochs.append(state.epoch)
+            assert epochs == sorted(set(epochs))
 
     async def test_gaps_and_strangers_are_lost(self) -> None:
         """A gap, an unknown producer, another queue epoch or a future epoch add nothing."""

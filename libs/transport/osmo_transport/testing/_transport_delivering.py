@@ -4,15 +4,17 @@ import asyncio
 
 import pytest
 
+from osmo_transport.bodies import Registration
+from osmo_transport.delivery import ProducerState
 from osmo_transport.errors import (
     ClosedError,
     MessageTooLargeError,
 )
-from osmo_transport.frames import Limits
+from osmo_transport.frames import Limits, Push
 from osmo_transport.message import FIXED_SIZE
 from osmo_transport.outbox import OutboxConfig
 from osmo_transport.server import Incoming, Server, ServerConfig
-from osmo_transport.session import SessionConfig
+from osmo_transport.session import Greeting, SessionConfig
 from osmo_transport.testing._desk import Desk, events, send_all
 from osmo_transport.testing._transport_suite import (
     PATIENCE,
@@ -79,6 +81,57 @@ class Delivering(TransportSuite):
             assert not flushing.done()
             incoming.acknowledge()
             await flushing
+
+    async def test_what_is_pushed_reaches_every_listener_of_a_backend(self) -> None:
+        """Those that are there and those that come, each newest version once, no other backend's;
+        a version that is out of date is told to nobody."""
+        async with self.server() as server, self.client(server) as first:
+            await first.epoch_after(0)
+            server.push("backend", Push("rules", 5, b"five"))
+            assert (await first.push_after("rules", 0)).payload == b"five"
+            server.push("backend", Push("rules", 7, b"seven"))
+            server.push("backend", Push("rules", 6, b"six"))
+            server.push("another", Push("rules", 8, b"eight"))
+            server.push("backend", Push("others", 1, bytes(range(256))))
+            assert (await first.push_after("others", 0)).payload == bytes(range(256))
+            assert await first.push_after("rules", 5) == Push("rules", 7, b"seven")
+            async with self.client(server, source="late") as second:
+                assert await second.push_after("rules", 0) == Push("rules", 7, b"seven")
+            async with self.client(server, backend="another") as stranger:
+                assert (await stranger.push_after("rules", 0)).payload == b"eight"
+
+    async def test_who_was_away_gets_the_newest_push_once(self) -> None:
+        """After a reconnect what is known already is not told again."""
+        faults = self.faults()
+        async with self.server() as server, self.client(server, faults=faults) as client:
+            server.push("backend", Push("rules", 1, b"one"))
+            await client.push_after("rules", 0)
+            again = asyncio.create_task(client.push_after("rules", 1))
+            faults.reset()
+            await until(lambda: client.stats.connects == 2)
+            await asyncio.sleep(0.02)
+            assert not again.done()
+            server.push("backend", Push("rules", 2, b"two"))
+            assert (await again).payload == b"two"
+
+    async def test_a_listener_tells_which_cluster_it_is(self) -> None:
+        """Whoever lets listeners in sees the registration, in every hello."""
+        seen: list[Registration | None] = []
+        desk, faults = Desk(), self.faults()
+
+        async def admit(greeting: Greeting) -> ProducerState:
+            seen.append(greeting.registration)
+            return await desk.admit(greeting)
+
+        told = Registration("uid", "osmo", "1.0", "osmo/")
+        async with (
+            self.server(admit=admit) as server,
+            self.client(server, registration=told, faults=faults) as client,
+        ):
+            await client.epoch_after(0)
+            faults.reset()
+            await until(lambda: client.stats.connects == 2)
+        assert seen == [told, told]
 
     async def test_messages_of_every_size_up_to_the_limit(self) -> None:
         """The largest is delivered, one byte more is refused to the sender, who goes on."""

@@ -4,13 +4,13 @@ import asyncio
 
 import pytest
 
-from osmo_transport.delivery import Producer, ProducerState
+from osmo_transport.delivery import ProducerState
 from osmo_transport.errors import (
     FencedError,
     UsageError,
 )
 from osmo_transport.server import ServerConfig
-from osmo_transport.session import SessionConfig
+from osmo_transport.session import Greeting, SessionConfig
 from osmo_transport.testing._desk import Desk, events, send_all
 from osmo_transport.testing._transport_suite import (
     TransportSuite,
@@ -152,8 +152,8 @@ class Enduring(TransportSuite):
     async def test_a_listener_that_cannot_be_served_stops(self) -> None:
         """What no retry can mend is an error of the caller, with the operator's reason."""
 
-        async def admit(producer: Producer, known: ProducerState) -> ProducerState:
-            raise UsageError(f"{producer.backend} is not one of ours")
+        async def admit(greeting: Greeting) -> ProducerState:
+            raise UsageError(f"{greeting.producer.backend} is not one of ours")
 
         async with self.server(admit=admit) as server, self.client(server) as client:
             with pytest.raises(UsageError, match="backend is not one of ours"):

@@ -5,6 +5,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from typing import Any
 
 from osmo_transport.backoff import BackoffConfig
 from osmo_transport.client import Client, ClientConfig, connect
@@ -178,10 +179,11 @@ class TransportSuite:
         *,
         faults: FaultyTransport | None = None,
         session: SessionConfig | None = None,
-        source: str = "listener",
         drain_timeout: float = 5.0,
+        **identity: Any,
     ) -> AsyncIterator[Client]:
-        """A client of `server`, whose tries to connect follow each other quickly."""
+        """A client of `server`, whose tries to connect follow each other quickly; `identity` goes
+        to `connect`, in which it is of the backend `backend` if that does not say otherwise."""
         url = server if isinstance(server, str) else server.url
         config = ClientConfig(
             session=session or SessionConfig(),
@@ -190,7 +192,7 @@ class TransportSuite:
             drain_timeout=drain_timeout,
         )
         async with connect(
-            url, backend="backend", source=source, config=config, transport=faults
+            url, config=config, transport=faults, **{"backend": "backend", **identity}
         ) as client:
             yield client
 

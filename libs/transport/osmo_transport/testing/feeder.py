@@ -1,7 +1,7 @@
 """A producer for tests of queues and workers."""
 
 from osmo_transport.delivery import Producer, ProducerBatch, ProducerState
-from osmo_transport.message import Message, Version, new_message
+from osmo_transport.message import Message, Version, new_id, new_message
 from osmo_transport.queues.abc import AppendOutcome, Queue
 
 UNKNOWN = ProducerState("", 0, 0)
@@ -20,13 +20,17 @@ class Feeder:
 
     def __init__(self, queue: Queue, backend: str = "b1", source: str = "workflow") -> None:
         self.queue = queue
+        self.listener = new_id()
+        """The process that it stands for; set another one to start anew."""
         self.producer = Producer(backend, source)
         self.state = UNKNOWN
         """As the queue last confirmed it."""
 
     async def open(self, known: ProducerState | None = None) -> ProducerState:
         """Be admitted, knowing `known`, or what was last confirmed."""
-        self.state = await self.queue.open_producer(self.producer, known or self.state)
+        self.state = await self.queue.open_producer(
+            self.producer, self.listener, known or self.state
+        )
         return self.state
 
     def batch(self, *messages: Message | None, first: int | None = None) -> ProducerBatch:

@@ -12,11 +12,12 @@ Needs pytest with pytest-asyncio.
 import pytest
 
 from osmo_transport.testing._queue_delivering import Delivering
+from osmo_transport.testing._queue_directory import Directing
 from osmo_transport.testing._queue_settling import Settling, Using
 from osmo_transport.testing._queue_storing import Storing
 
 
 @pytest.mark.asyncio
-class QueueContract(Storing, Delivering, Settling, Using):
+class QueueContract(Storing, Delivering, Settling, Using, Directing):
     """One test for each promise. Override `open_queue`; the other hooks, where they can be given,
     let more tests run: `crash`, `wipe`, `pass_time`."""

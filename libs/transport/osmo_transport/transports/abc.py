@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from osmo_transport.bounds import Count, Seconds
 from osmo_transport.errors import TransportError
 from osmo_transport.frames import Frame, Limits
 
@@ -51,9 +52,9 @@ class LinkConfig:
     """Bounds of a frame."""
     tls: TlsConfig
     """Certificates of secure schemes; without use for the others."""
-    open_timeout: float
+    open_timeout: Seconds
     """Seconds that name lookup, connecting and the handshakes may take together."""
-    max_connections: int
+    max_connections: Count
     """Connections that an endpoint accepts at once; one more is refused (server only)."""
 
 

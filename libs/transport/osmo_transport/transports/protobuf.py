@@ -3,6 +3,7 @@
 from google.protobuf.message import DecodeError
 
 from osmo_protos import transport_pb2 as pb
+from osmo_transport.bodies import Registration
 from osmo_transport.errors import PeerError
 from osmo_transport.frames import (
     Ack,
@@ -14,6 +15,7 @@ from osmo_transport.frames import (
     Limits,
     Ping,
     Pong,
+    Push,
     Reject,
     Welcome,
 )
@@ -34,6 +36,10 @@ def encode(frame: Frame) -> bytes:
         case Reject(sequence, reason):
             out.reject.sequence = sequence
             out.reject.reason = reason
+        case Push(kind, version, payload):
+            out.push.kind = kind
+            out.push.version = version
+            out.push.payload = payload
         case Ping():
             out.ping.SetInParent()
         case Pong():
@@ -53,6 +59,7 @@ def encode(frame: Frame) -> bytes:
                     epoch=frame.epoch,
                     sequence=frame.sequence,
                     limits=_encode_limits(frame.limits),
+                    registration=_encode_registration(frame.registration),
                 )
             )
         case Welcome(queue_epoch, epoch, sequence, limits):
@@ -89,10 +96,10 @@ def _decode_frame(message: pb.Frame) -> Frame:
             return Ack(message.ack.sequence)
         case "reject":
             return Reject(message.reject.sequence, message.reject.reason)
-        case "ping":
-            return Ping()
-        case "pong":
-            return Pong()
+        case "push":
+            return Push(message.push.kind, message.push.version, message.push.payload)
+        case "ping" | "pong" as name:
+            return Ping() if name == "ping" else Pong()
         case "hello":
             hello = message.hello
             return Hello(
@@ -104,6 +111,9 @@ def _decode_frame(message: pb.Frame) -> Frame:
                 hello.epoch,
                 hello.sequence,
                 _decode_limits(hello.limits),
+                _decode_registration(hello.registration)
+                if hello.HasField("registration")
+                else None,
             )
         case "welcome":
             welcome = message.welcome
@@ -145,6 +155,26 @@ def _decode_message(message: pb.Message) -> Message:
         message.payload,
         message.final,
         message.traceparent or None,
+    )
+
+
+def _encode_registration(registration: Registration | None) -> pb.Registration | None:
+    if registration is None:
+        return None
+    return pb.Registration(
+        cluster_uid=registration.cluster_uid,
+        namespace=registration.namespace,
+        version=registration.version,
+        node_condition_prefix=registration.node_condition_prefix,
+    )
+
+
+def _decode_registration(registration: pb.Registration) -> Registration:
+    return Registration(
+        registration.cluster_uid,
+        registration.namespace,
+        registration.version,
+        registration.node_condition_prefix,
     )
 
 

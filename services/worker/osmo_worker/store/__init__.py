@@ -10,6 +10,6 @@ except ModuleNotFoundError as exc:
     ) from exc
 
 from osmo_worker.store.state import StateStore, open_store
-from osmo_worker.store.tasks import Task
+from osmo_worker.store.tasks import Task, Totals
 
-__all__ = ("StateStore", "Task", "open_store")
+__all__ = ("StateStore", "Task", "Totals", "open_store")

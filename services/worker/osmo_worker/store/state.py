@@ -14,7 +14,7 @@ from osmo_worker.metrics import WorkerMetrics
 from osmo_worker.store.apply import Applier
 from osmo_worker.store.database import Database
 from osmo_worker.store.schema import tasks
-from osmo_worker.store.tasks import Task
+from osmo_worker.store.tasks import Task, Totals
 
 
 class StateStore:
@@ -78,6 +78,15 @@ class StateStore:
         """
         return await self._database.call(self._read_counts, backend)
 
+    async def totals(self, backend: str | None = None) -> Totals:
+        """The figures of all tasks, of one backend or of all. Reads the whole table as `counts`
+        does, and takes no more memory the more rows there are.
+
+        Raises:
+            StoreUnavailableError: the database does not answer.
+        """
+        return await self._database.call(self._read_totals, backend)
+
     async def aclose(self) -> None:
         """Close the database. Idempotent."""
         await self._database.aclose()
@@ -119,6 +128,23 @@ class StateStore:
             query = query.where(tasks.c.backend == backend)
         with self._database.transaction(write=False) as connection:
             return {row[0]: row[1] for row in connection.execute(query)}
+
+    def _read_totals(self, backend: str | None) -> Totals:
+        columns, workflows = tasks.c, func.count(tasks.c.workflow_uuid.distinct())
+        by_status = select(columns.status, func.count(), func.count(columns.deleted_at))
+        by_workflow = select(workflows, workflows.filter(~columns.terminal))
+        if backend is not None:
+            by_status = by_status.where(columns.backend == backend)
+            by_workflow = by_workflow.where(columns.backend == backend)
+        with self._database.transaction(write=False) as connection:
+            rows = connection.execute(by_status.group_by(columns.status)).all()
+            known, running = connection.execute(by_workflow).one()
+        return Totals(
+            statuses={status: count for status, count, _ in rows},
+            deleted=sum(deleted for *_, deleted in rows),
+            workflows=known,
+            running=running,
+        )
 
 
 def open_store(

@@ -50,6 +50,18 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     """With `status_epoch`, the version of the report that the row shows."""
 
 
+class Totals(msgspec.Struct, frozen=True, kw_only=True):
+    """How many rows of `tasks` there are of what, those of pods that are gone included."""
+
+    statuses: dict[str, int]
+    """Tasks by status."""
+    deleted: int
+    """Tasks whose pod is gone."""
+    workflows: int
+    running: int
+    """Workflows of which a task has not ended."""
+
+
 def is_terminal(status: str) -> bool:
     """Whether a pod in this status has ended for good."""
     return status == COMPLETED or status.startswith(FAILED)

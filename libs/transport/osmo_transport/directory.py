@@ -1,0 +1,79 @@
+"""What all operators of a queue know together about the backends: who each is, and its rules.
+
+- *Durable.* What was registered or set lives as long as the queue's store, and every operator and
+  every command sees it.
+- *One cluster.* A backend's name belongs to the cluster that registered it first, until it is
+  forgotten.
+- *Told at once.* `follow_rules` notices a change within milliseconds, whoever made it, and goes on
+  with the newest after its connection broke.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import AsyncGenerator, Mapping
+
+import msgspec
+
+from osmo_transport.bodies import Registration
+
+RULES_KIND = "node_conditions"
+"""The kind of the push that tells a backend's listeners its rules."""
+
+
+class RuleSet(msgspec.Struct, frozen=True):
+    """The condition rules of one backend; see `conditions`."""
+
+    version: int
+    """Rises with each change, also after the store was wiped."""
+    rules: dict[str, str]
+
+
+class Directory(ABC):
+    """See the module. Every call may raise `QueueUnavailableError` and `QueueRefusedError`."""
+
+    @abstractmethod
+    async def register(self, backend: str, registration: Registration) -> bool:
+        """Note who reports `backend`; whether nobody had before. A registration that does not tell
+        its cluster is noted, and compared with none.
+
+        Raises:
+            BackendTakenError: another cluster has the name.
+        """
+
+    @abstractmethod
+    async def forget(self, backend: str) -> bool:
+        """Free a backend's name for another cluster, and drop its rules; whether it was known."""
+
+    @abstractmethod
+    async def set_rules(self, backend: str, rules: Mapping[str, str]) -> RuleSet:
+        """Replace the rules of a backend.
+
+        Raises:
+            RulesError: at least one cannot be used; nothing is changed.
+            MissingExtraError: the library that checks them is not installed.
+        """
+
+    @abstractmethod
+    async def rules(self) -> dict[str, RuleSet]:
+        """The rules by backend, of those that have any."""
+
+    @abstractmethod
+    def follow_rules(self) -> AsyncGenerator[dict[str, RuleSet], None]:
+        """What `rules` says, now and after each change, for ever. Close it when done."""
+
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(dict[str, str]).decode
+
+
+def encode_rules(rules: Mapping[str, str]) -> bytes:
+    """The payload of a push of rules."""
+    return _encode(dict(rules))
+
+
+def decode_rules(payload: bytes) -> dict[str, str]:
+    """The rules in the payload of a push.
+
+    Raises:
+        ValueError: they cannot be read.
+    """
+    return _decode(payload)

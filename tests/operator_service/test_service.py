@@ -1,0 +1,83 @@
+"""The operator as a whole: who is let in, and what listeners are told."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from osmo_operator.config import OperatorConfig
+from osmo_operator.service import run_operator
+from osmo_transport import BackendTakenError, Queue, UsageError, connect, new_message, open_queue
+from osmo_transport.bodies import Registration
+from osmo_transport.directory import RULES_KIND, decode_rules
+from osmo_transport.message import new_id
+from osmo_transport.testing.redis_server import RedisServer
+
+ONE, TWO = Registration("uid-1", "osmo", "1.0"), Registration("uid-2", "osmo", "1.0")
+
+
+@pytest.fixture(params=["memory", "redis"])
+def queue_url(request: pytest.FixtureRequest) -> Iterator[str]:
+    """A queue that several can open."""
+    if request.param == "memory":
+        yield f"memory://{new_id()}"
+    else:
+        with RedisServer() as server:
+            yield server.url
+
+
+@asynccontextmanager
+async def serving(queue_url: str, replicas: int = 1) -> AsyncIterator[tuple[Queue, list[str]]]:
+    """Operators of one queue; the queue, and where each listens."""
+    stop = asyncio.Event()
+    config = OperatorConfig(queue=queue_url, listen=("ws://127.0.0.1:0",))
+    async with await open_queue(queue_url) as queue, asyncio.TaskGroup() as tasks:
+        urls = []
+        for _ in range(replicas):
+            ready: asyncio.Future[list[str]] = asyncio.get_running_loop().create_future()
+            tasks.create_task(run_operator(config, stop, ready.set_result))
+            urls += await ready
+        yield queue, urls
+        stop.set()
+
+
+async def test_a_second_cluster_of_the_same_name_is_refused(queue_url: str) -> None:
+    """By every operator, with both uids, for good; the first one goes on."""
+    async with serving(queue_url, replicas=2) as (queue, (here, there)):
+        async with connect(here, backend="a", registration=ONE) as first:
+            await first.epoch_after(0)
+            async with connect(there, backend="a", source="x", registration=TWO) as second:
+                with pytest.raises(UsageError, match=r"uid-1.*uid-2"):
+                    await second.epoch_after(0)
+            async with connect(there, backend="b", registration=TWO) as third:
+                await third.epoch_after(0)
+            await first.send(new_message("update_pod", "key", b""))
+            await first.flush()
+        with pytest.raises(BackendTakenError):
+            await queue.directory.register("a", TWO)
+
+
+async def test_rules_reach_the_listeners_of_every_operator(queue_url: str) -> None:
+    """On connect and at each change, whoever set them; of their own backend only."""
+    async with (
+        serving(queue_url, replicas=2) as (queue, (here, there)),
+        connect(here, backend="a") as first,
+        connect(there, backend="a", source="another") as second,
+        connect(there, backend="b") as stranger,
+    ):
+        for client in (first, second, stranger):
+            await client.epoch_after(0)
+        version = 0
+        for text in ("True", "False"):
+            await queue.directory.set_rules("a", {"Ready": text})
+            for client in (first, second):
+                push = await client.push_after(RULES_KIND, version)
+                assert decode_rules(push.payload) == {"Ready": text}
+            version = push.version
+        async with connect(here, backend="a", source="late") as late:
+            assert (await late.push_after(RULES_KIND, 0)).version == version
+        await queue.directory.set_rules("b", {"Ready": "Unknown"})
+        push = await stranger.push_after(RULES_KIND, 0)
+        assert decode_rules(push.payload) == {"Ready": "Unknown"}
+        assert (await first.push_after(RULES_KIND, 0)).version == version
