@@ -5,6 +5,7 @@ from enum import Enum
 from typing import Generic
 
 from osmo_listener.source import T
+from osmo_transport.bounds import Bytes, Count, Seconds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,17 +45,17 @@ class ListWatchConfig:
 
     mode: ListMode = ListMode.PAGES
     """Pages by default: as fast to the last object, for a fifth less CPU."""
-    first_page_size: int = 50
+    first_page_size: Count = 50
     """Objects on the first page: small, so that the first report does not wait for a big page."""
-    page_size: int = 500
+    page_size: Count = 500
     """Objects on each further page: larger ones cost memory and save no time."""
-    silence: float = 80.0
+    silence: Seconds = 80.0
     """A watch on which nothing arrives for so long is dead: longer than the minute between two
     bookmarks of the API server."""
-    watch_time: float = 300.0
+    watch_time: Seconds = 300.0
     """The server is asked to end a watch after one to two times as long, drawn at random, so that
     watches move to other API servers now and then, and not all at once."""
-    max_event_bytes: int = 32 * 1024 * 1024
+    max_event_bytes: Bytes = 32 * 1024 * 1024
     """One event of a watch; etcd's own limit for an object is 1.5 MiB by default."""
 
 
@@ -62,15 +63,15 @@ class ListWatchConfig:
 class HttpConfig:
     """Times in seconds, sizes in bytes."""
 
-    connect_timeout: float = 10.0
+    connect_timeout: Seconds = 10.0
     """For name, TCP and TLS together."""
-    head_timeout: float = 60.0
+    head_timeout: Seconds = 60.0
     """From the request to the response's head: the API server's own limit for a request."""
-    body_timeout: float = 30.0
+    body_timeout: Seconds = 30.0
     """The longest pause within a body that is read whole."""
-    max_head_bytes: int = 64 * 1024
+    max_head_bytes: Bytes = 64 * 1024
     """A response's status line and headers."""
-    max_body_bytes: int = 256 * 1024 * 1024
+    max_body_bytes: Bytes = 256 * 1024 * 1024
     """A body that is read whole: a page of 500 objects of 500 kB."""
-    buffer_bytes: int = 1024 * 1024
+    buffer_bytes: Bytes = 1024 * 1024
     """What is read ahead of the caller; a multiple of the largest TLS read of asyncio."""

@@ -38,6 +38,7 @@ from osmo_transport.bodies import (
     decode_body,
     encode_body,
 )
+from osmo_transport.bounds import SecondsOrZero
 from osmo_transport.message import Message, Version, new_id
 
 KIND = "update_pod"
@@ -55,7 +56,7 @@ class WorkflowConfig:
 
     status_mode: PodStatusMode = PodStatusMode.REDESIGN
     """The rules that turn a pod into a status."""
-    resend_after: float = 15 * 60.0
+    resend_after: SecondsOrZero = 15 * 60.0
     """Seconds after which an unchanged task is sent again when its pod is seen, be it by a resync:
     a second chance against whatever went wrong further on. 0: never."""
 
