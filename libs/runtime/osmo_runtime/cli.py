@@ -18,6 +18,9 @@ CONFIG_ENV = f"{ENV_PREFIX}CONFIG"
 DISTRIBUTION = "osmo-pipeline"
 
 
+_NO_PLACES = ": every value has an option"
+
+
 class Options(NamedTuple):
     """What a command line holds."""
 
@@ -40,9 +43,8 @@ def parse(prog: str, table: Table, argv: Sequence[str]) -> Options:
         # A value after "=" may be a secret, and is not what is wrong.
         name = unknown[0].partition("=")[0]
         if not name.startswith("-"):
-            raise SettingsError(
-                f"unexpected argument {mask_text(name)!r}: every value has an option"
-            )
+            advice = "" if " " in _usage(table).removesuffix(" [options]") else _NO_PLACES
+            raise SettingsError(f"unexpected argument {mask_text(name)!r}{advice}")
         raise SettingsError(f"unknown option {name!r}: {suggest(name, parser.option_names())}")
     values = vars(known)
     config, print_config = values.pop("config", None), values.pop("print_config")
@@ -60,7 +62,7 @@ class _Parser(argparse.ArgumentParser):
     def __init__(self, prog: str, table: Table) -> None:
         super().__init__(
             prog=prog,
-            usage="%(prog)s [options]",
+            usage=_usage(table),
             description=table.type.__doc__,
             epilog="An option wins over its environment variable, that over the file, that over"
             " the default.",
@@ -97,25 +99,38 @@ class _Parser(argparse.ArgumentParser):
         for key, (leaf, action) in self._fields.items():
             facts = f"[env {' or '.join(leaf.env_names)}; {_default(leaf)}]"
             action.help = f"{docs.get(key, '')} {facts}".replace("%", "%%")
-            if action.nargs != 0:
+            if leaf.setting.positional and leaf.shape is Shape.SCALAR:
+                action.metavar = leaf.flag
+            elif action.nargs != 0:
                 action.metavar = _metavar(leaf.shape, kinds.type_info(leaf.type))
         return super().format_help()
 
     def _add_fields(self, table: Table) -> None:
         group = self.add_argument_group(f"[{'.'.join(table.path)}]" if table.path else "options")
         for leaf in table.leaves:
-            if leaf.shape is Shape.SWITCH:
-                action = group.add_argument(
-                    leaf.flag, dest=leaf.key, action=argparse.BooleanOptionalAction
-                )
-            else:
-                repeatable = leaf.shape in {Shape.LIST, Shape.MAPPING}
-                action = group.add_argument(
-                    leaf.flag, dest=leaf.key, action="append" if repeatable else "store"
-                )
-            self._fields[leaf.key] = leaf, action
+            self._fields[leaf.key] = leaf, _add(group, leaf)
         for inner in table.tables:
             self._add_fields(inner)
+
+
+def _add(group: "argparse._ArgumentGroup", leaf: Leaf) -> argparse.Action:
+    if leaf.shape is Shape.SWITCH:
+        return group.add_argument(leaf.flag, dest=leaf.key, action=argparse.BooleanOptionalAction)
+    repeatable = leaf.shape in {Shape.LIST, Shape.MAPPING}
+    if leaf.setting.positional:
+        return group.add_argument(leaf.key, nargs="*" if repeatable else "?")
+    return group.add_argument(leaf.flag, dest=leaf.key, action="append" if repeatable else "store")
+
+
+def _usage(table: Table) -> str:
+    places = [
+        f"{_metavar(leaf.shape, kinds.type_info(leaf.type))} …"
+        if leaf.shape in {Shape.LIST, Shape.MAPPING}
+        else leaf.flag
+        for leaf in table.leaves
+        if leaf.setting.positional
+    ]
+    return " ".join(("%(prog)s", *places, "[options]"))
 
 
 class _Help(argparse.Action):

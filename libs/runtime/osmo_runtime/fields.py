@@ -24,6 +24,8 @@ class Setting:
 
     aliases: tuple[str, ...] = ()
     """Further names of its environment variable, written out, after the one of the field."""
+    positional: bool = False
+    """On the command line it is told apart by its place, not by its name: `rules set NAME A=B`."""
     secret: bool = False
     """The value is never shown. A field whose name ends with `password`, `secret` or `token` is
     hidden even without it."""
@@ -60,7 +62,10 @@ class Leaf:
 
     @property
     def flag(self) -> str:
-        """Its name on the command line, for example `--limits-max-entries`."""
+        """Its name on the command line, for example `--limits-max-entries`, or `NAME` of one that
+        is told apart by its place."""
+        if self.setting.positional:
+            return self.path[-1].upper()
         return "--" + "-".join(self.path).replace("_", "-")
 
     @property

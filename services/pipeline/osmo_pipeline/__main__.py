@@ -2,19 +2,26 @@
 
 import asyncio
 import sys
+from collections.abc import Callable, Coroutine
+from typing import Any, NamedTuple
 
 from osmo_listener.errors import KubeconfigError, ListenerError
-from osmo_pipeline.config import DemoConfig
+from osmo_pipeline import commands
+from osmo_pipeline.config import BackendConfig, DemoConfig, RulesConfig
 from osmo_pipeline.errors import DemoError
 from osmo_runtime import runner
 from osmo_runtime.cli import version
+from osmo_runtime.runner import ProgramConfig
 from osmo_worker.errors import WorkerError
 
 USAGE = """\
 usage: osmo-pipeline [--help] [--version] COMMAND [options]
 
 commands:
-  demo    run a whole backend in one process, and check it at the end
+  demo                             run a whole backend in one process, and check it at the end
+  rules set BACKEND TYPE=STATUS …  say by which conditions the nodes of a backend are available
+  rules get BACKEND                print these rules
+  backends forget BACKEND          free the name of a backend for another cluster
 
 osmo-pipeline COMMAND --help tells a command's options.
 """
@@ -33,29 +40,47 @@ def main() -> int:
     return runner.until_unread(_main)
 
 
+class Command(NamedTuple):
+    """What runs under a name."""
+
+    config: type[ProgramConfig]
+    run: Callable[[Any, asyncio.Event], Coroutine[Any, Any, None]]
+
+
+COMMANDS = {
+    ("demo",): Command(DemoConfig, demo),
+    ("rules", "set"): Command(RulesConfig, commands.set_rules),
+    ("rules", "get"): Command(BackendConfig, commands.get_rules),
+    ("backends", "forget"): Command(BackendConfig, commands.forget_backend),
+}
+
+ERRORS = {
+    DemoError: runner.FAILED,
+    KubeconfigError: runner.MISUSED,
+    ListenerError: runner.FAILED,
+    WorkerError: runner.FAILED,
+}
+
+
 def _main() -> int:
-    command, *arguments = sys.argv[1:] or ["--help"]
-    if command == "demo":
-        return runner.main(
-            "osmo-pipeline demo",
-            DemoConfig,
-            demo,
-            argv=arguments,
-            errors={
-                DemoError: runner.FAILED,
-                KubeconfigError: runner.MISUSED,
-                ListenerError: runner.FAILED,
-                WorkerError: runner.FAILED,
-            },
-        )
-    if command in ("--help", "-h"):
+    arguments = sys.argv[1:] or ["--help"]
+    for words in (tuple(arguments[:2]), tuple(arguments[:1])):
+        if words in COMMANDS:
+            config, run = COMMANDS[words]
+            name = " ".join(("osmo-pipeline", *words))
+            return runner.main(name, config, run, argv=arguments[len(words) :], errors=ERRORS)
+    if arguments[0] in ("--help", "-h"):
         sys.stdout.write(USAGE)
         return 0
-    if command == "--version":
+    if arguments[0] == "--version":
         sys.stdout.write(f"osmo-pipeline {version()}\n")
         return 0
-    sys.stderr.write(f"osmo-pipeline: no command {command!r}\n\n{USAGE}")
+    said = " ".join(arguments[:2] if (arguments[0],) in _GROUPS else arguments[:1])
+    sys.stderr.write(f"osmo-pipeline: no command {said!r}\n\n{USAGE}")
     return runner.MISUSED
+
+
+_GROUPS = {words[:1] for words in COMMANDS if len(words) > 1}
 
 
 if __name__ == "__main__":

@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
+from typing import Annotated
 
+from osmo_runtime.fields import Setting
 from osmo_runtime.logs import LogLevel
 from osmo_runtime.runner import ProgramConfig
 from osmo_transport.bounds import Count, SecondsOrZero, Seed
@@ -46,3 +48,35 @@ class DemoConfig(ProgramConfig):
     """Seconds that the store may take to equal the cluster once everything has happened."""
     log_level: LogLevel = LogLevel.WARNING
     """The least severe log records that are written."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _CommandConfig(ProgramConfig):
+    queue: str = "redis://127.0.0.1:6379"
+    """URL of the operators' queue (redis, rediss)."""
+    log_level: LogLevel = LogLevel.WARNING
+    """The least severe log records that are written."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackendConfig(_CommandConfig):
+    """Asks about a backend, or frees its name."""
+
+    backend: Annotated[str, Setting(positional=True)]
+    """Name of the backend."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RulesConfig(_CommandConfig):
+    """Replaces the rules by which the nodes of a backend are available: of each condition whose
+    type a pattern finds, the status has to match. The backend's listeners are told at once."""
+
+    backend: Annotated[str, Setting(positional=True)]
+    """Name of the backend."""
+    rules: Annotated[dict[str, str], Setting(positional=True)]
+    """Pattern of a condition's type, and pattern of its status, for example Ready=True
+    '^Gpu.*Problem$=False|Unknown'."""
+
+    def __post_init__(self) -> None:
+        if not self.rules:
+            raise ValueError("name at least one rule; Ready=True is what a backend begins with")

@@ -1,0 +1,56 @@
+"""The commands that tell operators something, as a user types them."""
+
+import subprocess
+import sys
+
+import pytest
+
+from osmo_transport.testing.redis_server import RedisServer
+
+
+def osmo_pipeline(*argv: str) -> tuple[int, str, str]:
+    """Exit code, stdout and stderr."""
+    done = subprocess.run(
+        [sys.executable, "-m", "osmo_pipeline", *argv], capture_output=True, text=True, check=False
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_rules_are_set_and_read_back() -> None:
+    """What `get` prints is what `set` takes; a wrong rule is named and changes nothing; a name that
+    was forgotten has no rules."""
+    with RedisServer() as redis:
+        queue = ("--queue", redis.url)
+        code, out, err = osmo_pipeline("rules", "get", "a", *queue)
+        assert (code, out) == (0, "Ready=True\n")
+        assert "no rules of its own" in err
+        code, out, _ = osmo_pipeline("rules", "set", "a", "Ready=True", "^Gpu.*=False|x=y", *queue)
+        assert code == 0
+        assert out.startswith("a: 2 rules, version ")
+        code, _, err = osmo_pipeline("rules", "set", "a", "Disk(=x", "Ready=True", *queue)
+        assert code == 2
+        assert "the rule Disk(=x" in err
+        assert osmo_pipeline("rules", "get", "a", *queue)[1] == "Ready=True\n^Gpu.*=False|x=y\n"
+        assert osmo_pipeline("backends", "forget", "a", *queue)[:2] == (0, "a is free\n")
+        assert osmo_pipeline("rules", "get", "a", *queue)[1] == "Ready=True\n"
+        code, _, err = osmo_pipeline("backends", "forget", "a", *queue)
+        assert code == 2
+        assert "no backend is called 'a'" in err
+
+
+@pytest.mark.parametrize(
+    ("argv", "code", "said"),
+    [
+        (("rules",), 2, "no command 'rules'"),
+        (("rules", "sit", "a"), 2, "no command 'rules sit'"),
+        (("rules", "set", "a"), 2, "rules is missing"),
+        (("rules", "get", "a", "--queue=memory://"), 2, "ends with this command"),
+        (("rules", "get", "a", "--queue=redis://127.0.0.1:1"), 1, "is not available"),
+    ],
+)
+def test_what_is_wrong_is_said(argv: tuple[str, ...], code: int, said: str) -> None:
+    """Without a traceback, and with the exit code of its kind."""
+    got, _, err = osmo_pipeline(*argv)
+    assert got == code
+    assert said in err
+    assert "Traceback" not in err
