@@ -35,7 +35,7 @@ async def test_waiting_and_giving_up_leaves_nothing_behind() -> None:
             with pytest.raises(TimeoutError):
                 async with asyncio.timeout(0):
                     await client.flush()
-        assert not client._waiters
+        assert not client._milestones._waiters
 
 
 async def test_flush_returns_when_nothing_is_left() -> None:

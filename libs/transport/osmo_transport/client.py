@@ -5,10 +5,10 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from heapq import heapify, heappop, heappush
-from itertools import count
+from math import inf
 from typing import NamedTuple
 
+from osmo_transport._milestones import Milestones
 from osmo_transport.backoff import Backoff, BackoffConfig
 from osmo_transport.bodies import Registration
 from osmo_transport.bounds import Seconds, SecondsOrZero
@@ -108,8 +108,7 @@ class Client:
         self._link: _Link | None = None
         self._flush_handle: asyncio.Handle | None = None
         self._unflushed = 0
-        self._waiters: list[tuple[int, int, asyncio.Future[None]]] = []
-        self._waiter_numbers = count()
+        self._milestones = Milestones()
         self._room = asyncio.Event()
         self._changed = asyncio.Event()
         self._pushed = asyncio.Event()
@@ -178,7 +177,11 @@ class Client:
         """
         # Counted in acknowledgements: a report that comes later and is coalesced settles one more,
         # but nothing of what was sent so far.
-        await self._acknowledged(self._session.acknowledged + self._session.unsettled)
+        session = self._session
+        if self._failure is not None:
+            raise self._failure
+        if session.unsettled:
+            await self._milestones.reached(session.acknowledged + session.unsettled)
 
     async def epoch_after(self, epoch: int) -> int:
         """Wait for an epoch other than `epoch`: the first (after 0), or the one that follows the
@@ -214,23 +217,6 @@ class Client:
         self._session.renew_epoch()
         if self._link is not None:
             self._link.end(ConnectionLostError("a new epoch was asked for"))
-
-    async def _acknowledged(self, target: int) -> None:
-        """Wait until so many messages are acknowledged, or there is none left that could be."""
-        if self._failure is not None:
-            raise self._failure
-        if self._session.acknowledged >= target or not self._session.unsettled:
-            return
-        future = self._loop.create_future()
-        waiter = (target, next(self._waiter_numbers), future)
-        heappush(self._waiters, waiter)
-        try:
-            await future
-        except asyncio.CancelledError:
-            if waiter in self._waiters:
-                self._waiters.remove(waiter)
-                heapify(self._waiters)
-            raise
 
     def flush_soon(self) -> None:
         """Send what waits in the next turn of the loop."""
@@ -274,31 +260,23 @@ class Client:
             self._changed.set()
         if type(frame) is Push:
             self._pushed.set()
-        self._wake()
         if session.unsettled:
+            self._milestones.rise(session.acknowledged)
             self.flush_soon()
+        else:
+            self._milestones.rise(inf)
 
     def _report_rejections(self) -> None:
         self._reported = self._session.rejections
         last = self._session.rejected[-1]
         logger.error("refused %s: %s (%d in all)", last.message.key, last.reason, self._reported)
 
-    def _wake(self) -> None:
-        session, waiters = self._session, self._waiters
-        while waiters and (waiters[0][0] <= session.acknowledged or not session.unsettled):
-            future = heappop(waiters)[2]
-            if not future.done():
-                future.set_result(None)
-
     def _fail(self, error: TransportError) -> None:
         self._failure = error
         self._changed.set()
         self._pushed.set()
         self._room.set()
-        for *_, future in self._waiters:
-            if not future.done():
-                future.set_exception(error)
-        self._waiters.clear()
+        self._milestones.fail(error)
 
     async def run(self) -> None:
         """Keep connected until a fatal error, which every other method then raises."""
