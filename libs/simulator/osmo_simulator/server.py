@@ -211,6 +211,8 @@ class Simulator:
                 self._open.discard(exchange)
         except StatusError as exc:
             return _response(error_answer(exc))
+        except ConnectionResetError:
+            await _never()  # the client left, and this handler is about to be told so
 
     def _authenticate(self, http: web.Request) -> None:
         if self.config.token is None or http.path in {"/healthz", "/livez", "/readyz"}:
