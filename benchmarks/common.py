@@ -72,10 +72,19 @@ def cpu_seconds(pid: int) -> float:
 
 def peak_rss_megabytes(pid: int) -> float:
     """The largest resident set of a process so far."""
+    return _megabytes(pid, "VmHWM")
+
+
+def rss_megabytes(pid: int) -> float:
+    """The resident set of a process."""
+    return _megabytes(pid, "VmRSS")
+
+
+def _megabytes(pid: int, field: str) -> float:
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmHWM:"):
+        if line.startswith(f"{field}:"):
             return int(line.split()[1]) / 1024
-    raise RuntimeError(f"/proc/{pid}/status has no VmHWM")
+    raise RuntimeError(f"/proc/{pid}/status has no {field}")
 
 
 def spread(values: Sequence[float], scale: float = 1.0) -> str:

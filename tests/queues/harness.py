@@ -1,13 +1,19 @@
-"""The two queues with the hooks of their contract: clock, crash, wipe."""
+"""The queues with the hooks of their contract: clock, crash, wipe."""
 
 import asyncio
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
+import msgspec
+
+from osmo_transport import bodies
+from osmo_transport.message import Message, Version, new_message
 from osmo_transport.queues import memory, redis
 from osmo_transport.queues._redis_consumer import RedisConsumer
+from osmo_transport.queues._redis_link import Address
 from osmo_transport.queues.abc import Consumer, Queue, QueueConfig
 from osmo_transport.queues.memory import MemoryConsumer, MemoryQueue
+from osmo_transport.queues.osmo_layout import OsmoLayout
 from osmo_transport.testing.redis_server import RedisServer
 
 
@@ -84,8 +90,12 @@ class RedisHarness:
         if seconds >= self.lease:
             self._end_leases()
 
+    def streams(self) -> str:
+        """The pattern of the keys of its streams."""
+        return f"{{{self.name}}}:stream:*"
+
     def _end_leases(self) -> None:
-        for key in self.server.command("KEYS", f"{{{self.name}}}:stream:*"):
+        for key in self.server.command("KEYS", self.streams()):
             for group in self.server.command("XINFO", "GROUPS", key):
                 who = (key, group[1])
                 for entry_id, name, *_ in self.server.command("XPENDING", *who, "-", "+", 10_000):
@@ -93,3 +103,32 @@ class RedisHarness:
                         idle = int(self.lease * 1000)
                         claim = ("XCLAIM", *who, name, 0, entry_id, "IDLE", idle, "JUSTID")
                         self.server.command(*claim)
+
+
+class OsmoHarness(RedisHarness):
+    """The same in the deployed layout, in which nobody but us holds entries, and so leases end as
+    they are configured."""
+
+    async def open_queue(self, config: QueueConfig) -> Queue:
+        self.lease = config.lease
+        address, _ = Address.of(self.server.url)
+        layout = OsmoLayout(self.name, lease=0.001)
+        return await redis.open_layout(layout, address, config, clock=self.clock or time.monotonic)
+
+    def streams(self) -> str:
+        return f"{{{self.name}}}:*operator_messages"
+
+
+BODIES: dict[str, Callable[[str], msgspec.Struct]] = {
+    "update_node": lambda key: bodies.UpdateNode(key, key),
+    "update_node_usage": lambda key: bodies.UpdateNodeUsage(key, key),
+    "pod_event": lambda key: bodies.PodEvent(key, "Pulled"),
+    "logging": lambda key: bodies.Logging(bodies.LogType.INFO, "", key),
+}
+"""Of the kinds whose key may be any name."""
+
+
+def report_with_body(key: str, kind: str) -> Message:
+    """A message about `key` that deployed programs can read, of another kind if there is none."""
+    kind = kind if kind in BODIES else "update_node"
+    return new_message(kind, key, bodies.encode_body(BODIES[kind](key)), version=Version(1, 1))

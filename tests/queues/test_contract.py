@@ -8,7 +8,9 @@ from osmo_transport.testing.redis_server import RedisServer
 from tests.queues.harness import MemoryHarness, RedisHarness
 
 
-class _Harnessed(QueueContract):
+class Harnessed(QueueContract):
+    """The contract over a harness."""
+
     harness: MemoryHarness | RedisHarness
 
     async def open_queue(self, config: QueueConfig) -> Queue:
@@ -24,7 +26,7 @@ class _Harnessed(QueueContract):
         await self.harness.pass_time(seconds)
 
 
-class TestMemoryQueue(_Harnessed):
+class TestMemoryQueue(Harnessed):
     """`memory://NAME`."""
 
     @pytest.fixture(autouse=True)
@@ -32,7 +34,7 @@ class TestMemoryQueue(_Harnessed):
         self.harness = MemoryHarness(self.name)
 
 
-class TestRedisQueue(_Harnessed):
+class TestRedisQueue(Harnessed):
     """`redis://`."""
 
     @pytest.fixture(autouse=True)
@@ -40,7 +42,7 @@ class TestRedisQueue(_Harnessed):
         self.harness = RedisHarness(self.name, redis_server)
 
 
-class TestOldestRedisQueue(_Harnessed):
+class TestOldestRedisQueue(Harnessed):
     """`redis://` on the oldest supported server."""
 
     @pytest.fixture(autouse=True)

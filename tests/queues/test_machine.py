@@ -10,11 +10,13 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from osmo_transport.delivery import Delivery, Outcome, ProducerBatch, Reject
+from osmo_transport.message import Message
 from osmo_transport.queues._memory_store import Store
 from osmo_transport.queues.abc import AppendOutcome, Queue, QueueConfig
 from osmo_transport.queues.memory import MemoryConsumer, MemoryQueue
+from osmo_transport.queues.osmo_layout import STREAM
 from osmo_transport.testing.redis_server import RedisServer
-from tests.queues.harness import Clock, MemoryHarness, RedisHarness
+from tests.queues.harness import Clock, MemoryHarness, OsmoHarness, RedisHarness, report_with_body
 from tests.queues.machine import QueueMachine
 
 
@@ -53,6 +55,23 @@ class RedisMachine(QueueMachine):
         return RedisHarness(name, self.server, Clock())
 
 
+class OsmoMachine(RedisMachine):
+    """Over `redis://?layout=osmo`."""
+
+    tries_once_more = True
+
+    def new_harness(self, name: str) -> OsmoHarness:
+        return OsmoHarness(name, self.server, Clock())
+
+    def report(self, key: str, kind: str) -> Message:
+        return report_with_body(key, kind)
+
+    def arrives_as(self, sent: Message, delivery: Delivery) -> bool:
+        got = delivery.message
+        same = (sent.kind, sent.key, sent.payload) == (got.kind, got.key, got.payload)
+        return same and delivery.stream == STREAM
+
+
 def test_memory_queue_keeps_its_account() -> None:
     """Nothing is lost, doubled or out of order in memory, whatever comes to pass."""
     assert run(MemoryMachine, examples=60, steps=50) > 1000
@@ -62,6 +81,12 @@ def test_redis_queue_keeps_its_account(redis_server: RedisServer) -> None:
     """Nothing is lost, doubled or out of order in Redis, whatever comes to pass."""
     RedisMachine.server = redis_server
     assert run(RedisMachine, examples=15, steps=40) > 200
+
+
+def test_deployed_layout_keeps_its_account(redis_server: RedisServer) -> None:
+    """Nothing is lost, doubled or out of order in the deployed layout, whatever comes to pass."""
+    OsmoMachine.server = redis_server
+    assert run(OsmoMachine, examples=15, steps=40) > 200
 
 
 class AckBeforeStore(MemoryQueue):

@@ -7,6 +7,7 @@ import pytest
 
 from osmo_transport.delivery import ProducerBatch
 from osmo_transport.queues import _scripts, redis
+from osmo_transport.queues._redis_layout import OwnLayout
 from osmo_transport.queues._redis_member import Member, Removal
 from osmo_transport.queues.abc import AppendOutcome, Queue, QueueConfig
 from osmo_transport.queues.redis import RedisQueue
@@ -78,7 +79,7 @@ async def test_catches_adding_a_resend_twice(
     assert check in _scripts.APPEND.text
     await contract.test_adds_the_rest_of_a_partial_resend(2)
     faulty = _scripts.APPEND.text.replace(check, "local skip = 0")
-    monkeypatch.setattr(_scripts, "APPEND", _scripts._script(faulty))
+    monkeypatch.setattr(OwnLayout, "append", _scripts._script(faulty))
     contract.setup_method()
     with pytest.raises(AssertionError):
         await contract.test_adds_the_rest_of_a_partial_resend(2)

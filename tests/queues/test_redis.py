@@ -19,8 +19,14 @@ from osmo_transport.queues._redis_consumer import RedisConsumer
 from osmo_transport.queues._redis_keys import Keys
 from osmo_transport.queues._redis_link import Address
 from osmo_transport.queues.abc import QueueConfig
-from osmo_transport.queues.redis import RedisQueue, durability, inspect, open_queue
-from osmo_transport.testing._queue_suite import drain, figures, keys
+from osmo_transport.queues.redis import (
+    PRODUCER_MEMORY,
+    RedisQueue,
+    durability,
+    inspect,
+    open_queue,
+)
+from osmo_transport.testing._queue_suite import LOST, STORED, drain, figures, keys
 from osmo_transport.testing.feeder import Feeder, report
 from osmo_transport.testing.redis_server import RedisServer, free_port
 from tests.helpers import eventually
@@ -47,23 +53,23 @@ def suspend(consumer: RedisConsumer) -> None:
 
 
 @pytest.mark.parametrize(
-    ("url", "plain", "name", "namespace"),
+    ("url", "plain", "name", "options"),
     [
-        ("redis://h", "redis://h", "redis://h:6379/0", None),
-        ("redis://u:p@h:1/2", "redis://u:p@h:1/2", "redis://h:1/2", None),
-        ("rediss://h?namespace=a", "rediss://h", "rediss://h:6379/0", "a"),
+        ("redis://h", "redis://h", "redis://h:6379/0", {}),
+        ("redis://u:p@h:1/2", "redis://u:p@h:1/2", "redis://h:1/2", {}),
+        ("rediss://h?namespace=a", "rediss://h", "rediss://h:6379/0", {"namespace": "a"}),
         (
-            "rediss://h/1?ssl_ca_certs=/ca.pem&namespace=a",
+            "rediss://h/1?layout=osmo&ssl_ca_certs=/ca.pem&namespace=a",
             "rediss://h/1?ssl_ca_certs=%2Fca.pem",
             "rediss://h:6379/1",
-            "a",
+            {"layout": "osmo", "namespace": "a"},
         ),
     ],
 )
-def test_reads_its_url(url: str, plain: str, name: str, namespace: str | None) -> None:
+def test_reads_its_url(url: str, plain: str, name: str, options: dict[str, str]) -> None:
     """Host, port, database and options; what is printed has no password."""
     address, found = Address.of(url)
-    assert (address.url, str(address), found) == (plain, name, namespace)
+    assert (address.url, str(address), found) == (plain, name, options)
     assert "p@" not in repr(address)
 
 
@@ -329,3 +335,25 @@ async def test_a_lost_script_comes_back_between_batches(redis_server: RedisServe
             await feeder.open()
         assert await figures(queue) == (10, 0, 0)
         await eventually(lambda: redis_server.command("XLEN", PODS) == 10)
+
+
+async def test_forgets_producers_that_nobody_asks_for_any_more(redis_server: RedisServer) -> None:
+    """After a season, when another one comes: who is there all the same starts anew."""
+    now = 1_800_000_000.0
+    async with await open_queue(
+        redis_server.url + "?namespace=forgets", CONFIG, wall=lambda: now
+    ) as queue:
+        old, kept = Feeder(queue, "old"), Feeder(queue, "kept")
+        for feeder in (old, kept):
+            assert await feeder.append(report("a")) is STORED
+        now += PRODUCER_MEMORY - 1
+        assert (await kept.open()).sequence == 1
+        now += 2
+        first = old.state
+        assert await Feeder(queue, "new").append(report("b")) is STORED
+        assert redis_server.command("HLEN", "{forgets}:producers") == 2
+        assert redis_server.command("ZCARD", "{forgets}:producers:opened") == 2
+        assert await kept.append(report("c")) is STORED
+        assert await old.append(report("d")) is LOST
+        assert (await old.open()).epoch > first.epoch
+        assert await old.append(report("d")) is STORED

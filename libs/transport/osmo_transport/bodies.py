@@ -96,12 +96,15 @@ class UpdateNode(msgspec.Struct, frozen=True, omit_defaults=True):
     """The node is gone from the cluster."""
 
 
-class NodeInventory(msgspec.Struct, frozen=True):
+class NodeInventory(msgspec.Struct, frozen=True, omit_defaults=True):
     """All nodes of a cluster at the version of the message (kind `node_inventory`, one key): a node
     that is not in it, and of which nothing newer is known, is gone."""
 
     nodes: tuple[str, ...]
     """As `UpdateNode.node`."""
+    hostnames: tuple[str, ...] = ()
+    """As `UpdateNode.hostname`, of the same nodes, for workers that know them by it; empty: the
+    same as `nodes`."""
 
     KEY: ClassVar[str] = "nodes"
 

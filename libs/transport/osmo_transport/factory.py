@@ -7,7 +7,7 @@ below.
 
 from collections.abc import Callable
 from importlib import import_module
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 from urllib.parse import urlsplit
 
 from osmo_transport.errors import MissingExtraError, UnknownSchemeError, UsageError
@@ -62,6 +62,18 @@ async def open_queue(url: str, config: QueueConfig | None = None) -> Queue:
     opener = _find(url, _QUEUES, "osmo_transport.queues", "open_queue")
     queue: Queue = await opener(url, config or QueueConfig())
     return queue
+
+
+QueueLayout = Literal["own", "osmo"]
+"""How a queue in Redis keeps its messages; osmo: as the operators and workers already deployed do,
+together with which ours then work."""
+
+
+def queue_url(url: str, layout: QueueLayout) -> str:
+    """The URL of a queue, in another layout if it is not our own."""
+    if layout == "own":
+        return url
+    return f"{url}{'&' if '?' in url else '?'}layout={layout}"
 
 
 def _find(url: str, sources: dict[str, _Source], group: str, function: str) -> Callable[..., Any]:

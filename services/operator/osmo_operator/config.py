@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from osmo_transport import BackoffConfig, QueueConfig, ServerConfig
 from osmo_transport.bounds import Count, Seconds, SecondsOrZero
+from osmo_transport.factory import QueueLayout
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,6 +16,9 @@ class OperatorConfig:
     picks a free one."""
     queue: str = "redis://127.0.0.1:6379"
     """URL of the queue (redis, rediss); what is in `memory://` no other process sees."""
+    layout: QueueLayout = "own"
+    """How the queue in Redis is laid out; osmo: for workers already deployed, as `?layout=osmo` in
+    its URL."""
     append_messages: Count = 2_000
     """Messages that one append may carry: enough to fill a round trip to the store, few enough that
     the first of them is acknowledged within some 20 ms."""

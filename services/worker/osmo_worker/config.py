@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from osmo_transport import BackoffConfig, QueueConfig
 from osmo_transport.bounds import Count, CountOrZero, Seconds, SecondsOrZero
+from osmo_transport.factory import QueueLayout
 
 
 def default_name() -> str:
@@ -17,6 +18,15 @@ def default_name() -> str:
 @dataclass(frozen=True, kw_only=True)
 class StoreConfig:
     """Times of the state store."""
+
+    start_timeout: SecondsOrZero = 30 * 60.0
+    """Seconds that a task may stay INITIALIZING before it counts as failed: longer than pulling a
+    large image takes. 0: for ever."""
+    event_retention: Seconds = 20 * 86_400.0
+    """Seconds for which an event of a pod is kept after it was stored: as long as users can read
+    the conditions of a pod."""
+    housekeeping_interval: Seconds = 30.0
+    """Seconds between two looks at what has become due by the two before."""
 
     busy_timeout: Seconds = 5.0
     """Seconds to wait for another program's lock, and for PostgreSQL to accept a connection; then
@@ -37,6 +47,9 @@ class WorkerConfig:
 
     queue: str = "redis://127.0.0.1:6379"
     """URL of the operators' queue (redis, rediss); what is in `memory://` no other process sees."""
+    layout: QueueLayout = "own"
+    """How the queue in Redis is laid out; osmo: for operators already deployed, as `?layout=osmo`
+    in its URL. Its group is then `message_workers`."""
     store: str = "sqlite:///osmo.db"
     """URL of the state store: `sqlite:///PATH`, `postgresql://…` or `memory://`. Not looked at when
     `handler` is set."""

@@ -11,12 +11,10 @@ import itertools
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-import msgspec
-
 from osmo_transport.delivery import Ack, Delivery, Outcome, Retry
-from osmo_transport.errors import ClosedError, QueueError, QueueUnavailableError
-from osmo_transport.message import Message
+from osmo_transport.errors import BodyError, ClosedError, QueueError, QueueUnavailableError
 from osmo_transport.queues._fair import FairOrder
+from osmo_transport.queues._redis_layout import Layout
 from osmo_transport.queues._redis_member import AT_ONCE, Found, Member, NoGroupError, Removal
 from osmo_transport.queues._rules import check_limit, kept_reason, retry_delay
 from osmo_transport.queues.abc import Consumer, QueueConfig
@@ -29,15 +27,17 @@ _START = "-"
 _END = "0-0"
 
 _log = logging.getLogger(__name__)
-_decode = msgspec.msgpack.Decoder(Message).decode
 _Key = tuple[str, str]
 
 
 class RedisConsumer(Consumer):
     """Made by `RedisQueue.consumer`."""
 
-    def __init__(self, member: Member, config: QueueConfig, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, member: Member, layout: Layout, config: QueueConfig, clock: Callable[[], float]
+    ) -> None:
         self._member = member
+        self._layout = layout
         self._config = config
         self._clock = clock
         self._streams = list(config.weights)
@@ -137,7 +137,8 @@ class RedisConsumer(Consumer):
         claimed = await self._member.claim(step, limit // len(step))
         self._remember()
         for stream, (cursor, ids) in claimed.items():
-            await self._take(stream, [i for i in ids if not self._knows((stream, i))])
+            unknown = [entry_id for entry_id in ids if not self._knows((stream, entry_id))]
+            await self._take(stream, unknown, taken_over=True)
             if cursor == _END:
                 del self._claims[stream]
             else:
@@ -146,9 +147,9 @@ class RedisConsumer(Consumer):
             self._next_claim = now + self._config.claim_interval
             await self._member.sweep()
 
-    async def _take(self, stream: str, ids: list[str]) -> None:
+    async def _take(self, stream: str, ids: list[str], *, taken_over: bool = False) -> None:
         if ids:
-            self._admit(await self._member.take(stream, ids))
+            self._admit(await self._member.take(stream, ids, taken_over=taken_over))
 
     @property
     def _holds_back(self) -> bool:
@@ -213,14 +214,11 @@ class RedisConsumer(Consumer):
             if self._knows(key):
                 continue  # its group was made anew: it is pending for us again, and in hand already
             try:
-                name, backend, payload, raw = fields
-                if (name, payload) != (b"b", b"m"):
-                    raise ValueError("its fields are not b and m")
-                message = _decode(raw)
-                delivery = Delivery(entry_id, stream, backend.decode(), message, attempt)
-            except (ValueError, msgspec.MsgspecError) as exc:
+                backend, message = self._layout.read(entry_id, fields)
+            except BodyError as exc:
                 self._unreadable[key] = f"cannot be read as a message: {exc}"
                 continue
+            delivery = Delivery(entry_id, stream, backend, message, attempt)
             self._held[key] = delivery
             self._ready.append(delivery)
 

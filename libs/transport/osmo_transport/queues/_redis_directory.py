@@ -1,4 +1,4 @@
-"""The directory in Redis: two hashes, and a stream of one entry that tells of changes."""
+"""The directory in Redis: two hashes, and a stream of one entry that tells of changes of rules."""
 
 import logging
 from collections.abc import AsyncGenerator, Callable, Mapping
@@ -10,9 +10,9 @@ from osmo_transport.conditions import check_rules
 from osmo_transport.directory import Directory, RuleSet
 from osmo_transport.errors import BackendTakenError
 from osmo_transport.queues import _scripts
-from osmo_transport.queues._redis_keys import Keys
-from osmo_transport.queues._redis_link import Link
-from osmo_transport.queues._rules import next_version
+from osmo_transport.queues._redis_layout import Layout
+from osmo_transport.queues._redis_link import Call, Link
+from osmo_transport.queues._rules import full, next_version
 
 BLOCK = 1.0
 """Seconds of one blocking read; see `_redis_consumer.BLOCK`."""
@@ -29,19 +29,26 @@ class RedisDirectory(Directory):
         self,
         link: Callable[[], Link],
         make_link: Callable[[], Link],
-        keys: Keys,
+        layout: Layout,
+        max_entries: int,
         wall: Callable[[], float],
     ) -> None:
         self._link = link
         self._make_link = make_link
-        self._keys = keys
+        self._layout = layout
+        self._keys = layout.keys
+        self._max_entries = max_entries
         self._wall = wall
 
     async def register(self, backend: str, registration: Registration) -> bool:
         uid = registration.cluster_uid
-        (reply,) = await self._link().call(
-            _scripts.REGISTER, ((self._keys.backends,), (backend, uid, _encode(registration)))
-        )
+        call: Call = (self._keys.backends,), (backend, uid, _encode(registration))
+        if notices := self._layout.notices(backend, self._wall()):
+            keys, arguments = call
+            call = (*keys, *self._keys.streams.values()), (*arguments, self._max_entries, *notices)
+        (reply,) = await self._link().call(_scripts.REGISTER, call)
+        if isinstance(reply, list):
+            raise full(reply[0], self._max_entries)
         if isinstance(reply, bytes):
             raise BackendTakenError(backend, reply.decode(errors="replace"), uid)
         return bool(reply)

@@ -11,6 +11,8 @@ class Keys(NamedTuple):
 
     epoch: str
     producers: str
+    opened: str
+    """When each producer connected last."""
     dead: str
     backends: str
     rules: str
@@ -25,17 +27,32 @@ class Keys(NamedTuple):
         Raises:
             UsageError: the namespace could not stand in a hash tag.
         """
-        if not namespace or not namespace.isascii() or not namespace.isprintable():
-            raise UsageError("the namespace of the queue must be printable ASCII, and not empty")
-        if set(namespace) & set("{} "):
-            raise UsageError("the namespace of the queue must not hold braces or spaces")
-        tag = f"{{{namespace}}}"
+        tag = hash_tag(namespace)
+        return cls.under(tag, {stream: f"{tag}:stream:{stream}" for stream in streams})
+
+    @classmethod
+    def under(cls, prefix: str, streams: dict[str, str]) -> "Keys":
+        """The keys under a prefix, beside these streams."""
         return cls(
-            epoch=f"{tag}:epoch",
-            producers=f"{tag}:producers",
-            dead=f"{tag}:dead",
-            backends=f"{tag}:backends",
-            rules=f"{tag}:rules",
-            rules_changed=f"{tag}:rules:changed",
-            streams={stream: f"{tag}:stream:{stream}" for stream in streams},
+            epoch=f"{prefix}:epoch",
+            producers=f"{prefix}:producers",
+            opened=f"{prefix}:producers:opened",
+            dead=f"{prefix}:dead",
+            backends=f"{prefix}:backends",
+            rules=f"{prefix}:rules",
+            rules_changed=f"{prefix}:rules:changed",
+            streams=streams,
         )
+
+
+def hash_tag(namespace: str) -> str:
+    """The namespace as the part of a key that says in which slot it is.
+
+    Raises:
+        UsageError: it could not stand there.
+    """
+    if not namespace or not namespace.isascii() or not namespace.isprintable():
+        raise UsageError("the namespace of the queue must be printable ASCII, and not empty")
+    if set(namespace) & set("{} "):
+        raise UsageError("the namespace of the queue must not hold braces or spaces")
+    return f"{{{namespace}}}"

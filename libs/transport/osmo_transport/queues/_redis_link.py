@@ -44,6 +44,9 @@ OPTIONS = frozenset(
 )
 """What a URL's query may hold beside the queue's own options; see redis-py."""
 
+QUEUE_OPTIONS = frozenset({"layout", "namespace"})
+"""The queue's own."""
+
 # hiredis declares a tuple of one element.
 _pack = cast("Callable[[tuple[object, ...]], bytes]", hiredis.pack_command)
 
@@ -78,8 +81,8 @@ class Address:
         return self.name
 
     @classmethod
-    def of(cls, url: str) -> tuple["Address", str | None]:
-        """The address in a queue's URL, and the URL's `namespace` option.
+    def of(cls, url: str) -> tuple["Address", dict[str, str]]:
+        """The address in a queue's URL, and those of `QUEUE_OPTIONS` that the URL has.
 
         Raises:
             UsageError: the URL is wrong. Its text never holds the URL, which may hold a password.
@@ -94,14 +97,14 @@ class Address:
                 "the queue's URL is not of the form redis://[USER:PASSWORD@]HOST[:PORT][/DB]; write"
                 " special characters of a password as %XX"
             ) from None
-        namespace = options.pop("namespace", None)
+        own = {name: options.pop(name) for name in QUEUE_OPTIONS & options.keys()}
         if unknown := sorted(options.keys() - OPTIONS):
             raise UsageError(
                 f"the queue's URL has the unknown option {unknown[0]!r}; known are"
-                f" {', '.join(sorted(OPTIONS | {'namespace'}))}"
+                f" {', '.join(sorted(OPTIONS | QUEUE_OPTIONS))}"
             )
         plain = urlunsplit((parts.scheme, parts.netloc, parts.path, urlencode(options), ""))
-        return cls(plain, f"{name}/{database}"), namespace
+        return cls(plain, f"{name}/{database}"), own
 
 
 class Link:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
 from osmo_transport.queues import _scripts
-from osmo_transport.queues._redis_keys import Keys
+from osmo_transport.queues._redis_layout import Layout
 from osmo_transport.queues._redis_link import (
     Argument,
     Command,
@@ -68,7 +68,7 @@ class Member:
     def __init__(
         self,
         make_link: Callable[[], Link],
-        keys: Keys,
+        layout: Layout,
         config: QueueConfig,
         tally: Tally,
         group: str,
@@ -80,8 +80,9 @@ class Member:
         """As of the last read."""
         self.reader = make_link()
         self.writer = make_link()
-        self._keys = keys
-        self._names = {key: stream for stream, key in keys.streams.items()}
+        self._shared_for = int(layout.shared_for * 1000)
+        self._keys = layout.keys
+        self._names = {key: stream for stream, key in self._keys.streams.items()}
         self._config = config
         self._tally = tally
 
@@ -143,17 +144,21 @@ class Member:
             claimed[stream] = (cursor.decode(), [entry_id.decode() for entry_id in ids])
         return claimed
 
-    async def take(self, stream: str, ids: Sequence[str]) -> list[Found]:
+    async def take(
+        self, stream: str, ids: Sequence[str], *, taken_over: bool = False
+    ) -> list[Found]:
         """Count another attempt of entries that are pending for this member, and read them; those
-        whose attempts are used up become dead letters instead."""
+        whose attempts are used up become dead letters instead. Workers that are not ours try for
+        ever, and what they gave no end to is tried here once all the same when it is taken over."""
         found = []
         limits = (self._config.max_attempts, self._config.max_dead_letters)
+        spare = int(taken_over and self._shared_for > 0)
         for chunk in _chunks(ids):
             ((taken, lost, dropped, failure),) = await self.reader.call(
                 _scripts.TAKE,
                 (
                     (self._keys.dead, self._keys.streams[stream]),
-                    (self.group, self.name, stream, *limits, EXHAUSTED, *chunk),
+                    (self.group, self.name, stream, *limits, EXHAUSTED, spare, *chunk),
                 ),
             )
             self._tally.dead_dropped += dropped
@@ -177,7 +182,8 @@ class Member:
         """Remove the names of members that are gone and hold nothing, and find entries whose member
         was removed while it held them."""
         silence = int(self._config.lease * 1000 * STALE_LEASES)
-        arguments = (self.group, self.name, silence, int(AT_ONCE * 1000))
+        # Who does not settle in one step leaves an entry pending for nobody for a moment.
+        arguments = (self.group, self.name, silence, int(AT_ONCE * 1000), self._shared_for)
         found = await self.reader.call(
             _scripts.SWEEP, *(((key,), arguments) for key in self._names)
         )

@@ -30,8 +30,8 @@ local function bury(stream, dead, name, group, limit, id, attempt, reason)
   if entry then
     local fields, backend, raw = entry[2], '', nil
     for i = 1, #fields, 2 do
-      if fields[i] == 'b' then backend = fields[i + 1] end
-      if fields[i] == 'm' then raw = fields[i + 1] end
+      if fields[i] == 'b' or fields[i] == 'backend' then backend = fields[i + 1] end
+      if fields[i] == 'm' or fields[i] == 'message' then raw = fields[i + 1] end
     end
     local added = redis.pcall('XADD', dead, '*', 's', name, 'i', id, 'n', attempt, 'r', reason,
                               'b', backend, 'm', raw or table.concat(fields, ' '))
@@ -67,23 +67,28 @@ local epoch, sequence = 0, 0
 if stored then
   local e, s, holder = stored:match('^(%d+) (%d+) ?(.*)$')
   epoch, sequence = tonumber(e), tonumber(s)
-  if known_epoch < epoch then
-    if holder == listener then return {queue_epoch, e, s} end
-    if known_epoch > 0 then return 'FENCED' end
-  elseif known_queue_epoch == queue_epoch and known_epoch == epoch
-    and known_sequence <= sequence then
-    return {queue_epoch, e, s}
-  end
+  local asks_again = known_epoch < epoch and holder == listener
+  if known_epoch < epoch and known_epoch > 0 and not asks_again then return 'FENCED' end
+  local agrees = known_queue_epoch == queue_epoch and known_epoch == epoch
+    and known_sequence <= sequence
+  redis.call('ZADD', KEYS[3], ARGV[6], producer)
+  if asks_again or agrees then return {queue_epoch, e, s} end
 end
+for _, silent in ipairs(redis.call('ZRANGEBYSCORE', KEYS[3], 0, ARGV[8], 'LIMIT', 0, 10)) do
+  redis.call('HDEL', KEYS[2], silent)
+  redis.call('ZREM', KEYS[3], silent)
+end
+redis.call('ZADD', KEYS[3], ARGV[6], producer)
 epoch = string.format('%.0f', math.max(epoch + 1, known_epoch + 1, tonumber(ARGV[6])))
 redis.call('HSET', KEYS[2], producer, epoch .. ' 0 ' .. listener)
 return {queue_epoch, epoch, '0'}
 """)
-"""Admits a producer, by the rule of `admission.admit`. KEYS: epoch, producers. ARGV: producer,
+"""Admits a producer, by the rule of `admission.admit`, and when it makes a place also forgets some
+that nobody has asked for since long. KEYS: epoch, producers, when each connected. ARGV: producer,
 listener, its known queue epoch, epoch and sequence, milliseconds since the Unix epoch, a fresh
-queue epoch. Returns its state, or FENCED."""
+queue epoch, the milliseconds before which they are forgotten. Returns its state, or FENCED."""
 
-APPEND = _script("""
+_APPEND = """
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 'LOST' end
 local stored = redis.call('HGET', KEYS[2], ARGV[2])
 if not stored then return 'LOST' end
@@ -116,7 +121,7 @@ for stream, length in ARGV[8]:gmatch('(%d+):(%d+)') do
     local key = KEYS[2 + stream]
     for _ = 1, length do
       position = position + 1
-      if position > skip then redis.call('XADD', key, '*', 'b', backend, 'm', ARGV[arg]) end
+      if position > skip then redis.call('XADD', key, '*', ENTRY) end
       arg = arg + 1
     end
   end
@@ -124,12 +129,17 @@ end
 local place = string.format('%.0f %.0f ', epoch, first + count - 1) .. listener
 redis.call('HSET', KEYS[2], ARGV[2], place)
 return 'STORED'
-""")
+"""
+
+APPEND = _script(_APPEND.replace("ENTRY", "'b', backend, 'm', ARGV[arg]"))
 """Adds what is new of one batch. KEYS: epoch, producers, streams. ARGV: queue epoch, producer,
 backend, epoch, first sequence, count, most entries allowed, runs, then each message that is not
 rejected. The runs are `STREAM:LENGTH …`: STREAM is an index into the streams from 1, or 0 for
 rejected messages. Returns STORED, FENCED, LOST, or if there is no room a list of the number of
 entries held."""
+
+APPEND_DEPLOYED = _script(_APPEND.replace("ENTRY", "'message', ARGV[arg], 'backend', backend"))
+"""The same for `OsmoLayout`."""
 
 REGISTER = _script("""
 local uid = ARGV[2]
@@ -141,11 +151,20 @@ if stored then
     if uid ~= owner then return owner end
   end
 end
-redis.call('HSET', KEYS[1], ARGV[1], uid .. '\\n' .. ARGV[3])
+local noted = uid .. '\\n' .. ARGV[3]
+if KEYS[2] and noted ~= stored then
+  local held = redis.call('XLEN', KEYS[2])
+  if held >= tonumber(ARGV[4]) then return {held} end
+  local notice = stored and ARGV[6] or ARGV[5]
+  redis.call('XADD', KEYS[2], '*', 'message', notice, 'backend', ARGV[1])
+end
+redis.call('HSET', KEYS[1], ARGV[1], noted)
 return stored and 0 or 1
 """)
-"""Notes who reports a backend. KEYS: backends. ARGV: backend, cluster uid, registration. Returns 1
-if it is new, 0 if it was known, or the uid of the other cluster that has the name."""
+"""Notes who reports a backend. KEYS: backends, and the stream that is told, if any. ARGV: backend,
+cluster uid, registration, and for the stream its most entries and what is added to it of a backend
+that is new and of one that has changed. Returns 1 if it is new, 0 if it was known, the uid of the
+other cluster that has the name, or if there is no room a list of the number of entries held."""
 
 SET_RULES = _script("""
 local stored = redis.call('HGET', KEYS[1], ARGV[1])
@@ -179,20 +198,21 @@ TAKE = _script(
     + """
 local dead, stream = KEYS[1], KEYS[2]
 local group, consumer, name, limit = ARGV[1], ARGV[2], ARGV[3], ARGV[5]
-local most = tonumber(ARGV[4])
+local most, spare = tonumber(ARGV[4]), ARGV[7] == '1'
 local taken, lost, dropped, failure = {}, 0, 0, ''
-for i = 7, #ARGV do
+for i = 8, #ARGV do
   local id = ARGV[i]
   local page = redis.pcall('XPENDING', stream, group, id, id, 1, consumer)
   local pending = not page.err and page[1]
-  if pending and pending[4] >= most then
+  if pending and pending[4] >= most and not spare then
     local reason = ARGV[6]:gsub('{}', pending[4])
     local n = bury(stream, dead, name, group, limit, id, pending[4], reason)
     if type(n) == 'number' then dropped = dropped + n else failure = n end
   elseif pending then
-    local entry = redis.call('XCLAIM', stream, group, consumer, 0, id)[1]
+    local attempt = math.min(pending[4] + 1, most)
+    local entry = redis.call('XCLAIM', stream, group, consumer, 0, id, 'RETRYCOUNT', attempt)[1]
     if entry then
-      taken[#taken + 1] = {id, entry[2], pending[4] + 1}
+      taken[#taken + 1] = {id, entry[2], attempt}
     else
       redis.call('XACK', stream, group, id)
       lost = lost + 1
@@ -204,8 +224,9 @@ return {taken, lost, dropped, failure}
 )
 """Counts another attempt of this consumer's pending entries and returns them, or makes them dead
 letters if their attempts are used up. KEYS: dead, stream. ARGV: group, consumer, stream's name,
-most attempts, most dead letters, reason, ids. Returns [id, fields, attempt] of each, the number of
-entries that somebody deleted, of dead letters dropped, and the error of a refused dead letter."""
+most attempts, most dead letters, reason, 1 if each may be tried once more all the same, ids.
+Returns [id, fields, attempt] of each, the number of entries that somebody deleted, of dead letters
+dropped, and the error of a refused dead letter."""
 
 SETTLE = _script(
     _BURY
@@ -310,6 +331,8 @@ for _, fields in ipairs(redis.call('XINFO', 'GROUPS', stream)) do
   end
 end
 local last = state['last-delivered-id']
+local newest = math.huge
+if ARGV[5] ~= '0' then newest = redis.call('TIME')[1] * 1000 - ARGV[5] end
 local orphans = redis.call('XLEN', stream) - state.pending
 if orphans <= 0 or redis.call('XRANGE', stream, '(' .. last, '+', 'COUNT', 1)[1] then return 0 end
 local adopted, from = 0, '-'
@@ -318,6 +341,7 @@ while adopted < orphans do
   if #page == 0 then break end
   for _, entry in ipairs(page) do
     local id = entry[1]
+    if tonumber(id:match('^%d+')) > newest then return adopted end
     if #redis.call('XPENDING', stream, group, id, id, 1) == 0 then
       redis.call('XCLAIM', stream, group, ARGV[2], 0, id, 'IDLE', ARGV[4], 'FORCE', 'JUSTID')
       adopted = adopted + 1
@@ -330,7 +354,8 @@ return adopted
 """Removes the names of consumers that have been silent and hold nothing. If every entry has been
 delivered, looks for some that are pending for nobody, because somebody removed their consumer by
 hand, and makes them pending again with an ended lease. KEYS: stream. ARGV: group, the caller's
-name, milliseconds of silence, idle milliseconds. Returns the number of entries found so."""
+name, milliseconds of silence, idle milliseconds, age in milliseconds of an entry to be looked for
+(0: any). Returns the number of entries found so."""
 
 STATUS = _script("""
 local figures = {redis.call('XLEN', KEYS[1])}

@@ -1,6 +1,6 @@
 """The queue in Redis streams: `redis://` and `rediss://`, Redis 6.2 or newer.
 
-`QUEUES.md` describes the keys and fields.
+`QUEUES.md` describes the keys and fields, in both layouts.
 """
 
 import asyncio
@@ -16,18 +16,28 @@ import msgspec
 
 from osmo_transport.admission import next_epoch
 from osmo_transport.delivery import DeadLetter, Producer, ProducerBatch, ProducerState
-from osmo_transport.errors import ClosedError, FencedError, QueueRefusedError
-from osmo_transport.message import Message, kind_of
+from osmo_transport.errors import (
+    BodyError,
+    ClosedError,
+    FencedError,
+    QueueRefusedError,
+    UsageError,
+)
 from osmo_transport.queues import _scripts
 from osmo_transport.queues._redis_consumer import RedisConsumer
 from osmo_transport.queues._redis_directory import RedisDirectory
-from osmo_transport.queues._redis_keys import Keys
+from osmo_transport.queues._redis_layout import Layout, OwnLayout
 from osmo_transport.queues._redis_link import Address, Info, Link
 from osmo_transport.queues._redis_member import Member, Tally
 from osmo_transport.queues._rules import check_config, full
 from osmo_transport.queues.abc import AppendOutcome, Queue, QueueConfig, QueueStatus
+from osmo_transport.queues.osmo_layout import OsmoLayout
 
 OLDEST_VERSION = (6, 2)
+
+PRODUCER_MEMORY = 90 * 24 * 3600.0
+"""Seconds after its last connection for which a producer is remembered, so that names which come
+and go do not pile up. One that appends all the same is told `LOST`, and starts anew."""
 
 _LOSS_WINDOWS = {
     "memory": "everything since its last snapshot file when it stops",
@@ -36,8 +46,6 @@ _LOSS_WINDOWS = {
 }
 
 _log = logging.getLogger(__name__)
-_encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(Message).decode
 _json = msgspec.json.Encoder().encode
 
 
@@ -48,11 +56,12 @@ async def open_queue(
     clock: Callable[[], float] = time.monotonic,
     wall: Callable[[], float] = time.time,
 ) -> "RedisQueue":
-    """The queue `redis://[USER:PASSWORD@]HOST[:PORT][/DB][?namespace=NAME]`.
+    """The queue `redis://[USER:PASSWORD@]HOST[:PORT][/DB][?namespace=NAME&layout=LAYOUT]`.
 
-    Queues of different namespaces (default `osmo`) share nothing. `clock` gives the seconds by
-    which this process times its retries, `wall` those since the Unix epoch, a lower bound of the
-    producers' epochs.
+    Queues of different namespaces (default `osmo`) or layouts (`own`, the default, or `osmo`, that
+    of the deployed operators and workers) share nothing. `clock` gives the seconds by which this
+    process times its retries, `wall` those since the Unix epoch, a lower bound of the producers'
+    epochs.
 
     Raises:
         UsageError: the URL or the configuration is wrong.
@@ -60,15 +69,37 @@ async def open_queue(
         QueueRefusedError: Redis could lose what it acknowledged, or refuses the credentials; the
             text says what to change.
     """
+    address, options = Address.of(url)
+    layout = _layout(options.get("layout", "own"), options.get("namespace", "osmo"), config)
+    return await open_layout(layout, address, config, clock=clock, wall=wall)
+
+
+async def open_layout(
+    layout: Layout,
+    address: Address,
+    config: QueueConfig,
+    *,
+    clock: Callable[[], float] = time.monotonic,
+    wall: Callable[[], float] = time.time,
+) -> "RedisQueue":
+    """The queue of a layout; see `open_queue`, which reads it from a URL."""
     check_config(config)
-    address, namespace = Address.of(url)
-    queue = RedisQueue(address, Keys.of(namespace or "osmo", config.weights), config, clock, wall)
+    queue = RedisQueue(layout, address, config, clock, wall)
     try:
         await queue.check()
     except BaseException:
         await queue.aclose()
         raise
     return queue
+
+
+def _layout(name: str, namespace: str, config: QueueConfig) -> Layout:
+    match name:
+        case "own":
+            return OwnLayout(namespace, config)
+        case "osmo":
+            return OsmoLayout(namespace)
+    raise UsageError(f"the layout of the queue is {name!r}: it must be own or osmo")
 
 
 def inspect(info: Info) -> None:
@@ -94,22 +125,24 @@ class RedisQueue(Queue):
 
     def __init__(
         self,
+        layout: Layout,
         address: Address,
-        keys: Keys,
         config: QueueConfig,
         clock: Callable[[], float],
         wall: Callable[[], float],
     ) -> None:
         self._address = address
-        self._keys = keys
-        self._config = config
+        self._layout = layout
+        self._keys = layout.keys
+        self._config = layout.configured(config)
         self._clock = clock
         self._wall = wall
         self._link = self._make_link()
-        self._index = {stream: i for i, stream in enumerate(keys.streams, 1)}
         self._tally = Tally()
         self._consumers: weakref.WeakSet[RedisConsumer] = weakref.WeakSet()
-        self._directory = RedisDirectory(self._open_link, self._make_link, keys, wall)
+        self._directory = RedisDirectory(
+            self._open_link, self._make_link, layout, config.max_entries, wall
+        )
         self._closed = False
 
     async def check(self) -> None:
@@ -133,16 +166,18 @@ class RedisQueue(Queue):
     async def open_producer(
         self, producer: Producer, listener: str, known: ProducerState
     ) -> ProducerState:
+        now = self._wall()
         (reply,) = await self._open_link().call(
             _scripts.OPEN_PRODUCER,
             (
-                (self._keys.epoch, self._keys.producers),
+                (self._keys.epoch, self._keys.producers, self._keys.opened),
                 (
                     _json(producer),
                     listener,
                     *known,
-                    next_epoch(0, 0, self._wall()),
+                    next_epoch(0, 0, now),
                     uuid.uuid4().hex,
+                    round((now - PRODUCER_MEMORY) * 1000),
                 ),
             ),
         )
@@ -155,7 +190,7 @@ class RedisQueue(Queue):
         link = self._open_link()
         keys = (self._keys.epoch, self._keys.producers, *self._keys.streams.values())
         replies = await link.call(
-            _scripts.APPEND, *((keys, self._append_arguments(batch)) for batch in batches)
+            self._layout.append, *((keys, self._append_arguments(batch)) for batch in batches)
         )
         for reply in replies:
             if isinstance(reply, list):
@@ -163,8 +198,7 @@ class RedisQueue(Queue):
         return [AppendOutcome[reply.decode()] for reply in replies]
 
     def _append_arguments(self, batch: ProducerBatch) -> list[str | bytes | int]:
-        index = self._index
-        streams = [0 if m is None else index[kind_of(m.kind).stream] for m in batch.messages]
+        streams, payloads = self._layout.entries(batch)
         runs = [f"{stream}:{len(list(run))}" for stream, run in itertools.groupby(streams)]
         return [
             batch.state.queue_epoch,
@@ -175,13 +209,16 @@ class RedisQueue(Queue):
             len(batch.messages),
             self._config.max_entries,
             " ".join(runs),
-            *(_encode(message) for message in batch.messages if message is not None),
+            *payloads,
         ]
 
     def consumer(self, group: str, name: str) -> RedisConsumer:
         self._open_link()
-        member = Member(self._make_link, self._keys, self._config, self._tally, group, name)
-        consumer = RedisConsumer(member, self._config, self._clock)
+        if self._layout.group not in (None, group):
+            _log.info("joins the group %s, which the layout asks for", self._layout.group)
+            group = self._layout.group
+        member = Member(self._make_link, self._layout, self._config, self._tally, group, name)
+        consumer = RedisConsumer(member, self._layout, self._config, self._clock)
         self._consumers.add(consumer)
         return consumer
 
@@ -212,7 +249,24 @@ class RedisQueue(Queue):
         (entries,) = await self._open_link().run(
             ("XRANGE", self._keys.dead, "-", "+", "COUNT", limit)
         )
-        return [_dead_letter(fields) for _, fields in entries]
+        return [self._dead_letter(fields) for _, fields in entries]
+
+    def _dead_letter(self, fields: list[bytes]) -> DeadLetter:
+        letter = dict(zip(fields[::2], fields[1::2], strict=True))
+        entry_id, raw = letter[b"i"].decode(), letter[b"m"]
+        try:
+            message = self._layout.message(entry_id, raw)
+        except BodyError:
+            message = None
+        return DeadLetter(
+            id=entry_id,
+            stream=letter[b"s"].decode(),
+            backend=letter[b"b"].decode(errors="replace"),
+            reason=letter[b"r"].decode(errors="replace"),
+            attempt=int(letter[b"n"]),
+            message=message,
+            raw=raw,
+        )
 
     async def aclose(self) -> None:
         if self._closed:
@@ -245,21 +299,3 @@ def durability(append_only: bool, appendfsync: object) -> str:
     if not append_only:
         return "memory"
     return "disk" if appendfsync == [b"appendfsync", b"always"] else "process"
-
-
-def _dead_letter(fields: list[bytes]) -> DeadLetter:
-    letter = dict(zip(fields[::2], fields[1::2], strict=True))
-    raw = letter[b"m"]
-    try:
-        message = _decode(raw)
-    except msgspec.MsgspecError:
-        message = None
-    return DeadLetter(
-        id=letter[b"i"].decode(),
-        stream=letter[b"s"].decode(),
-        backend=letter[b"b"].decode(errors="replace"),
-        reason=letter[b"r"].decode(errors="replace"),
-        attempt=int(letter[b"n"]),
-        message=message,
-        raw=raw,
-    )

@@ -19,7 +19,7 @@ from osmo_transport.testing._queue_suite import (
     is_silent,
     keys,
 )
-from osmo_transport.testing.feeder import Feeder, report
+from osmo_transport.testing.feeder import Feeder
 
 
 class Delivering(QueueSuite):
@@ -31,7 +31,9 @@ class Delivering(QueueSuite):
             feeders = [Feeder(queue, f"b{n}") for n in range(3)]
             for step in range(10):
                 for feeder in feeders:
-                    await feeder.append(*[report(f"{step:02}.{i}") for i in range(step % 4 + 1)])
+                    await feeder.append(
+                        *[self.report(f"{step:02}.{i}") for i in range(step % 4 + 1)]
+                    )
             count = sum(feeder.state.sequence for feeder in feeders)
             async with queue.consumer("workers", "w1") as consumer:
                 taken = await drain(consumer, count, limit=7)
@@ -45,7 +47,7 @@ class Delivering(QueueSuite):
         async with self.opened() as queue, queue.consumer("workers", "w1") as consumer:
             waiting = asyncio.create_task(consumer.receive(10))
             assert not (await asyncio.wait([waiting], timeout=0.05))[0]
-            await Feeder(queue).append(report("a"))
+            await Feeder(queue).append(self.report("a"))
             async with asyncio.timeout(PATIENCE):
                 assert keys(await waiting) == ["a"]
 
@@ -53,7 +55,7 @@ class Delivering(QueueSuite):
         """`receive` never returns more than it was asked for, nor takes a limit below one."""
         async with self.opened() as queue, queue.consumer("workers", "w1") as consumer:
             kinds = list(KIND_OF_STREAM.values())
-            await Feeder(queue).append(*[report(f"k{i}", kinds[i % 4]) for i in range(40)])
+            await Feeder(queue).append(*[self.report(f"k{i}", kinds[i % 4]) for i in range(40)])
             for limit in (1, 2, 3, 5, 8):
                 assert 1 <= len(await consumer.receive(limit)) <= limit
             with pytest.raises(UsageError):
@@ -65,9 +67,9 @@ class Delivering(QueueSuite):
         kinds = list(KIND_OF_STREAM.values()) * 3
         async with self.opened() as queue, queue.consumer("workers", "w1") as consumer:
             feeder = Feeder(queue)
-            await feeder.append(report("first"))
+            await feeder.append(self.report("first"))
             await drain(consumer, 1)
-            await feeder.append(*[report(f"{i:02}", kind) for i, kind in enumerate(kinds)])
+            await feeder.append(*[self.report(f"{i:02}", kind) for i, kind in enumerate(kinds)])
             for _ in range(2):
                 before = (await figures(queue))[1]
                 taken = await consumer.receive(limit)
@@ -76,7 +78,7 @@ class Delivering(QueueSuite):
     async def test_leases_an_entry_to_one_consumer(self) -> None:
         """What one consumer holds no other gets, and all together get everything once."""
         async with self.opened() as queue:
-            await Feeder(queue).append(*[report(f"k{i}") for i in range(60)])
+            await Feeder(queue).append(*[self.report(f"k{i}") for i in range(60)])
             async with (
                 queue.consumer("workers", "w1") as one,
                 queue.consumer("workers", "w2") as two,
@@ -92,7 +94,7 @@ class Delivering(QueueSuite):
     async def test_an_acknowledged_entry_is_gone(self) -> None:
         """After `Ack` nobody gets the entry again, and it takes no room; twice is as good."""
         async with self.opened() as queue:
-            await Feeder(queue).append(report("a"), report("b", "update_node"))
+            await Feeder(queue).append(self.report("a"), self.report("b", "update_node"))
             async with queue.consumer("workers", "w1") as consumer:
                 taken = await drain(consumer, 2)
                 await consumer.settle([(delivery, Ack()) for delivery in taken])
@@ -106,7 +108,7 @@ class Delivering(QueueSuite):
         """What a consumer did not settle goes to another without a lease's wait, and this delivery
         does not count as an attempt."""
         async with self.opened() as queue:
-            await Feeder(queue).append(*[report(f"k{i}") for i in range(4)])
+            await Feeder(queue).append(*[self.report(f"k{i}") for i in range(4)])
             for turn in range(self.config.max_attempts + 2):
                 async with queue.consumer("workers", f"w{turn}") as consumer:
                     taken = await drain(consumer, 4)
@@ -118,11 +120,11 @@ class Delivering(QueueSuite):
         delivery counts."""
         async with self.opened() as queue:
             feeder = Feeder(queue)
-            await feeder.append(*[report(f"old{i}") for i in range(3)])
+            await feeder.append(*[self.report(f"old{i}") for i in range(3)])
             crashed = queue.consumer("workers", "w1")
             await drain(crashed, 3)
             await self.crash(crashed)
-            await feeder.append(*[report(f"new{i}") for i in range(3)])
+            await feeder.append(*[self.report(f"new{i}") for i in range(3)])
             async with queue.consumer("workers", "w1") as consumer:
                 taken = await drain(consumer, 6, limit=2)
             assert keys(taken) == ["old0", "old1", "old2", "new0", "new1", "new2"]
@@ -131,7 +133,7 @@ class Delivering(QueueSuite):
     async def test_a_lease_holds_until_it_ends(self) -> None:
         """While the lease of a crashed consumer lasts, nobody else gets what it held."""
         async with self.opened() as queue:
-            await Feeder(queue).append(report("a"))
+            await Feeder(queue).append(self.report("a"))
             crashed = queue.consumer("workers", "w1")
             await drain(crashed, 1)
             await self.crash(crashed)
@@ -141,7 +143,7 @@ class Delivering(QueueSuite):
     async def test_a_silent_consumers_lease_ends(self) -> None:
         """After `lease` another consumer gets what a crashed one held, and the attempt counts."""
         async with self.opened(lease=self.short_lease) as queue:
-            await Feeder(queue).append(*[report(f"k{i}", "update_node") for i in range(30)])
+            await Feeder(queue).append(*[self.report(f"k{i}", "update_node") for i in range(30)])
             crashed = queue.consumer("workers", "w1")
             await drain(crashed, 30)
             await self.crash(crashed)
@@ -155,7 +157,7 @@ class Delivering(QueueSuite):
         """A held entry, and one that waits for its retry, outlast their lease."""
         lease = 0.4
         async with self.opened(lease=lease) as queue:
-            await Feeder(queue).append(report("held"), report("waiting"))
+            await Feeder(queue).append(self.report("held"), self.report("waiting"))
             async with (
                 queue.consumer("workers", "w1") as one,
                 queue.consumer("workers", "w2") as two,
@@ -170,7 +172,7 @@ class Delivering(QueueSuite):
     async def test_leaves_an_entry_to_its_new_holder(self) -> None:
         """A consumer whose lease ended cannot settle: the new holder's word counts."""
         async with self.opened() as queue:
-            await Feeder(queue).append(report("a"), report("b"), report("c"))
+            await Feeder(queue).append(self.report("a"), self.report("b"), self.report("c"))
             old = queue.consumer("workers", "w1")
             taken = await drain(old, 3)
             await self.crash(old)
@@ -186,12 +188,14 @@ class Delivering(QueueSuite):
     async def test_reads_streams_by_weight(self) -> None:
         """While all streams hold entries each one's share is its weight's, and none waits for more
         than `sum(weights)` reads."""
+        if not self.streams:
+            pytest.skip("this store has one stream")
         limit, rounds = 2, 2
         total = sum(STREAM_WEIGHTS.values())
         async with self.opened() as queue, queue.consumer("workers", "w1") as consumer:
             for stream, kind in KIND_OF_STREAM.items():
                 weight = STREAM_WEIGHTS[stream]
-                many = [report(f"k{i}", kind) for i in range(limit * weight * (rounds + 2))]
+                many = [self.report(f"k{i}", kind) for i in range(limit * weight * (rounds + 2))]
                 await Feeder(queue, stream).append(*many)
             streams: list[str] = []
             async with asyncio.timeout(PATIENCE):
@@ -207,11 +211,11 @@ class Delivering(QueueSuite):
         """While there are many entries to be retried, new ones still come, and the other way."""
         async with self.opened(max_attempts=1000) as queue:
             feeder = Feeder(queue)
-            await feeder.append(*[report(f"old{i}") for i in range(20)])
+            await feeder.append(*[self.report(f"old{i}") for i in range(20)])
             async with queue.consumer("workers", "w1") as consumer:
                 taken = await drain(consumer, 20)
                 await consumer.settle([(d, Retry("again", after=0.0)) for d in taken])
-                await feeder.append(*[report(f"new{i}") for i in range(20)])
+                await feeder.append(*[self.report(f"new{i}") for i in range(20)])
                 seen = []
                 for _ in range(8):
                     batch = await consumer.receive(4)
@@ -222,7 +226,9 @@ class Delivering(QueueSuite):
 
     async def test_keeps_a_kind_it_does_not_know(self) -> None:
         """A message of an unknown kind is delivered like an event."""
+        if not self.opaque:
+            pytest.skip("this store has a form of its own")
         async with self.opened() as queue, queue.consumer("workers", "w1") as consumer:
-            await Feeder(queue).append(report("a", "from_the_future"))
+            await Feeder(queue).append(self.report("a", "from_the_future"))
             (delivery,) = await drain(consumer, 1)
             assert (delivery.message.kind, delivery.stream) == ("from_the_future", Stream.EVENTS)

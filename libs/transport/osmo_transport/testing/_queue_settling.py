@@ -23,7 +23,7 @@ from osmo_transport.testing._queue_suite import (
     keys,
 )
 from osmo_transport.testing.cancellation import cancel_at
-from osmo_transport.testing.feeder import UNKNOWN, Feeder, report
+from osmo_transport.testing.feeder import UNKNOWN, Feeder
 
 
 class Settling(QueueSuite):
@@ -32,7 +32,7 @@ class Settling(QueueSuite):
     async def test_retries_after_the_delay_asked_for(self) -> None:
         """`Retry(after)` delivers the entry again after that time, counting the attempts."""
         async with self.opened() as queue, queue.consumer("workers", "w1") as consumer:
-            await Feeder(queue).append(report("a"))
+            await Feeder(queue).append(self.report("a"))
             (delivery,) = await drain(consumer, 1)
             await consumer.settle([(delivery, Retry("busy", after=0.3))])
             assert await is_silent(consumer)
@@ -47,17 +47,17 @@ class Settling(QueueSuite):
         """While one entry waits for its retry, later ones are delivered."""
         async with self.opened() as queue, queue.consumer("workers", "w1") as consumer:
             feeder = Feeder(queue)
-            await feeder.append(report("a"))
+            await feeder.append(self.report("a"))
             (delivery,) = await drain(consumer, 1)
             await consumer.settle([(delivery, Retry("busy", after=60.0))])
-            await feeder.append(report("b"))
+            await feeder.append(self.report("b"))
             assert keys(await drain(consumer, 1)) == ["b"]
 
     async def test_a_retry_without_delay_uses_the_backoff(self) -> None:
         """The queue's own delay starts at `retry_base` and doubles."""
         changes = {"retry_base": 0.25, "retry_maximum": 60.0}
         async with self.opened(**changes) as queue, queue.consumer("workers", "w1") as consumer:
-            await Feeder(queue).append(report("a"))
+            await Feeder(queue).append(self.report("a"))
             for delay in (0.25, 0.5):
                 (delivery,) = await drain(consumer, 1)
                 await consumer.settle([(delivery, Retry("busy"))])
@@ -69,7 +69,7 @@ class Settling(QueueSuite):
     async def test_leaving_keeps_the_delay_of_a_retry(self) -> None:
         """What waits for its next try when its consumer leaves goes to another, in its time."""
         async with self.opened(lease=0.6) as queue:
-            await Feeder(queue).append(report("a"))
+            await Feeder(queue).append(self.report("a"))
             async with queue.consumer("workers", "w1") as consumer:
                 (delivery,) = await drain(consumer, 1)
                 await consumer.settle([(delivery, Retry("busy", after=0.4))])
@@ -84,11 +84,11 @@ class Settling(QueueSuite):
         one of them is due."""
         async with self.opened(max_delayed=2) as queue, queue.consumer("workers", "w1") as consumer:
             feeder = Feeder(queue)
-            await feeder.append(report("a"), report("b"))
+            await feeder.append(self.report("a"), self.report("b"))
             first, second = await drain(consumer, 2)
             retries = [(first, Retry("busy", after=0.3)), (second, Retry("busy", after=60.0))]
             await consumer.settle(retries)
-            await feeder.append(report("c"), report("d"))
+            await feeder.append(self.report("c"), self.report("d"))
             assert await is_silent(consumer)
             async with queue.consumer("workers", "w2") as other:
                 (delivery,) = await drain(other, 1, limit=1)
@@ -101,7 +101,7 @@ class Settling(QueueSuite):
         """With `max_delayed` entries waiting a consumer takes none whose lease has ended either."""
         changes = {"max_delayed": 1, "lease": self.short_lease}
         async with self.opened(**changes) as queue, queue.consumer("workers", "w1") as consumer:
-            await Feeder(queue).append(report("a"), report("b"))
+            await Feeder(queue).append(self.report("a"), self.report("b"))
             (delivery,) = await drain(consumer, 1, limit=1)
             crashing = queue.consumer("workers", "w2")
             await drain(crashing, 1)
@@ -117,7 +117,7 @@ class Settling(QueueSuite):
     async def test_gives_up_with_the_last_retrys_reason(self) -> None:
         """After `max_attempts` deliveries a retry makes a dead letter that tells everything."""
         async with self.opened() as queue, queue.consumer("workers", "w1") as consumer:
-            message = report("a", "update_node", payload=b"body")
+            message = self.report("a", "update_node")
             await Feeder(queue, "east").append(message)
             for attempt in range(1, self.config.max_attempts + 1):
                 (delivery,) = await drain(consumer, 1)
@@ -125,16 +125,16 @@ class Settling(QueueSuite):
                 await consumer.settle([(delivery, Retry(f"failed {attempt}", after=0.0))])
             (letter,) = await queue.dead_letters(10)
             assert letter.reason == f"failed {self.config.max_attempts}"
-            assert (letter.backend, letter.stream) == ("east", Stream.NODES)
+            assert (letter.backend, letter.stream) == ("east", delivery.stream)
             assert (letter.id, letter.attempt) == (delivery.id, self.config.max_attempts)
-            assert letter.message == message
-            assert b"body" in letter.raw
+            assert letter.message == delivery.message
+            assert message.id.encode() in letter.raw
             assert await figures(queue) == (0, 0, 1)
 
     async def test_a_rejected_entry_is_a_dead_letter_at_once(self) -> None:
         """`Reject` needs one attempt, and hurts no other entry of the call."""
         async with self.opened() as queue, queue.consumer("workers", "w1") as consumer:
-            await Feeder(queue).append(report("a"), report("b"), report("c"))
+            await Feeder(queue).append(self.report("a"), self.report("b"), self.report("c"))
             one, two, three = await drain(consumer, 3)
             await consumer.settle([(one, Ack()), (two, Reject("unknown kind")), (three, Ack())])
             (letter,) = await queue.dead_letters(10)
@@ -145,7 +145,7 @@ class Settling(QueueSuite):
     async def test_any_reason_can_be_kept(self) -> None:
         """One that is no Unicode is kept escaped, and of a very long one the beginning."""
         async with self.opened() as queue, queue.consumer("workers", "w1") as consumer:
-            await Feeder(queue).append(report("a"), report("b"))
+            await Feeder(queue).append(self.report("a"), self.report("b"))
             first, second = await drain(consumer, 2)
             await consumer.settle([(first, Reject("no \udcff")), (second, Reject("x" * 1_000_000))])
             reasons = {
@@ -160,13 +160,13 @@ class Settling(QueueSuite):
         """Attempts count before delivery: after `max_attempts` crashes the entry is dead, and the
         entries beside it are delivered."""
         async with self.opened() as queue:
-            await Feeder(queue).append(report("poison"))
+            await Feeder(queue).append(self.report("poison"))
             for attempt in range(1, self.config.max_attempts + 1):
                 crashing = queue.consumer("workers", "w1")
                 (delivery,) = await drain(crashing, 1)
                 assert delivery.attempt == attempt
                 await self.crash(crashing)
-            await Feeder(queue, "b2").append(report("good"))
+            await Feeder(queue, "b2").append(self.report("good"))
             async with queue.consumer("workers", "w1") as consumer:
                 assert keys(await drain(consumer, 1)) == ["good"]
                 (letter,) = await queue.dead_letters(10)
@@ -177,7 +177,7 @@ class Settling(QueueSuite):
     async def test_keeps_the_newest_dead_letters(self) -> None:
         """Beyond `max_dead_letters` the oldest is dropped and counted; reading is oldest first."""
         async with self.opened(max_dead_letters=3) as queue:
-            await Feeder(queue).append(*[report(f"k{i}") for i in range(5)])
+            await Feeder(queue).append(*[self.report(f"k{i}") for i in range(5)])
             async with queue.consumer("workers", "w1") as consumer:
                 for delivery in await drain(consumer, 5):
                     await consumer.settle([(delivery, Reject(delivery.message.key))])
@@ -200,7 +200,7 @@ class Using(QueueSuite):
                 seen.update(keys(await consumer.receive(10)))
 
             for k in range(1, 60):
-                await feeder.append(report(f"k{k}"), report(f"n{k}", "update_node"))
+                await feeder.append(self.report(f"k{k}"), self.report(f"n{k}", "update_node"))
 
                 if not await cancel_at(k, take(consumer)):
                     break
@@ -221,7 +221,7 @@ class Using(QueueSuite):
             feeder = Feeder(queue)
             await feeder.open()
             for k in range(1, 60):
-                batch = feeder.batch(report("a"), report("b"))
+                batch = feeder.batch(self.report("a"), self.report("b"))
                 cut = await cancel_at(k, queue.append([batch]))
                 assert await feeder.append(*batch.messages) is STORED
                 if not cut:
@@ -234,7 +234,7 @@ class Using(QueueSuite):
         async with self.opened() as queue, queue.consumer("workers", "w1") as consumer:
             feeder = Feeder(queue)
             for k in range(1, 60):
-                await feeder.append(*[report(f"{k}.{i}") for i in range(4)])
+                await feeder.append(*[self.report(f"{k}.{i}") for i in range(4)])
                 taken = await drain(consumer, 4)
                 answers: list[Outcome] = [Ack(), Reject("no"), Reject("never"), Ack()]
                 outcomes = list(zip(taken, answers, strict=True))
@@ -250,7 +250,7 @@ class Using(QueueSuite):
     async def test_cancelled_leaving_loses_nothing(self) -> None:
         """Cancelled at any of its suspensions, `aclose` leaves every entry to a later consumer."""
         async with self.opened() as queue:
-            await Feeder(queue).append(*[report(f"k{i}") for i in range(3)])
+            await Feeder(queue).append(*[self.report(f"k{i}") for i in range(3)])
             for k in range(1, 60):
                 consumer = queue.consumer("workers", "w1")
                 taken = await drain(consumer, 3)
@@ -262,20 +262,20 @@ class Using(QueueSuite):
                 async with queue.consumer("workers", "w1") as again:
                     taken = await drain(again, 3)
                     await again.settle([(delivery, Ack()) for delivery in taken])
-                await Feeder(queue, f"b{k}").append(*[report(f"k{i}") for i in range(3)])
+                await Feeder(queue, f"b{k}").append(*[self.report(f"k{i}") for i in range(3)])
             assert sum((await figures(queue))[:2]) == 3
 
     async def test_a_wipe_frees_consumers_of_what_they_held(self) -> None:
         """After a loss of memory a consumer goes on with new entries; old deliveries are void."""
         async with self.opened(max_delayed=1, lease=90.0) as queue:
-            await Feeder(queue).append(report("before"), report("waiting"))
+            await Feeder(queue).append(self.report("before"), self.report("waiting"))
             consumer = queue.consumer("workers", "w1")
             before, waiting = await drain(consumer, 2)
             await consumer.settle([(waiting, Retry("later", after=60.0))])
             wiped = await self.wipe(queue)
             if wiped is not queue:
                 consumer = wiped.consumer("workers", "w1")
-            await Feeder(wiped).append(report("after"))
+            await Feeder(wiped).append(self.report("after"))
             assert keys(await drain(consumer, 1)) == ["after"]
             await consumer.settle([(before, Ack())])
             assert await figures(wiped) == (0, 1, 0)
@@ -283,8 +283,10 @@ class Using(QueueSuite):
 
     async def test_has_one_group(self) -> None:
         """A second group is refused, because each would remove the other's entries."""
+        if not self.groups:
+            pytest.skip("this store has one group, whatever it is called")
         async with self.opened() as queue, queue.consumer("workers", "w1") as consumer:
-            await Feeder(queue).append(report("a"))
+            await Feeder(queue).append(self.report("a"))
             await drain(consumer, 1)
             async with queue.consumer("others", "w2") as other:
                 with pytest.raises(QueueRefusedError, match="workers"):
@@ -293,8 +295,12 @@ class Using(QueueSuite):
 
     async def test_counts_what_it_holds(self) -> None:
         """`status` tells what is waiting and pending in each stream."""
+        if not self.streams:
+            pytest.skip("this store has one stream")
         async with self.opened() as queue, queue.consumer("workers", "w1") as consumer:
-            await Feeder(queue).append(report("a"), report("b"), report("n", "update_node"))
+            await Feeder(queue).append(
+                self.report("a"), self.report("b"), self.report("n", "update_node")
+            )
             assert (await queue.status()).waiting == {
                 **dict.fromkeys(STREAM_WEIGHTS, 0),
                 Stream.PODS: 2,
@@ -310,7 +316,7 @@ class Using(QueueSuite):
         """After `aclose`, also twice, every call says so; a closed queue closes its consumers."""
         queue = await self.open_queue(self.config)
         feeder = Feeder(queue)
-        await feeder.append(report("a"))
+        await feeder.append(self.report("a"))
         consumer, other = queue.consumer("workers", "w1"), queue.consumer("workers", "w2")
         (delivery,) = await drain(consumer, 1)
         await consumer.aclose()
@@ -322,7 +328,7 @@ class Using(QueueSuite):
                 lambda: consumer.receive(1),
                 lambda: other.receive(1),
                 lambda: consumer.settle([(delivery, Ack())]),
-                lambda: queue.append([feeder.batch(report("b"))]),
+                lambda: queue.append([feeder.batch(self.report("b"))]),
                 lambda: queue.open_producer(feeder.producer, "another", UNKNOWN),
                 queue.status,
                 lambda: queue.dead_letters(1),
@@ -339,7 +345,7 @@ class Using(QueueSuite):
         async with self.opened(max_delayed=1) as queue:
             consumer = queue.consumer("workers", "w1")
             if delayed:
-                await Feeder(queue).append(report("a"))
+                await Feeder(queue).append(self.report("a"))
                 (delivery,) = await drain(consumer, 1)
                 await consumer.settle([(delivery, Retry("later", after=60.0))])
             waiting = asyncio.create_task(consumer.receive(1))

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from osmo_transport.delivery import Delivery
-from osmo_transport.message import Stream
+from osmo_transport.message import Message, Stream
 from osmo_transport.queues.abc import AppendOutcome, Consumer, Queue, QueueConfig
+from osmo_transport.testing import feeder
 
 STORED, FENCED, LOST = AppendOutcome
 PATIENCE = 20.0
@@ -68,6 +69,15 @@ class QueueSuite:
     short_lease = 0.05
     """Seconds; for tests in which a lease ends."""
 
+    opaque = True
+    """Whether any message is delivered as it was given. False for a store with a form of its own:
+    then `report` makes messages that it can hold."""
+    streams = True
+    """Whether each class of kinds has a stream. False for a store with one stream for all, in which
+    weights have no meaning."""
+    groups = True
+    """Whether a group has the name that is asked for. False for a store whose group is fixed."""
+
     def setup_method(self) -> None:
         """Called by pytest before each test."""
         self.name = uuid.uuid4().hex
@@ -75,6 +85,10 @@ class QueueSuite:
     async def open_queue(self, config: QueueConfig) -> Queue:
         """Open the queue `self.name`; within a test each call must lead to the same store."""
         raise NotImplementedError
+
+    def report(self, key: str, kind: str = "update_pod") -> Message:
+        """A message about `key`, of another kind if that suits the store better."""
+        return feeder.report(key, kind)
 
     async def crash(self, consumer: Consumer) -> None:
         """Let a consumer fall silent, as if its process had been killed."""
