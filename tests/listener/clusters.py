@@ -18,8 +18,8 @@ from tests.kube import NAMESPACE, RealCluster
 PODS = f"/api/v1/namespaces/{NAMESPACE}/pods"
 
 
-def body(name: str, labels: Mapping[str, str], padding: int) -> dict[str, Any]:
-    return make_pod(name, namespace=NAMESPACE, labels=dict(labels), padding=padding)
+def body(name: str, labels: Mapping[str, str], padding: int, node: str) -> dict[str, Any]:
+    return make_pod(name, namespace=NAMESPACE, labels=dict(labels), node=node, padding=padding)
 
 
 class Cluster(ABC):
@@ -34,9 +34,13 @@ class Cluster(ABC):
 
     @abstractmethod
     async def create(
-        self, *names: str, labels: Mapping[str, str] | None = None, padding: int = 0
+        self,
+        *names: str,
+        labels: Mapping[str, str] | None = None,
+        padding: int = 0,
+        node: str = "",
     ) -> None:
-        """Create pods."""
+        """Create pods, bound to `node` if that is not empty."""
 
     @abstractmethod
     async def set_phase(self, name: str, phase: str) -> None:
@@ -88,10 +92,14 @@ class Simulated(Cluster):
         return self.simulator.config.token or ""
 
     async def create(
-        self, *names: str, labels: Mapping[str, str] | None = None, padding: int = 0
+        self,
+        *names: str,
+        labels: Mapping[str, str] | None = None,
+        padding: int = 0,
+        node: str = "",
     ) -> None:
         for name in names:
-            self._cluster.create("pods", body(name, labels or {}, padding))
+            self._cluster.create("pods", body(name, labels or {}, padding, node))
 
     async def set_phase(self, name: str, phase: str) -> None:
         self._cluster.patch_status("pods", name, {"phase": phase}, namespace=NAMESPACE)
@@ -123,12 +131,16 @@ class Real(Cluster):
         return self._cluster.token
 
     async def create(
-        self, *names: str, labels: Mapping[str, str] | None = None, padding: int = 0
+        self,
+        *names: str,
+        labels: Mapping[str, str] | None = None,
+        padding: int = 0,
+        node: str = "",
     ) -> None:
         def work() -> None:
             with self._cluster.session() as session:
                 for name in names:
-                    session.request("POST", PODS, body(name, labels or {}, padding))
+                    session.request("POST", PODS, body(name, labels or {}, padding, node))
 
         await asyncio.to_thread(work)
 

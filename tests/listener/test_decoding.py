@@ -34,7 +34,7 @@ def test_page() -> None:
 
 def test_empty_page() -> None:
     """`items` may be null, and `continue` absent."""
-    assert decoder.page(b'{"metadata":{"resourceVersion":"7"},"items":null}') == ((), 7, "")
+    assert decoder.page(b'{"metadata":{"resourceVersion":"7"},"items":null}') == ([], 7, "")
 
 
 @pytest.mark.parametrize("kind", ["ADDED", "MODIFIED", "DELETED"])

@@ -106,6 +106,25 @@ async def test_request_as_sent() -> None:
         ]
 
 
+async def test_request_with_a_body() -> None:
+    """A body goes with its length and the connection is ready for the next request, of any kind."""
+    got: list[tuple[str, bytes]] = []
+
+    async def respond(exchange: Exchange) -> None:
+        got.append((exchange.head.split("\r\n")[0], exchange.body))
+        await exchange.send(plain(b"ok"))
+
+    async with client_of(respond) as (client, wire):
+        for body in (b'{"a": "\xc3\xbc"}', b"x" * 1_000_000):
+            response = await client.request("PATCH", "/a", {"Content-Type": "b"}, body)
+            assert await response.head() == 200
+            assert await response.read() == b"ok"
+            response.close()
+            assert await fetch(client) == b"ok"
+            assert got[-2:] == [("PATCH /a HTTP/1.1", body), ("GET / HTTP/1.1", b"")]
+        assert wire.connections == 1
+
+
 @pytest.mark.parametrize(
     "answer",
     [

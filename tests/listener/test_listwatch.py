@@ -4,6 +4,7 @@ import asyncio
 import json
 from urllib.parse import urlsplit
 
+import msgspec
 import pytest
 
 from osmo_listener.errors import (
@@ -18,6 +19,7 @@ from osmo_listener.errors import (
     UnauthorizedError,
 )
 from osmo_listener.kubernetes.config import ListWatchConfig, Resource
+from osmo_listener.kubernetes.listwatch import ListWatch
 from osmo_listener.kubernetes.objects import Pod
 from osmo_listener.source import Event, EventType
 from tests.listener import wire
@@ -52,6 +54,30 @@ async def test_pages() -> None:
             {"limit": "500", "continue": "2"} | selectors,
         ]
         assert server.connections == 1
+        source.close()
+
+
+async def test_objects_are_transformed() -> None:
+    """What pages and watches show has gone through the resource's transform."""
+
+    def shout(pod: Pod) -> Pod:
+        metadata = msgspec.structs.replace(pod.metadata, name=pod.metadata.name.upper())
+        return msgspec.structs.replace(pod, metadata=metadata)
+
+    async def respond(exchange: Exchange) -> None:
+        if "watch" in query(exchange.target):
+            line = wire.event("DELETED", wire.pod("e", 10))
+            await exchange.send(CHUNKED + chunk(line) + LAST_CHUNK)
+        else:
+            await paged(exchange)
+
+    async with wire.serve(respond) as server:
+        resource = Resource(path=PATH, type=Pod, transform=shout)
+        source = ListWatch(server.credentials(), resource)
+        assert await pages(source) == [(["A"], None), (["B", "C"], None), (["D"], 9)]
+        seen: list[Event[Pod]] = []
+        await events(source, 9, seen)
+        assert [event.object and event.object.metadata.name for event in seen] == ["E"]
         source.close()
 
 

@@ -1,7 +1,7 @@
 """The reporter: every change becomes a message, every new epoch a snapshot, in one order."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 
 import msgspec
@@ -23,6 +23,7 @@ from osmo_transport import (
     listen,
 )
 from osmo_transport.bodies import decode_body
+from osmo_transport.message import Version, new_id
 from tests.helpers import eventually
 
 CONFIG = ClientConfig(backoff=BackoffConfig(base=0.0, maximum=0.0), drain_timeout=0.0)
@@ -48,6 +49,17 @@ def added(item: Pod) -> Change[Pod]:
     return Change(ChangeType.ADDED, None, item, int(item.metadata.resource_version))
 
 
+class Lists(WorkflowListener):
+    """Has something to report of every further list."""
+
+    def listed(
+        self, objects: Iterable[Pod], resource_version: int, now: float
+    ) -> tuple[Message, ...]:
+        names = " ".join(item.metadata.name for item in objects)
+        version = Version(self._epoch, resource_version)
+        return (Message(new_id(), "list", names, version, now, b""),)
+
+
 class World:
     """A reporter, and an operator that keeps and acknowledges what it gets."""
 
@@ -58,9 +70,8 @@ class World:
         self.pods: list[Pod] = []
         self.now = 1000.0
         self.ticks: asyncio.Queue[None] = asyncio.Queue()
-        self.reporter = Reporter(
-            WorkflowListener(), client, clock=lambda: self.now, sleep=self._sleep
-        )
+        self.listener = Lists()
+        self.reporter = Reporter(self.listener, client, clock=lambda: self.now, sleep=self._sleep)
         self.reporter.read_from(lambda: self.pods)
 
     async def _sleep(self, _: float) -> None:
@@ -85,6 +96,8 @@ class World:
 
     @staticmethod
     def _name(message: Message) -> str:
+        if message.kind == "list":
+            return f"list {message.key}"
         body = decode_body(message.kind, message.payload)
         return f"end {body.count}" if message.kind == "snapshot_end" else body.task_uuid
 
@@ -113,7 +126,8 @@ async def world(*, message_bytes: int = 100_000) -> AsyncIterator[World]:
 
 
 async def test_changes_then_the_end_of_the_first_snapshot() -> None:
-    """The first list is reported as it comes, and its end closes the snapshot, once."""
+    """The first list is reported as it comes, and its end closes the snapshot, once; the listener
+    is told of the next list when all its changes were."""
     async with world() as w:
         await w.change(pod("a", 1), pod("b", 2))
         await w.reporter.synced(2, 2)
@@ -126,6 +140,7 @@ async def test_changes_then_the_end_of_the_first_snapshot() -> None:
             (epoch, 2, "b"),
             (epoch, 2, "end 2"),
             (epoch, 3, "c"),
+            (epoch, 3, "list a b c"),
         ]
 
 
@@ -160,6 +175,35 @@ async def test_no_end_before_the_list_is_complete() -> None:
         ends = [m for m in w.got if m.kind == "snapshot_end"]
         assert [(m.version.epoch, World._name(m)) for m in ends] == [(w.client.epoch, "end 2")]
         assert (w.client.epoch, 1, "a") in w.reports()
+
+
+async def test_a_list_that_a_new_epoch_follows() -> None:
+    """What ends the list is the snapshot of the new epoch, and the next one is a further list."""
+    async with world() as w:
+        await w.change(pod("a", 1))
+        await w.reporter.synced(1, 1)
+        await w.client.flush()
+        first = w.client.epoch
+        w.client.renew_epoch()
+        await w.client.epoch_after(first)
+        await eventually(lambda: len(w.got) == 4)
+        await w.reporter.synced(5, 1)
+        await w.client.flush()
+        second = w.client.epoch
+        assert w.reports()[2:] == [(second, 1, "a"), (second, 1, "end 1"), (second, 5, "list a")]
+
+
+async def test_what_is_asked_of_the_listener_takes_its_turn() -> None:
+    """It gets the time, and its messages go between those of two changes."""
+    async with world() as w:
+        await w.change(pod("a", 1))
+        await w.reporter.synced(1, 1)
+        w.now += 5
+        await w.reporter.report(lambda now: w.listener.listed(w.pods, 7, now))
+        await w.change(pod("a", 8, "Succeeded"))
+        await w.client.flush()
+        assert [name for *_, name in w.reports()] == ["a", "end 1", "list a", "a"]
+        assert w.got[2].timestamp == w.now
 
 
 async def test_a_restored_cluster_gets_a_new_epoch() -> None:

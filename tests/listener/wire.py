@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import re
 import ssl
 import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -25,9 +26,12 @@ Respond = Callable[["Exchange"], Awaitable[None]]
 class Exchange:
     """One request, and the connection to answer it on."""
 
-    def __init__(self, head: bytes, writer: asyncio.StreamWriter, connection: int) -> None:
+    def __init__(
+        self, head: bytes, body: bytes, writer: asyncio.StreamWriter, connection: int
+    ) -> None:
         self.target = head.split(b" ")[1].decode()
         self.head = head.decode()
+        self.body = body
         self.connection = connection
         """How many connections were made before this one."""
         self._writer = writer
@@ -76,7 +80,9 @@ async def serve(respond: Respond, tls: ssl.SSLContext | None = None) -> AsyncIte
         try:
             while True:
                 head = await reader.readuntil(b"\r\n\r\n")
-                exchange = Exchange(head, writer, number)
+                length = re.search(rb"content-length: *(\d+)", head.lower())
+                body = await reader.readexactly(int(length[1]) if length else 0)
+                exchange = Exchange(head, body, writer, number)
                 wire.targets.append(exchange.target)
                 await respond(exchange)
         except (OSError, asyncio.IncompleteReadError):
@@ -162,12 +168,17 @@ def make_certificate(folder: Path, name: str, subject: str) -> tuple[Path, Path]
 
 
 def list_watch(
-    server: Wire, config: ListWatchConfig | None = None, **resource: str
+    server: Wire,
+    config: ListWatchConfig | None = None,
+    *,
+    label_selector: str = "",
+    field_selector: str = "",
 ) -> ListWatch[Pod]:
     """A source of the pods of namespace `osmo`."""
-    return ListWatch(
-        server.credentials(), Resource(path=PATH, type=Pod, **resource), config, draw=lambda: 0.5
+    resource = Resource(
+        path=PATH, type=Pod, label_selector=label_selector, field_selector=field_selector
     )
+    return ListWatch(server.credentials(), resource, config, draw=lambda: 0.5)
 
 
 def query(target: str) -> dict[str, str]:

@@ -5,8 +5,11 @@ from pathlib import Path
 
 from osmo_listener.informer import InformerConfig
 from osmo_listener.kubernetes.config import HttpConfig, ListWatchConfig
+from osmo_listener.labeller import LabellerConfig
 from osmo_listener.listeners.registry import ListenersConfig
+from osmo_listener.log_reports import LogReportsConfig
 from osmo_transport import ClientConfig
+from osmo_transport.bounds import Seconds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,10 +30,21 @@ class ListenerConfig:
     """Name of this listener within the backend. A newer process of the same backend and source
     takes the place of an older one. Two sources of one backend must not report the same kind: the
     snapshot of one would mark as deleted what only the other sees."""
-    listeners: tuple[str, ...] = ("workflow",)
-    """What to report; repeat for several."""
+    listeners: tuple[str, ...] = ("workflow", "node", "usage", "event")
+    """What to report (workflow, node, usage, event); repeat for several. Those of one process share
+    what they can."""
+    cluster_uid: str | None = None
+    """Uid by which the operator knows the cluster; None: that of the namespace kube-system."""
+    heartbeat_interval: Seconds = 20.0
+    """Seconds between two signs of life that users see as `last_heartbeat`."""
+    report_logs: bool = True
+    """Whether this program's warnings and errors are also reported, for the workers' logs."""
     rules: ListenersConfig = field(default_factory=ListenersConfig)
     """How each listener decides."""
+    labeller: LabellerConfig = field(default_factory=LabellerConfig)
+    """How the label of a node is written, where `rules.node.label` asks for it."""
+    log_reports: LogReportsConfig = field(default_factory=LogReportsConfig)
+    """Bounds of what is reported of this program's log."""
     client: ClientConfig = field(default_factory=ClientConfig)
     """Limits of the connection to the operator."""
     informer: InformerConfig = field(default_factory=InformerConfig)

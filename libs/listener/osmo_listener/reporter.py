@@ -81,7 +81,11 @@ class Reporter(Generic[T]):
             self._version = max(self._version, resource_version)
             self._synced = True
             logger.info("knows all %d objects, version %d", count, resource_version)
-            await self._snapshot()
+            if self._snapshot_due:
+                await self._snapshot()
+            else:
+                objects = self._objects()
+                await self._send(self._listener.listed(objects, self._version, self._clock()))
 
     async def regressed(self, resource_version: int) -> None:
         """See `informer.Handler`."""
@@ -115,6 +119,12 @@ class Reporter(Generic[T]):
                 async with self._turn:
                     await self._send(self._listener.due(self._clock()))
 
+    async def report(self, make: Callable[[float], Iterable[Message]]) -> None:
+        """Send what `make` gets from the listener, in turn with its changes; `make` is given the
+        time, and called before the next change is."""
+        async with self._turn:
+            await self._send(make(self._clock()))
+
     def _take(self, epoch: int) -> None:
         self._epoch = epoch
         self._listener.restart(epoch)
@@ -122,10 +132,9 @@ class Reporter(Generic[T]):
         self._begun.set()
 
     async def _snapshot(self) -> None:
-        if self._snapshot_due:
-            self._snapshot_due = False
-            objects = self._objects()
-            await self._send(self._listener.snapshot(objects, self._version, self._clock()))
+        self._snapshot_due = False
+        objects = self._objects()
+        await self._send(self._listener.snapshot(objects, self._version, self._clock()))
 
     async def _send(self, messages: Iterable[Message]) -> None:
         for message in messages:

@@ -4,19 +4,20 @@ import asyncio
 import logging
 import os
 from collections.abc import Callable
-from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 from osmo_listener.config import ListenerConfig
 from osmo_listener.errors import KubeconfigError
-from osmo_listener.informer import Informer
+from osmo_listener.heartbeat import send_heartbeats
 from osmo_listener.kubernetes.credentials import SERVICE_ACCOUNT, Credentials, load_in_cluster
+from osmo_listener.kubernetes.identity import read_cluster_uid
 from osmo_listener.kubernetes.kubeconfig import load_kubeconfig
-from osmo_listener.kubernetes.listwatch import ListWatch
-from osmo_listener.listeners.registry import LISTENERS, ListenerType
-from osmo_listener.reporter import Reporter
+from osmo_listener.listeners.registry import LISTENERS
+from osmo_listener.log_reports import report_logs
+from osmo_listener.watches import Watches
+from osmo_runtime.cli import version
 from osmo_transport import Client, UsageError, connect
+from osmo_transport.bodies import Registration
 
 logger = logging.getLogger(__name__)
 
@@ -39,36 +40,34 @@ async def run_listener(
     if unknown:
         raise UsageError(f"no listener is called {unknown[0]!r}: there are {', '.join(LISTENERS)}")
     credentials = load_credentials(config)
+    registration = Registration(
+        cluster_uid=config.cluster_uid or await read_cluster_uid(credentials, config.http),
+        namespace=config.namespace,
+        version=version(),
+        node_condition_prefix=config.rules.node.label_prefix,
+    )
     async with (
         connect(
-            config.connect, backend=config.backend, source=config.source, config=config.client
+            config.connect,
+            backend=config.backend,
+            source=config.source,
+            registration=registration,
+            config=config.client,
         ) as client,
         asyncio.TaskGroup() as tasks,
     ):
         started(client)
-        running = [
-            tasks.create_task(_report(LISTENERS[name], config, credentials, client))
-            for name in dict.fromkeys(config.listeners)
+        works = [
+            send_heartbeats(client, config.backend, registration, config.heartbeat_interval),
+            *Watches(config, credentials, client).tasks(),
         ]
+        if config.report_logs:
+            works.append(report_logs(client, config.log_reports))
+        running = [tasks.create_task(work) for work in works]
         await stop.wait()
         for task in running:
             task.cancel()
     logger.info("stopped after %d messages", client.stats.acknowledged)
-
-
-async def _report(
-    type_: ListenerType[Any], config: ListenerConfig, credentials: Credentials, client: Client
-) -> None:
-    resource = type_.resource(config.namespace)
-    source = ListWatch(credentials, resource, config.list_watch, http=config.http)
-    reporter = Reporter(type_.create(config.rules), client)
-    informer = Informer(source, reporter, config.informer)
-    reporter.read_from(informer.store.values)
-    with closing(source):
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(informer.run())
-            tasks.create_task(reporter.follow_epochs())
-            tasks.create_task(reporter.keep_time())
 
 
 def load_credentials(config: ListenerConfig) -> Credentials:

@@ -135,15 +135,14 @@ class FakeSource(Generic[S]):
         self._orders.clear()
         if version < self._oldest:
             raise _expired()
-        seen = 0
         while True:
-            batch = [event for event in self._history[seen:] if event.version > version]
-            seen = len(self._history)
+            batch = [event for event in self._history if event.version > version]
             if self._hanging:
                 await asyncio.sleep(self._silence)
                 self._hanging = False
                 raise SilentError("nothing arrived")
             if batch:
+                version = batch[-1].version
                 yield batch
             elif self._orders:
                 order = self._orders.popleft()

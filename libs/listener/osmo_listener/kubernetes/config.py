@@ -1,11 +1,17 @@
 """What to list and watch, and how: apart from the code that does it, which needs an extra."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from typing import Generic
 
 from osmo_listener.source import T
 from osmo_transport.bounds import Bytes, Count, Seconds
+
+
+def unchanged(item: T) -> T:
+    """The transform that keeps an object as it was decoded."""
+    return item
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,6 +26,10 @@ class Resource(Generic[T]):
     """Evaluated by the server, for example `app=osmo`; empty: no selection."""
     field_selector: str = ""
     """Evaluated by the server, for example `spec.nodeName=n1`; empty: no selection."""
+    transform: Callable[[T], T] = unchanged
+    """What is kept of an object: applied to each one as soon as it is decoded, before a store or a
+    handler sees it. It keeps `name`, `namespace`, `uid` and `resource_version`, gives the same for
+    equal objects, and never raises."""
 
     @property
     def namespace(self) -> str | None:

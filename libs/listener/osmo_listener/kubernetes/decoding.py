@@ -4,12 +4,13 @@ An object is decoded straight into the struct that its reader wants; everything 
 skipped without being built.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Generic, NamedTuple
 
 import msgspec
 
 from osmo_listener.errors import MalformedError, status_error
+from osmo_listener.kubernetes.config import unchanged
 from osmo_listener.source import Event, EventType, T
 
 
@@ -71,9 +72,10 @@ _CHANGES = {each.value: each for each in EventType if each is not EventType.BOOK
 
 
 class Decoder(Generic[T]):
-    """Decodes the lists and events of objects of one type."""
+    """Decodes the lists and events of objects of one type, and transforms each object."""
 
-    def __init__(self, object_type: type[T]) -> None:
+    def __init__(self, object_type: type[T], transform: Callable[[T], T] = unchanged) -> None:
+        self._transform = transform
         generic_list: Any = _List
         generic_event: Any = _Event
         self._list_decoder = msgspec.json.Decoder(generic_list[object_type])
@@ -89,9 +91,8 @@ class Decoder(Generic[T]):
             page: _List[T] = self._list_decoder.decode(body)
         except _UNREADABLE as exc:
             raise MalformedError(f"the API server sent a list that cannot be read: {exc}") from exc
-        return ListPage(
-            page.items or (), to_version(page.metadata.resource_version), page.metadata.more
-        )
+        objects = [*map(self._transform, page.items or ())]
+        return ListPage(objects, to_version(page.metadata.resource_version), page.metadata.more)
 
     def event(self, line: bytes) -> Event[T]:
         """An event of a watch.
@@ -108,7 +109,7 @@ class Decoder(Generic[T]):
         if change is None:
             return self._without_object(line, None)
         version = to_version(event.object.metadata.resource_version)
-        return Event(change, version, event.object)
+        return Event(change, version, self._transform(event.object))
 
     def _without_object(self, line: bytes, cause: Exception | None) -> Event[T]:
         """A bookmark's object has fields of the wrong type, and an error's is a `Status`."""

@@ -15,16 +15,15 @@ from osmo_listener.errors import (
     SilentError,
     StatusError,
     TruncatedError,
-    status_error,
 )
+from osmo_listener.kubernetes.answers import USER_AGENT, check
 from osmo_listener.kubernetes.config import HttpConfig, ListMode, ListWatchConfig, Resource
 from osmo_listener.kubernetes.credentials import Credentials
-from osmo_listener.kubernetes.decoding import Decoder, decode_status
+from osmo_listener.kubernetes.decoding import Decoder
 from osmo_listener.kubernetes.http import HttpClient, Response
 from osmo_listener.source import Event, EventType, Page, T
 from osmo_listener.store import object_key
 
-USER_AGENT = "osmo-listener"
 _PAGE_GROWTH = 4
 _LARGEST_PAGE = 8000
 """Objects to which pages grow: 112 MB of usual pods, well below `HttpConfig.max_body_bytes`."""
@@ -63,7 +62,7 @@ class ListWatch(Generic[T]):
         self._config = config or ListWatchConfig()
         self._draw = draw
         self._client = HttpClient(credentials.endpoint, credentials.tls, http)
-        self._decoder = Decoder(resource.type)
+        self._decoder = Decoder(resource.type, resource.transform)
         self._mode = self._config.mode
         self._page_size = self._config.page_size
         self._namespace_seen = resource.namespace is None
@@ -112,7 +111,7 @@ class ListWatch(Generic[T]):
         response = await self._get({"limit": str(self._config.first_page_size)})
         try:
             while True:
-                await self._check(response)
+                await check(response, _ADVICE)
                 page = self._decoder.page(await response.read())
                 response.close()
                 if page.more:
@@ -162,7 +161,7 @@ class ListWatch(Generic[T]):
             return
         response = await self._request(f"/api/v1/namespaces/{quote(namespace)}")
         try:
-            await self._check(response)
+            await check(response, _ADVICE)
             await response.read()
         except ForbiddenError:
             pass  # a role that may only read objects cannot be told
@@ -179,7 +178,7 @@ class ListWatch(Generic[T]):
         """The complete lines of a watch's stream as they arrive, never a part of one."""
         response = await self._get({"watch": "1", "allowWatchBookmarks": "true", **query})
         try:
-            await self._check(response)
+            await check(response, _ADVICE)
             held: list[bytes] = []
             size = 0
             async for chunk in response.chunks(self._config.silence):
@@ -211,20 +210,6 @@ class ListWatch(Generic[T]):
     async def _request(self, target: str) -> Response:
         headers = {"Accept": "application/json", "User-Agent": USER_AGENT}
         return await self._client.get(target, headers | await self._credentials.headers())
-
-    async def _check(self, response: Response) -> None:
-        """Wait for the response's head; raise what its status says."""
-        code = await response.head()
-        if code == 200:
-            return
-        body = b""
-        with contextlib.suppress(KubernetesError):
-            body = bytes(await response.read())
-        status = decode_status(body)
-        after = response.headers.get("retry-after", "")
-        seconds = float(after) if after.isdecimal() else status.details.retry_after_seconds
-        message = _ADVICE.get(code, "{}").format(status.message or f"HTTP status {code}")
-        raise status_error(code, message, reason=status.reason, retry_after=seconds)
 
 
 def _page(events: Iterable[Event[T]]) -> Page[T]:

@@ -100,3 +100,175 @@ class Pod(_Object, frozen=True):
     metadata: PodMetadata
     spec: PodSpec = PodSpec()
     status: PodStatus = PodStatus()
+
+
+Quantity = str | int | float
+"""A quantity: text, for which an API server also takes a number."""
+
+
+class Requests(_Object, frozen=True):
+    """`resources.requests` of a container, of the resources that are summed up; None: not asked
+    for."""
+
+    cpu: Quantity | None = None
+    memory: Quantity | None = None
+    ephemeral_storage: Quantity | None = msgspec.field(name="ephemeral-storage", default=None)
+    gpu: Quantity | None = msgspec.field(name="nvidia.com/gpu", default=None)
+
+
+class ContainerResources(_Object, frozen=True):
+    """`resources` of a container."""
+
+    requests: Requests = Requests()
+
+
+class UsageMetadata(_Object, frozen=True):
+    """`metadata` of a pod whose labels do not matter."""
+
+    name: str = ""
+    namespace: str = ""
+    uid: str = ""
+    resource_version: str = ""
+
+
+class UsageContainer(_Object, frozen=True):
+    """One of `spec.containers`: what it asks for."""
+
+    resources: ContainerResources = ContainerResources()
+
+
+class UsageSpec(_Object, frozen=True):
+    """`spec` of a pod: where it runs and what it asks for."""
+
+    node_name: str = ""
+    containers: tuple[UsageContainer, ...] = ()
+
+
+class UsageStatus(_Object, frozen=True):
+    """`status` of a pod: its phase."""
+
+    phase: str = ""
+
+
+class UsagePod(_Object, frozen=True):
+    """A pod as the usage listener reads it."""
+
+    metadata: UsageMetadata
+    spec: UsageSpec = UsageSpec()
+    status: UsageStatus = UsageStatus()
+
+
+class SharedContainer(Container, frozen=True):
+    """One of `spec.containers`: its name and what it asks for."""
+
+    resources: ContainerResources = ContainerResources()
+
+
+class SharedSpec(PodSpec, frozen=True):
+    """`spec` of a pod, with what its containers ask for."""
+
+    containers: tuple[SharedContainer, ...] = ()
+
+
+class SharedPod(Pod, frozen=True):
+    """A pod as the workflow listener and the usage listener read it from one watch."""
+
+    spec: SharedSpec = SharedSpec()
+
+
+class NodeMetadata(_Object, frozen=True):
+    """`metadata` of a node, which has no namespace."""
+
+    name: str = ""
+    namespace: str = ""
+    uid: str = ""
+    resource_version: str = ""
+    labels: dict[str, str] = {}
+
+
+class NodeTaint(_Object, frozen=True):
+    """One of `spec.taints`."""
+
+    key: str = ""
+    value: str = ""
+    effect: str = ""
+    time_added: str | None = None
+
+
+class NodeSpec(_Object, frozen=True):
+    """`spec` of a node."""
+
+    unschedulable: bool = False
+    taints: tuple[NodeTaint, ...] = ()
+
+
+class NodeCondition(_Object, frozen=True):
+    """One of `status.conditions`, without the times of its heartbeats."""
+
+    type: str = ""
+    status: str = ""
+
+
+class NodeStatus(_Object, frozen=True):
+    """`status` of a node."""
+
+    allocatable: dict[str, Quantity] = {}
+    conditions: tuple[NodeCondition, ...] = ()
+
+
+class Node(_Object, frozen=True):
+    """A node as the node listener reads it."""
+
+    metadata: NodeMetadata
+    spec: NodeSpec = NodeSpec()
+    status: NodeStatus = NodeStatus()
+
+
+class EventMetadata(_Object, frozen=True):
+    """`metadata` of an Event."""
+
+    name: str = ""
+    namespace: str = ""
+    uid: str = ""
+    resource_version: str = ""
+    creation_timestamp: str | None = None
+
+
+class InvolvedObject(_Object, frozen=True):
+    """`involvedObject` of an Event: what it is about."""
+
+    kind: str = ""
+    name: str = ""
+
+
+class EventSource(_Object, frozen=True):
+    """`source` of an Event: who noted it, in the older form."""
+
+    component: str = ""
+
+
+class EventSeries(_Object, frozen=True):
+    """`series` of an Event that repeats, in the newer form."""
+
+    count: int = 0
+    last_observed_time: str | None = None
+
+
+class Event(_Object, frozen=True):
+    """An Event of the core API; of the two forms in which its times and its count are given, the
+    fields of the other one are absent, null or empty."""
+
+    metadata: EventMetadata
+    involved_object: InvolvedObject = InvolvedObject()
+    reason: str = ""
+    message: str = ""
+    type: str = ""
+    source: EventSource = EventSource()
+    reporting_component: str = ""
+    reporting_controller: str = ""
+    """The same as `reporting_component`, as the API group `events.k8s.io` calls it."""
+    first_timestamp: str | None = None
+    last_timestamp: str | None = None
+    event_time: str | None = None
+    count: int = 0
+    series: EventSeries | None = None

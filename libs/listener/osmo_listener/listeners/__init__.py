@@ -1,5 +1,7 @@
 """The listeners: pure functions from an object's change to messages."""
 
+from osmo_listener.listeners.event import EventConfig, EventListener
+from osmo_listener.listeners.node import NodeConfig, NodeListener
 from osmo_listener.listeners.pod_state import (
     ExitCode,
     PodState,
@@ -13,10 +15,14 @@ from osmo_listener.listeners.workflow import WorkflowConfig, WorkflowListener
 
 __all__ = (
     "LISTENERS",
+    "EventConfig",
+    "EventListener",
     "ExitCode",
     "Listener",
     "ListenerType",
     "ListenersConfig",
+    "NodeConfig",
+    "NodeListener",
     "PodState",
     "PodStatus",
     "PodStatusMode",

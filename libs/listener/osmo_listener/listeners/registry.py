@@ -5,8 +5,13 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
 from osmo_listener.kubernetes.config import Resource
-from osmo_listener.kubernetes.objects import Pod
-from osmo_listener.listeners.workflow import KIND, LABEL_SELECTOR, WorkflowConfig, WorkflowListener
+from osmo_listener.kubernetes.objects import Event, Node, Pod, SharedPod, UsagePod
+from osmo_listener.kubernetes.slimming import slim_node, slim_shared_pod, slim_usage_pod
+from osmo_listener.listeners import event, node, usage, workflow
+from osmo_listener.listeners.event import EventConfig, EventListener
+from osmo_listener.listeners.node import NodeConfig, NodeListener
+from osmo_listener.listeners.usage import UsageConfig, UsageListener
+from osmo_listener.listeners.workflow import WorkflowConfig, WorkflowListener
 from osmo_listener.source import KubernetesObject
 from osmo_transport.message import Message
 
@@ -46,11 +51,21 @@ class Listener(Protocol[T_contra]):
     def snapshot(
         self, objects: Iterable[T_contra], resource_version: int, now: float
     ) -> Iterator[Message]:
-        """Every object that was not yet reported with the current epoch, then `snapshot_end`.
+        """Every object that was not yet reported with the current epoch, then what tells a store
+        of those that are gone: `snapshot_end`, or an inventory, or nothing for what only happens.
 
         `objects` are all that are alive, as of the list or watch position `resource_version`. They
         are taken over before this returns. The messages are made as the iterator advances; changes
         may be reported in between, and a restart ends the iterator early. One for each epoch.
+        """
+
+    def listed(
+        self, objects: Iterable[T_contra], resource_version: int, now: float
+    ) -> Iterable[Message]:
+        """What a further list has to report, after the snapshot of the current epoch.
+
+        Every change that the list brought was told before; `objects` are all that are alive as of
+        the list, whose version is `resource_version`.
         """
 
 
@@ -60,6 +75,28 @@ class ListenersConfig:
 
     workflow: WorkflowConfig = field(default_factory=WorkflowConfig)
     """Of the workflow listener."""
+    node: NodeConfig = field(default_factory=NodeConfig)
+    """Of the node listener."""
+    usage: UsageConfig = field(default_factory=UsageConfig)
+    """Of the usage listener."""
+    event: EventConfig = field(default_factory=EventConfig)
+    """Of the event listener."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Surroundings:
+    """What listeners are made with."""
+
+    config: ListenersConfig = field(default_factory=ListenersConfig)
+    """The settings."""
+    namespace: str
+    """Of the workflows."""
+    hostname: Callable[[str], str | None] = lambda _node: None
+    """See `UsageListener`."""
+    on_verdict: Callable[[Node, bool], None] = lambda _node, _available: None
+    """See `NodeListener`."""
+    on_gone: Callable[[str], None] = lambda _node: None
+    """See `NodeListener`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,19 +104,52 @@ class ListenerType(Generic[T]):
     """What a listener watches, and how to make one."""
 
     kind: str
-    """The kind of its messages, and of its `snapshot_end`."""
+    """The kind of its messages, and of its `snapshot_end` if it has one."""
     resource: Callable[[str], Resource[T]]
     """The objects that it watches, by the namespace of the backend's workflows."""
-    create: Callable[[ListenersConfig], Listener[T]]
+    create: Callable[[Surroundings], Listener[T]]
     """A new listener of epoch 0."""
 
 
 LISTENERS: dict[str, ListenerType[Any]] = {
     "workflow": ListenerType(
-        kind=KIND,
+        kind=workflow.KIND,
         resource=lambda namespace: Resource(
-            path=f"/api/v1/namespaces/{namespace}/pods", type=Pod, label_selector=LABEL_SELECTOR
+            path=f"/api/v1/namespaces/{namespace}/pods",
+            type=Pod,
+            label_selector=workflow.LABEL_SELECTOR,
         ),
-        create=lambda config: WorkflowListener(config.workflow),
+        create=lambda around: WorkflowListener(around.config.workflow),
+    ),
+    "node": ListenerType(
+        kind=node.KIND,
+        resource=lambda _: Resource(path="/api/v1/nodes", type=Node, transform=slim_node),
+        create=lambda around: NodeListener(
+            around.config.node, on_verdict=around.on_verdict, on_gone=around.on_gone
+        ),
+    ),
+    "usage": ListenerType(
+        kind=usage.KIND,
+        resource=lambda _: Resource(
+            path="/api/v1/pods",
+            type=UsagePod,
+            field_selector=usage.FIELD_SELECTOR,
+            transform=slim_usage_pod,
+        ),
+        create=lambda around: UsageListener(around.config.usage, around.namespace, around.hostname),
+    ),
+    "event": ListenerType(
+        kind=event.KIND,
+        resource=lambda namespace: Resource(
+            path=f"/api/v1/namespaces/{namespace}/events", type=Event
+        ),
+        create=lambda around: EventListener(around.config.event, around.namespace),
     ),
 }
+"""By the name under which a service is told to run it."""
+
+
+def shared_pods(namespace: str) -> Resource[SharedPod]:
+    """The pods of all namespaces, for the workflow and the usage listener at once: where both run,
+    one watch costs the API server less than two."""
+    return Resource(path="/api/v1/pods", type=SharedPod, transform=slim_shared_pod(namespace))

@@ -169,6 +169,12 @@ class WorkflowListener:
         first = [message for message in messages if message is not None]
         return self._snapshot(self._epoch, first, resource_version, now)
 
+    def listed(
+        self, objects: Iterable[Pod], resource_version: int, now: float
+    ) -> tuple[Message, ...]:
+        """See `Listener.listed`: deletions are reported one by one, so nothing is left to say."""
+        return ()
+
     def _snapshot(
         self, epoch: int, first: list[Message], resource_version: int, now: float
     ) -> Iterator[Message]:

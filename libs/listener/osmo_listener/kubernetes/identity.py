@@ -1,0 +1,57 @@
+"""Which cluster this is."""
+
+import msgspec
+
+from osmo_listener.errors import MalformedError, UnauthorizedError
+from osmo_listener.kubernetes.answers import USER_AGENT, check
+from osmo_listener.kubernetes.config import HttpConfig
+from osmo_listener.kubernetes.credentials import Credentials
+from osmo_listener.kubernetes.http import HttpClient
+
+PATH = "/api/v1/namespaces/kube-system"
+"""Every cluster has this namespace, and nobody deletes it: its uid is as good as the cluster's."""
+
+_ADVICE = {
+    401: "the API server does not accept the credentials ({}): renew the token or the certificate"
+    " of the kubeconfig's user",
+    403: "{}; grant this user get on the namespace kube-system, by whose uid the cluster is known,"
+    " or name the uid with --cluster-uid",
+}
+
+
+class _Metadata(msgspec.Struct):
+    uid: str = ""
+
+
+class _Namespace(msgspec.Struct):
+    metadata: _Metadata
+
+
+_decode = msgspec.json.Decoder(_Namespace).decode
+
+
+async def read_cluster_uid(credentials: Credentials, http: HttpConfig | None = None) -> str:
+    """The uid of the cluster.
+
+    Raises:
+        KubernetesError, KubeconfigError: it cannot be read; the text says what to do.
+    """
+    client = HttpClient(credentials.endpoint, credentials.tls, http)
+    headers = {"Accept": "application/json", "User-Agent": USER_AGENT}
+    try:
+        response = await client.get(PATH, headers | await credentials.headers())
+        try:
+            await check(response, _ADVICE)
+            uid = _decode(await response.read()).metadata.uid
+        except msgspec.MsgspecError as exc:
+            raise MalformedError(f"the API server sent no namespace: {exc}") from exc
+        except UnauthorizedError:
+            credentials.forget()
+            raise
+        finally:
+            response.close()
+    finally:
+        client.close()
+    if not uid:
+        raise MalformedError("the API server sent a namespace without a uid")
+    return uid

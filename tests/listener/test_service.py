@@ -1,0 +1,204 @@
+"""The listener service over HTTP: every listener, the rules, the signs of life, the identity."""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from osmo_listener.config import ListenerConfig
+from osmo_listener.errors import ForbiddenError, MalformedError
+from osmo_listener.kubernetes.identity import read_cluster_uid
+from osmo_listener.listeners.registry import LISTENERS, ListenersConfig
+from osmo_listener.listeners.usage import UsageConfig
+from osmo_listener.service import load_credentials, run_listener
+from osmo_simulator.builders import make_event, make_node, make_pod, task_labels
+from osmo_simulator.faults import Fail
+from osmo_simulator.server import Simulator
+from osmo_transport import Message, Push, Server, UsageError, listen
+from osmo_transport.bodies import Registration, UpdateNode, decode_body
+from osmo_transport.directory import RULES_KIND, encode_rules
+from tests.helpers import eventually
+
+RUNNING = {"phase": "Running"}
+
+
+class Operator:
+    """Acknowledges what comes and keeps the newest of each kind and key."""
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+        self.newest: dict[tuple[str, str], Message] = {}
+        self.messages: list[Message] = []
+
+    async def serve(self) -> None:
+        """Until the server stops."""
+        while taken := await self.server.receive():
+            for incoming in taken:
+                for message in incoming.batch.messages:
+                    assert message is not None
+                    self.messages.append(message)
+                    place = (message.kind, message.key)
+                    known = self.newest.get(place)
+                    if known is None or known.version <= message.version:
+                        self.newest[place] = message
+                incoming.acknowledge()
+
+    def body(self, kind: str, key: str) -> Any:
+        """The newest body, or None."""
+        message = self.newest.get((kind, key))
+        return None if message is None else decode_body(kind, message.payload)
+
+
+@pytest.fixture
+async def simulator() -> AsyncIterator[Simulator]:
+    """Two nodes, on one of them a workflow's pod and one of another namespace, and an event."""
+    async with Simulator() as simulator:
+        cluster = simulator.cluster
+        for name in ("n1", "n2"):
+            labels = {"kubernetes.io/hostname": f"host-{name}"}
+            cluster.create("nodes", make_node(name, labels=labels))
+        task = make_pod("task", labels=task_labels("w", "t"), node="n1", status=RUNNING)
+        cluster.create("pods", task)
+        cluster.create("pods", make_pod("other", namespace="default", node="n1", status=RUNNING))
+        cluster.create("events", make_event(task, "Pulled", "an image", now="2026-01-01T00:00:00Z"))
+        yield simulator
+
+
+def settings(simulator: Simulator, server: Server, folder: Path, **changes: Any) -> ListenerConfig:
+    """Of a listener of that cluster and operator, which flushes usage often."""
+    kubeconfig = folder / "kubeconfig"
+    kubeconfig.write_text(simulator.kubeconfig("osmo"))
+    rules = ListenersConfig(usage=UsageConfig(flush_interval=0.01))
+    given = {"connect": server.url, "kubeconfig": kubeconfig, "rules": rules, "backend": "b"}
+    return ListenerConfig(**{**given, **changes})
+
+
+@asynccontextmanager
+async def running(
+    simulator: Simulator, folder: Path, **changes: Any
+) -> AsyncIterator[tuple[Operator, asyncio.Task[None]]]:
+    """The service and its operator."""
+    stop = asyncio.Event()
+    async with listen("memory://") as server:
+        operator = Operator(server)
+        serving = asyncio.create_task(operator.serve())
+        config = settings(simulator, server, folder, **changes)
+        listening = asyncio.create_task(run_listener(config, stop))
+        try:
+            yield operator, listening
+        finally:
+            stop.set()
+            await asyncio.gather(listening, return_exceptions=True)
+            serving.cancel()
+
+
+async def test_all_listeners_report_what_there_is(simulator: Simulator, tmp_path: Path) -> None:
+    """By default all of them; the workflow and the usage listener share a watch, and each is told
+    of its own pods alone."""
+    async with running(simulator, tmp_path) as (operator, _):
+        await eventually(lambda: ("snapshot_end", "update_node_usage") in operator.newest)
+        await eventually(lambda: ("snapshot_end", "update_pod") in operator.newest)
+        await eventually(lambda: operator.body("pod_event", "osmo/task") is not None)
+        await eventually(lambda: operator.body("node_inventory", "nodes") is not None)
+        assert operator.body("node_inventory", "nodes").nodes == ("n1", "n2")
+        await eventually(lambda: operator.body("update_node_usage", "n1").hostname == "host-n1")
+        usage = operator.body("update_node_usage", "n1")
+        assert usage.usage["nvidia.com/gpu"] == "2"
+        assert usage.non_workflow_usage["nvidia.com/gpu"] == "1"
+        tasks = {key for kind, key in operator.newest if kind == "update_pod"}
+        assert tasks == {"w/t/0"}
+        simulator.cluster.delete("pods", "task", namespace="osmo")
+        await eventually(lambda: operator.body("update_pod", "w/t/0").deleted)
+        await eventually(
+            lambda: operator.body("update_node_usage", "n1").usage["nvidia.com/gpu"] == "1"
+        )
+
+
+@pytest.mark.parametrize("name", LISTENERS)
+async def test_each_listener_runs_alone(name: str, simulator: Simulator, tmp_path: Path) -> None:
+    """What it reports needs none of the others; usage has its hostnames all the same."""
+    async with running(simulator, tmp_path, listeners=(name,)) as (operator, _):
+        kind = LISTENERS[name].kind
+        await eventually(lambda: any(each == kind for each, _ in operator.newest))
+        if name == "usage":
+            await eventually(lambda: operator.body("update_node_usage", "n1").hostname == "host-n1")
+        kinds = {m.kind for m in operator.messages}
+        assert kinds <= {kind, "heartbeat", "snapshot_end", "node_inventory"}
+
+
+async def test_rules_are_followed(simulator: Simulator, tmp_path: Path) -> None:
+    """New ones judge every node at once, unreadable ones change nothing."""
+    async with running(simulator, tmp_path, listeners=("node",)) as (operator, _):
+
+        def available(name: str) -> bool | None:
+            body: UpdateNode | None = operator.body("update_node", name)
+            return None if body is None else body.available
+
+        await eventually(lambda: available("n1") is available("n2") is True)
+        none = encode_rules({"DiskPressure": "True"})
+        operator.server.push("b", Push(RULES_KIND, 5, none))
+        await eventually(lambda: available("n1") is available("n2") is False)
+        operator.server.push("b", Push(RULES_KIND, 6, b"["))
+        operator.server.push("b", Push(RULES_KIND, 7, encode_rules({"DiskPressure": "False"})))
+        await eventually(lambda: available("n1") is available("n2") is True)
+
+
+async def test_signs_of_life_say_who_reports(simulator: Simulator, tmp_path: Path) -> None:
+    """At once and then again and again, with the cluster's uid."""
+    uid = simulator.cluster.get("namespaces", "kube-system")["metadata"]["uid"]
+    changes: dict[str, Any] = {"heartbeat_interval": 0.01, "listeners": ("event",)}
+    async with running(simulator, tmp_path, **changes) as (operator, _):
+
+        def beats() -> list[Message]:
+            return [m for m in operator.messages if m.kind == "heartbeat"]
+
+        await eventually(lambda: len(beats()) >= 3)
+        versions = [m.version for m in beats()]
+        assert versions == sorted(set(versions))
+        body = operator.body("heartbeat", "b")
+        assert isinstance(body, Registration)
+        assert (body.cluster_uid, body.namespace) == (uid, "osmo")
+        assert re.match(r"\d+\.\d+", body.version)
+        assert body.node_condition_prefix == "osmo.nvidia.com/"
+
+
+async def test_the_clusters_uid_may_be_given(simulator: Simulator, tmp_path: Path) -> None:
+    """Then nobody is asked for it; else a refusal says what to do, and ends the service."""
+    simulator.faults.inject(Fail(code=403, resource="namespaces", verb="get", count=None))
+    async with running(simulator, tmp_path, cluster_uid="mine") as (operator, _):
+        await eventually(lambda: operator.body("heartbeat", "b") is not None)
+        assert operator.body("heartbeat", "b").cluster_uid == "mine"
+    async with running(simulator, tmp_path) as (_, listening):
+        with pytest.raises(ForbiddenError, match="--cluster-uid"):
+            await listening
+
+
+async def test_an_answer_that_is_no_namespace_is_an_error(
+    simulator: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The uid of something else would be compared with nothing."""
+    monkeypatch.setattr("osmo_listener.kubernetes.identity.PATH", "/version")
+    async with listen("memory://") as server:
+        credentials = load_credentials(settings(simulator, server, tmp_path))
+        with pytest.raises(MalformedError, match="no namespace"):
+            await read_cluster_uid(credentials)
+
+
+async def test_warnings_are_reported_too(simulator: Simulator, tmp_path: Path) -> None:
+    """Where the worker's log shows them."""
+    async with running(simulator, tmp_path, listeners=("node",)) as (operator, _):
+        await eventually(lambda: operator.body("node_inventory", "nodes") is not None)
+        operator.server.push("b", Push(RULES_KIND, 5, encode_rules({"Disk(": "True"})))
+        await eventually(lambda: operator.body("logging", "listener") is not None)
+        assert "Disk(" in operator.body("logging", "listener").text
+
+
+async def test_an_unknown_listener_is_named(simulator: Simulator, tmp_path: Path) -> None:
+    """With those that there are."""
+    async with running(simulator, tmp_path, listeners=("nodes",)) as (_, listening):
+        with pytest.raises(UsageError, match=r"'nodes'.*workflow, node, usage, event"):
+            await listening
