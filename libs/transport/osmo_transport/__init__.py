@@ -49,7 +49,7 @@ from osmo_transport.outbox import OutboxConfig
 from osmo_transport.queues.abc import AppendOutcome, Consumer, Queue, QueueConfig, QueueStatus
 from osmo_transport.server import Incoming, Server, ServerConfig, listen
 from osmo_transport.session import Greeting, SessionConfig
-from osmo_transport.transports.abc import TlsConfig, Transport
+from osmo_transport.transports.abc import DeployedConfig, TlsConfig, Transport
 
 __all__ = (
     "Ack",
@@ -66,6 +66,7 @@ __all__ = (
     "Consumer",
     "DeadLetter",
     "Delivery",
+    "DeployedConfig",
     "Directory",
     "FencedError",
     "Greeting",

@@ -20,7 +20,14 @@ from osmo_transport.errors import (
 from osmo_transport.factory import transport_for
 from osmo_transport.frames import Frame, Goodbye, GoodbyeCode, Pong, Push
 from osmo_transport.session import Greeting, ServerSession, SessionConfig
-from osmo_transport.transports.abc import Connection, Endpoint, FrameSink, LinkConfig, TlsConfig
+from osmo_transport.transports.abc import (
+    Connection,
+    DeployedConfig,
+    Endpoint,
+    FrameSink,
+    LinkConfig,
+    TlsConfig,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +53,8 @@ class ServerConfig:
     is asked to come back in `retry_after` seconds, and sends it again."""
     retry_after: SecondsOrZero = 1.0
     """Seconds that a listener is asked to stay away while nothing can be stored."""
+    deployed: DeployedConfig = field(default_factory=DeployedConfig)
+    """For the listeners that were deployed before ours."""
 
 
 class Incoming:
@@ -191,6 +200,8 @@ class Server:
         self.urls: list[str] = []
         """Where it listens, with the ports that were chosen."""
         self.now = asyncio.get_running_loop().time
+        self.can_store: Callable[[], bool] = lambda: True
+        """Whether what is received can be stored now; to be set by who stores it."""
         self._own = _OwnRecord()
         self._admit: Admit = admit or self._own.admit
         self._admissions: set[asyncio.Task[None]] = set()
@@ -213,6 +224,11 @@ class Server:
     def connections(self) -> int:
         """Listeners that are connected now."""
         return len(self._peers)
+
+    @property
+    def ready(self) -> bool:
+        """Whether it is of use to a listener to connect."""
+        return not self._stopping and self.can_store()
 
     async def receive(self) -> list[Incoming]:
         """Wait for batches and take all that have arrived, of all listeners; empty once `stop` was
@@ -360,14 +376,16 @@ async def listen(
         AddressInUseError, UsageError, MissingExtraError: as `transport_for` and `Transport.listen`.
     """
     config = config or ServerConfig()
-    link = LinkConfig(
-        limits=config.session.limits,
-        tls=config.tls,
-        open_timeout=config.open_timeout,
-        max_connections=config.max_connections,
-    )
     async with AsyncExitStack() as stack:
         server = Server(config, admit)
+        link = LinkConfig(
+            limits=config.session.limits,
+            tls=config.tls,
+            open_timeout=config.open_timeout,
+            max_connections=config.max_connections,
+            ready=lambda: server.ready,
+            deployed=config.deployed,
+        )
         for url in urls:
             endpoint: Endpoint = await transport_for(url).listen(url, server.accept, link)
             stack.push_async_callback(endpoint.aclose)

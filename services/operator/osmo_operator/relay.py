@@ -48,6 +48,8 @@ class Relay:
         """Messages that were stored and acknowledged."""
         self.ready = True
         """Whether the last append succeeded."""
+        self.reachable = True
+        """Whether the queue answered when it was last asked, which tells more in quiet times."""
 
     async def run(self) -> None:
         """Relay until the server has stopped and everything that had arrived is answered."""

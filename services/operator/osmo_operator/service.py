@@ -23,6 +23,7 @@ from osmo_transport import (
 )
 from osmo_transport.backoff import Backoff
 from osmo_transport.directory import RULES_KIND, encode_rules
+from osmo_transport.factory import queue_url
 from osmo_transport.server import Admit
 
 logger = logging.getLogger(__name__)
@@ -43,7 +44,7 @@ async def run_operator(
     for url in config.listen:
         transport_for(url)
     queue = await once_there(
-        lambda: open_queue(config.queue, config.limits),
+        lambda: open_queue(queue_url(config.queue, config.layout), config.limits),
         (QueueUnavailableError,),
         config.backoff,
         stop,
@@ -56,9 +57,10 @@ async def run_operator(
         asyncio.TaskGroup() as tasks,
     ):
         relay = Relay(server, queue, config.append_messages, config.backoff)
+        server.can_store = lambda: relay.ready and relay.reachable
         relaying = tasks.create_task(relay.run())
         watching = [
-            tasks.create_task(watch_memory(queue, server, config.check_interval)),
+            tasks.create_task(watch_memory(queue, server, relay, config.check_interval)),
             tasks.create_task(tell_rules(queue, server, config.backoff)),
         ]
         ready(server.urls)
@@ -104,14 +106,16 @@ async def tell_rules(queue: Queue, server: Server, backoff: BackoffConfig) -> No
             await asyncio.sleep(delays.next_delay())
 
 
-async def watch_memory(queue: Queue, server: Server, interval: float) -> NoReturn:
-    """Notice that the queue lost its memory also while nobody reports anything."""
+async def watch_memory(queue: Queue, server: Server, relay: Relay, interval: float) -> NoReturn:
+    """Notice that the queue lost its memory or is away also while nobody reports anything."""
     while True:
         await asyncio.sleep(interval)
         try:
             status = await queue.status()
         except QueueUnavailableError as exc:
             logger.debug("cannot ask the queue for its epoch: %s", exc)
+            relay.reachable = False
         else:
+            relay.reachable = True
             if strangers := server.resync(status.queue_epoch):
                 logger.error("the queue lost its memory: asking %d listeners for all", strangers)

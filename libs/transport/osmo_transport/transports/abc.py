@@ -18,7 +18,7 @@ protocols the hot path is made of plain calls, so that a message costs no task s
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -45,6 +45,22 @@ class TlsConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DeployedConfig:
+    """Limits and times for the listeners that were deployed before ours (gRPC server only)."""
+
+    max_streams: Count = 64
+    """Calls of one backend at once, all of `SendListenerMessage` counting as one: a listener has
+    five, and while its network breaks again and again some that are not known to be gone yet."""
+    window_messages: Count = 1_024
+    """Reports of one stream, or single ones of one backend, that may wait to be stored and
+    acknowledged: a listener sends 100 before it waits for an acknowledgement."""
+    heartbeat_interval: Seconds = 20.0
+    """Seconds between two signs of life in a stream of node conditions."""
+    unary_idle: Seconds = 60.0
+    """Seconds without use after which the connection of a backend's single reports is closed."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class LinkConfig:
     """What a transport needs to know to open or accept a connection."""
 
@@ -56,6 +72,11 @@ class LinkConfig:
     """Seconds that name lookup, connecting and the handshakes may take together."""
     max_connections: Count
     """Connections that an endpoint accepts at once; one more is refused (server only)."""
+    ready: Callable[[], bool] = lambda: True
+    """Whether what is received can be stored now, for those who ask about the server's health
+    (server only)."""
+    deployed: DeployedConfig = field(default_factory=DeployedConfig)
+    """See there."""
 
 
 class FrameSink(Protocol):

@@ -41,22 +41,36 @@ END = b""
 """A message without a frame: its sender says nothing more."""
 
 KEEPALIVE: tuple[tuple[str, int], ...] = (
-    ("grpc.keepalive_time_ms", 40_000),
     ("grpc.keepalive_timeout_ms", 20_000),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),
 )
-"""HTTP/2 pings of both sides, below common idle timeouts of load balancers."""
+"""HTTP/2 pings of both sides, at or below common idle timeouts of load balancers."""
+
+CLIENT_OPTIONS: tuple[tuple[str, int], ...] = (
+    *KEEPALIVE,
+    ("grpc.keepalive_time_ms", 40_000),
+    # The reconnecting client is the one who waits between tries.
+    ("grpc.enable_retries", 0),
+    ("grpc.use_local_subchannel_pool", 1),
+    ("grpc.enable_http_proxy", 0),
+)
 
 SERVER_OPTIONS: tuple[tuple[str, int], ...] = (
     *KEEPALIVE,
+    ("grpc.keepalive_time_ms", 60_000),
     # Well-behaved clients ping each 20 s or slower; the default of 300 s answers them with
     # GOAWAY too_many_pings.
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 20_000),
     # Otherwise a second server on the same port shares it silently.
     ("grpc.so_reuseport", 0),
     ("grpc.max_metadata_size", 16 * 1024),
+    # Calls of one client; those beyond wait at the client.
+    ("grpc.max_concurrent_streams", 1_000),
 )
+
+GRACE = 10.0
+"""Seconds that a server which stops gives to the calls that are left."""
 
 
 HalfClose = Callable[[], Awaitable[None]]
@@ -200,7 +214,7 @@ def _lost(exc: Exception) -> ConnectionLostError:
 
 
 class GrpcEndpoint(Endpoint):
-    """A gRPC server with one service."""
+    """A gRPC server with our own service and its companions."""
 
     def __init__(self, scheme: str, host: str, accept: Accept, config: LinkConfig) -> None:
         self._scheme = scheme
@@ -219,9 +233,12 @@ class GrpcEndpoint(Endpoint):
             ]
         )
         handler = grpc.stream_stream_rpc_method_handler(self._connect)
-        self._server.add_generic_rpc_handlers(
-            (grpc.method_handlers_generic_handler(SERVICE, {METHOD: handler}),)
-        )
+        own = grpc.method_handlers_generic_handler(SERVICE, {METHOD: handler})
+        self._server.add_generic_rpc_handlers((own,))
+        # Here, because a listener, which only dials, need not wait for it at its start.
+        from osmo_transport.transports.companions import Companions  # noqa: PLC0415
+
+        self._companions = Companions(self._server, SERVICE, accept, config)
 
     async def start(self, port: int, credentials: grpc.ServerCredentials | None) -> None:
         """Bind and serve."""
@@ -258,7 +275,8 @@ class GrpcEndpoint(Endpoint):
     async def aclose(self) -> None:
         for connection in self._connections:
             connection.close()
-        await self._server.stop(grace=CLOSE_TIMEOUT)
+        self._companions.close()
+        await self._server.stop(grace=GRACE)
 
 
 class GrpcTransport(Transport):
@@ -267,14 +285,7 @@ class GrpcTransport(Transport):
     async def dial(self, url: str, sink: FrameSink, config: LinkConfig) -> Connection:
         host, port = address(url)
         target = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        options = [
-            *KEEPALIVE,
-            *_size_options(config),
-            # The reconnecting client is the one who waits between tries.
-            ("grpc.enable_retries", 0),
-            ("grpc.use_local_subchannel_pool", 1),
-            ("grpc.enable_http_proxy", 0),
-        ]
+        options = [*CLIENT_OPTIONS, *_size_options(config)]
         if urlsplit(url).scheme == "grpcs":
             channel = aio.secure_channel(target, _client_credentials(config.tls), options)
         else:
