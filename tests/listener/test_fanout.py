@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from osmo_listener.fanout import Branch, Fanout
@@ -152,7 +152,18 @@ steps = st.lists(
 )
 
 
+UNSEEN = [
+    ("write", "a", "Running"),
+    ("write", "b", "Running"),
+    ("reset", "", ""),
+    ("expire", "", ""),
+    ("write", "c", "Running"),
+]
+"""The second pod is forgotten by the history before a watch has shown it."""
+
+
 @settings(max_examples=100, deadline=None)
+@example(UNSEEN)
 @given(steps)
 def test_each_handler_knows_its_part(script: Sequence[tuple[str, str, str]]) -> None:
     """Whatever happens, gaps in the watch included, a handler's changes fit each other and lead to

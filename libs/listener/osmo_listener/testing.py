@@ -90,7 +90,7 @@ class FakeSource(Generic[S]):
         self._history = []
         self._oldest = self.version + 1
         self.version += 1
-        self._order(_expired())
+        self._changed.set()
 
     def expire_lists(self, count: int = 1) -> None:
         """The next lists end with 410 when their second page is asked for."""
@@ -133,9 +133,9 @@ class FakeSource(Generic[S]):
         self.watched_from.append(version)
         self._fail()
         self._orders.clear()
-        if version < self._oldest:
-            raise _expired()
         while True:
+            if version < self._oldest:
+                raise _expired()
             batch = [event for event in self._history if event.version > version]
             if self._hanging:
                 await asyncio.sleep(self._silence)
