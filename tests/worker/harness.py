@@ -5,6 +5,8 @@ import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 
+import msgspec
+
 from osmo_transport import (
     Ack,
     BackoffConfig,
@@ -22,7 +24,18 @@ from osmo_transport import (
     new_message,
     open_queue,
 )
-from osmo_transport.bodies import NO_EXIT_CODE, PodExists, SnapshotEnd, UpdatePod, encode_body
+from osmo_transport.bodies import (
+    NO_EXIT_CODE,
+    NodeInventory,
+    PodEvent,
+    PodExists,
+    Registration,
+    SnapshotEnd,
+    UpdateNode,
+    UpdateNodeUsage,
+    UpdatePod,
+    encode_body,
+)
 from osmo_worker import BatchHandler, Handler, StoreConfig, Worker, WorkerConfig
 
 BACKEND = "backend-1"
@@ -81,9 +94,64 @@ def snapshot_end(count: int, *, version: tuple[int, int], kind: str = "update_po
     return new_message("snapshot_end", kind, body, version=Version(*version))
 
 
+def node_report(
+    node: str = "node-1",
+    *,
+    hostname: str | None = None,
+    version: tuple[int, int] = (1, 1),
+    deleted: bool = False,
+    available: bool = True,
+) -> Message:
+    """An `update_node`; the hostname is the name where nothing else is said."""
+    host = node if hostname is None else hostname
+    body = encode_body(UpdateNode(node, host, available, deleted=deleted))
+    return new_message("update_node", node, body, version=Version(*version))
+
+
+def inventory(*nodes: str, version: tuple[int, int]) -> Message:
+    """A `node_inventory`."""
+    body = encode_body(NodeInventory(nodes))
+    return new_message("node_inventory", NodeInventory.KEY, body, version=Version(*version))
+
+
+def usage_report(
+    node: str = "node-1", *, version: tuple[int, int] = (1, 1), cpu: str = "4"
+) -> Message:
+    """An `update_node_usage`."""
+    body = encode_body(UpdateNodeUsage(node, f"{node}.host", {"cpu": cpu}, {"cpu": "1"}))
+    return new_message("update_node_usage", node, body, version=Version(*version))
+
+
+def pod_event(
+    pod: str = "osmo/pod-1",
+    *,
+    reason: str = "Pulled",
+    message: str = "pulled the image",
+    timestamp: str = "2026-01-02T03:04:05Z",
+    count: int = 1,
+) -> Message:
+    """A `pod_event`."""
+    body = encode_body(PodEvent(pod, reason, message, "Normal", timestamp, count))
+    return new_message("pod_event", pod, body)
+
+
+def heartbeat(
+    *, version: tuple[int, int] = (1, 1), at: float = 0.0, release: str = "1.0"
+) -> Message:
+    """A `heartbeat` that was sent at a time in seconds since the Unix epoch."""
+    body = encode_body(Registration("uid-1", "osmo", release, "osmo.nvidia.com/"))
+    message = new_message("heartbeat", BACKEND, body, version=Version(*version))
+    return msgspec.structs.replace(message, timestamp=at)
+
+
 def event(key: str, text: str) -> Message:
     """A report of a kind of which each one matters."""
     return new_message("pod_event", key, text.encode())
+
+
+async def apply(store: BatchHandler, *messages: Message) -> Sequence[Outcome]:
+    """What becomes of messages of `BACKEND` that are applied in one batch."""
+    return await store.handle_batch([delivery(message) for message in messages])
 
 
 def delivery(message: Message, *, backend: str = BACKEND, attempt: int = 1) -> Delivery:

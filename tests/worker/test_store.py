@@ -25,7 +25,7 @@ async def _only(store: StateStore) -> Task:
 async def test_a_report_becomes_a_row(store_url: str) -> None:
     """Every field is there, in types that a program can use."""
     now = datetime(2026, 3, 4, 5, 6, 7, 891000, tzinfo=UTC)
-    condition = Condition("Ready", False, "NotReady", 'said "no"', "2026-01-02T03:04:05Z")
+    condition = Condition("Fit", False, "NotFit", 'said "no"', "2026-01-02T03:04:05Z")
     body = UpdatePod(
         "flow",
         "task",
@@ -50,6 +50,7 @@ async def test_a_report_becomes_a_row(store_url: str) -> None:
             retry_id=2,
             status="FAILED",
             terminal=True,
+            concluded=False,
             exit_code=137,
             message="it's broken",
             node="node-1",
@@ -58,6 +59,7 @@ async def test_a_report_becomes_a_row(store_url: str) -> None:
             pod="osmo/pod-1",
             conditions=(condition,),
             created_at=datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC),
+            status_since=now,
             updated_at=now,
             deleted_at=None,
             epoch=3,

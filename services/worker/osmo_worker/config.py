@@ -19,15 +19,6 @@ def default_name() -> str:
 class StoreConfig:
     """Times of the state store."""
 
-    start_timeout: SecondsOrZero = 30 * 60.0
-    """Seconds that a task may stay INITIALIZING before it counts as failed: longer than pulling a
-    large image takes. 0: for ever."""
-    event_retention: Seconds = 20 * 86_400.0
-    """Seconds for which an event of a pod is kept after it was stored: as long as users can read
-    the conditions of a pod."""
-    housekeeping_interval: Seconds = 30.0
-    """Seconds between two looks at what has become due by the two before."""
-
     busy_timeout: Seconds = 5.0
     """Seconds to wait for another program's lock, and for PostgreSQL to accept a connection; then
     the store counts as unavailable and the worker holds."""
@@ -39,6 +30,14 @@ class StoreConfig:
     the queue's `max_attempts`."""
     snapshot_delay: SecondsOrZero = 0.5
     """Seconds between these deliveries: longer than a batch takes."""
+    start_timeout: SecondsOrZero = 30 * 60.0
+    """Seconds that a task may stay INITIALIZING before it counts as failed: longer than pulling a
+    large image takes. 0: for ever."""
+    event_retention: Seconds = 20 * 86_400.0
+    """Seconds for which an event of a pod is kept after it was stored: as long as users can read
+    the conditions of a pod."""
+    housekeeping_interval: Seconds = 30.0
+    """Seconds between two looks at what has become due by the two before."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,18 +2,25 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any
 
 from osmo_runtime.startup import once_there
 from osmo_transport import QueueUnavailableError, open_queue
+from osmo_transport.factory import queue_url
 from osmo_worker.config import WorkerConfig
 from osmo_worker.errors import HandlerUnavailableError
 from osmo_worker.handler import BatchHandler, Handler, load_handler
+from osmo_worker.housekeeping import keep_house
 from osmo_worker.metrics import WorkerMetrics
 from osmo_worker.worker import Worker
 
 logger = logging.getLogger(__name__)
+
+Chore = Callable[[], Coroutine[Any, Any, None]]
+"""Runs until it is cancelled."""
 
 _ABSENT = (HandlerUnavailableError, QueueUnavailableError)
 
@@ -37,29 +44,38 @@ async def run_worker(
         ExceptionGroup: of the same, found out while it worked.
     """
     metrics = metrics or WorkerMetrics()
-    async with _open_handler(config, stop, metrics) as handler:
+    async with _open_handler(config, stop, metrics) as (handler, chores):
         queue = await once_there(
-            lambda: open_queue(config.queue, config.limits), _ABSENT, config.backoff, stop
+            lambda: open_queue(queue_url(config.queue, config.layout), config.limits),
+            _ABSENT,
+            config.backoff,
+            stop,
         )
         if queue is None:
             return
         async with queue:
             consumer = queue.consumer(config.group, config.name)
             ready()
-            await Worker(consumer, handler, config, metrics=metrics).run(stop)
+            async with asyncio.TaskGroup() as tasks:
+                running = [tasks.create_task(chore()) for chore in chores]
+                await Worker(consumer, handler, config, metrics=metrics).run(stop)
+                for task in running:
+                    task.cancel()
         logger.info("stopped after %d deliveries", metrics.received)
 
 
 @asynccontextmanager
 async def _open_handler(
     config: WorkerConfig, stop: asyncio.Event, metrics: WorkerMetrics
-) -> AsyncIterator[Handler | BatchHandler]:
+) -> AsyncIterator[tuple[Handler | BatchHandler, Sequence[Chore]]]:
+    """The handler, and what has to run beside the worker for it."""
     if config.handler is not None:
-        yield load_handler(config.handler)
+        yield load_handler(config.handler), ()
         return
     # A worker with its own handler needs no database driver.
     from osmo_worker.store import open_store  # noqa: PLC0415
 
     async with open_store(config.store, config.store_limits, metrics=metrics) as store:
         await once_there(store.check, _ABSENT, config.backoff, stop)
-        yield store
+        interval = config.store_limits.housekeeping_interval
+        yield store, (partial(keep_house, store, metrics, interval),)

@@ -1,30 +1,34 @@
 """Applying batches of reports: plain synchronous code for the database's thread."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from datetime import UTC, datetime
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from operator import itemgetter
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, exists, func, select, tuple_, update
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import Connection
 
-from osmo_transport import Ack, BodyError, Delivery, Outcome, Reject, Retry
-from osmo_transport.bodies import SnapshotEnd, decode_body
+from osmo_transport import Ack, BodyError, Delivery, Outcome, Reject, Version
+from osmo_transport.bodies import NodeInventory, SnapshotEnd, decode_body
 from osmo_worker.config import StoreConfig
+from osmo_worker.store import backends, events, listener_logs, nodes, tasks
 from osmo_worker.store.database import Database, RowRefusedError
-from osmo_worker.store.resources import EXISTENCE_KINDS, RESOURCES, Row, compile_upsert, existence
-from osmo_worker.store.schema import backends, snapshots
-from osmo_worker.store.tasks import written
+from osmo_worker.store.existences import Existence, apply_existences
+from osmo_worker.store.inventories import INVENTORY
+from osmo_worker.store.joining import Inventory, Known, Row, compile_upsert
+from osmo_worker.store.lost_nodes import (
+    Losses,
+    LostNodes,
+    fail_tasks_on,
+    lost_by_reports,
+)
+from osmo_worker.store.resources import EXISTENCE_KINDS, RESOURCES, has_snapshots
+from osmo_worker.store.snapshots import SnapshotEnds
+from osmo_worker.store.values import without_nul
+from osmo_worker.store.writing import Writer
 
-Reports = dict[str, list[tuple[Delivery, Any]]]
-"""By kind: deliveries with their decoded bodies."""
-
-Existences = list[tuple[int, Delivery, Any]]
-"""Reports of existence alone: the index in the batch, the delivery, its decoded body."""
-
-SnapshotEpochs = dict[tuple[str, str], int]
-"""By backend and kind: the epoch of the newest snapshot."""
+Reports = list[tuple[Delivery, Any]]
+"""Deliveries with their decoded bodies."""
 
 
 class Applied(NamedTuple):
@@ -36,27 +40,37 @@ class Applied(NamedTuple):
     """Reports that changed nothing, because the store knew as new or newer ones."""
 
 
+@dataclass
+class _Sorted:
+    """A batch by what has to be done with it."""
+
+    outcomes: list[Outcome]
+    reports: dict[str, Reports] = field(default_factory=lambda: {kind: [] for kind in RESOURCES})
+    """By kind, those that become rows of `RESOURCES`."""
+    others: dict[str, Reports] = field(
+        default_factory=lambda: {
+            kind: [] for kind in (events.KIND, backends.KIND, listener_logs.KIND)
+        }
+    )
+    """By kind, those that are written with the reports and need nothing else."""
+    existences: list[Existence] = field(default_factory=list)
+    inventories: list[tuple[int, NodeInventory]] = field(default_factory=list)
+    ends: list[tuple[int, SnapshotEnd]] = field(default_factory=list)
+
+
 class Applier:
-    """Applies batches to one database, each in order: the reports, those of existence alone, then
-    the snapshots' ends."""
+    """Applies batches to one database, each in order: the reports, what they mean for the tasks on
+    nodes that are lost, the reports of existence alone, inventories, the ends of snapshots."""
 
     def __init__(self, database: Database, config: StoreConfig, clock: Callable[[], float]) -> None:
-        self._database = database
-        self._config = config
-        self._clock = clock
+        self.config = config
+        self.writer = Writer(database, clock)
+        self._ends = SnapshotEnds(self.writer, config)
         self._upserts = {
             kind: compile_upsert(resource, database.dialect) for kind, resource in RESOURCES.items()
         }
-        dialect = postgresql if database.dialect.name == "postgresql" else sqlite
-        seen = dialect.insert(backends)
-        self._see_backends = seen.on_conflict_do_update(
-            index_elements=["name"], set_={"last_seen": seen.excluded.last_seen}
-        )
-        end = dialect.insert(snapshots)
-        changes = ("epoch", "resource_version", "resources", "applied_at")
-        self._note_snapshot = end.on_conflict_do_update(
-            index_elements=["backend", "kind"], set_={name: end.excluded[name] for name in changes}
-        )
+        self._lost_nodes = LostNodes(database.dialect)
+        self._insert_event = events.compile_insert(database.dialect)
 
     def apply(self, deliveries: Sequence[Delivery]) -> Applied:
         """Apply a batch, or of one that the database refuses, all but what it refuses.
@@ -74,163 +88,117 @@ class Applier:
         return Applied(first.outcomes + second.outcomes, first.stale + second.stale)
 
     def _apply(self, deliveries: Sequence[Delivery]) -> Applied:
-        outcomes: list[Outcome] = [Ack()] * len(deliveries)
-        reports: Reports = {kind: [] for kind in RESOURCES}
-        existences: Existences = []
-        ends: list[tuple[int, SnapshotEnd]] = []
-        for index, delivery in enumerate(deliveries):
-            kind = delivery.message.kind
+        batch = _sort(deliveries)
+        stale, losses = self._apply_reports(batch)
+        for backend, lost in losses.items():
+            with self.writer.conclusion(backend) as (connection, now):
+                fail_tasks_on(connection, backend, lost, now)
+        if batch.existences:
+            stale += apply_existences(self.writer, self.config, batch.existences, batch.outcomes)
+        for index, inventory in batch.inventories:
             try:
-                body = decode_body(kind, delivery.message.payload)
-            except BodyError as exc:
-                outcomes[index] = Reject(str(exc))
-                continue
-            if kind in reports:
-                reports[kind].append((delivery, body))
-            elif kind in EXISTENCE_KINDS:
-                existences.append((index, delivery, body))
-            elif isinstance(body, SnapshotEnd) and body.kind in reports:
-                ends.append((index, body))
-            else:
-                outcomes[index] = Reject(f"the state store has no table for {kind} ({body})")
-        stale = self._apply_reports(reports)
-        if existences:
-            stale += self._apply_existences(existences, outcomes)
-        for index, body in ends:
-            try:
-                outcome, skipped = self._apply_snapshot_end(deliveries[index], body)
+                stale += self._apply_inventory(deliveries[index], inventory)
             except RowRefusedError as exc:
-                outcome, skipped = Reject(str(exc)), 0
-            outcomes[index] = outcome
+                batch.outcomes[index] = Reject(str(exc))
+        for index, end in batch.ends:
+            try:
+                batch.outcomes[index], skipped = self._ends.apply(deliveries[index], end)
+            except RowRefusedError as exc:
+                batch.outcomes[index], skipped = Reject(str(exc)), 0
             stale += skipped
-        return Applied(outcomes, stale)
+        # Last, so that what is applied again after an outage is not logged again.
+        for delivery, body in batch.others[listener_logs.KIND]:
+            listener_logs.write_log(delivery.backend, body)
+        return Applied(batch.outcomes, stale)
 
-    def _apply_reports(self, reports: Reports) -> int:
-        """Apply reports in one transaction; how many were stale."""
-        names = {item[0].backend for items in reports.values() for item in items}
+    def _apply_reports(self, batch: _Sorted) -> tuple[int, Losses]:
+        """Apply reports in one transaction; how many were stale, and the nodes that they lose."""
+        found = [*batch.reports.values(), *batch.others.values()]
+        names = {delivery.backend for reports in found for delivery, _ in reports}
         if not names:
-            return 0
+            return 0, Losses(())
+        on_nodes, of_nodes = batch.reports[tasks.KIND], batch.reports[nodes.KIND]
+        oldest_task = _oldest(on_nodes)
+        oldest = _oldest(of_nodes, oldest_task)
+        told = self._told(batch.others[backends.KIND])
         stale = 0
-        with self._writing(names) as (connection, epochs, now):
-            for kind, items in reports.items():
-                if items:
-                    to_row = RESOURCES[kind].row
-                    rows = [
-                        to_row(delivery, body, now, _left_out(delivery, kind, epochs))
-                        for delivery, body in items
-                    ]
-                    # Two workers that lock rows in the same order cannot wait for each other.
-                    rows.sort(key=itemgetter(*range(len(RESOURCES[kind].table.primary_key))))
-                    result = connection.exec_driver_sql(self._upserts[kind], rows)
-                    stale += len(rows) - result.rowcount
-        return stale
+        with self.writer.reports(names, oldest=oldest, told=told) as (connection, known):
+            for kind, reports in batch.reports.items():
+                if reports:
+                    stale += self._upsert(connection, kind, reports, known)
+            if happened := batch.others[events.KIND]:
+                rows = [events.event_row(*each, known.now) for each in happened]
+                stale += _execute(connection, self._insert_event, rows, 2)
+            self._lost_nodes.fail_reported(connection, on_nodes, oldest_task, known)
+        return stale, Losses(lost_by_reports(of_nodes, known))
 
-    def _apply_existences(self, existences: Existences, outcomes: list[Outcome]) -> int:
-        """Apply reports of existence alone; how many were stale.
+    def _upsert(self, connection: Connection, kind: str, reports: Reports, known: Known) -> int:
+        resource = RESOURCES[kind]
+        to_row = resource.row
+        rows = [to_row(delivery, body, known) for delivery, body in reports]
+        return _execute(connection, self._upserts[kind], rows, len(resource.table.primary_key))
 
-        Not in the transaction of the other reports: that would lock rows out of order. One that
-        finds no row is retried, because the row's report may be on its way to another worker.
-        """
-        stale = 0
-        with self._writing({delivery.backend for _, delivery, _ in existences}) as writing:
-            connection, epochs, now = writing
-            for index, delivery, body in sorted(existences, key=_row_key):
-                resource = EXISTENCE_KINDS[delivery.message.kind]
-                epoch, resource_version = delivery.message.version
-                gone = body.deleted or _left_out(delivery, resource.kind, epochs)
-                row = tuple_(*resource.table.primary_key) == _row_key((index, delivery, body))
-                changed = connection.execute(
-                    update(resource.table)
-                    .where(row, existence(resource.table.c) < (epoch, resource_version, gone))
-                    .values(
-                        epoch=epoch,
-                        resource_version=resource_version,
-                        deleted_at=now if gone else None,
-                        updated_at=now,
-                    )
-                )
-                if changed.rowcount:
-                    continue
-                if connection.scalar(select(exists().where(row))):
-                    stale += 1
-                elif delivery.attempt < self._config.snapshot_attempts:
-                    reason = "no report of its state is applied"
-                    outcomes[index] = Retry(reason, self._config.snapshot_delay)
-        return stale
-
-    @contextmanager
-    def _writing(self, backends: Iterable[str]) -> Iterator[tuple[Connection, SnapshotEpochs, str]]:
-        """A transaction that writes reports of these backends; with the moment to write."""
-        names, now = sorted(backends), self._now()
-        with self._database.transaction() as connection:
-            for name in names:
-                # Together with the exclusive lock of a snapshot's end: no report that a snapshot
-                # has left out is written by one worker while another applies that snapshot.
-                self._database.lock(connection, name, shared=True)
-            yield connection, _snapshot_epochs(connection, names), now
-            self._see(connection, names, now)
-
-    def _apply_snapshot_end(self, delivery: Delivery, body: SnapshotEnd) -> tuple[Outcome, int]:
-        """Mark as deleted what the snapshot left out; the outcome, and 1 if it was stale."""
-        backend, (epoch, resource_version) = delivery.backend, delivery.message.version
-        columns = RESOURCES[body.kind].table.c
-        now = self._now()
-        with self._database.transaction() as connection:
-            self._database.lock(connection, backend)
-            known = _snapshot_epochs(connection, [backend]).get((backend, body.kind))
-            if known is not None and known >= epoch:
-                return Ack(), 1
-            if delivery.attempt < self._config.snapshot_attempts:
-                reported = connection.scalar(
-                    select(func.count()).where(columns.backend == backend, columns.epoch >= epoch)
-                )
-                if reported is None or reported < body.count:
-                    reason = f"{reported} of the snapshot's {body.count} reports are applied"
-                    return Retry(reason, self._config.snapshot_delay), 0
-            connection.execute(
-                update(RESOURCES[body.kind].table)
-                .where(
-                    columns.backend == backend,
-                    columns.epoch < epoch,
-                    columns.deleted_at.is_(None),
-                )
-                .values(deleted_at=now, updated_at=now)
+    def _told(self, heartbeats: Reports) -> dict[str, list[Row]]:
+        now = self.writer.now()
+        told: dict[str, list[Row]] = {}
+        for delivery, body in heartbeats:
+            told.setdefault(delivery.backend, []).append(
+                backends.told_by(delivery.message, body, now)
             )
-            note = {
-                "backend": backend,
-                "kind": body.kind,
-                "epoch": epoch,
-                "resource_version": resource_version,
-                "resources": body.count,
-                "applied_at": now,
-            }
-            connection.execute(self._note_snapshot, note)
-            self._see(connection, [backend], now)
-        return Ack(), 0
+        return told
 
-    def _see(self, connection: Connection, names: Sequence[str], now: str) -> None:
-        # Last, because every worker writes these rows: their locks are held for a moment only.
-        seen = [{"name": name, "first_seen": now, "last_seen": now} for name in names]
-        connection.execute(self._see_backends, seen)
-
-    def _now(self) -> str:
-        return written(datetime.fromtimestamp(self._clock(), UTC))
-
-
-def _row_key(item: tuple[int, Delivery, Any]) -> Row:
-    _, delivery, body = item
-    return EXISTENCE_KINDS[delivery.message.kind].key(delivery, body)
-
-
-def _left_out(delivery: Delivery, kind: str, epochs: SnapshotEpochs) -> bool:
-    """Whether a newer snapshot has left the resource out."""
-    return delivery.message.version[0] < epochs.get((delivery.backend, kind), 0)
-
-
-def _snapshot_epochs(connection: Connection, names: Sequence[str]) -> SnapshotEpochs:
-    rows = connection.execute(
-        select(snapshots.c.backend, snapshots.c.kind, snapshots.c.epoch).where(
-            snapshots.c.backend.in_(names)
+    def _apply_inventory(self, delivery: Delivery, body: NodeInventory) -> int:
+        """Apply an inventory; 1 if it was stale."""
+        inventory = Inventory(
+            delivery.message.version, frozenset(without_nul(node) for node in body.nodes)
         )
-    )
-    return {(backend, kind): epoch for backend, kind, epoch in rows}
+        with self.writer.conclusion(delivery.backend) as (connection, now):
+            newest = self.writer.newest(connection).get((delivery.backend, INVENTORY))
+            if newest is not None and newest >= inventory.version:
+                return 1
+            self.writer.inventories.apply(connection, delivery.backend, inventory, now)
+        return 0
+
+
+def _sort(deliveries: Sequence[Delivery]) -> _Sorted:
+    batch = _Sorted([Ack()] * len(deliveries))
+    for index, delivery in enumerate(deliveries):
+        kind = delivery.message.kind
+        try:
+            body = decode_body(kind, delivery.message.payload)
+        except BodyError as exc:
+            batch.outcomes[index] = Reject(str(exc))
+            continue
+        if kind in batch.reports:
+            batch.reports[kind].append((delivery, body))
+        elif kind in batch.others:
+            batch.others[kind].append((delivery, body))
+        elif kind in EXISTENCE_KINDS:
+            batch.existences.append(Existence(index, delivery, body))
+        elif isinstance(body, NodeInventory):
+            batch.inventories.append((index, body))
+        elif isinstance(body, SnapshotEnd) and has_snapshots(body.kind):
+            batch.ends.append((index, body))
+        else:
+            batch.outcomes[index] = Reject(f"the state store has no table for {kind} ({body})")
+    return batch
+
+
+def _execute(connection: Connection, statement: str, rows: list[Row], key_length: int) -> int:
+    """Write rows whose key comes first; how many changed nothing."""
+    # Two workers that lock rows in the same order cannot wait for each other.
+    rows.sort(key=itemgetter(*range(key_length)))
+    return len(rows) - connection.exec_driver_sql(statement, rows).rowcount
+
+
+def _oldest(
+    reports: Reports, others: Mapping[str, Version] = MappingProxyType({})
+) -> dict[str, Version]:
+    """The lowest version of each backend among these reports, and those that gave `others`."""
+    oldest = dict(others)
+    for delivery, _ in reports:
+        backend, version = delivery.backend, delivery.message.version
+        known = oldest.get(backend)
+        if known is None or version < known:
+            oldest[backend] = version
+    return oldest

@@ -3,18 +3,26 @@
 import time
 from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import Self
-
-import msgspec
-from sqlalchemy import func, select
+from typing import Any, Self, TypeVar
 
 from osmo_transport import Delivery, Outcome
 from osmo_worker.config import StoreConfig
 from osmo_worker.metrics import WorkerMetrics
+from osmo_worker.store import reading
+from osmo_worker.store import schema as tables
 from osmo_worker.store.apply import Applier
+from osmo_worker.store.backends import Backend
 from osmo_worker.store.database import Database
-from osmo_worker.store.schema import tasks
+from osmo_worker.store.events import PodEvent
+from osmo_worker.store.nodes import Node
+from osmo_worker.store.sweep import Sweeper
 from osmo_worker.store.tasks import Task, Totals
+from osmo_worker.store.usage import NodeUsage
+
+T = TypeVar("T")
+
+EVENTS_READ = 1000
+"""Events of one pod that are read at once, where nothing else is said."""
 
 
 class StateStore:
@@ -34,6 +42,7 @@ class StateStore:
         self._database = database
         self._applier = applier
         self._metrics = metrics
+        self._sweeper = Sweeper(applier.writer, applier.config)
 
     @property
     def url(self) -> str:
@@ -67,7 +76,45 @@ class StateStore:
         Raises:
             StoreUnavailableError: the database does not answer.
         """
-        return await self._database.call(self._read_tasks, backend, live_only)
+        return await self._read(reading.read_resources, tables.tasks, Task, backend, live_only)
+
+    async def nodes(self, backend: str | None = None, *, live_only: bool = False) -> list[Node]:
+        """The rows of `nodes`, as `tasks` does.
+
+        Raises:
+            StoreUnavailableError: the database does not answer.
+        """
+        return await self._read(reading.read_resources, tables.nodes, Node, backend, live_only)
+
+    async def node_usage(
+        self, backend: str | None = None, *, live_only: bool = False
+    ) -> list[NodeUsage]:
+        """The rows of `node_usage`, as `tasks` does.
+
+        Raises:
+            StoreUnavailableError: the database does not answer.
+        """
+        table = tables.node_usage
+        return await self._read(reading.read_resources, table, NodeUsage, backend, live_only)
+
+    async def pod_events(
+        self, pod: str, backend: str | None = None, *, limit: int = EVENTS_READ
+    ) -> list[PodEvent]:
+        """The newest events of the pod `namespace/name`, the newest first, at most `limit`; in one
+        backend or in all.
+
+        Raises:
+            StoreUnavailableError: the database does not answer.
+        """
+        return await self._read(reading.read_pod_events, pod, backend, limit)
+
+    async def backends(self) -> list[Backend]:
+        """The rows of `backends` in the order of their names.
+
+        Raises:
+            StoreUnavailableError: the database does not answer.
+        """
+        return await self._read(reading.read_backends)
 
     async def counts(self, backend: str | None = None) -> dict[str, int]:
         """How many live tasks are in each status, of one backend or of all. Reads the whole table:
@@ -76,7 +123,7 @@ class StateStore:
         Raises:
             StoreUnavailableError: the database does not answer.
         """
-        return await self._database.call(self._read_counts, backend)
+        return await self._read(reading.read_counts, backend)
 
     async def totals(self, backend: str | None = None) -> Totals:
         """The figures of all tasks, of one backend or of all. Reads the whole table as `counts`
@@ -85,7 +132,18 @@ class StateStore:
         Raises:
             StoreUnavailableError: the database does not answer.
         """
-        return await self._database.call(self._read_totals, backend)
+        return await self._read(reading.read_totals, backend)
+
+    async def sweep(self) -> None:
+        """Fail what did not start within `start_timeout`, and remove events older than
+        `event_retention`: a bounded number of each. To be called from time to time, by any of the
+        workers of a database or by all.
+
+        Raises:
+            StoreUnavailableError: only a part was done.
+            StoreRefusedError: the database belongs to another version, or to something else.
+        """
+        await self._database.call(self._sweeper.sweep)
 
     async def aclose(self) -> None:
         """Close the database. Idempotent."""
@@ -106,45 +164,12 @@ class StateStore:
         with self._database.transaction(write=False):
             pass
 
-    def _read_tasks(self, backend: str | None, live_only: bool) -> list[Task]:
-        names = Task.__struct_fields__
-        query = select(*(tasks.c[name] for name in names)).order_by(*tasks.primary_key)
-        if backend is not None:
-            query = query.where(tasks.c.backend == backend)
-        if live_only:
-            query = query.where(tasks.c.deleted_at.is_(None))
-        with self._database.transaction(write=False) as connection:
-            rows = connection.execute(query).all()
-        return [msgspec.convert(dict(zip(names, row, strict=True)), Task) for row in rows]
+    async def _read(self, read: Callable[..., T], *args: Any) -> T:
+        def work() -> T:
+            with self._database.transaction(write=False) as connection:
+                return read(connection, *args)
 
-    def _read_counts(self, backend: str | None) -> dict[str, int]:
-        query = (
-            select(tasks.c.status, func.count())
-            .where(tasks.c.deleted_at.is_(None))
-            .group_by(tasks.c.status)
-            .order_by(tasks.c.status)
-        )
-        if backend is not None:
-            query = query.where(tasks.c.backend == backend)
-        with self._database.transaction(write=False) as connection:
-            return {row[0]: row[1] for row in connection.execute(query)}
-
-    def _read_totals(self, backend: str | None) -> Totals:
-        columns, workflows = tasks.c, func.count(tasks.c.workflow_uuid.distinct())
-        by_status = select(columns.status, func.count(), func.count(columns.deleted_at))
-        by_workflow = select(workflows, workflows.filter(~columns.terminal))
-        if backend is not None:
-            by_status = by_status.where(columns.backend == backend)
-            by_workflow = by_workflow.where(columns.backend == backend)
-        with self._database.transaction(write=False) as connection:
-            rows = connection.execute(by_status.group_by(columns.status)).all()
-            known, running = connection.execute(by_workflow).one()
-        return Totals(
-            statuses={status: count for status, count, _ in rows},
-            deleted=sum(deleted for *_, deleted in rows),
-            workflows=known,
-            running=running,
-        )
+        return await self._database.call(work)
 
 
 def open_store(

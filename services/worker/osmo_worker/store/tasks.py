@@ -1,21 +1,56 @@
-"""The rows of `tasks`: one per pod, identified by backend, workflow, task and retry."""
+"""The rows of `tasks`: one per pod, identified by backend, workflow, task and retry.
 
-from datetime import UTC, datetime
-from functools import lru_cache
-from typing import Any
+The parts of a row (see `osmo_worker.store.joining`):
+
+- *Its existence*: version and deletion of the newest report. A resource is also gone when a newer
+  snapshot did not list it, which means: when `epoch` is below the epoch of the newest snapshot of
+  its backend and kind. A report of the snapshot's own epoch revives the row, however late it comes.
+  A report of existence alone has a part in this only, and makes no row.
+- *What it shows*: the newest report, but a terminal status is never replaced by one that is not.
+- *Since when it is on its node*: the oldest report that names the node which the row shows.
+
+Nearly always one report is the highest of the first two, and the two versions are equal; they part
+when a report that is not terminal follows a terminal one (it may still delete the row or revive it)
+or when an older terminal report comes late (it may still change what the row shows).
+
+A worker may conclude itself that a pod has failed (`osmo_worker.store.conclusions`). That gives the
+row status, exit code and message, which stay until a pod's own terminal status is reported.
+"""
+
+from collections.abc import Iterable
+from datetime import datetime
 
 import msgspec
+from sqlalchemy import ColumnElement, Tuple, and_, case, func, literal_column, null, or_, tuple_
 
 from osmo_transport import Delivery
 from osmo_transport.bodies import NO_EXIT_CODE, Condition, PodExists, UpdatePod
+from osmo_worker.store.joining import Columns, Join, Known, Resource, Row, existence, taken
+from osmo_worker.store.schema import tasks
+from osmo_worker.store.values import json_text, moment, without_nul
 
+KIND = "update_pod"
 COMPLETED = "COMPLETED"
 FAILED = "FAILED"
 
-REPLACEMENT = "\ufffd"
-"""Stands for U+0000, which a container may write into its last message and PostgreSQL refuses."""
+HIDDEN_CONDITIONS = frozenset({"ContainersReady"})
+"""Types of conditions that tell a user nothing that another one does not."""
+HIDDEN_WHEN_FALSE = frozenset({"Initialized", "Ready"})
+"""Types of conditions that tell a user something only when they are true."""
 
-_encode_json = msgspec.json.Encoder().encode
+_EXISTENCE = ("epoch", "resource_version", "deleted_at")
+_SHOWN = (
+    *("node", "container", "pod_ip", "pod", "conditions", "created_at"),
+    *("status_epoch", "status_resource_version"),
+)
+_TOLD = ("status", "terminal", "exit_code", "message")
+_FIRST_ON_NODE = {
+    "node_epoch": "status_epoch",
+    "node_resource_version": "status_resource_version",
+}
+"""The columns that hold it, each with what stands for it where it is NULL."""
+_NOWHERE: ColumnElement[str] = literal_column("''")
+"""Of a pod that no node was found for yet."""
 
 
 class Task(msgspec.Struct, frozen=True, kw_only=True):
@@ -28,6 +63,8 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     status: str
     terminal: bool
     """The status is final: COMPLETED, or one that starts with FAILED."""
+    concluded: bool
+    """Status, exit code and message are what a worker concluded, and no report."""
     exit_code: int | None
     message: str
     node: str
@@ -36,8 +73,11 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     pod: str
     """`namespace/name`."""
     conditions: tuple[Condition, ...]
+    """Those of `shown_conditions`."""
     created_at: datetime | None
     """When the pod was created, by the cluster's clock."""
+    status_since: datetime
+    """When a worker gave the row its status."""
     updated_at: datetime
     """When a worker last changed the row."""
     deleted_at: datetime | None
@@ -67,14 +107,25 @@ def is_terminal(status: str) -> bool:
     return status == COMPLETED or status.startswith(FAILED)
 
 
-def task_key(delivery: Delivery, body: UpdatePod | PodExists) -> tuple[Any, ...]:
-    """The key of the row that a report is about."""
+def shown_conditions(conditions: Iterable[Condition]) -> tuple[Condition, ...]:
+    """Those of a pod's conditions that users see."""
+    return tuple(
+        [
+            condition
+            for condition in conditions
+            if condition.type not in HIDDEN_CONDITIONS
+            and (condition.status or condition.type not in HIDDEN_WHEN_FALSE)
+        ]
+    )
+
+
+def _key(delivery: Delivery, body: UpdatePod | PodExists) -> Row:
     return delivery.backend, body.workflow_uuid, body.task_uuid, body.retry_id
 
 
-def task_row(delivery: Delivery, body: UpdatePod, now: str, left_out: bool) -> tuple[Any, ...]:
-    """The values of a report's row, in the order of the table's columns."""
+def _row(delivery: Delivery, body: UpdatePod, known: Known) -> Row:
     epoch, resource_version = delivery.message.version
+    now = known.now
     return (
         delivery.backend,
         body.workflow_uuid,
@@ -88,10 +139,11 @@ def task_row(delivery: Delivery, body: UpdatePod, now: str, left_out: bool) -> t
         body.container,
         body.pod_ip,
         body.pod,
-        conditions_text(body.conditions),
+        json_text(shown_conditions(body.conditions)) if body.conditions else "[]",
         moment(body.created_at),
         now,
-        now if body.deleted or left_out else None,
+        now,
+        now if body.deleted or known.left_out(delivery, KIND) else None,
         epoch,
         resource_version,
         epoch,
@@ -99,38 +151,58 @@ def task_row(delivery: Delivery, body: UpdatePod, now: str, left_out: bool) -> t
     )
 
 
-def without_nul(text: str) -> str:
-    """The text in a form that every database takes."""
-    return text.replace("\0", REPLACEMENT)
+def first_on_node(columns: Columns) -> Tuple:
+    """The version of the oldest report that names the node which the row shows."""
+    return tuple_(
+        func.coalesce(columns.node_epoch, columns.status_epoch),
+        func.coalesce(columns.node_resource_version, columns.status_resource_version),
+    )
 
 
-def conditions_text(conditions: tuple[Condition, ...]) -> str:
-    """The conditions as JSON."""
-    text = _encode_json(conditions).decode()
-    if "\\u0000" not in text:
-        return text
-    clean = [
-        msgspec.structs.replace(
-            condition,
-            reason=without_nul(condition.reason),
-            message=without_nul(condition.message),
-        )
-        for condition in conditions
-    ]
-    return _encode_json(clean).decode()
+def _join(old: Columns, new: Columns) -> Join:
+    exists_newer = existence(new) > existence(old)
+    version = tuple_(new.status_epoch, new.status_resource_version)
+    later = version > tuple_(old.status_epoch, old.status_resource_version)
+    shows_newer = or_(
+        tuple_(new.terminal, new.status_epoch, new.status_resource_version)
+        > tuple_(old.terminal, old.status_epoch, old.status_resource_version),
+        and_(old.concluded, or_(new.terminal, later)),
+    )
+    tells_newer = and_(shows_newer, or_(new.terminal, ~old.terminal))
+    moves = new.node != old.node
+    earlier = version < first_on_node(old)
+    return Join(
+        changes={
+            **taken(_EXISTENCE, exists_newer, old, new),
+            **taken(_SHOWN, shows_newer, old, new),
+            **taken(_TOLD, tells_newer, old, new),
+            "concluded": and_(old.concluded, ~new.terminal),
+            **taken(("status_since",), and_(tells_newer, new.status != old.status), old, new),
+            **taken(("updated_at",), or_(exists_newer, shows_newer), old, new),
+            **{
+                name: case(
+                    (moves, case((shows_newer, null()), else_=old[name])),
+                    (earlier, new[of_report]),
+                    else_=func.coalesce(old[name], old[of_report]),
+                )
+                for name, of_report in _FIRST_ON_NODE.items()
+            },
+        },
+        when=or_(
+            exists_newer,
+            shows_newer,
+            and_(~moves, old.node != _NOWHERE, ~old.terminal, earlier),
+        ),
+    )
 
 
-@lru_cache(maxsize=4096)
-def moment(text: str) -> str | None:
-    """A timestamp of the API server as the store writes it, None where there is none or it cannot
-    be read. Cached, because a burst of pods is created within few seconds."""
-    try:
-        parsed = datetime.fromisoformat(text)
-        return written(parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC))
-    except (ValueError, OverflowError):
-        return None
-
-
-def written(at: datetime) -> str:
-    """A moment as the store writes it."""
-    return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+TASKS = Resource(
+    kind=KIND,
+    existence_kind="pod_exists",
+    has_snapshots=True,
+    table=tasks,
+    key=_key,
+    row=_row,
+    join=_join,
+)
+"""The pods of tasks."""
