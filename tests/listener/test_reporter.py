@@ -248,6 +248,51 @@ async def test_a_report_that_is_too_large_hurts_no_other() -> None:
         assert w.reporter.refused == 1
 
 
+async def test_a_report_whose_names_are_too_long_hurts_no_other() -> None:
+    """As one that is too large."""
+    async with world() as w:
+        await w.change(pod("a" * 2000, 1), pod("b", 2))
+        await w.client.flush()
+        assert [name for *_, name in w.reports()] == ["b"]
+        assert w.reporter.refused == 1
+
+
+class _Asked(WorkflowListener):
+    """Notes when it is asked what is due."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[float] = []
+
+    def next_deadline(self) -> float | None:
+        return 2000.0
+
+    def due(self, now: float) -> list[Message]:
+        self.asked.append(now)
+        return []
+
+
+async def test_a_clock_that_was_set_back_is_noticed() -> None:
+    """The listener is asked what is due, whatever it said before."""
+    times = iter([1000.0, 1010.0, 900.0, 900.0, 910.0])
+    listener, over = _Asked(), asyncio.Event()
+
+    def clock() -> float:
+        now = next(times, None)
+        if now is None:
+            over.set()
+            return 910.0
+        return now
+
+    async with connect("memory://nobody", backend="b", config=CONFIG) as client:
+        reporter = Reporter(listener, client, clock=clock, sleep=lambda _: asyncio.sleep(0))
+        keeping = asyncio.create_task(reporter.keep_time())
+        async with asyncio.timeout(5):
+            await over.wait()
+        keeping.cancel()
+    assert listener.asked == [900.0]
+
+
 async def test_the_first_change_waits_for_an_epoch() -> None:
     """Without an operator there is no version to report under, so the informer waits."""
     async with connect("memory://nobody", backend="b", config=CONFIG) as client:

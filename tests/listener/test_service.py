@@ -16,7 +16,7 @@ from osmo_listener.listeners.registry import LISTENERS, ListenersConfig
 from osmo_listener.listeners.usage import UsageConfig
 from osmo_listener.service import load_credentials, run_listener
 from osmo_simulator.builders import make_event, make_node, make_pod, task_labels
-from osmo_simulator.faults import Fail
+from osmo_simulator.faults import Fail, Hang
 from osmo_simulator.server import Simulator
 from osmo_transport import Message, Push, Server, UsageError, listen
 from osmo_transport.bodies import Registration, UpdateNode, decode_body
@@ -175,6 +175,30 @@ async def test_the_clusters_uid_may_be_given(simulator: Simulator, tmp_path: Pat
     async with running(simulator, tmp_path) as (_, listening):
         with pytest.raises(ForbiddenError, match="--cluster-uid"):
             await listening
+
+
+async def test_an_api_server_that_is_away_at_start_is_waited_for(
+    simulator: Simulator, tmp_path: Path
+) -> None:
+    """As it is later; and a stop is heard meanwhile, also while it does not answer."""
+    simulator.faults.inject(Fail(code=503, resource="namespaces", verb="get", count=2))
+    async with running(simulator, tmp_path, listeners=("event",)) as (operator, _):
+        await eventually(lambda: operator.body("heartbeat", "b") is not None)
+    simulator.faults.inject(Hang(resource="namespaces", verb="get", count=None))
+    async with asyncio.timeout(5), running(simulator, tmp_path) as (operator, listening):
+        await asyncio.sleep(0.05)
+        assert not listening.done()
+    assert operator.messages == []
+
+
+async def test_an_event_about_a_name_without_end_ends_nothing(
+    simulator: Simulator, tmp_path: Path
+) -> None:
+    """The API server takes it, and so somebody can make it; what follows is reported."""
+    long = make_event(make_pod("x" * 1100), "Pulled", "an image", now="2026-01-01T00:00:00Z")
+    simulator.cluster.create("events", long)
+    async with running(simulator, tmp_path, listeners=("event",)) as (operator, _):
+        await eventually(lambda: operator.body("pod_event", "osmo/task") is not None)
 
 
 async def test_an_answer_that_is_no_namespace_is_an_error(

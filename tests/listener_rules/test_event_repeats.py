@@ -80,6 +80,16 @@ def test_held_back_is_reported_when_the_time_is_up(listener: EventListener) -> N
     assert listener.next_deadline() is None
 
 
+def test_a_clock_that_is_set_back_delays_no_more_than_the_time(listener: EventListener) -> None:
+    """What is held back comes at most one time later, not when the clock is there again."""
+    tell(listener, make_event(count=1))
+    tell(listener, make_event(count=3, rv=5), T0 + 10)
+    before = T0 - 86_400
+    assert listener.due(before) == []
+    assert listener.next_deadline() == before + TTL
+    assert [body.count for body in bodies(listener.due(before + TTL))] == [3]
+
+
 def test_a_late_owner_loses_nothing(listener: EventListener) -> None:
     """3.5: an Event that comes after the time and before `due` carries what was held back."""
     tell(listener, make_event(count=1))

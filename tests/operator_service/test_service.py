@@ -6,9 +6,21 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from osmo_operator import service
 from osmo_operator.config import OperatorConfig
 from osmo_operator.service import run_operator
-from osmo_transport import BackendTakenError, Queue, UsageError, connect, new_message, open_queue
+from osmo_transport import (
+    BackendTakenError,
+    Greeting,
+    Producer,
+    ProducerState,
+    Queue,
+    QueueUnavailableError,
+    UsageError,
+    connect,
+    new_message,
+    open_queue,
+)
 from osmo_transport.bodies import Registration
 from osmo_transport.directory import RULES_KIND, decode_rules
 from osmo_transport.message import new_id
@@ -56,6 +68,34 @@ async def test_a_second_cluster_of_the_same_name_is_refused(queue_url: str) -> N
             await first.flush()
         with pytest.raises(BackendTakenError):
             await queue.directory.register("a", TWO)
+
+
+async def test_nobody_is_let_in_before_the_rules_are_known(
+    queue_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A listener would judge its nodes by others first: it is asked to come back."""
+    monkeypatch.setattr(service, "RULES_TIMEOUT", 0.01)
+    known = asyncio.Event()
+    producer = Producer("a", "listener")
+    greeting = Greeting(producer, "one", ProducerState("", 0, 0), ONE)
+    async with await open_queue(queue_url) as queue:
+        admit = service.admission(queue, known)
+        with pytest.raises(QueueUnavailableError, match="rules"):
+            await admit(greeting)
+        known.set()
+        assert (await admit(greeting)).epoch > 0
+
+
+async def test_a_forgotten_backends_listeners_are_told_the_default(queue_url: str) -> None:
+    """Those of the next cluster of that name, and whoever is still there."""
+    async with serving(queue_url) as (queue, (url,)), connect(url, backend="a") as client:
+        await queue.directory.set_rules("a", {"Ready": "False"})
+        version = (await client.push_after(RULES_KIND, 0)).version
+        await queue.directory.forget("a")
+        push = await client.push_after(RULES_KIND, version)
+        assert decode_rules(push.payload) == {"Ready": "True"}
+        async with connect(url, backend="a", source="next", registration=TWO) as second:
+            assert await second.push_after(RULES_KIND, 0) == push
 
 
 async def test_rules_reach_the_listeners_of_every_operator(queue_url: str) -> None:

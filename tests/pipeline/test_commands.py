@@ -30,7 +30,15 @@ def test_rules_are_set_and_read_back() -> None:
         code, _, err = osmo_pipeline("rules", "set", "a", "Disk(=x", "Ready=True", *queue)
         assert code == 2
         assert "the rule Disk(=x" in err
-        assert osmo_pipeline("rules", "get", "a", *queue)[1] == "Ready=True\n^Gpu.*=False|x=y\n"
+        assert (
+            "no listener of a has connected yet"
+            in osmo_pipeline("rules", "set", "a", "Ready=True", "^Gpu.*=False|x=y", *queue)[2]
+        )
+        assert osmo_pipeline("rules", "get", "a", *queue)[1] == "Ready=True\n'^Gpu.*=False|x=y'\n"
+        there = (*queue, "--layout=osmo")
+        assert osmo_pipeline("rules", "get", "a", *there)[1] == "Ready=True\n"
+        assert osmo_pipeline("rules", "set", "a", "Ready=False", *there)[0] == 0
+        assert osmo_pipeline("rules", "get", "a", *there)[1] == "Ready=False\n"
         assert osmo_pipeline("backends", "forget", "a", *queue)[:2] == (0, "a is free\n")
         assert osmo_pipeline("rules", "get", "a", *queue)[1] == "Ready=True\n"
         code, _, err = osmo_pipeline("backends", "forget", "a", *queue)

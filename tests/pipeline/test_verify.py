@@ -35,6 +35,8 @@ def row(body: UpdatePod, **changes: object) -> Task:
     fields = {
         "backend": "b",
         "terminal": False,
+        "concluded": False,
+        "status_since": NOW,
         "created_at": None,
         "updated_at": NOW,
         "deleted_at": None,

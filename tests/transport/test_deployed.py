@@ -336,6 +336,21 @@ def test_ours_is_told_as_a_deployed_listener_would() -> None:
         assert nodes.node_inventory == NodeInventoryBody(told)
 
 
+def test_nodes_without_a_hostname_stay_apart_among_theirs() -> None:
+    """By their names: one row for all would be deleted with the first of them."""
+    for name in ("n1", "n2"):
+        node = from_message(ours("update_node", bodies.UpdateNode(name, "-", deleted=True)))
+        usage = from_message(ours("update_node_usage", bodies.UpdateNodeUsage(name, "-")))
+        assert node is not None
+        assert node.update_node == UpdateNodeBody(name, delete=True)
+        assert usage is not None
+        assert usage.update_node_usage == UpdateNodeUsageBody(name)
+    inventory = bodies.NodeInventory(("n1", "n2", "n3"), ("-", "-", "h3"))
+    listed = from_message(ours("node_inventory", inventory))
+    assert listed is not None
+    assert listed.node_inventory == NodeInventoryBody(("n1", "n2", "h3"))
+
+
 @pytest.mark.parametrize(
     "message",
     [

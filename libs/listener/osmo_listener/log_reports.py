@@ -13,7 +13,7 @@ from typing import NoReturn
 
 from osmo_runtime.logs import RepeatFilter
 from osmo_runtime.masking import mask_text
-from osmo_transport import Client, MessageTooLargeError, new_message
+from osmo_transport import Client, UnsendableError, new_message
 from osmo_transport.bodies import Logging, LogType, encode_body
 from osmo_transport.bounds import Count
 
@@ -130,7 +130,7 @@ async def report_logs(
             for body in reports.take():
                 try:
                     await client.send(new_message(KIND, KEY, encode_body(body)))
-                except MessageTooLargeError:
+                except UnsendableError:
                     reports.drop()
     finally:
         source.removeHandler(reports)

@@ -17,7 +17,7 @@ from typing import Generic, NoReturn, TypeVar
 from osmo_listener.listeners.registry import Listener
 from osmo_listener.source import KubernetesObject
 from osmo_listener.store import Change
-from osmo_transport import Client, Message, MessageTooLargeError
+from osmo_transport import Client, Message, UnsendableError
 
 logger = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ class Reporter(Generic[T]):
         self._synced = False
         self._snapshot_due = True
         self.refused = 0
-        """Messages that are too large to be sent."""
+        """Messages that cannot be sent: they are too large, or their names are too long."""
 
     def read_from(self, objects: Callable[[], Iterable[T]]) -> None:
         """Where every object that the informer knows can be read; before it runs."""
@@ -111,11 +111,15 @@ class Reporter(Generic[T]):
                         await self._snapshot()
 
     async def keep_time(self) -> NoReturn:
-        """Report what time alone made due."""
+        """Report what time alone made due. A clock that was set back makes every deadline doubtful:
+        the listener looks at them once more."""
+        before = self._clock()
         while True:
             await self._sleep(TICK)
+            now = self._clock()
+            set_back, before = now < before, now
             deadline = self._listener.next_deadline()
-            if deadline is not None and deadline <= self._clock():
+            if deadline is not None and (set_back or deadline <= now):
                 async with self._turn:
                     await self._send(self._listener.due(self._clock()))
 
@@ -140,6 +144,6 @@ class Reporter(Generic[T]):
         for message in messages:
             try:
                 await self._client.send(message)
-            except MessageTooLargeError as exc:
+            except UnsendableError as exc:
                 self.refused += 1
-                logger.error("%s is not reported: %s", message.key, exc)  # noqa: TRY400
+                logger.error("%.200s is not reported: %s", message.key, exc)  # noqa: TRY400

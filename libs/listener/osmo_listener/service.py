@@ -10,12 +10,13 @@ from osmo_listener.config import ListenerConfig
 from osmo_listener.errors import KubeconfigError
 from osmo_listener.heartbeat import send_heartbeats
 from osmo_listener.kubernetes.credentials import SERVICE_ACCOUNT, Credentials, load_in_cluster
-from osmo_listener.kubernetes.identity import read_cluster_uid
+from osmo_listener.kubernetes.identity import find_cluster_uid
 from osmo_listener.kubernetes.kubeconfig import load_kubeconfig
 from osmo_listener.listeners.registry import LISTENERS
 from osmo_listener.log_reports import report_logs
 from osmo_listener.watches import Watches
 from osmo_runtime.cli import version
+from osmo_runtime.startup import unless_stopped
 from osmo_transport import Client, UsageError, connect
 from osmo_transport.bodies import Registration
 
@@ -40,8 +41,13 @@ async def run_listener(
     if unknown:
         raise UsageError(f"no listener is called {unknown[0]!r}: there are {', '.join(LISTENERS)}")
     credentials = load_credentials(config)
+    cluster_uid = config.cluster_uid or await unless_stopped(
+        find_cluster_uid(credentials, config.http), stop
+    )
+    if cluster_uid is None:
+        return
     registration = Registration(
-        cluster_uid=config.cluster_uid or await read_cluster_uid(credentials, config.http),
+        cluster_uid=cluster_uid,
         namespace=config.namespace,
         version=version(),
         node_condition_prefix=config.rules.node.label_prefix,

@@ -26,7 +26,7 @@ async def once_there(
     backoff = Backoff(config)
     while not stop.is_set():
         try:
-            return await call()
+            return await unless_stopped(call(), stop)
         except absent as exc:
             delay = backoff.next_delay()
             _log.warning("not ready: %s; again in %.1f s", exc, delay)
@@ -36,6 +36,22 @@ async def once_there(
             except TimeoutError:
                 continue
     return None
+
+
+async def unless_stopped(work: Awaitable[T], stop: asyncio.Event) -> T | None:
+    """What `work` returns; None when `stop` comes first, which cancels it.
+
+    Raises: whatever `work` raises.
+    """
+    working = asyncio.ensure_future(work)
+    stopping = asyncio.ensure_future(stop.wait())
+    try:
+        await asyncio.wait((working, stopping), return_when=asyncio.FIRST_COMPLETED)
+        return working.result() if working.done() else None
+    finally:
+        working.cancel()
+        stopping.cancel()
+        await asyncio.gather(working, stopping, return_exceptions=True)
 
 
 def warn_of_private_queue(url: str) -> None:

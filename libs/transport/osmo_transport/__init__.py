@@ -39,6 +39,7 @@ from osmo_transport.errors import (
     RulesError,
     TransportError,
     UnknownSchemeError,
+    UnsendableError,
     UsageError,
     is_retryable,
 )
@@ -102,6 +103,7 @@ __all__ = (
     "Transport",
     "TransportError",
     "UnknownSchemeError",
+    "UnsendableError",
     "UsageError",
     "Version",
     "connect",

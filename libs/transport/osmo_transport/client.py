@@ -147,7 +147,7 @@ class Client:
         """Take a message for delivery. It waits only while the outbox is at its bounds.
 
         Raises:
-            MessageTooLargeError, UsageError: the message cannot be sent; nothing else is affected.
+            UnsendableError: the message cannot be sent; nothing else is affected.
             FencedError: a newer listener took over.
             ClosedError: the client was closed.
         """

@@ -174,6 +174,7 @@ class Arrivals:
 
 _COMPLETED = "COMPLETED"
 _FAILED = "FAILED"
+_NO_HOSTNAMES = frozenset({"", "-"})
 _LOG_KEY = "log"
 """Key of a log message that is about no workflow."""
 
@@ -315,7 +316,7 @@ def _their_pod(uuid: str, at: str, body: bodies.UpdatePod, backend: str) -> List
 
 def _their_node(uuid: str, at: str, body: bodies.UpdateNode, _: str) -> ListenerMessage:
     node = UpdateNodeBody(
-        hostname=body.hostname,
+        hostname=_their_name(body.node, body.hostname),
         available=body.available,
         conditions=body.conditions,
         processed_fields=body.processed,
@@ -330,13 +331,20 @@ def _their_node(uuid: str, at: str, body: bodies.UpdateNode, _: str) -> Listener
 
 
 def _their_usage(uuid: str, at: str, body: bodies.UpdateNodeUsage, _: str) -> ListenerMessage:
-    usage = UpdateNodeUsageBody(body.hostname, body.usage, body.non_workflow_usage)
+    name = _their_name(body.node, body.hostname)
+    usage = UpdateNodeUsageBody(name, body.usage, body.non_workflow_usage)
     return ListenerMessage(uuid, at, update_node_usage=usage)
 
 
 def _their_inventory(uuid: str, at: str, body: bodies.NodeInventory, _: str) -> ListenerMessage:
-    names = body.hostnames or body.nodes
+    names = tuple(map(_their_name, body.nodes, body.hostnames or body.nodes))
     return ListenerMessage(uuid, at, node_inventory=NodeInventoryBody(names))
+
+
+def _their_name(node: str, hostname: str) -> str:
+    """The hostname, by which they know a node; of one that has none its name, or all of these would
+    be one node there."""
+    return node if hostname in _NO_HOSTNAMES else hostname
 
 
 def _their_event(uuid: str, at: str, body: bodies.PodEvent, _: str) -> ListenerMessage:

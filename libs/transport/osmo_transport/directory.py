@@ -23,7 +23,7 @@ class RuleSet(msgspec.Struct, frozen=True):
     """The condition rules of one backend; see `conditions`."""
 
     version: int
-    """Rises with each change, also after the store was wiped."""
+    """Rises with each change, also after the store was wiped: by the store's own clock."""
     rules: dict[str, str]
 
 
@@ -41,7 +41,12 @@ class Directory(ABC):
 
     @abstractmethod
     async def forget(self, backend: str) -> bool:
-        """Free a backend's name for another cluster, and drop its rules; whether it was known."""
+        """Free a backend's name for another cluster, and let the default rules hold for it again;
+        whether it was known or had rules of its own."""
+
+    @abstractmethod
+    async def backends(self) -> dict[str, Registration]:
+        """Who reports each backend, by name."""
 
     @abstractmethod
     async def set_rules(self, backend: str, rules: Mapping[str, str]) -> RuleSet:

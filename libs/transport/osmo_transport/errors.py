@@ -4,7 +4,8 @@ TransportError
 ├── UsageError              the caller: mend the call or the configuration
 │   ├── UnknownSchemeError
 │   ├── MissingExtraError   install the extra that it names
-│   ├── MessageTooLargeError
+│   ├── UnsendableError     one message, that no server would take
+│   │   └── MessageTooLargeError
 │   ├── BodyError           a payload that does not fit its kind
 │   ├── RulesError          condition rules that cannot be used
 │   └── BackendTakenError   the backend's name belongs to another cluster
@@ -38,8 +39,12 @@ class MissingExtraError(UsageError):
     """An optional dependency is not installed; the text holds the command that installs it."""
 
 
-class MessageTooLargeError(UsageError):
-    """A message over the limit; nothing else is affected."""
+class UnsendableError(UsageError):
+    """A message that no server would take; nothing else is affected."""
+
+
+class MessageTooLargeError(UnsendableError):
+    """A message over the limit."""
 
     def __init__(self, size: int, limit: int) -> None:
         super().__init__(

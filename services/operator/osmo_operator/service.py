@@ -28,6 +28,10 @@ from osmo_transport.server import Admit
 
 logger = logging.getLogger(__name__)
 
+RULES_TIMEOUT = 5.0
+"""Seconds that a listener waits for the rules before it is asked to come back: less than it would
+wait for a welcome."""
+
 
 async def run_operator(
     config: OperatorConfig, stop: asyncio.Event, ready: Callable[[list[str]], None]
@@ -51,9 +55,10 @@ async def run_operator(
     )
     if queue is None:
         return
+    rules_known = asyncio.Event()
     async with (
         queue,
-        listen(*config.listen, admit=admission(queue), config=config.server) as server,
+        listen(*config.listen, admit=admission(queue, rules_known), config=config.server) as server,
         asyncio.TaskGroup() as tasks,
     ):
         relay = Relay(server, queue, config.append_messages, config.backoff)
@@ -61,7 +66,7 @@ async def run_operator(
         relaying = tasks.create_task(relay.run())
         watching = [
             tasks.create_task(watch_memory(queue, server, relay, config.check_interval)),
-            tasks.create_task(tell_rules(queue, server, config.backoff)),
+            tasks.create_task(tell_rules(queue, server, rules_known, config.backoff)),
         ]
         ready(server.urls)
         await stop.wait()
@@ -78,11 +83,17 @@ async def run_operator(
     logger.info("stopped after %d messages", relay.stored)
 
 
-def admission(queue: Queue) -> Admit:
-    """Let in who belongs to the backend's cluster, where the queue says that it stands."""
+def admission(queue: Queue, rules_known: asyncio.Event) -> Admit:
+    """Let in who belongs to the backend's cluster, where the queue says that it stands; not before
+    the backend's rules are known, or it would judge its nodes by others first."""
 
     async def admit(greeting: Greeting) -> ProducerState:
         producer, listener, known, registration = greeting
+        try:
+            async with asyncio.timeout(RULES_TIMEOUT):
+                await rules_known.wait()
+        except TimeoutError as exc:
+            raise QueueUnavailableError("the queue has not told the condition rules yet") from exc
         if registration is not None:
             await queue.directory.register(producer.backend, registration)
         return await queue.open_producer(producer, listener, known)
@@ -90,8 +101,11 @@ def admission(queue: Queue) -> Admit:
     return admit
 
 
-async def tell_rules(queue: Queue, server: Server, backoff: BackoffConfig) -> NoReturn:
-    """Push each backend's condition rules to its listeners, for ever."""
+async def tell_rules(
+    queue: Queue, server: Server, known_first: asyncio.Event, backoff: BackoffConfig
+) -> NoReturn:
+    """Push each backend's condition rules to its listeners, for ever; `known_first` is set when
+    they are known."""
     delays = Backoff(backoff)
     while True:
         try:
@@ -101,6 +115,7 @@ async def tell_rules(queue: Queue, server: Server, backoff: BackoffConfig) -> No
                     for backend, known in found.items():
                         payload = encode_rules(known.rules)
                         server.push(backend, Push(RULES_KIND, known.version, payload))
+                    known_first.set()
         except QueueUnavailableError as exc:
             logger.debug("cannot ask the queue for condition rules: %s", exc)
             await asyncio.sleep(delays.next_delay())

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from osmo_listener.errors import KubeconfigError, ListenerError
 from osmo_pipeline import commands
-from osmo_pipeline.config import BackendConfig, DemoConfig, RulesConfig
+from osmo_pipeline.config import BackendConfig, DemoConfig, ForgetConfig, RulesConfig
 from osmo_pipeline.errors import DemoError
 from osmo_runtime import runner
 from osmo_runtime.cli import version
@@ -51,7 +51,7 @@ COMMANDS = {
     ("demo",): Command(DemoConfig, demo),
     ("rules", "set"): Command(RulesConfig, commands.set_rules),
     ("rules", "get"): Command(BackendConfig, commands.get_rules),
-    ("backends", "forget"): Command(BackendConfig, commands.forget_backend),
+    ("backends", "forget"): Command(ForgetConfig, commands.forget_backend),
 }
 
 ERRORS = {

@@ -1,23 +1,25 @@
 """The commands that tell all operators of a queue something: condition rules, names of backends."""
 
 import asyncio
+import shlex
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
 
-from osmo_pipeline.config import BackendConfig, RulesConfig
+from osmo_pipeline.config import BackendConfig, CommandConfig, ForgetConfig, RulesConfig
 from osmo_transport import Directory, UsageError, open_queue
 from osmo_transport.conditions import DEFAULT_RULES
+from osmo_transport.factory import queue_url
 
 
 @asynccontextmanager
-async def _directory(queue_url: str) -> AsyncIterator[Directory]:
-    if urlsplit(queue_url).scheme == "memory":
+async def _directory(config: CommandConfig) -> AsyncIterator[Directory]:
+    if urlsplit(config.queue).scheme == "memory":
         raise UsageError(
-            f"{queue_url} ends with this command: name the queue of the operators with --queue"
+            f"{config.queue} ends with this command: name the queue of the operators with --queue"
         )
-    async with await open_queue(queue_url) as queue:
+    async with await open_queue(queue_url(config.queue, config.layout)) as queue:
         yield queue.directory
 
 
@@ -28,33 +30,40 @@ async def set_rules(config: RulesConfig, _: asyncio.Event) -> None:
         RulesError: some cannot be used; nothing is changed.
         TransportError: the queue cannot be used; the text says what to do.
     """
-    async with _directory(config.queue) as directory:
+    async with _directory(config) as directory:
         known = await directory.set_rules(config.backend, config.rules)
+        registered = await directory.backends()
     sys.stdout.write(f"{config.backend}: {len(known.rules)} rules, version {known.version}\n")
+    if config.backend not in registered:
+        names = ", ".join(sorted(registered)) or "none"
+        sys.stderr.write(
+            f"no listener of {config.backend} has connected yet to the operators of this queue;"
+            f" backends that have: {names}\n"
+        )
 
 
 async def get_rules(config: BackendConfig, _: asyncio.Event) -> None:
-    """`rules get`: print the rules of a backend, a line each, as `rules set` takes them.
+    """`rules get`: print the rules of a backend, a line each, as a shell takes them.
 
     Raises:
         TransportError: the queue cannot be used; the text says what to do.
     """
-    async with _directory(config.queue) as directory:
+    async with _directory(config) as directory:
         known = (await directory.rules()).get(config.backend)
     if known is None:
         sys.stderr.write(f"{config.backend} has no rules of its own: these hold everywhere\n")
     for type_, status in (known.rules if known else DEFAULT_RULES).items():
-        sys.stdout.write(f"{type_}={status}\n")
+        sys.stdout.write(f"{shlex.quote(f'{type_}={status}')}\n")
 
 
-async def forget_backend(config: BackendConfig, _: asyncio.Event) -> None:
+async def forget_backend(config: ForgetConfig, _: asyncio.Event) -> None:
     """`backends forget`: free a backend's name for another cluster, and drop its rules.
 
     Raises:
         UsageError: the name is not known.
         TransportError: the queue cannot be used; the text says what to do.
     """
-    async with _directory(config.queue) as directory:
+    async with _directory(config) as directory:
         if not await directory.forget(config.backend):
             raise UsageError(f"no backend is called {config.backend!r}")
     sys.stdout.write(f"{config.backend} is free\n")

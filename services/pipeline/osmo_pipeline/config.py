@@ -9,6 +9,7 @@ from osmo_runtime.fields import Setting
 from osmo_runtime.logs import LogLevel
 from osmo_runtime.runner import ProgramConfig
 from osmo_transport.bounds import Count, SecondsOrZero, Seed
+from osmo_transport.factory import QueueLayout
 
 DEFAULT_DATABASE = Path("osmo-demo.db")
 
@@ -51,23 +52,32 @@ class DemoConfig(ProgramConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class _CommandConfig(ProgramConfig):
+class CommandConfig(ProgramConfig):
+    """What every command that tells operators something needs to know."""
+
     queue: str = "redis://127.0.0.1:6379"
     """URL of the operators' queue (redis, rediss)."""
+    layout: QueueLayout = "own"
+    """How the queue is laid out, as the operators are told."""
     log_level: LogLevel = LogLevel.WARNING
     """The least severe log records that are written."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class BackendConfig(_CommandConfig):
-    """Asks about a backend, or frees its name."""
+class BackendConfig(CommandConfig):
+    """Prints the rules of a backend, as `rules set` takes them."""
 
     backend: Annotated[str, Setting(positional=True)]
     """Name of the backend."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class RulesConfig(_CommandConfig):
+class ForgetConfig(BackendConfig):
+    """Frees the name of a backend for another cluster, and lets the default rules hold for it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RulesConfig(CommandConfig):
     """Replaces the rules by which the nodes of a backend are available: of each condition whose
     type a pattern finds, the status has to match. The backend's listeners are told at once."""
 

@@ -9,6 +9,7 @@ from osmo_listener.listeners.pod_state import PodStatus, is_terminal
 from osmo_listener.listeners.workflow import KIND, WorkflowConfig, WorkflowListener, task_key
 from osmo_transport.bodies import NO_EXIT_CODE, UpdatePod, decode_body
 from osmo_worker.store import Task
+from osmo_worker.store.tasks import shown_conditions
 
 COMPARED = ("status", "exit_code", "message", "node", "container", "pod_ip", "pod", "conditions")
 """The columns that tell what the cluster says; the others tell when and how it was learned."""
@@ -52,6 +53,8 @@ def differences(expected: dict[str, UpdatePod], rows: Iterable[Task]) -> Iterato
             continue
         for column in COMPARED:
             is_, should_be = getattr(row, column), getattr(body, column)
+            if column == "conditions":
+                should_be = shown_conditions(should_be)
             if column == "exit_code" and should_be == NO_EXIT_CODE:
                 should_be = None
             if is_ != should_be:

@@ -1,15 +1,32 @@
 """Which cluster this is."""
 
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+
 import msgspec
 
-from osmo_listener.errors import MalformedError, UnauthorizedError
+from osmo_listener.errors import (
+    ListenerError,
+    MalformedError,
+    Reaction,
+    StatusError,
+    UnauthorizedError,
+    reaction,
+)
 from osmo_listener.kubernetes.answers import USER_AGENT, check
 from osmo_listener.kubernetes.config import HttpConfig
 from osmo_listener.kubernetes.credentials import Credentials
 from osmo_listener.kubernetes.http import HttpClient
+from osmo_transport.backoff import Backoff, BackoffConfig
+
+logger = logging.getLogger(__name__)
 
 PATH = "/api/v1/namespaces/kube-system"
 """Every cluster has this namespace, and nobody deletes it: its uid is as good as the cluster's."""
+
+LONGEST_RETRY_AFTER = 60.0
+"""Seconds: bound of the delay that a server may ask for."""
 
 _ADVICE = {
     401: "the API server does not accept the credentials ({}): renew the token or the certificate"
@@ -28,6 +45,31 @@ class _Namespace(msgspec.Struct):
 
 
 _decode = msgspec.json.Decoder(_Namespace).decode
+
+
+async def find_cluster_uid(
+    credentials: Credentials,
+    http: HttpConfig | None = None,
+    *,
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+) -> str:
+    """The uid of the cluster, as soon as its API server answers.
+
+    Raises:
+        KubernetesError, KubeconfigError: what no retry mends; the text says what to do.
+    """
+    backoff = Backoff(BackoffConfig())
+    while True:
+        try:
+            return await read_cluster_uid(credentials, http)
+        except ListenerError as exc:
+            if reaction(exc, synced=False) is Reaction.RAISE:
+                raise
+            delay = backoff.next_delay()
+            if isinstance(exc, StatusError) and exc.retry_after is not None:
+                delay = max(delay, min(exc.retry_after, LONGEST_RETRY_AFTER))
+            logger.warning("cannot tell which cluster this is: %s; again in %.1f s", exc, delay)
+            await sleep(delay)
 
 
 async def read_cluster_uid(credentials: Credentials, http: HttpConfig | None = None) -> str:

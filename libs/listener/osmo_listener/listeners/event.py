@@ -55,6 +55,9 @@ MAX_WORD = 128
 DUE_AT_ONCE = 5000
 """Entries that one call of `due` looks at, so that it takes some tens of milliseconds; where more
 were reported in one moment, as at a start, the rest is left to the next call."""
+MAX_NAME = 253
+"""Characters of a pod's name: the API server's own limit, which it does not enforce for the name of
+what an Event is about."""
 MAX_SEARCHED = 1024
 """Characters of a PodGroup's message in which the pod is looked for: the search takes time with the
 square of it in the worst case."""
@@ -170,6 +173,11 @@ class EventListener:
 
     def due(self, now: float) -> list[Message]:
         """See `Listener.due`: reports what was held back, and forgets what was not noted again."""
+        # A clock that was set back must not keep from users what is held back.
+        for entry in self._entries.values():
+            if entry.sent_at <= now:
+                break
+            entry.sent_at = now
         messages: list[Message] = []
         for _ in range(min(len(self._entries), DUE_AT_ONCE)):
             key, entry = next(iter(self._entries.items()))
@@ -212,8 +220,9 @@ class EventListener:
                 return
             uid = event.metadata.uid
             known, key = self._events.get(uid), self._key(event)
-            if known is not None and known.start != start and key and key not in repeated:
-                del self._events[uid]
+            told_before = known is not None and known.start != start
+            if told_before and key is not None and key not in repeated:
+                del self._events[uid]  # its last report is forgotten: it is reported anew
             yield from self._note(event, now)
 
     def _note(self, event: Event, now: float) -> list[Message]:
@@ -308,10 +317,10 @@ def _pod(event: Event) -> str:
     """The name of the pod that an Event is about; empty: about none."""
     about = event.involved_object
     if about.kind == "Pod":
-        return about.name
+        return about.name if len(about.name) <= MAX_NAME else ""
     if about.kind == "PodGroup" and event.reason == PREEMPTED and SCHEDULER in _noted_by(event):
         found = _PREEMPTED_POD.search(event.message[:MAX_SEARCHED])
-        return found[1] if found else ""
+        return found[1] if found and len(found[1]) <= MAX_NAME else ""
     return ""
 
 

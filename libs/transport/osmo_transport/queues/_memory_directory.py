@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping
 
 from osmo_transport.bodies import Registration
-from osmo_transport.conditions import check_rules
+from osmo_transport.conditions import DEFAULT_RULES, check_rules
 from osmo_transport.directory import Directory, RuleSet
 from osmo_transport.errors import BackendTakenError
 from osmo_transport.queues._rules import next_version
@@ -31,8 +31,14 @@ class MemoryDirectory(Directory):
 
     async def forget(self, backend: str) -> bool:
         registered = self._backends.pop(backend, None) is not None
-        ruled = self._rules.pop(backend, None) is not None
-        return registered or ruled
+        known = self._rules.get(backend)
+        if known is None or known.rules == DEFAULT_RULES:
+            return registered
+        await self.set_rules(backend, DEFAULT_RULES)
+        return True
+
+    async def backends(self) -> dict[str, Registration]:
+        return dict(self._backends)
 
     async def set_rules(self, backend: str, rules: Mapping[str, str]) -> RuleSet:
         check_rules(rules)

@@ -6,13 +6,13 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 import msgspec
 
 from osmo_transport.bodies import Registration
-from osmo_transport.conditions import check_rules
+from osmo_transport.conditions import DEFAULT_RULES, check_rules
 from osmo_transport.directory import Directory, RuleSet
 from osmo_transport.errors import BackendTakenError
 from osmo_transport.queues import _scripts
 from osmo_transport.queues._redis_layout import Layout
 from osmo_transport.queues._redis_link import Call, Link
-from osmo_transport.queues._rules import full, next_version
+from osmo_transport.queues._rules import full
 
 BLOCK = 1.0
 """Seconds of one blocking read; see `_redis_consumer.BLOCK`."""
@@ -20,6 +20,7 @@ BLOCK = 1.0
 _log = logging.getLogger(__name__)
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(dict[str, str]).decode
+_decode_registration = msgspec.json.Decoder(Registration).decode
 
 
 class RedisDirectory(Directory):
@@ -54,19 +55,24 @@ class RedisDirectory(Directory):
         return bool(reply)
 
     async def forget(self, backend: str) -> bool:
-        gone = await self._link().run(
-            ("HDEL", self._keys.backends, backend), ("HDEL", self._keys.rules, backend)
+        keys = (self._keys.backends, self._keys.rules, self._keys.rules_changed)
+        (known,) = await self._link().call(
+            _scripts.FORGET, (keys, (backend, _encode(DEFAULT_RULES)))
         )
-        return any(gone)
+        return bool(known)
+
+    async def backends(self) -> dict[str, Registration]:
+        (fields,) = await self._link().run(("HGETALL", self._keys.backends))
+        return {
+            name.decode(): _decode_registration(value.partition(b"\n")[2])
+            for name, value in zip(fields[::2], fields[1::2], strict=True)
+        }
 
     async def set_rules(self, backend: str, rules: Mapping[str, str]) -> RuleSet:
         check_rules(rules)
         (version,) = await self._link().call(
             _scripts.SET_RULES,
-            (
-                (self._keys.rules, self._keys.rules_changed),
-                (backend, next_version(0, self._wall()), _encode(dict(rules))),
-            ),
+            ((self._keys.rules, self._keys.rules_changed), (backend, _encode(dict(rules)))),
         )
         return RuleSet(int(version), dict(rules))
 

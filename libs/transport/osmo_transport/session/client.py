@@ -12,6 +12,7 @@ from osmo_transport.errors import (
     MessageTooLargeError,
     PeerError,
     TransportError,
+    UnsendableError,
     UsageError,
 )
 from osmo_transport.frames import (
@@ -30,7 +31,7 @@ from osmo_transport.frames import (
 )
 from osmo_transport.message import FIXED_SIZE, MAX_NAME, Message, Version
 from osmo_transport.outbox import Outbox
-from osmo_transport.session.config import BAD_NAMES, NOTHING_KNOWN, SessionConfig
+from osmo_transport.session.config import BAD_NAMES, LONGEST_TICK, NOTHING_KNOWN, SessionConfig
 from osmo_transport.session.heartbeat import Heartbeat
 
 WITHDRAWN = Message("", "", "", Version(0, 0), 0.0, b"")
@@ -39,9 +40,6 @@ WITHDRAWN = Message("", "", "", Version(0, 0), 0.0, b"")
 
 MAX_PUSHED_KINDS = 16
 """Kinds of pushes that a client remembers: there is a handful."""
-
-LONGEST_TICK = 1.0
-"""Seconds between two ticks of a session, at most."""
 
 
 class Rejected(NamedTuple):
@@ -122,14 +120,14 @@ class ClientSession:
 
         Raises:
             MessageTooLargeError: it is over the limit; nothing else is affected.
-            UsageError: its key or kind is empty, or its names are too long.
+            UnsendableError: its key or kind is empty, or its names are too long; as before.
         """
         key, kind = message.key, message.kind
         size = FIXED_SIZE + len(key) + len(message.payload)
         if size > self._limits.message_bytes:
             raise MessageTooLargeError(size, self._limits.message_bytes)
         if not key or not kind or len(key) + len(kind) + len(message.id) > MAX_NAME:
-            raise UsageError(BAD_NAMES)
+            raise UnsendableError(BAD_NAMES)
         self.settled += self.outbox.put(message)
 
     def renew_epoch(self) -> None:

@@ -13,6 +13,10 @@ NOTHING_KNOWN = ProducerState("", 0, 0)
 BAD_NAMES = f"a message needs a key and a kind, of up to {MAX_NAME} characters with its id"
 
 
+LONGEST_TICK = 1.0
+"""Seconds between two ticks of a session, at most."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class SessionConfig:
     """Limits and times of one side."""
@@ -42,4 +46,4 @@ class SessionConfig:
     def tick(self) -> float:
         """Seconds between two calls of a session's `tick`: at most one, and often enough for the
         times above."""
-        return min(1.0, self.heartbeat_interval / 4, self.heartbeat_timeout / 4)
+        return min(LONGEST_TICK, self.heartbeat_interval / 4, self.heartbeat_timeout / 4)

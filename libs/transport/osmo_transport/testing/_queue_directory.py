@@ -6,6 +6,7 @@ from contextlib import aclosing
 import pytest
 
 from osmo_transport.bodies import Registration
+from osmo_transport.conditions import DEFAULT_RULES
 from osmo_transport.errors import BackendTakenError, RulesError
 from osmo_transport.testing._queue_suite import PATIENCE, QueueSuite
 
@@ -38,15 +39,31 @@ class Directing(QueueSuite):
                 await directory.register("a", ONE)
 
     async def test_a_forgotten_name_is_free(self) -> None:
-        """With its rules."""
-        async with self.opened() as queue:
+        """Without its rules: who follows them is told that the default ones hold again."""
+        async with self.opened() as queue, self.opened() as other:
             directory = queue.directory
             await directory.register("a", ONE)
-            await directory.set_rules("a", {"Ready": "True"})
-            assert await directory.forget("a")
+            own = await directory.set_rules("a", {"Ready": "False"})
+            async with asyncio.timeout(PATIENCE), aclosing(other.directory.follow_rules()) as told:
+                assert (await anext(told))["a"] == own
+                assert await directory.forget("a")
+                default = (await anext(told))["a"]
+            assert default.rules == DEFAULT_RULES
+            assert default.version > own.version
+            assert await directory.rules() == {"a": default}
             assert not await directory.forget("a")
-            assert await directory.rules() == {}
+            assert not await directory.forget("unknown")
             assert await directory.register("a", TWO)
+            assert await directory.forget("a")
+
+    async def test_tells_who_reports_each_backend(self) -> None:
+        """As they registered last."""
+        async with self.opened() as queue, self.opened() as other:
+            await queue.directory.register("a", ONE)
+            newer = Registration("uid-1", "osmo", "2.0")
+            await other.directory.register("a", newer)
+            await other.directory.register("b ü", UNTOLD)
+            assert await queue.directory.backends() == {"a": newer, "b ü": UNTOLD}
 
     async def test_rules_are_kept_by_backend(self) -> None:
         """Whoever opens the queue reads the newest, whose version is higher than any before."""

@@ -4,13 +4,14 @@ import asyncio
 import logging
 from abc import abstractmethod
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import TypeAlias
 
 import grpc
 from grpc import aio
 
+from osmo_transport.conditions import DEFAULT_RULES
 from osmo_transport.directory import RULES_KIND, decode_rules
 from osmo_transport.errors import PeerError
 from osmo_transport.frames import Goodbye, GoodbyeCode, Push
@@ -24,9 +25,6 @@ from osmo_transport.transports.listener_messages import (
 )
 
 logger = logging.getLogger(__name__)
-
-DEFAULT_RULES = {"Ready": "True"}
-"""What a backend without condition rules of its own is told."""
 
 END_TIMEOUT = 10.0
 """Seconds that it may take to store what a listener sent before it said that this was all."""
@@ -226,7 +224,7 @@ class ConditionStream(_Stream[None]):
         self._interval = interval
         self._now = now
         self._heartbeat = heartbeat
-        self._rules: dict[str, str] | None = None
+        self._rules: Mapping[str, str] | None = None
         self._told = False
 
     def welcomed(self) -> None:
@@ -237,7 +235,7 @@ class ConditionStream(_Stream[None]):
         if not self._told:
             self._tell(DEFAULT_RULES)
 
-    def _tell(self, rules: dict[str, str]) -> None:
+    def _tell(self, rules: Mapping[str, str]) -> None:
         self._told = True
         self._rules = rules
         self._wake.set()

@@ -58,7 +58,7 @@ LOG_INTERVAL = 1.0
 """Seconds between two lines about reports that are not kept: a listener may send many."""
 
 
-class _Told(NamedTuple):
+class _Introduced(NamedTuple):
     """What a backend said of itself."""
 
     registration: Registration
@@ -72,7 +72,7 @@ class _Told(NamedTuple):
         )
 
 
-_TOLD_NOTHING = _Told(Registration(), Version(0, 0))
+_NOT_INTRODUCED = _Introduced(Registration(), Version(0, 0))
 
 
 class ListenerService:
@@ -93,7 +93,7 @@ class ListenerService:
         """By backend, and by slot."""
         self._open = 0
         self._shared: dict[str, _Shared] = {}
-        self._told: dict[str, _Told] = {}
+        self._introduced: dict[str, _Introduced] = {}
         self._logged = 0.0
         self.left_out = 0
         """Reports that were acknowledged and not kept."""
@@ -106,10 +106,10 @@ class ListenerService:
         return grpc.method_handlers_generic_handler(
             self.name,
             {
-                "ListenerStream": bidirectional(_told(self._listener_stream)),
-                "SendListenerMessage": single(_told(self._send_listener_message)),
-                "NodeConditionStream": bidirectional(_told(self._node_condition_stream)),
-                "InitBackend": single(_told(self._init_backend)),
+                "ListenerStream": bidirectional(_with_statuses(self._listener_stream)),
+                "SendListenerMessage": single(_with_statuses(self._send_listener_message)),
+                "NodeConditionStream": bidirectional(_with_statuses(self._node_condition_stream)),
+                "InitBackend": single(_with_statuses(self._init_backend)),
             },
         )
 
@@ -163,7 +163,7 @@ class ListenerService:
     async def _introduce(self, backend: str, registration: Registration, peer: str) -> str:
         """Register a backend and store its first heartbeat; what is in the way, if anything."""
         arrival = self._arrivals.next()
-        told = _Told(registration, Version(arrival >> SEQUENCE_BITS, arrival))
+        told = _Introduced(registration, Version(arrival >> SEQUENCE_BITS, arrival))
         problem = f"failed to initialize backend: not stored in {INIT_TIMEOUT:g} s"
         try:
             async with asyncio.timeout(INIT_TIMEOUT):
@@ -183,14 +183,14 @@ class ListenerService:
                             return problem
         except TimeoutError:
             return problem
-        self._told.pop(backend, None)
-        self._told[backend] = told
-        if len(self._told) > MAX_BACKENDS:
-            del self._told[next(iter(self._told))]
+        self._introduced.pop(backend, None)
+        self._introduced[backend] = told
+        if len(self._introduced) > MAX_BACKENDS:
+            del self._introduced[next(iter(self._introduced))]
         return ""
 
     def _heartbeat(self, backend: str) -> Message:
-        return self._told.get(backend, _TOLD_NOTHING).heartbeat(backend)
+        return self._introduced.get(backend, _NOT_INTRODUCED).heartbeat(backend)
 
     def _translated(self, backend: str, data: bytes) -> tuple[str, Message | None]:
         report = decode_report(data)
@@ -333,10 +333,13 @@ def _problem(backend: str, reason: str) -> str:
     return f"failed to initialize backend: {reason}"
 
 
-def _told(method: Callable[[Any, Context], Awaitable[Any]]) -> Callable[[Any, Context], Any]:
+_Method = Callable[[Any, Context], Awaitable[Any]]
+
+
+def _with_statuses(method: _Method) -> _Method:
     """The method, with its errors as statuses."""
 
-    async def told(request: Any, context: Context) -> Any:
+    async def answering(request: Any, context: Context) -> Any:
         try:
             return await method(request, context)
         except StatusError as exc:
@@ -344,4 +347,4 @@ def _told(method: Callable[[Any, Context], Awaitable[Any]]) -> Callable[[Any, Co
         except PeerError as exc:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(exc))
 
-    return told
+    return answering
