@@ -79,7 +79,7 @@ async def test_catches_adding_a_resend_twice(
     assert check in _scripts.APPEND.text
     await contract.test_adds_the_rest_of_a_partial_resend(2)
     faulty = _scripts.APPEND.text.replace(check, "local skip = 0")
-    monkeypatch.setattr(OwnLayout, "append", _scripts._script(faulty))
+    monkeypatch.setattr(OwnLayout, "append", _scripts.script(faulty))
     contract.setup_method()
     with pytest.raises(AssertionError):
         await contract.test_adds_the_rest_of_a_partial_resend(2)

@@ -9,7 +9,7 @@ from osmo_transport.bodies import Registration
 from osmo_transport.conditions import DEFAULT_RULES, check_rules
 from osmo_transport.directory import Directory, RuleSet
 from osmo_transport.errors import BackendTakenError
-from osmo_transport.queues import _scripts
+from osmo_transport.queues import _directory_scripts
 from osmo_transport.queues._redis_layout import Layout
 from osmo_transport.queues._redis_link import Call, Link
 from osmo_transport.queues._rules import full
@@ -47,7 +47,7 @@ class RedisDirectory(Directory):
         if notices := self._layout.notices(backend, self._wall()):
             keys, arguments = call
             call = (*keys, *self._keys.streams.values()), (*arguments, self._max_entries, *notices)
-        (reply,) = await self._link().call(_scripts.REGISTER, call)
+        (reply,) = await self._link().call(_directory_scripts.REGISTER, call)
         if isinstance(reply, list):
             raise full(reply[0], self._max_entries)
         if isinstance(reply, bytes):
@@ -57,7 +57,7 @@ class RedisDirectory(Directory):
     async def forget(self, backend: str) -> bool:
         keys = (self._keys.backends, self._keys.rules, self._keys.rules_changed)
         (known,) = await self._link().call(
-            _scripts.FORGET, (keys, (backend, _encode(DEFAULT_RULES)))
+            _directory_scripts.FORGET, (keys, (backend, _encode(DEFAULT_RULES)))
         )
         return bool(known)
 
@@ -71,7 +71,7 @@ class RedisDirectory(Directory):
     async def set_rules(self, backend: str, rules: Mapping[str, str]) -> RuleSet:
         check_rules(rules)
         (version,) = await self._link().call(
-            _scripts.SET_RULES,
+            _directory_scripts.SET_RULES,
             ((self._keys.rules, self._keys.rules_changed), (backend, _encode(dict(rules)))),
         )
         return RuleSet(int(version), dict(rules))

@@ -16,7 +16,8 @@ class Script(NamedTuple):
     sha: str
 
 
-def _script(text: str) -> Script:
+def script(text: str) -> Script:
+    """The script with this text."""
     return Script(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
 
 
@@ -44,7 +45,7 @@ local function bury(stream, dead, name, group, limit, id, attempt, reason)
 end
 """
 
-EPOCH = _script("""
+EPOCH = script("""
 local epoch = redis.call('GET', KEYS[1])
 if not epoch then
   epoch = ARGV[1]
@@ -54,7 +55,7 @@ return epoch
 """)
 """The queue epoch, which is made if there is none. KEYS: epoch. ARGV: a fresh one."""
 
-OPEN_PRODUCER = _script("""
+OPEN_PRODUCER = script("""
 local queue_epoch = redis.call('GET', KEYS[1])
 if not queue_epoch then
   queue_epoch = ARGV[7]
@@ -131,82 +132,17 @@ redis.call('HSET', KEYS[2], ARGV[2], place)
 return 'STORED'
 """
 
-APPEND = _script(_APPEND.replace("ENTRY", "'b', backend, 'm', ARGV[arg]"))
+APPEND = script(_APPEND.replace("ENTRY", "'b', backend, 'm', ARGV[arg]"))
 """Adds what is new of one batch. KEYS: epoch, producers, streams. ARGV: queue epoch, producer,
 backend, epoch, first sequence, count, most entries allowed, runs, then each message that is not
 rejected. The runs are `STREAM:LENGTH …`: STREAM is an index into the streams from 1, or 0 for
 rejected messages. Returns STORED, FENCED, LOST, or if there is no room a list of the number of
 entries held."""
 
-APPEND_DEPLOYED = _script(_APPEND.replace("ENTRY", "'message', ARGV[arg], 'backend', backend"))
+APPEND_DEPLOYED = script(_APPEND.replace("ENTRY", "'message', ARGV[arg], 'backend', backend"))
 """The same for `OsmoLayout`."""
 
-REGISTER = _script("""
-local uid = ARGV[2]
-local stored = redis.call('HGET', KEYS[1], ARGV[1])
-if stored then
-  local owner = stored:match('^(.-)\\n')
-  if owner ~= '' then
-    if uid == '' then return 0 end
-    if uid ~= owner then return owner end
-  end
-end
-local noted = uid .. '\\n' .. ARGV[3]
-if KEYS[2] and noted ~= stored then
-  local held = redis.call('XLEN', KEYS[2])
-  if held >= tonumber(ARGV[4]) then return {held} end
-  local notice = stored and ARGV[6] or ARGV[5]
-  redis.call('XADD', KEYS[2], '*', 'message', notice, 'backend', ARGV[1])
-end
-redis.call('HSET', KEYS[1], ARGV[1], noted)
-return stored and 0 or 1
-""")
-"""Notes who reports a backend. KEYS: backends, and the stream that is told, if any. ARGV: backend,
-cluster uid, registration, and for the stream its most entries and what is added to it of a backend
-that is new and of one that has changed. Returns 1 if it is new, 0 if it was known, the uid of the
-other cluster that has the name, or if there is no room a list of the number of entries held."""
-
-# The store's own clock, because the clocks of those who ask do not agree: a version that falls back
-# after the store was wiped would never be told. Returns the version.
-_SET_RULES = """
-local function set_rules(rules, changes, backend, text)
-  local stored = redis.call('HGET', rules, backend)
-  local version = stored and tonumber(stored:match('^(%d+)')) or 0
-  local time = redis.call('TIME')
-  version = math.max(version + 1, time[1] * 1000 + math.floor(time[2] / 1000))
-  version = string.format('%.0f', version)
-  redis.call('HSET', rules, backend, version .. ' ' .. text)
-  redis.call('XADD', changes, 'MAXLEN', 1, '*', 'backend', backend)
-  return version
-end
-"""
-
-SET_RULES = _script(
-    _SET_RULES
-    + """
-return set_rules(KEYS[1], KEYS[2], ARGV[1], ARGV[2])
-"""
-)
-"""Replaces a backend's rules, and tells who waits. KEYS: rules, their changes. ARGV: backend,
-rules. Returns the version."""
-
-FORGET = _script(
-    _SET_RULES
-    + """
-local known = redis.call('HDEL', KEYS[1], ARGV[1])
-local stored = redis.call('HGET', KEYS[2], ARGV[1])
-if stored and stored:match('^%d+ (.*)$') ~= ARGV[2] then
-  set_rules(KEYS[2], KEYS[3], ARGV[1], ARGV[2])
-  return 1
-end
-return known
-"""
-)
-"""Forgets who reports a backend, and puts the default rules in the place of its own. KEYS:
-backends, rules, their changes. ARGV: backend, default rules. Returns 1 if it was known or had rules
-of its own, else 0."""
-
-JOIN = _script("""
+JOIN = script("""
 for _, stream in ipairs(KEYS) do
   local groups = redis.pcall('XINFO', 'GROUPS', stream)
   for _, group in ipairs(groups) do
@@ -222,7 +158,7 @@ return ''
 """Makes the group, from the beginning of each stream, where it is missing. KEYS: streams. ARGV:
 group. Returns the name of another group that is in the way, else nothing."""
 
-TAKE = _script(
+TAKE = script(
     _BURY
     + """
 local dead, stream = KEYS[1], KEYS[2]
@@ -257,7 +193,7 @@ most attempts, most dead letters, reason, 1 if each may be tried once more all t
 Returns [id, fields, attempt] of each, the number of entries that somebody deleted, of dead letters
 dropped, and the error of a refused dead letter."""
 
-SETTLE = _script(
+SETTLE = script(
     _BURY
     + """
 if (redis.call('GET', KEYS[1]) or '') ~= ARGV[1] then return {0, ''} end
@@ -296,7 +232,7 @@ acknowledge, these ids, then id and reason of each dead letter. What is not pend
 consumer, or belongs to an earlier memory of the store, is left alone. Returns the number of dead
 letters dropped and the error of a refused one."""
 
-RENEW = _script("""
+RENEW = script("""
 local ids, n = {}, 0
 for i = 3, #ARGV do
   local pending = redis.pcall('XPENDING', KEYS[1], ARGV[1], ARGV[i], ARGV[i], 1, ARGV[2])
@@ -312,7 +248,7 @@ return redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, unpack(ids))
 """Starts the lease of this consumer's entries anew. KEYS: stream. ARGV: group, consumer, ids.
 Returns the ids that are still this consumer's."""
 
-GIVE_BACK = _script("""
+GIVE_BACK = script("""
 local group, consumer = ARGV[1], ARGV[2]
 local known = {}
 for i = 4, #ARGV, 3 do known[ARGV[i]] = i end
@@ -341,7 +277,7 @@ return 1
 KEYS: stream. ARGV: group, consumer, idle milliseconds of what is not listed, then for some: id,
 idle milliseconds, attempts to count (nothing: as they are)."""
 
-SWEEP = _script("""
+SWEEP = script("""
 local stream, group = KEYS[1], ARGV[1]
 local consumers = redis.pcall('XINFO', 'CONSUMERS', stream, group)
 if consumers.err then return 0 end
@@ -386,7 +322,7 @@ hand, and makes them pending again with an ended lease. KEYS: stream. ARGV: grou
 name, milliseconds of silence, idle milliseconds, age in milliseconds of an entry to be looked for
 (0: any). Returns the number of entries found so."""
 
-STATUS = _script("""
+STATUS = script("""
 local figures = {redis.call('XLEN', KEYS[1])}
 for i = 2, #KEYS do
   local pending = 0
