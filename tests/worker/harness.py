@@ -154,6 +154,18 @@ async def apply(store: BatchHandler, *messages: Message) -> Sequence[Outcome]:
     return await store.handle_batch([delivery(message) for message in messages])
 
 
+async def apply_in_every_order(store: BatchHandler, messages: Sequence[Message]) -> list[str]:
+    """Apply messages in each of their orders, each message in a batch of its own; the names of the
+    backends that they are of, one for each order."""
+    backends: list[str] = []
+    for order in itertools.permutations(messages):
+        backends.append(f"order-{len(backends)}")
+        for message in order:
+            outcomes = await store.handle_batch([delivery(message, backend=backends[-1])])
+            assert outcomes == [Ack()]
+    return backends
+
+
 def delivery(message: Message, *, backend: str = BACKEND, attempt: int = 1) -> Delivery:
     """A delivery of a message, with an id of its own."""
     return Delivery(str(next(_ids)), "pods", backend, message, attempt)

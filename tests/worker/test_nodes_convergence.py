@@ -105,7 +105,7 @@ class Shown(NamedTuple):
 
 
 def live_nodes(facts: Sequence[Fact]) -> dict[str, tuple[Number, bool]]:
-    """By node: the version of its row, and whether it is live; without any order among the facts."""
+    """By node: the version of its row, and whether it is live."""
     newest = max(
         (fact for fact in facts if isinstance(fact, InventoryFact)),
         default=InventoryFact((0, 0), frozenset()),
@@ -190,7 +190,7 @@ def compacted(facts: Sequence[Fact]) -> list[Fact]:
 async def check_rows(
     store: StateStore, backend: str, facts: Sequence[Fact], certain: Sequence[Fact]
 ) -> None:
-    """Fail unless the rows are those of the model. `certain`: the facts that are applied at least."""
+    """Fail unless the rows are those of the model; `certain` facts are applied at least."""
     rows = await store.nodes(backend)
     assert {
         row.node: ((row.epoch, row.resource_version), row.deleted_at is None) for row in rows
@@ -222,10 +222,11 @@ def histories(draw: st.DrawFn) -> list[Fact]:
     second report on, and ends no more than once."""
     facts: list[Fact] = []
     for node in NODES:
-        for version in draw(st.sets(versions, max_size=4)):
-            facts.append(NodeFact(node, version, draw(st.booleans())))
-    for version in draw(st.sets(versions, max_size=3)):
-        facts.append(InventoryFact(version, draw(st.frozensets(st.sampled_from(NODES)))))
+        reported = draw(st.sets(versions, max_size=4))
+        facts += [NodeFact(node, version, draw(st.booleans())) for version in reported]
+    listed = draw(st.sets(versions, max_size=3))
+    nodes = st.frozensets(st.sampled_from(NODES))
+    facts += [InventoryFact(version, draw(nodes)) for version in listed]
     for node, number in itertools.product(NODES, range(2)):
         task = f"{node}-{number}"
         for place, version in enumerate(sorted(draw(st.sets(versions, max_size=4)))):
@@ -244,7 +245,7 @@ def arrivals(draw: st.DrawFn) -> tuple[list[Fact], list[Fact], int]:
 
 
 @settings(
-    max_examples=200,
+    max_examples=100,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
@@ -261,7 +262,7 @@ async def test_any_order_and_duplication_gives_the_models_rows(
     await check_rows(store, backend, history, history)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(arrivals(), st.booleans())
 async def test_two_workers_and_a_queue_give_the_models_rows(
     arrived: tuple[list[Fact], list[Fact], int], pausing: bool

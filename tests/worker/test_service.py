@@ -18,7 +18,7 @@ from osmo_worker import (
 )
 from osmo_worker.store import open_store
 from tests.helpers import eventually
-from tests.worker.harness import CONFIG, QUEUE, append, report
+from tests.worker.harness import CONFIG, QUEUE, append, report, until
 
 
 async def acknowledge(delivery: Delivery) -> Outcome:
@@ -51,6 +51,21 @@ async def test_reports_go_from_the_queue_into_the_database(tmp_path: Path) -> No
             await eventually(lambda: metrics.handled == 3)
     async with open_store(store_url) as store:
         assert await store.counts() == {"COMPLETED": 1, "RUNNING": 2}
+
+
+async def test_the_store_is_kept_in_order(tmp_path: Path) -> None:
+    """A task that does not start in time fails while the service runs, without another report."""
+    store_url = f"sqlite:///{tmp_path}/osmo.db"
+    limits = replace(CONFIG.store_limits, start_timeout=0.001, housekeeping_interval=0.01)
+    config = replace(CONFIG, queue="memory://service-5", store=store_url, store_limits=limits)
+    async with await open_queue(config.queue, QUEUE) as queue:
+        await append(queue, [report(status="INITIALIZING")])
+        async with running(config), open_store(store_url) as store:
+
+            async def failed() -> bool:
+                return await store.counts() == {"FAILED_START_TIMEOUT": 1}
+
+            await until(failed)
 
 
 async def test_a_handler_from_the_configuration_needs_no_store() -> None:

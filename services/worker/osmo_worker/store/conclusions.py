@@ -5,12 +5,26 @@ the row status, exit code and message. It is an end that users were told, so no 
 that is not an end itself; the pod's own end knows more and replaces it.
 """
 
-from sqlalchemy import Connection, Update, select, tuple_, update
+from collections.abc import Iterable
+from typing import Any
 
+from sqlalchemy import Connection, Update, and_, bindparam, select, update
+
+from osmo_worker.store.joining import Row
 from osmo_worker.store.schema import STARTING, tasks
 
 START_TIMEOUT = "FAILED_START_TIMEOUT"
 START_TIMEOUT_CODE = 3005
+
+
+HAS_KEY = and_(*(column == bindparam(f"its_{column.name}") for column in tasks.primary_key))
+"""The condition that a task has the key of `key_parameters`."""
+
+
+def key_parameters(key: Row) -> dict[str, Any]:
+    """The values of `HAS_KEY`."""
+    names = [f"its_{column.name}" for column in tasks.primary_key]
+    return dict(zip(names, key, strict=True))
 
 
 def failing(status: str, exit_code: int, message: str, now: str) -> Update:
@@ -26,23 +40,19 @@ def failing(status: str, exit_code: int, message: str, now: str) -> Update:
     )
 
 
-def backends_with_late_starts(connection: Connection, before: str) -> list[str]:
-    """The backends of live tasks that have been INITIALIZING since before a moment."""
-    late = select(tasks.c.backend).distinct().where(STARTING, tasks.c.status_since < before)
-    return sorted(connection.scalars(late))
+def late_starts(connection: Connection, before: str, limit: int) -> list[Row]:
+    """The keys of up to `limit` live tasks that have been INITIALIZING since before a moment."""
+    late = select(*tasks.primary_key).where(STARTING, tasks.c.status_since < before).limit(limit)
+    return [tuple(key) for key in connection.execute(late)]
 
 
 def fail_late_starts(
-    connection: Connection, backend: str, before: str, message: str, limit: int, now: str
+    connection: Connection, keys: Iterable[Row], before: str, message: str, now: str
 ) -> int:
-    """Fail up to `limit` of these tasks of one backend; how many.
+    """Fail those of these tasks that still are; how many.
 
-    The caller holds the exclusive lock of the backend.
+    The caller holds the exclusive lock of their backend.
     """
-    late = (
-        select(*tasks.primary_key)
-        .where(STARTING, tasks.c.status_since < before, tasks.c.backend == backend)
-        .limit(limit)
-    )
     statement = failing(START_TIMEOUT, START_TIMEOUT_CODE, message, now)
-    return connection.execute(statement.where(tuple_(*tasks.primary_key).in_(late))).rowcount
+    late = statement.where(HAS_KEY, STARTING, tasks.c.status_since < before)
+    return connection.execute(late, [key_parameters(key) for key in sorted(keys)]).rowcount

@@ -12,15 +12,26 @@ What is asked of the row is its state at that moment. So of a pod that is gone i
 what was learned first: that the pod is gone, or that its node is.
 """
 
+import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import BigInteger, Connection, Dialect, and_, bindparam, or_, select, tuple_
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Connection,
+    Dialect,
+    and_,
+    bindparam,
+    literal_column,
+    select,
+    tuple_,
+)
 
 from osmo_transport import Delivery, Version
 from osmo_transport.bodies import UpdateNode, UpdatePod
 from osmo_worker.store import nodes as node_rows
-from osmo_worker.store.conclusions import failing
+from osmo_worker.store.conclusions import HAS_KEY, failing, key_parameters
 from osmo_worker.store.joining import Inventory, Known, Row, compile_text
 from osmo_worker.store.schema import UNFINISHED, nodes, tasks
 from osmo_worker.store.tasks import TASKS, first_on_node
@@ -31,6 +42,10 @@ NODE_LOST_MESSAGE = "Node got removed from the cluster while the pod was on it"
 
 MAX_NAMES = 500
 """Names of nodes in one statement: well below what every database takes."""
+
+MAX_REMOVED = 100
+"""Removals of nodes that are read as such: where more are newer than a batch, those are looked for
+that it names."""
 
 NO_NAMES = frozenset({"", "-"})
 """What stands for a hostname where there is none."""
@@ -76,20 +91,10 @@ def lost_by_inventory(
     connection: Connection, backend: str, inventory: Inventory, called: Iterable[str]
 ) -> Iterator[Loss]:
     """Of the nodes that are called so, those that the inventory shows to be lost."""
-    columns = nodes.c
-    unlisted = sorted(set(called) - inventory.nodes)
-    for start in range(0, len(unlisted), MAX_NAMES):
-        some = unlisted[start : start + MAX_NAMES]
-        found = connection.execute(
-            select(columns.node, columns.hostname).where(
-                columns.backend == backend,
-                or_(columns.node.in_(some), columns.hostname.in_(some)),
-                node_rows.first_at(columns) < tuple(inventory.version),
-            )
-        )
-        for node, hostname in found:
-            if node not in inventory.nodes:
-                yield _loss(backend, node, hostname, inventory.version)
+    older = node_rows.first_at(nodes.c) < tuple(inventory.version)
+    for node, hostname, _ in _called(connection, backend, set(called) - inventory.nodes, older):
+        if node not in inventory.nodes:
+            yield _loss(backend, node, hostname, inventory.version)
 
 
 def called_by_tasks(connection: Connection, backend: str) -> set[str]:
@@ -127,7 +132,8 @@ class LostNodes:
             columns.backend == bindparam("backend"),
             node_rows.lost_at(columns) > tuple_(bindparam("epoch"), bindparam("version")),
         )
-        self._removed = compile_text(removed, dialect)
+        few = literal_column(str(MAX_REMOVED))
+        self._removed = compile_text(removed.limit(few), dialect)
 
     def fail_reported(
         self,
@@ -155,9 +161,14 @@ class LostNodes:
         known: Known,
     ) -> Iterator[Loss]:
         for backend, lowest in oldest.items():
-            found = connection.exec_driver_sql(self._removed, (backend, *lowest))
-            for node, hostname, *version in found:
-                yield _loss(backend, node, hostname, Version(*version))
+            rows = connection.exec_driver_sql(self._removed, (backend, *lowest)).all()
+            removed = [(node, host, Version(*version)) for node, host, *version in rows]
+            if len(removed) == MAX_REMOVED:
+                called = {body.node for delivery, body in reports if delivery.backend == backend}
+                later = node_rows.lost_at(nodes.c) > tuple(lowest)
+                removed = list(_called(connection, backend, called, later))
+            for node, hostname, version in removed:
+                yield _loss(backend, node, hostname, version)
         for backend, inventory in known.inventories.items():
             called = {
                 body.node
@@ -165,6 +176,23 @@ class LostNodes:
                 if delivery.backend == backend and delivery.message.version < inventory.version
             }
             yield from lost_by_inventory(connection, backend, inventory, called)
+
+
+def _called(
+    connection: Connection, backend: str, called: Iterable[str], where: ColumnElement[bool]
+) -> Iterator[tuple[str, str, Version]]:
+    """The nodes that are called so, by name or hostname: both, and when they were removed."""
+    columns, some = nodes.c, sorted(set(called) - NO_NAMES)
+    for start, column in itertools.product(
+        range(0, len(some), MAX_NAMES), (columns.node, columns.hostname)
+    ):
+        found = connection.execute(
+            select(
+                columns.node, columns.hostname, columns.lost_epoch, columns.lost_resource_version
+            ).where(columns.backend == backend, column.in_(some[start : start + MAX_NAMES]), where)
+        )
+        for node, hostname, *version in found:
+            yield node, hostname, Version(*version)
 
 
 def _fail(connection: Connection, found: Iterable[_OnNode], now: str) -> None:
@@ -177,21 +205,17 @@ def _fail(connection: Connection, found: Iterable[_OnNode], now: str) -> None:
 
 
 _WAS_ON_NODE = and_(
-    *(column == bindparam(f"its_{column.name}") for column in (*tasks.primary_key, tasks.c.node)),
+    HAS_KEY,
+    tasks.c.node == bindparam("its_node"),
     first_on_node(tasks.c)
     < tuple_(bindparam("lost_epoch", type_=BigInteger), bindparam("lost", type_=BigInteger)),
 )
 
 
 def _parameters(task: _OnNode) -> dict[str, Any]:
-    names = [f"its_{column.name}" for column in tasks.primary_key]
     epoch, resource_version = task.lost
-    return {
-        **dict(zip(names, task.key, strict=True)),
-        "its_node": task.node,
-        "lost_epoch": epoch,
-        "lost": resource_version,
-    }
+    there = {"its_node": task.node, "lost_epoch": epoch, "lost": resource_version}
+    return key_parameters(task.key) | there
 
 
 def _loss(backend: str, node: str, hostname: str, version: Version) -> Loss:

@@ -16,7 +16,7 @@ from sqlalchemy import (
     Table,
     Text,
     false,
-    literal,
+    literal_column,
     null,
 )
 from sqlalchemy.dialects.postgresql import JSONB, TIMESTAMP
@@ -125,7 +125,7 @@ tasks = Table(
     Column("node_epoch", BigInteger, server_default=null()),
     Column("node_resource_version", BigInteger, server_default=null()),
 )
-"""One row per pod of a task; see `osmo_worker.store.resources` for its versions."""
+"""One row per pod of a task; see `osmo_worker.store.tasks` for its versions."""
 
 nodes = Table(
     "nodes",
@@ -186,7 +186,7 @@ ALIVE = tasks.c.deleted_at.is_(None)
 """The pod of the task is in the cluster."""
 UNFINISHED = ~tasks.c.terminal & ALIVE
 """The pod of the task is in the cluster, and has not ended."""
-STARTING = (tasks.c.status == literal(INITIALIZING, literal_execute=True)) & ALIVE
+STARTING = (tasks.c.status == literal_column(f"'{INITIALIZING}'")) & ALIVE
 """Likewise, and its containers do not run yet."""
 
 # A database takes a partial index only for a query with the very same words as its condition.
@@ -198,5 +198,5 @@ Index("tasks_on_nodes", tasks.c.node, tasks.c.backend, postgresql_where=UNFINISH
 )
 Index("nodes_lost", nodes.c.backend, nodes.c.lost_epoch, nodes.c.lost_resource_version)
 Index("nodes_hostname", nodes.c.backend, nodes.c.hostname)
-Index("pod_events_pod", pod_events.c.backend, pod_events.c.pod, pod_events.c.happened_at)
+Index("pod_events_pod", pod_events.c.pod, pod_events.c.happened_at)
 Index("pod_events_age", pod_events.c.reported_at)

@@ -31,7 +31,7 @@ class StateStore:
     - A batch's reports are applied in one transaction, and a snapshot's end after the reports that
       were read before it.
     - The same reports give the same rows in whatever order and however often they come; see
-      `osmo_worker.store.resources`.
+      `osmo_worker.store.joining`.
     - What can never be applied (an unknown kind, an unreadable payload, a value that the database
       cannot hold) is rejected for itself alone.
     - While the database is away every call raises `StoreUnavailableError`, and when it is back the

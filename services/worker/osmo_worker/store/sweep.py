@@ -1,11 +1,13 @@
 """What has to be done from time to time, for no report asks for it."""
 
+import itertools
 import logging
+from operator import itemgetter
 
 from sqlalchemy import delete, select, tuple_
 
 from osmo_worker.config import StoreConfig
-from osmo_worker.store.conclusions import backends_with_late_starts, fail_late_starts
+from osmo_worker.store.conclusions import fail_late_starts, late_starts
 from osmo_worker.store.schema import pod_events
 from osmo_worker.store.values import moment_at
 from osmo_worker.store.writing import Writer
@@ -43,13 +45,12 @@ class Sweeper:
     def _fail_late_starts(self, timeout: float) -> None:
         before = self._ago(timeout)
         with self._writer.database.transaction(write=False) as connection:
-            backends = backends_with_late_starts(connection, before)
+            late = sorted(late_starts(connection, before, SWEEP_ROWS))
         message = f"Pod did not start within {timeout / 60:g} minutes"
-        for backend in backends:
+        for backend, keys in itertools.groupby(late, itemgetter(0)):
             with self._writer.conclusion(backend, heard=False) as (connection, now):
-                failed = fail_late_starts(connection, backend, before, message, SWEEP_ROWS, now)
-            if failed:
-                logger.info("%d tasks of %s did not start in time", failed, backend)
+                failed = fail_late_starts(connection, keys, before, message, now)
+            logger.info("%d tasks of %s did not start in time", failed, backend)
 
     def _remove_events(self, retention: float) -> None:
         key = pod_events.primary_key
