@@ -31,7 +31,7 @@ def test_rules_are_set_and_read_back() -> None:
         assert code == 2
         assert "the rule Disk(=x" in err
         assert (
-            "no listener of a has connected yet"
+            "no listener has registered a"
             in osmo_pipeline("rules", "set", "a", "Ready=True", "^Gpu.*=False|x=y", *queue)[2]
         )
         assert osmo_pipeline("rules", "get", "a", *queue)[1] == "Ready=True\n'^Gpu.*=False|x=y'\n"
@@ -39,7 +39,10 @@ def test_rules_are_set_and_read_back() -> None:
         assert osmo_pipeline("rules", "get", "a", *there)[1] == "Ready=True\n"
         assert osmo_pipeline("rules", "set", "a", "Ready=False", *there)[0] == 0
         assert osmo_pipeline("rules", "get", "a", *there)[1] == "Ready=False\n"
-        assert osmo_pipeline("backends", "forget", "a", *queue)[:2] == (0, "a is free\n")
+        assert osmo_pipeline("backends", "forget", "a", *queue)[:2] == (
+            0,
+            "a is free, and the default rules hold for it\n",
+        )
         assert osmo_pipeline("rules", "get", "a", *queue)[1] == "Ready=True\n"
         code, _, err = osmo_pipeline("backends", "forget", "a", *queue)
         assert code == 2
@@ -52,6 +55,8 @@ def test_rules_are_set_and_read_back() -> None:
         (("rules",), 2, "no command 'rules'"),
         (("rules", "sit", "a"), 2, "no command 'rules sit'"),
         (("rules", "set", "a"), 2, "rules is missing"),
+        (("rules", "set", "a", "Ready"), 2, "expected pairs of a key and text, TYPE=STATUS"),
+        (("rules", "set", "a", "A=x", "A=y"), 2, "'A' is given twice"),
         (("rules", "get", "a", "--queue=memory://"), 2, "ends with this command"),
         (("rules", "get", "a", "--queue=redis://127.0.0.1:1"), 1, "is not available"),
     ],
@@ -62,3 +67,10 @@ def test_what_is_wrong_is_said(argv: tuple[str, ...], code: int, said: str) -> N
     assert got == code
     assert said in err
     assert "Traceback" not in err
+
+
+def test_a_group_of_commands_has_help() -> None:
+    """The one that lists them."""
+    code, out, _ = osmo_pipeline("rules", "--help")
+    assert code == 0
+    assert "rules set BACKEND TYPE=STATUS" in out

@@ -14,7 +14,8 @@ from osmo_runtime.fields import Setting
 
 @dataclass(frozen=True, kw_only=True)
 class Settings(ListenerConfig, runner.ProgramConfig):
-    """Follows the pods of one Kubernetes cluster and reports every change to the operator."""
+    """Follows the pods, nodes and events of one Kubernetes cluster and reports every change to the
+    operator."""
 
     backend: Annotated[str, Setting(aliases=("BACKEND",))] = ListenerConfig.backend
     """Name of the cluster, the same in every restart: with it users find its tasks."""

@@ -33,6 +33,7 @@ class Reporter(Generic[T]):
     Args:
         listener: makes the messages.
         client: takes them.
+        name: of the listener, for the log.
         objects: every object that the informer knows.
         clock: seconds since the Unix epoch.
         sleep: waits for seconds.
@@ -43,11 +44,13 @@ class Reporter(Generic[T]):
         listener: Listener[T],
         client: Client,
         *,
+        name: str = "listener",
         clock: Callable[[], float] = time.time,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._listener = listener
         self._client = client
+        self._name = name
         self._objects: Callable[[], Iterable[T]] = tuple
         self._clock = clock
         self._sleep = sleep
@@ -80,7 +83,7 @@ class Reporter(Generic[T]):
         async with self._turn:
             self._version = max(self._version, resource_version)
             self._synced = True
-            logger.info("knows all %d objects, version %d", count, resource_version)
+            logger.info("%s: knows all %d objects, version %d", self._name, count, resource_version)
             if self._snapshot_due:
                 await self._snapshot()
             else:

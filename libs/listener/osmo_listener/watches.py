@@ -86,7 +86,7 @@ class Watches:
         if labeller is not None:
             around = replace(around, on_verdict=labeller.on_verdict, on_gone=labeller.on_gone)
         listener = LISTENERS[name].create(around)
-        reporter = Reporter(listener, self._client)
+        reporter = Reporter(listener, self._client, name=name)
         self._listeners[name], self._reporters[name] = listener, reporter
         yield reporter.follow_epochs()
         yield reporter.keep_time()

@@ -99,7 +99,9 @@ class _Parser(argparse.ArgumentParser):
         for key, (leaf, action) in self._fields.items():
             facts = f"[env {' or '.join(leaf.env_names)}; {_default(leaf)}]"
             action.help = f"{docs.get(key, '')} {facts}".replace("%", "%%")
-            if leaf.setting.positional and leaf.shape is Shape.SCALAR:
+            if leaf.setting.metavar:
+                action.metavar = leaf.setting.metavar
+            elif leaf.setting.positional and leaf.shape is Shape.SCALAR:
                 action.metavar = leaf.flag
             elif action.nargs != 0:
                 action.metavar = _metavar(leaf.shape, kinds.type_info(leaf.type))
@@ -124,7 +126,7 @@ def _add(group: "argparse._ArgumentGroup", leaf: Leaf) -> argparse.Action:
 
 def _usage(table: Table) -> str:
     places = [
-        f"{_metavar(leaf.shape, kinds.type_info(leaf.type))} …"
+        f"{leaf.setting.metavar or _metavar(leaf.shape, kinds.type_info(leaf.type))} …"
         if leaf.shape in {Shape.LIST, Shape.MAPPING}
         else leaf.flag
         for leaf in table.leaves

@@ -26,6 +26,9 @@ class Setting:
     """Further names of its environment variable, written out, after the one of the field."""
     positional: bool = False
     """On the command line it is told apart by its place, not by its name: `rules set NAME A=B`."""
+    metavar: str = ""
+    """What stands for a value in the help and in errors, where the type's own word says too little.
+    """
     secret: bool = False
     """The value is never shown. A field whose name ends with `password`, `secret` or `token` is
     hidden even without it."""

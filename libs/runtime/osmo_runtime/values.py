@@ -27,7 +27,10 @@ def convert(leaf: Leaf, origin: str, raw: object, *, strict: bool) -> object:
     value = raw
     try:
         if leaf.shape is Shape.MAPPING and isinstance(raw, list) and not strict:
-            value = dict(_pair(item) for item in raw)
+            pairs = [_pair(item) for item in raw]
+            value = dict(pairs)
+            if len(value) < len(pairs):
+                raise SettingsError(f"{origin}: {_twice(pairs)!r} is given twice")
         value = msgspec.convert(value, leaf.type, strict=strict, dec_hook=_decode)
         if isinstance(value, float) and math.isnan(value):
             raise ValueError(value)
@@ -36,8 +39,15 @@ def convert(leaf: Leaf, origin: str, raw: object, *, strict: bool) -> object:
         if len(shown) > SHOWN_LENGTH:
             shown = f"{shown[:SHOWN_LENGTH]}..."
         allowed = in_words(kinds.type_info(leaf.type))
+        if leaf.setting.metavar:
+            allowed = f"{allowed}, {leaf.setting.metavar}"
         raise SettingsError(f"{origin}: {shown} is not allowed: expected {allowed}") from None
     return value
+
+
+def _twice(pairs: list[tuple[str, str]]) -> str:
+    keys = [key for key, _ in pairs]
+    return next(key for key in keys if keys.count(key) > 1)
 
 
 def in_words(kind: kinds.Type) -> str:  # noqa: PLR0911  (one for each kind of type)

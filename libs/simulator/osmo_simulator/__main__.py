@@ -22,7 +22,8 @@ class Settings(runner.ProgramConfig):
     workflows: CountOrZero = 20
     """Workflows that run; 0: none, the cluster is yours to change."""
     seed: Seed = 1
-    """The same seed gives the same workflows and ends."""
+    """The same seed gives the same workflows and ends, and the same cluster uid: with another seed it
+    is another cluster, also for the operator."""
     pace: SecondsOrZero = 1.0
     """Real seconds that a simulated second takes."""
     namespace: str = "osmo"
@@ -36,6 +37,7 @@ class Settings(runner.ProgramConfig):
 async def run(settings: Settings, stop: asyncio.Event) -> None:
     """Run the service."""
     # Here, so that a missing extra is told as every other error is.
+    from osmo_simulator.cluster import ClusterConfig  # noqa: PLC0415
     from osmo_simulator.serve import serve  # noqa: PLC0415
     from osmo_simulator.server import Simulator, SimulatorConfig  # noqa: PLC0415
 
@@ -53,7 +55,8 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         pace=settings.pace,
         namespace=settings.namespace,
     )
-    config = SimulatorConfig(host=host, port=port, token=settings.token)
+    cluster = ClusterConfig(seed=settings.seed)
+    config = SimulatorConfig(host=host, port=port, token=settings.token, cluster=cluster)
     await serve(config, scenario, stop, started)
 
 

@@ -69,7 +69,7 @@ def _main() -> int:
             config, run = COMMANDS[words]
             name = " ".join(("osmo-pipeline", *words))
             return runner.main(name, config, run, argv=arguments[len(words) :], errors=ERRORS)
-    if arguments[0] in ("--help", "-h"):
+    if arguments[0] in ("--help", "-h") or arguments[1:2] in (["--help"], ["-h"]):
         sys.stdout.write(USAGE)
         return 0
     if arguments[0] == "--version":

@@ -33,12 +33,14 @@ async def set_rules(config: RulesConfig, _: asyncio.Event) -> None:
     async with _directory(config) as directory:
         known = await directory.set_rules(config.backend, config.rules)
         registered = await directory.backends()
-    sys.stdout.write(f"{config.backend}: {len(known.rules)} rules, version {known.version}\n")
+    count = len(known.rules)
+    rules = "1 rule" if count == 1 else f"{count} rules"
+    sys.stdout.write(f"{config.backend}: {rules}, version {known.version}\n")
     if config.backend not in registered:
         names = ", ".join(sorted(registered)) or "none"
         sys.stderr.write(
-            f"no listener of {config.backend} has connected yet to the operators of this queue;"
-            f" backends that have: {names}\n"
+            f"no listener has registered {config.backend} at the operators of this queue yet;"
+            f" registered are: {names}\n"
         )
 
 
@@ -66,4 +68,4 @@ async def forget_backend(config: ForgetConfig, _: asyncio.Event) -> None:
     async with _directory(config) as directory:
         if not await directory.forget(config.backend):
             raise UsageError(f"no backend is called {config.backend!r}")
-    sys.stdout.write(f"{config.backend} is free\n")
+    sys.stdout.write(f"{config.backend} is free, and the default rules hold for it\n")

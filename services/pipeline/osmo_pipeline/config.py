@@ -73,7 +73,8 @@ class BackendConfig(CommandConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class ForgetConfig(BackendConfig):
-    """Frees the name of a backend for another cluster, and lets the default rules hold for it."""
+    """Frees the name of a backend for another cluster, and lets the default rules hold for it. Stop
+    its listeners first: they go on, and take the name again when they connect anew."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +84,7 @@ class RulesConfig(CommandConfig):
 
     backend: Annotated[str, Setting(positional=True)]
     """Name of the backend."""
-    rules: Annotated[dict[str, str], Setting(positional=True)]
+    rules: Annotated[dict[str, str], Setting(positional=True, metavar="TYPE=STATUS")]
     """Pattern of a condition's type, and pattern of its status, for example Ready=True
     '^Gpu.*Problem$=False|Unknown'."""
 
