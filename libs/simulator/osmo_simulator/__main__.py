@@ -22,8 +22,8 @@ class Settings(runner.ProgramConfig):
     workflows: CountOrZero = 20
     """Workflows that run; 0: none, the cluster is yours to change."""
     seed: Seed = 1
-    """The same seed gives the same workflows and ends, and the same cluster uid: with another seed it
-    is another cluster, also for the operator."""
+    """The same seed gives the same workflows and ends, and the same cluster uid: another seed makes
+    another cluster, also for the operator."""
     pace: SecondsOrZero = 1.0
     """Real seconds that a simulated second takes."""
     namespace: str = "osmo"

@@ -132,8 +132,9 @@ class LostNodes:
             columns.backend == bindparam("backend"),
             node_rows.lost_at(columns) > tuple_(bindparam("epoch"), bindparam("version")),
         )
-        few = literal_column(str(MAX_REMOVED))
-        self._removed = compile_text(removed.limit(few), dialect)
+        few: ColumnElement[int] = literal_column(str(MAX_REMOVED))
+        none: ColumnElement[int] = literal_column("0")
+        self._removed = compile_text(removed.limit(few).offset(none), dialect)
 
     def fail_reported(
         self,
