@@ -86,12 +86,13 @@ async def test_a_worker_that_holds_does_not_sweep() -> None:
         assert store.sweeps == 1
 
 
-async def test_a_database_that_is_away_is_waited_for() -> None:
+@pytest.mark.parametrize("away", [3, 4])
+async def test_a_database_that_is_away_is_waited_for(away: int) -> None:
     """Also when the worker has nothing to apply and does not notice."""
     store = SweptStore()
     async with keeping(store, WorkerMetrics()) as rounds:
         store.error = StoreUnavailableError("away")
-        for _ in range(3):
+        for _ in range(away):
             await rounds.next()
         store.error = None
         await rounds.next()

@@ -210,6 +210,32 @@ async def test_a_late_report_of_a_lost_node_is_not_stale(store_url: str) -> None
         assert metrics.stale == 2
 
 
+async def test_what_only_a_late_report_of_a_node_tells(store: StateStore) -> None:
+    """That it was there before an inventory left it out, or was removed before it came back."""
+    for name, late in (
+        ("listed", [node_report("n", version=(1, 3)), inventory(version=(1, 7))]),
+        ("removed", [node_report("n", version=(1, 7), deleted=True)]),
+    ):
+        pod, back = report(version=(1, 5), node="n"), node_report("n", version=(1, 9))
+        for message in (back, *late, pod):
+            await store.handle_batch([delivery(message, backend=name)])
+        (task,) = await store.tasks(name)
+        assert _told(task) == LOST
+
+
+@pytest.mark.parametrize("lost", [(1, 7), (2, 1)])
+async def test_the_epoch_decides_first(store: StateStore, lost: tuple[int, int]) -> None:
+    """Whether a pod was on its node before: a listener that restarted reports the pod again."""
+    messages = [
+        report(version=(1, 5), node="n"),
+        report(version=(2, 5), node="n"),
+        node_report("n", version=lost, deleted=True),
+    ]
+    for backend in await apply_in_every_order(store, messages):
+        (task,) = await store.tasks(backend)
+        assert _told(task) == LOST
+
+
 async def test_a_pod_that_was_created_again_on_another_node(store: StateStore) -> None:
     """A loss of its new node before it was there is none of its business."""
     await apply(store, report(version=(1, 2), node="old"), report(version=(1, 9), node="n"))
