@@ -21,7 +21,10 @@ def no_accident(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     yield
     records = [*caplog.get_records("setup"), *caplog.get_records("call")]
     accidents = [record for record in records if record.name.startswith(("asyncio", "grpc"))]
-    assert not [record.getMessage() for record in accidents if record.levelno >= logging.ERROR]
+    said = [record.getMessage() for record in accidents if record.levelno >= logging.ERROR]
+    # gRPC wakes every loop that it was ever used in, those of earlier tests too, which are closed;
+    # a program has one loop.
+    assert not [each for each in said if "PollerCompletionQueue._handle_events" not in each]
 
 
 @pytest.fixture(scope="session")
