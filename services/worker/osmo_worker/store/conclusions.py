@@ -31,7 +31,6 @@ def failing(status: str, exit_code: int, message: str, now: str) -> Update:
     """The statement that gives tasks this end; without a condition."""
     return update(tasks).values(
         status=status,
-        terminal=True,
         concluded=True,
         exit_code=exit_code,
         message=message,

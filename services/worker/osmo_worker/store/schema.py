@@ -8,6 +8,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    Computed,
     Dialect,
     Index,
     Integer,
@@ -105,8 +106,9 @@ tasks = Table(
     Column("task_uuid", Text, primary_key=True),
     Column("retry_id", BigInteger, primary_key=True, autoincrement=False),
     Column("status", Text, nullable=False),
-    Column("terminal", Boolean, nullable=False),
+    Column("ended", Boolean, nullable=False),
     Column("concluded", Boolean, nullable=False, server_default=false()),
+    Column("terminal", Boolean, Computed("ended OR concluded", persisted=True)),
     Column("exit_code", BigInteger),
     Column("message", Text, nullable=False),
     Column("node", Text, nullable=False),
@@ -184,7 +186,7 @@ pod_events = Table(
 
 ALIVE = tasks.c.deleted_at.is_(None)
 """The pod of the task is in the cluster."""
-UNFINISHED = ~tasks.c.terminal & ALIVE
+UNFINISHED = ~tasks.c.ended & ~tasks.c.concluded & ALIVE
 """The pod of the task is in the cluster, and has not ended."""
 STARTING = (tasks.c.status == literal_column(f"'{INITIALIZING}'")) & ALIVE
 """Likewise, and its containers do not run yet."""

@@ -21,7 +21,7 @@ from collections.abc import Iterable
 from datetime import datetime
 
 import msgspec
-from sqlalchemy import ColumnElement, Tuple, and_, case, func, literal_column, null, or_, tuple_
+from sqlalchemy import ColumnElement, Tuple, and_, case, func, literal_column, or_, tuple_
 
 from osmo_transport import Delivery
 from osmo_transport.bodies import NO_EXIT_CODE, Condition, PodExists, UpdatePod
@@ -40,10 +40,10 @@ HIDDEN_WHEN_FALSE = frozenset({"Initialized", "Ready"})
 
 _EXISTENCE = ("epoch", "resource_version", "deleted_at")
 _SHOWN = (
-    *("node", "container", "pod_ip", "pod", "conditions", "created_at"),
+    *("ended", "node", "container", "pod_ip", "pod", "conditions", "created_at"),
     *("status_epoch", "status_resource_version"),
 )
-_TOLD = ("status", "terminal", "exit_code", "message")
+_TOLD = ("status", "exit_code", "message")
 _FIRST_ON_NODE = {
     "node_epoch": "status_epoch",
     "node_resource_version": "status_resource_version",
@@ -162,13 +162,10 @@ def first_on_node(columns: Columns) -> Tuple:
 def _join(old: Columns, new: Columns) -> Join:
     exists_newer = existence(new) > existence(old)
     version = tuple_(new.status_epoch, new.status_resource_version)
-    later = version > tuple_(old.status_epoch, old.status_resource_version)
-    shows_newer = or_(
-        tuple_(new.terminal, new.status_epoch, new.status_resource_version)
-        > tuple_(old.terminal, old.status_epoch, old.status_resource_version),
-        and_(old.concluded, or_(new.terminal, later)),
+    shows_newer = tuple_(new.ended, new.status_epoch, new.status_resource_version) > tuple_(
+        old.ended, old.status_epoch, old.status_resource_version
     )
-    tells_newer = and_(shows_newer, or_(new.terminal, ~old.terminal))
+    tells_newer = and_(shows_newer, or_(new.ended, ~old.concluded))
     moves = new.node != old.node
     earlier = version < first_on_node(old)
     return Join(
@@ -176,13 +173,12 @@ def _join(old: Columns, new: Columns) -> Join:
             **taken(_EXISTENCE, exists_newer, old, new),
             **taken(_SHOWN, shows_newer, old, new),
             **taken(_TOLD, tells_newer, old, new),
-            "concluded": and_(old.concluded, ~new.terminal),
+            "concluded": and_(old.concluded, ~new.ended),
             **taken(("status_since",), and_(tells_newer, new.status != old.status), old, new),
             **taken(("updated_at",), or_(exists_newer, shows_newer), old, new),
             **{
                 name: case(
-                    (moves, case((shows_newer, null()), else_=old[name])),
-                    (earlier, new[of_report]),
+                    (case((moves, shows_newer), else_=earlier), new[of_report]),
                     else_=func.coalesce(old[name], old[of_report]),
                 )
                 for name, of_report in _FIRST_ON_NODE.items()
@@ -191,7 +187,7 @@ def _join(old: Columns, new: Columns) -> Join:
         when=or_(
             exists_newer,
             shows_newer,
-            and_(~moves, old.node != _NOWHERE, ~old.terminal, earlier),
+            and_(~moves, old.node != _NOWHERE, ~old.ended, earlier),
         ),
     )
 
