@@ -12,7 +12,7 @@ from osmo_listener.kubernetes.credentials import Credentials
 from osmo_listener.kubernetes.kubeconfig import load_kubeconfig
 from osmo_simulator.builders import make_pod
 from osmo_simulator.server import Simulator
-from tests.helpers import eventually
+from tests.helpers import eventually, stop_listening
 from tests.kube import NAMESPACE, RealCluster
 
 PODS = f"/api/v1/namespaces/{NAMESPACE}/pods"
@@ -182,7 +182,7 @@ class Proxy:
         try:
             yield self
         finally:
-            server.close()
+            await stop_listening(server)
             self.drop()
             await eventually(lambda: not self._writers)
 

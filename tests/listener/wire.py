@@ -17,6 +17,7 @@ from osmo_listener.kubernetes.http import Endpoint
 from osmo_listener.kubernetes.listwatch import ListWatch
 from osmo_listener.kubernetes.objects import Pod
 from osmo_listener.source import Event
+from tests.helpers import stop_listening
 
 PATH = "/api/v1/namespaces/osmo/pods"
 
@@ -97,7 +98,7 @@ async def serve(respond: Respond, tls: ssl.SSLContext | None = None) -> AsyncIte
     try:
         yield wire
     finally:
-        server.close()
+        await stop_listening(server)
         remaining = [task for task in handlers.values() if task is not None]
         for writer in handlers:
             writer.transport.abort()
