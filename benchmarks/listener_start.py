@@ -19,9 +19,9 @@ from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import uvloop
-from tests import kube
 
 from benchmarks.common import cpu_seconds, peak_rss_megabytes, program, spread
+from osmo_simulator import api_server as kube
 from osmo_simulator.builders import TYPICAL_PADDING, make_node, make_pod, task_labels
 from osmo_simulator.server import Simulator
 from osmo_transport import Server, listen

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import settings
 
-from tests import kube
+from osmo_simulator import api_server as kube
 
 settings.register_profile("long", deadline=None, max_examples=10_000)
 

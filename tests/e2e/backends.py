@@ -12,9 +12,9 @@ import msgspec
 from osmo_listener.kubernetes.objects import Pod
 from osmo_listener.listeners.workflow import WorkflowConfig
 from osmo_pipeline.verify import Difference, differences, expected_tasks
+from osmo_simulator.api_server import ApiError, Session
 from osmo_simulator.builders import make_pod, task_labels
 from osmo_worker.store import Task
-from tests.kube import ApiError, Session
 
 PODS = "/api/v1/namespaces/osmo/pods"
 MERGE = "application/merge-patch+json"

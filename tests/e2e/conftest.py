@@ -8,10 +8,10 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from osmo_simulator.api_server import RealCluster, Session
 from osmo_transport.testing.redis_server import RedisServer
 from tests.e2e.backends import Backend
 from tests.e2e.programs import Program
-from tests.kube import RealCluster, Session
 
 
 @pytest.fixture

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from osmo_simulator.api_server import Session
 from osmo_transport import DeadLetter, QueueStatus, open_queue
 from osmo_transport.testing.redis_server import RedisServer, free_port
 from osmo_worker.store import Task, open_store
 from tests.e2e.backends import wrong_rows
 from tests.e2e.programs import Program, wait_until
 from tests.e2e.proxy import Proxy
-from tests.kube import Session
 
 BACKEND = "cluster-a"
 SETTLE = 45.0

@@ -11,13 +11,13 @@ from typing import Any, TypeVar
 
 import pytest
 
+from osmo_simulator.api_server import kubectl
 from osmo_transport.bodies import Taint
 from osmo_transport.testing.redis_server import RedisServer
 from osmo_worker.store import StateStore, open_store
 from osmo_worker.store.nodes import Node
 from tests.e2e.backends import Backend
 from tests.e2e.programs import Program, wait_until
-from tests.kube import kubectl
 
 BACKEND = "cluster-a"
 PATIENCE = 20.0

@@ -9,11 +9,11 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from osmo_simulator.api_server import Session
 from osmo_transport.testing.redis_server import RedisServer
 from tests.e2e.backends import Churn
 from tests.e2e.pipeline import Pipeline
 from tests.e2e.programs import Program, wait_until
-from tests.kube import Session
 
 PODS = 40
 CHANGES = 8

@@ -10,10 +10,10 @@ from urllib.parse import urlsplit
 
 from osmo_listener.kubernetes.credentials import Credentials
 from osmo_listener.kubernetes.kubeconfig import load_kubeconfig
+from osmo_simulator.api_server import NAMESPACE, RealCluster
 from osmo_simulator.builders import make_pod
 from osmo_simulator.server import Simulator
 from tests.helpers import eventually, stop_listening
-from tests.kube import NAMESPACE, RealCluster
 
 PODS = f"/api/v1/namespaces/{NAMESPACE}/pods"
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from osmo_simulator.api_server import RealCluster
 from osmo_simulator.server import Simulator, SimulatorConfig
-from tests.kube import RealCluster
 from tests.listener.clusters import Cluster, Real, Simulated
 
 

@@ -19,11 +19,11 @@ from osmo_listener.kubernetes.patching import Patcher
 from osmo_listener.labeller import LabellerConfig, NodeLabeller
 from osmo_listener.listeners import NodeListener
 from osmo_listener.store import Change
+from osmo_simulator.api_server import RealCluster
 from osmo_simulator.faults import AnyFault, Cut, Drop, Fail, Hang, Slow, Throttle
 from osmo_transport.backoff import BackoffConfig
 from osmo_transport.message import Message
 from tests.helpers import eventually
-from tests.kube import RealCluster
 from tests.listener.clusters import Simulated
 from tests.listener.harness import QUICK
 from tests.listener.labels import LABEL, PREFIX, at_work, settled

@@ -17,9 +17,9 @@ from osmo_listener.errors import ForbiddenError
 from osmo_listener.listeners.node import NodeConfig
 from osmo_listener.listeners.registry import ListenersConfig
 from osmo_listener.service import run_listener
+from osmo_simulator.api_server import ApiError, RealCluster, kubectl
 from osmo_transport import Server, listen
 from tests.helpers import eventually
-from tests.kube import ApiError, RealCluster, kubectl
 
 pytestmark = pytest.mark.cluster
 

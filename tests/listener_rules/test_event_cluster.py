@@ -17,12 +17,12 @@ from osmo_listener.kubernetes.listwatch import ListWatch
 from osmo_listener.kubernetes.objects import Event
 from osmo_listener.listeners.event import EventConfig, EventListener
 from osmo_listener.reporter import Reporter
+from osmo_simulator.api_server import NAMESPACE, RealCluster
 from osmo_simulator.builders import make_event, make_pod
 from osmo_simulator.faults import Fail
 from osmo_simulator.server import Simulator, SimulatorConfig
 from osmo_transport import Message, Server, connect, listen
 from tests.helpers import eventually
-from tests.kube import NAMESPACE, RealCluster
 from tests.listener.harness import QUICK
 from tests.listener_rules.events import NEWER, TTL, Sent, sent
 from tests.listener_rules.harness import SINCE, T0

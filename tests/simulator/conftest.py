@@ -4,8 +4,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from osmo_simulator.api_server import RealCluster
 from osmo_simulator.server import Simulator, SimulatorConfig
-from tests.kube import RealCluster
 from tests.simulator.harness import ApiClient, real_client, simulator_client
 
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import aiohttp
 
+from osmo_simulator.api_server import RealCluster
 from osmo_simulator.server import Simulator
-from tests.kube import RealCluster
 
 PODS = "/api/v1/namespaces/osmo/pods"
 NODES = "/api/v1/nodes"

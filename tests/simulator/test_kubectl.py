@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from osmo_simulator import api_server as kube
 from osmo_simulator.builders import make_event, make_node, make_pod, task_labels
 from osmo_simulator.lifecycle import FAILURES, Moment, creating, running
 from osmo_simulator.server import Simulator
-from tests import kube
 
 Kubectl = Callable[..., Awaitable[str]]
 

@@ -1,4 +1,4 @@
-"""A real etcd and kube-apiserver for tests, started on free loopback ports.
+"""A real etcd and kube-apiserver beside the simulated one, started on free loopback ports.
 
 `KUBEBUILDER_ASSETS` names the folder with the two programs (the convention of envtest). There is no
 kubelet and no scheduler: a test creates nodes and pods itself and patches their `/status`.
@@ -9,6 +9,7 @@ import contextlib
 import http.client
 import json
 import os
+import secrets
 import shutil
 import socket
 import ssl
@@ -21,10 +22,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import yaml
-
 READY_TIMEOUT = 60.0
-TOKEN = "test-admin-token"
 NAMESPACE = "osmo"
 MISSING = "no real API server: set KUBEBUILDER_ASSETS to a folder with etcd and kube-apiserver"
 
@@ -54,9 +52,9 @@ class RealCluster:
     _context: ssl.SSLContext = field(repr=False)
 
     def kubeconfig(self) -> str:
-        """A kubeconfig (YAML) for this cluster that needs no other file."""
+        """A kubeconfig (in JSON, which YAML is) for this cluster that needs no other file."""
         ca = base64.b64encode(self.ca_file.read_bytes()).decode()
-        return yaml.safe_dump(
+        return json.dumps(
             {
                 "apiVersion": "v1",
                 "kind": "Config",
@@ -165,23 +163,24 @@ def start() -> Iterator[RealCluster]:
             *("--initial-cluster", f"default={peer_url}"),
         ]
         stack.enter_context(_program(folder / "etcd", etcd, work))
-        port = _free_port()
+        port, token = _free_port(), secrets.token_hex()
         api = stack.enter_context(
-            _program(folder / "kube-apiserver", _api_arguments(work, etcd_url, port), work)
+            _program(folder / "kube-apiserver", _api_arguments(work, etcd_url, port, token), work)
         )
         url = f"https://127.0.0.1:{port}"
         ca_file = work / "certs" / "apiserver.crt"
-        context = _wait_ready(api, work, url, ca_file)
-        cluster = RealCluster(url=url, ca_file=ca_file, token=TOKEN, _context=context)
+        context = _wait_ready(api, work, url, ca_file, token)
+        cluster = RealCluster(url=url, ca_file=ca_file, token=token, _context=context)
         cluster.request("POST", "/api/v1/namespaces", {"metadata": {"name": NAMESPACE}})
         yield cluster
 
 
-def _api_arguments(work: Path, etcd_url: str, port: int) -> list[str]:
+def _api_arguments(work: Path, etcd_url: str, port: int, token: str) -> list[str]:
     key = work / "sa.key"
-    subprocess.run(["openssl", "genrsa", "-out", key, "2048"], check=True, capture_output=True)
+    command = ["openssl", "genrsa", "-out", str(key), "2048"]
+    subprocess.run(command, check=True, capture_output=True)  # noqa: S603 (our own arguments)
     tokens = work / "tokens.csv"
-    tokens.write_text(f"{TOKEN},admin,admin,system:masters\n")
+    tokens.write_text(f"{token},admin,admin,system:masters\n")
     return [
         *("--etcd-servers", etcd_url, "--cert-dir", f"{work}/certs"),
         *("--secure-port", str(port), "--bind-address", "127.0.0.1"),
@@ -197,7 +196,9 @@ def _api_arguments(work: Path, etcd_url: str, port: int) -> list[str]:
 @contextlib.contextmanager
 def _program(path: Path, arguments: list[str], work: Path) -> Iterator[subprocess.Popen[bytes]]:
     with (work / f"{path.name}.log").open("wb") as log:
-        process = subprocess.Popen([path, *arguments], stdout=log, stderr=log, cwd=work)
+        process = subprocess.Popen(  # noqa: S603 (our own arguments)
+            [path, *arguments], stdout=log, stderr=log, cwd=work
+        )
     try:
         yield process
     finally:
@@ -206,13 +207,13 @@ def _program(path: Path, arguments: list[str], work: Path) -> Iterator[subproces
 
 
 def _wait_ready(
-    api: subprocess.Popen[bytes], work: Path, url: str, ca_file: Path
+    api: subprocess.Popen[bytes], work: Path, url: str, ca_file: Path, token: str
 ) -> ssl.SSLContext:
     deadline = time.monotonic() + READY_TIMEOUT
     while time.monotonic() < deadline and api.poll() is None:
         with contextlib.suppress(OSError, ApiError, http.client.HTTPException):
             context = ssl.create_default_context(cafile=ca_file)
-            cluster = RealCluster(url=url, ca_file=ca_file, token=TOKEN, _context=context)
+            cluster = RealCluster(url=url, ca_file=ca_file, token=token, _context=context)
             cluster.request("GET", "/readyz")
             cluster.request("GET", "/api/v1/namespaces/kube-system")
             return context
