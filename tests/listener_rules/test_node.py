@@ -5,6 +5,7 @@ import pytest
 
 from osmo_listener.kubernetes.objects import Node, NodeTaint, Quantity
 from osmo_listener.listeners import NodeListener
+from osmo_listener.listeners.node import NodeConfig
 from osmo_transport.bodies import NodeInventory, Taint, UpdateNode, decode_body
 from osmo_transport.conditions import DEFAULT_RULES
 from osmo_transport.message import Version
@@ -249,3 +250,32 @@ def test_each_report_draws_its_own_time() -> None:
         found.append(at)
         listener._deadlines.take_due(at)
     assert found == pytest.approx([TTL, 1.05 * TTL, 1.1 * TTL])
+
+
+@pytest.mark.parametrize(
+    "prefix", ["osmo.nvidia.com/", "a/", "osmo.nvidia.com/node-", f"{'a' * 63}.b/{'c' * 55}"]
+)
+def test_a_prefix_that_a_label_can_have(prefix: str) -> None:
+    """A domain, a slash, and what `verified` can follow."""
+    assert NodeConfig(label_prefix=prefix).label_prefix == prefix
+
+
+@pytest.mark.parametrize(
+    "prefix",
+    [
+        "",
+        "osmo",
+        "/",
+        "Osmo.com/",
+        "a b/",
+        "-a/",
+        "a..b/",
+        "a/-b",
+        f"{'a' * 254}/",
+        f"a/{'c' * 56}",
+    ],
+)
+def test_a_prefix_that_no_label_can_have_is_refused(prefix: str) -> None:
+    """At the start, and not by the API server for each node."""
+    with pytest.raises(ValueError, match="label_prefix"):
+        NodeConfig(label_prefix=prefix)

@@ -31,7 +31,7 @@ Work = Coroutine[Any, Any, NoReturn]
 
 
 class Watches:
-    """The tasks of the listeners that `config` names; `tasks` makes them.
+    """The chosen listeners, and the watches that feed them.
 
     Args:
         config: what to report, and how.
@@ -44,54 +44,59 @@ class Watches:
         self._credentials = credentials
         self._client = client
         self._names = list(dict.fromkeys(config.listeners))
-        self._reporters: dict[str, Reporter[Any]] = {}
-        self._listeners: dict[str, Listener[Any]] = {}
-        self._labeller: NodeLabeller | None = None
-        self._patcher: Patcher | None = None
         self._hostnames = Hostnames(self._renamed)
-
-    def tasks(self) -> Iterator[Work]:
-        """What has to run; each ends with an error only."""
-        if "node" in self._names and self._config.rules.node.label:
-            self._patcher = Patcher(self._credentials, self._config.http)
+        self._patcher: Patcher | None = None
+        self._labeller: NodeLabeller | None = None
+        if "node" in self._names and config.rules.node.label:
+            self._patcher = Patcher(credentials, config.http)
             self._labeller = NodeLabeller(
-                self._patcher, self._config.rules.node.label_prefix, self._config.labeller
+                self._patcher, config.rules.node.label_prefix, config.labeller
             )
-            yield self._label(self._patcher, self._labeller)
-        for name in self._names:
-            yield from self._report(name)
-        waiting = set(self._names)
-        if {"workflow", "usage"} <= waiting:
-            waiting -= {"workflow", "usage"}
-            namespace = self._config.namespace
-            tasks = Branch(self._reporters["workflow"], task_pods(namespace))
-            yield self._watch(shared_pods(namespace), tasks, Branch(self._reporters["usage"]))
-        if "usage" in self._names:
-            waiting.discard("node")
-            handlers = [Branch(self._hostnames)]
-            if "node" in self._names:
-                handlers.append(Branch(self._reporters["node"]))
-            yield self._watch(LISTENERS["node"].resource(self._config.namespace), *handlers)
-        for name in waiting:
-            resource = LISTENERS[name].resource(self._config.namespace)
-            yield self._watch(resource, Branch(self._reporters[name]))
+        self._listeners = {name: self._listener(name) for name in self._names}
+        self._reporters = {
+            name: Reporter(listener, client, name=name)
+            for name, listener in self._listeners.items()
+        }
 
-    def _report(self, name: str) -> Iterator[Work]:
-        labeller = self._labeller
+    def tasks(self) -> list[Work]:
+        """What has to run; each ends with an error only."""
+        return [*self._labelling(), *self._reporting(), *self._watching()]
+
+    def _listener(self, name: str) -> Listener[Any]:
         around = Surroundings(
             config=self._config.rules,
             namespace=self._config.namespace,
             hostname=self._hostnames.get,
         )
-        if labeller is not None:
+        if (labeller := self._labeller) is not None:
             around = replace(around, on_verdict=labeller.on_verdict, on_gone=labeller.on_gone)
-        listener = LISTENERS[name].create(around)
-        reporter = Reporter(listener, self._client, name=name)
-        self._listeners[name], self._reporters[name] = listener, reporter
-        yield reporter.follow_epochs()
-        yield reporter.keep_time()
-        if isinstance(listener, NodeListener):
-            yield follow_rules(self._client, reporter, listener)
+        return LISTENERS[name].create(around)
+
+    def _labelling(self) -> Iterator[Work]:
+        if self._patcher is not None and self._labeller is not None:
+            yield self._label(self._patcher, self._labeller)
+
+    def _reporting(self) -> Iterator[Work]:
+        for name, reporter in self._reporters.items():
+            yield reporter.follow_epochs()
+            yield reporter.keep_time()
+            listener = self._listeners[name]
+            if isinstance(listener, NodeListener):
+                yield follow_rules(self._client, reporter, listener)
+
+    def _watching(self) -> Iterator[Work]:
+        namespace, reporters = self._config.namespace, self._reporters
+        alone = dict(reporters)
+        if {"workflow", "usage"} <= alone.keys():
+            tasks = Branch(alone.pop("workflow"), task_pods(namespace))
+            yield self._watch(shared_pods(namespace), tasks, Branch(alone.pop("usage")))
+        if "usage" in reporters:
+            nodes = [Branch(self._hostnames)]
+            if "node" in alone:
+                nodes.append(Branch(alone.pop("node")))
+            yield self._watch(LISTENERS["node"].resource(namespace), *nodes)
+        for name, reporter in alone.items():
+            yield self._watch(LISTENERS[name].resource(namespace), Branch(reporter))
 
     async def _watch(self, resource: Resource[Any], *branches: Branch[Any]) -> NoReturn:
         source = ListWatch(

@@ -20,6 +20,7 @@ too: every node is judged anew at once.
 
 import logging
 import random
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -44,6 +45,11 @@ NO_HOSTNAME = "-"
 _CONVERTED = frozenset({"cpu", "memory", "ephemeral-storage"})
 RESEND_SPREAD = 0.2
 """Share of `NodeConfig.resend_after` by which a report is sent again later, at most."""
+_LABEL_PREFIX = re.compile(
+    r"(?=.{1,253}/)[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*/"
+    r"([A-Za-z0-9][-A-Za-z0-9_.]{0,54})?"
+)
+"""By the rules of Kubernetes for the names of labels, so that `verified` can follow."""
 VERDICTS = 4096
 """Different sets of conditions whose verdict is remembered: nodes of one kind share theirs."""
 
@@ -58,7 +64,15 @@ class NodeConfig:
     """Whether each node gets a label that says if it is available. Needs the right to patch nodes.
     """
     label_prefix: str = "osmo.nvidia.com/"
-    """What comes before `verified` in the name of that label."""
+    """What comes before `verified` in the name of that label: a domain and a slash, and more if
+    wanted."""
+
+    def __post_init__(self) -> None:
+        if not _LABEL_PREFIX.fullmatch(self.label_prefix):
+            raise ValueError(
+                f"label_prefix {self.label_prefix!r} does not begin a label's name: use a domain in"
+                " lower case and a slash, as osmo.nvidia.com/"
+            )
 
 
 @dataclass(slots=True)
