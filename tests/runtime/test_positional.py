@@ -73,3 +73,15 @@ def test_the_help_shows_the_places(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         read("--help")
     assert "usage: rename BACKEND KEY=VALUE … [options]" in capsys.readouterr().out
+
+
+def test_the_help_shows_a_place_that_may_be_left_out(capsys: pytest.CaptureFixture[str]) -> None:
+    """In brackets, as options that may be left out are."""
+
+    @dataclass(frozen=True, kw_only=True)
+    class Lenient:
+        tables: Annotated[tuple[str, ...], Setting(positional=True, metavar="TABLE")] = ()
+
+    with pytest.raises(SystemExit):
+        load("lenient", Lenient, ["--help"], {})
+    assert "usage: lenient [TABLE …] [options]" in capsys.readouterr().out

@@ -125,14 +125,16 @@ def _add(group: "argparse._ArgumentGroup", leaf: Leaf) -> argparse.Action:
 
 
 def _usage(table: Table) -> str:
-    places = [
-        f"{leaf.setting.metavar or _metavar(leaf.shape, kinds.type_info(leaf.type))} …"
-        if leaf.shape in {Shape.LIST, Shape.MAPPING}
-        else leaf.flag
-        for leaf in table.leaves
-        if leaf.setting.positional
-    ]
+    places = [_place(leaf) for leaf in table.leaves if leaf.setting.positional]
     return " ".join(("%(prog)s", *places, "[options]"))
+
+
+def _place(leaf: Leaf) -> str:
+    if leaf.shape in {Shape.LIST, Shape.MAPPING}:
+        place = f"{leaf.setting.metavar or _metavar(leaf.shape, kinds.type_info(leaf.type))} …"
+    else:
+        place = leaf.flag
+    return place if leaf.default is MISSING else f"[{place}]"
 
 
 class _Help(argparse.Action):
