@@ -117,10 +117,12 @@ async def run(config: Config, stop: asyncio.Event) -> None:
         case "bug":
             async with asyncio.TaskGroup() as group:
                 group.create_task(_fail(ZeroDivisionError("oops")))
-        case "both":
+        case "both" | "same":
+            unknown = UnknownSchemeError("no transport for 'x://'")
+            used = AddressInUseError("port 1 is in use")
             async with asyncio.TaskGroup() as group:
                 group.create_task(_fail(AddressInUseError("port 1 is in use")))
-                group.create_task(_fail(UnknownSchemeError("no transport for 'x://'")))
+                group.create_task(_fail(used if config.act == "same" else unknown))
 
 
 async def _fail(error: Exception) -> None:

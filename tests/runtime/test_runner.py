@@ -197,6 +197,14 @@ def test_every_error_of_a_group() -> None:
     assert texts == ["port 1 is in use", "no transport for 'x://'"]
 
 
+def test_the_same_error_of_several_tasks_is_told_once() -> None:
+    """They met one and the same end."""
+    done = call("--act", "same")
+    assert done.returncode == 1
+    texts = [line["message"] for line in lines(done.stderr) if line["level"] == "ERROR"]
+    assert texts == ["port 1 is in use"]
+
+
 def test_details_at_debug() -> None:
     """With `--log-level debug` an error of a library brings its traceback too."""
     assert lines(call("--act", "usage", "--log-level", "debug").stderr)[-1]["stack"]

@@ -185,7 +185,8 @@ def _stop_signals(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> Itera
 
 def _report(failure: BaseException, codes: ErrorCodes) -> int:
     found = set()
-    for error in _leaves(failure):
+    # Several tasks may have met the same end, as when all of them report through one client.
+    for error in {(type(each), str(each)): each for each in _leaves(failure)}.values():
         code = next((codes[cls] for cls in type(error).__mro__ if cls in codes), None)
         if isinstance(error, BrokenPipeError) and _is_unread(sys.stdout):
             code = UNREAD
