@@ -120,9 +120,10 @@ class Applier:
         on_nodes, of_nodes = batch.reports[tasks.KIND], batch.reports[nodes.KIND]
         oldest_task = _oldest(on_nodes)
         oldest = _oldest(of_nodes, oldest_task)
-        told = self._told(batch.others[backends.KIND])
+        now = self.writer.now()
+        told = _told(batch.others[backends.KIND], now)
         stale = 0
-        with self.writer.reports(names, oldest=oldest, told=told) as (connection, known):
+        with self.writer.reports(names, now, oldest=oldest, told=told) as (connection, known):
             for kind, reports in batch.reports.items():
                 if reports:
                     stale += self._upsert(connection, kind, reports, known)
@@ -138,15 +139,6 @@ class Applier:
         rows = [to_row(delivery, body, known) for delivery, body in reports]
         return _execute(connection, self._upserts[kind], rows, len(resource.table.primary_key))
 
-    def _told(self, heartbeats: Reports) -> dict[str, list[Row]]:
-        now = self.writer.now()
-        told: dict[str, list[Row]] = {}
-        for delivery, body in heartbeats:
-            told.setdefault(delivery.backend, []).append(
-                backends.told_by(delivery.message, body, now)
-            )
-        return told
-
     def _apply_inventory(self, delivery: Delivery, body: NodeInventory) -> int:
         """Apply an inventory; 1 if it was stale."""
         inventory = Inventory(
@@ -158,6 +150,13 @@ class Applier:
                 return 1
             self.writer.inventories.apply(connection, delivery.backend, inventory, now)
         return 0
+
+
+def _told(heartbeats: Reports, now: str) -> dict[str, list[Row]]:
+    told: dict[str, list[Row]] = {}
+    for delivery, body in heartbeats:
+        told.setdefault(delivery.backend, []).append(backends.told_by(delivery.message, body, now))
+    return told
 
 
 def _sort(deliveries: Sequence[Delivery]) -> _Sorted:

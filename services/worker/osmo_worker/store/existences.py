@@ -34,7 +34,8 @@ def apply_existences(
     no row is retried, because the row's report may be on its way to another worker.
     """
     stale = 0
-    with writer.reports({each.delivery.backend for each in found}) as (connection, known):
+    backends = {each.delivery.backend for each in found}
+    with writer.reports(backends, writer.now()) as (connection, known):
         for position, delivery, body in sorted(found, key=lambda each: each.key):
             resource = EXISTENCE_KINDS[delivery.message.kind]
             epoch, resource_version = delivery.message.version

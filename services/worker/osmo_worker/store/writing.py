@@ -60,6 +60,7 @@ class Writer:
     def reports(
         self,
         backends: Iterable[str],
+        now: str,
         *,
         oldest: Mapping[str, Version] | None = None,
         told: Told | None = None,
@@ -68,10 +69,11 @@ class Writer:
 
         Args:
             backends: those that are heard of.
+            now: the moment of writing.
             oldest: by backend, the lowest version of its reports that an inventory may concern.
             told: what their heartbeats tell.
         """
-        names, now = sorted(backends), self.now()
+        names = sorted(backends)
         with self.database.transaction() as connection:
             for name in names:
                 self.database.lock(connection, name, shared=True)
