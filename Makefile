@@ -1,11 +1,11 @@
 # Each target first sets up what it needs in .venv; nothing is installed outside of it.
-# PYTHON=... names the Python to make .venv with, ARGS=... goes to the demo or to pytest.
+# PYTHON=... names the Python to make .venv with, ARGS=... goes to the demo, pytest or the bench.
 
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DELETE_ON_ERROR:
-.PHONY: install demo test check format protos
+.PHONY: install demo test bench check format protos
 
 install: .venv/.dev
 
@@ -14,6 +14,9 @@ demo: .venv/.all
 
 test: .venv/.dev
 	$(BIN)/pytest $(ARGS)
+
+bench: .venv/.bench
+	$(BIN)/osmo-pipeline bench $(ARGS)
 
 check: .venv/.dev
 	$(BIN)/ruff format --check .
@@ -37,7 +40,12 @@ protos: .venv/.dev
 	$(PIP) install --editable '.[all]'
 	touch $@
 
+.venv/.bench: pyproject.toml | .venv/bin/python
+	@echo "setting up .venv"
+	$(PIP) install --editable '.[bench]'
+	touch .venv/.all $@
+
 .venv/.dev: pyproject.toml | .venv/bin/python
 	@echo "setting up .venv"
 	$(PIP) install --editable '.[all,dev]'
-	touch .venv/.all $@
+	touch .venv/.all .venv/.bench $@

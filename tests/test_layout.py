@@ -14,11 +14,13 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGES = sorted(
     path.parent.relative_to(ROOT)
-    for pattern in ("protos", "libs/*", "services/*")
+    for pattern in ("benchmarks", "protos", "libs/*", "services/*")
     for path in ROOT.glob(f"{pattern}/osmo_*/__init__.py")
 )
 HOLDERS = sorted({package.parent for package in PACKAGES})
 """The folders that hold a package, and are put on `sys.path`."""
+PEERS = "benchmarks/peers"
+"""Holds a package that is no part of the distribution."""
 PYPROJECT: Any = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 MAX_LINES = 400
@@ -30,7 +32,7 @@ LONG_FILES = {
 
 def sources() -> Iterator[Path]:
     """Every Python file that a person wrote."""
-    for folder in ("protos", "libs", "services", "tests"):
+    for folder in ("benchmarks", "protos", "libs", "services", "tests"):
         for path in (ROOT / folder).rglob("*.py"):
             if not path.stem.endswith(("_pb2", "_pb2_grpc")):
                 yield path
@@ -39,6 +41,7 @@ def sources() -> Iterator[Path]:
 def test_packages_are_found() -> None:
     """The search above finds them all."""
     assert [package.name for package in PACKAGES] == [
+        "osmo_benchmarks",
         *("osmo_listener", "osmo_runtime", "osmo_simulator", "osmo_transport"),
         "osmo_protos",
         *("osmo_operator", "osmo_pipeline", "osmo_worker"),
@@ -50,9 +53,9 @@ def test_every_list_names_every_package() -> None:
     names = {str(package) for package in PACKAGES}
     holders = {str(holder) for holder in HOLDERS}
     assert set(PYPROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]) == names
-    assert set(PYPROJECT["tool"]["mypy"]["mypy_path"].split(":")) == holders
+    assert set(PYPROJECT["tool"]["mypy"]["mypy_path"].split(":")) == {*holders, PEERS}
     assert set(PYPROJECT["tool"]["ruff"]["src"]) == holders
-    assert {Path(name).parts[0] for name in names} | {"tests", "benchmarks"} == set(
+    assert {Path(name).parts[0] for name in names} | {"tests"} == set(
         PYPROJECT["tool"]["mypy"]["files"]
     )
 

@@ -5,6 +5,8 @@ import sys
 from collections.abc import Callable, Coroutine
 from typing import Any, NamedTuple
 
+from osmo_benchmarks.config import BenchConfig
+from osmo_benchmarks.errors import BenchmarkError, PlanError
 from osmo_listener.errors import KubeconfigError, ListenerError
 from osmo_pipeline import commands
 from osmo_pipeline.config import BackendConfig, DemoConfig, ForgetConfig, RulesConfig
@@ -12,6 +14,7 @@ from osmo_pipeline.errors import DemoError
 from osmo_runtime import runner
 from osmo_runtime.cli import version
 from osmo_runtime.runner import ProgramConfig
+from osmo_transport.errors import MissingExtraError
 from osmo_worker.errors import WorkerError
 
 USAGE = """\
@@ -22,6 +25,7 @@ commands:
   rules set BACKEND TYPE=STATUS …  say by which conditions the nodes of a backend are available
   rules get BACKEND                print these rules
   backends forget BACKEND          free the name of a backend for another cluster
+  bench [TABLE …]                  measure this project beside others, and show who is ahead
 
 osmo-pipeline COMMAND --help tells a command's options.
 """
@@ -33,6 +37,17 @@ async def demo(config: DemoConfig, stop: asyncio.Event) -> None:
     from osmo_pipeline.demo import run_demo  # noqa: PLC0415
 
     await run_demo(config, stop)
+
+
+async def bench(config: BenchConfig, stop: asyncio.Event) -> None:
+    """Run the benchmarks."""
+    try:
+        from osmo_benchmarks.bench import run_bench  # noqa: PLC0415
+    except ImportError as exc:
+        raise MissingExtraError(
+            f"the benchmarks need {exc.name}: pip install 'osmo-pipeline[bench]'"
+        ) from exc
+    await run_bench(config, stop)
 
 
 def main() -> int:
@@ -52,9 +67,12 @@ COMMANDS = {
     ("rules", "set"): Command(RulesConfig, commands.set_rules),
     ("rules", "get"): Command(BackendConfig, commands.get_rules),
     ("backends", "forget"): Command(ForgetConfig, commands.forget_backend),
+    ("bench",): Command(BenchConfig, bench),
 }
 
 ERRORS = {
+    BenchmarkError: runner.FAILED,
+    PlanError: runner.MISUSED,
     DemoError: runner.FAILED,
     KubeconfigError: runner.MISUSED,
     ListenerError: runner.FAILED,

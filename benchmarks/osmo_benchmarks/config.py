@@ -1,0 +1,41 @@
+"""The configuration of a run of the benchmarks."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from osmo_runtime.fields import Setting
+from osmo_runtime.logs import LogLevel
+from osmo_runtime.runner import ProgramConfig
+from osmo_transport.bounds import Count, Seed
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchConfig(ProgramConfig):
+    """Repeats the tables of the study on this machine: every system does the same work in turn, and
+    the report shows who is ahead by how much."""
+
+    tables: Annotated[tuple[str, ...], Setting(positional=True, metavar="TABLE")] = ()
+    """The tables to measure: round-trip, startup, large-cluster, workers, sustained, scale-out;
+    none: all."""
+    quick: bool = False
+    """A minute instead of ten: fewer rounds, and none of the experiments that take long."""
+    rounds: Count = 5
+    """How often every system does every experiment, after a warm-up; 2 in a quick run unless said
+    otherwise. An experiment that takes minutes is repeated less often, as the report says."""
+    systems: tuple[str, ...] = ()
+    """Who takes part: legacy, go, go-tuned, osmo-ws, osmo-grpc, osmo-memory; none: all."""
+    seed: Seed = 1
+    """The same seed gives the same workflows, events and ends."""
+    json: Path = Path("osmo-bench.json")
+    """File of the results, with every sample; written after each experiment."""
+    html: Path = Path("osmo-bench.html")
+    """File of the report: one page with tables and plots that needs no network."""
+    picture: Path | None = None
+    """Also write the ratios as a picture (SVG)."""
+    markdown: Path | None = None
+    """Also write the rows that have a target as a table for a README."""
+    results: Path | None = None
+    """Measure nothing: report on this JSON file of an earlier run."""
+    log_level: LogLevel = LogLevel.WARNING
+    """The least severe log records that are written."""

@@ -1,0 +1,1 @@
+"""What single parts of this project cost, without a peer beside them."""

@@ -1,0 +1,145 @@
+"""The rows of a run as every report shows them."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import Enum
+
+from osmo_benchmarks import run as runs
+from osmo_benchmarks.run import Row, Run, Spread, Table
+
+PEERS = ("legacy", "go", "go-tuned")
+"""In the order of the columns."""
+
+
+class Verdict(Enum):
+    """Whether a row reaches its targets."""
+
+    MET = "met"
+    MISSED = "missed"
+    FAILED = "failed"
+    NONE = ""
+
+
+@dataclass(frozen=True)
+class Peer:
+    """One peer's part of a row."""
+
+    figure: Spread | None
+    ratio: Spread | None
+    met: bool | None
+    failed: bool
+
+
+@dataclass(frozen=True)
+class Line:
+    """A row with what was measured for it."""
+
+    row: Row
+    figure: Spread | None
+    peers: Mapping[str, Peer]
+    verdict: Verdict
+
+    @property
+    def target(self) -> str:
+        """What is aimed at, in words."""
+        sign = "≤" if self.row.better == "lower" else "≥"
+        parts = [
+            f"{sign} {number(limit)} ({peer})"
+            for peer, limit in self.row.limits.items()
+            if limit is not None
+        ]
+        if self.row.aim is not None:
+            parts.append(f"{sign} {measure(self.row.aim, self.row.unit)}")
+        return ", ".join(parts)
+
+    @property
+    def published(self) -> str:
+        """What the study gives, in words."""
+        return ", ".join(f"{name} {figure}" for name, figure in self.row.published.items())
+
+    def advantage(self, peer: str) -> Spread | None:
+        """How many times ahead of a peer ours is; below 1: behind."""
+        ratio = self.peers[peer].ratio if peer in self.peers else None
+        if ratio is None or self.row.better == "higher" or ratio.low <= 0:
+            return ratio
+        return Spread(1 / ratio.median, 1 / ratio.high, 1 / ratio.low, ratio.count)
+
+
+def lines(run: Run, table: Table) -> Iterator[Line]:
+    """Of the rows of a table that were measured, or failed."""
+    for row in table.rows:
+        experiment = run.experiments.get(row.experiment)
+        if experiment is not None and any(row.heat in ("", s.heat) for s in experiment.samples):
+            yield _line(run, row)
+
+
+def _line(run: Run, row: Row) -> Line:
+    mine = runs.figure(run, row, row.ours)
+    peers = {}
+    for name in PEERS:
+        if name in row.limits and name in run.systems:
+            ratio = runs.ratio(run, row, name)
+            peers[name] = Peer(
+                runs.figure(run, row, name),
+                ratio,
+                runs.met(row, name, ratio),
+                _failed(run, row, name),
+            )
+    reached = [each.met for each in peers.values()] + [runs.aim_met(row, mine)]
+    if mine is None and _failed(run, row, row.ours):
+        verdict = Verdict.FAILED
+    elif False in reached:
+        verdict = Verdict.MISSED
+    else:
+        verdict = Verdict.MET if True in reached else Verdict.NONE
+    return Line(row, mine, peers, verdict)
+
+
+def _failed(run: Run, row: Row, system: str) -> bool:
+    return any(
+        each.system == system and each.failure and row.heat in ("", each.heat)
+        for each in run.experiments[row.experiment].samples
+    )
+
+
+def summary(run: Run) -> str:
+    """How many targets are reached."""
+    verdicts = [each.verdict for table in run.tables for each in lines(run, table)]
+    met, missed = verdicts.count(Verdict.MET), verdicts.count(Verdict.MISSED)
+    text = f"{met} of {met + missed} rows with a target reach it"
+    if failed := verdicts.count(Verdict.FAILED):
+        text += f"; {failed} failed and have no figure"
+    return text
+
+
+def state(run: Run) -> str:
+    """When, where and how, and whether the run is whole."""
+    machine = run.machine
+    text = (
+        f"{run.command} at {run.started}, {run.seconds / 60:.1f} minutes, seed {run.seed},"
+        f" {run.rounds} rounds at most; {machine.cores} cores, {machine.memory_gb:g} GB,"
+        f" {machine.cpu}, {machine.kernel}"
+    )
+    return text if run.complete else f"interrupted, not all was measured: {text}"
+
+
+def number(value: float) -> str:
+    """Three digits that count, and never an exponent."""
+    size = abs(value)
+    if size >= 100 or value == int(value):
+        return f"{value:,.0f}"
+    decimals = 1 if size >= 10 else 2 if size >= 1 else 3 if size >= 0.01 else 4
+    return f"{value:.{decimals}f}".rstrip("0").rstrip(".")
+
+
+def measure(value: float, unit: str) -> str:
+    """A figure with its unit."""
+    return f"{number(value)} {unit}".rstrip()
+
+
+def spread(of: Spread | None, unit: str = "") -> str:
+    """A median, and its range where there is one."""
+    if of is None:
+        return "-"
+    text = measure(of.median, unit)
+    return text if of.count == 1 else f"{text} [{number(of.low)} … {number(of.high)}]"

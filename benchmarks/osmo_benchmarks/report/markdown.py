@@ -1,0 +1,39 @@
+"""The ratios as a table for a README."""
+
+from collections.abc import Iterator
+
+from osmo_benchmarks.report.lines import Line, Verdict, lines, spread, state, summary
+from osmo_benchmarks.run import Run
+
+
+def render(run: Run) -> str:
+    """Every row that has a target, with when and where it was measured."""
+    return "\n".join(_parts(run)) + "\n"
+
+
+def _parts(run: Run) -> Iterator[str]:
+    yield f"{state(run)}."
+    yield ""
+    yield "| row | what | ours | go | ours / go | ours / go-tuned | target | |"
+    yield "|---|---|---|---|---|---|---|---|"
+    for table in run.tables:
+        for line in lines(run, table):
+            if line.verdict is not Verdict.NONE:
+                yield _row(line)
+    yield ""
+    yield f"{summary(run)}."
+
+
+def _row(line: Line) -> str:
+    go, tuned = line.peers.get("go"), line.peers.get("go-tuned")
+    cells = (
+        line.row.id,
+        line.row.title,
+        spread(line.figure, line.row.unit),
+        spread(go.figure, line.row.unit) if go else "",
+        spread(go.ratio) if go else "",
+        spread(tuned.ratio) if tuned else "",
+        line.target,
+        line.verdict.value,
+    )
+    return f"| {' | '.join(each.replace('|', '/') for each in cells)} |"

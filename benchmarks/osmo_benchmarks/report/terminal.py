@@ -1,0 +1,73 @@
+"""The tables on the terminal."""
+
+import sys
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from osmo_benchmarks.report.lines import PEERS, Line, Verdict, lines, spread, state, summary
+from osmo_benchmarks.run import Run
+
+PIPED_WIDTH = 160
+"""Columns where nobody says how wide the output is."""
+STYLES = {
+    Verdict.MET: "green",
+    Verdict.MISSED: "yellow",
+    Verdict.FAILED: "bold red",
+    Verdict.NONE: "",
+}
+
+
+def show(run: Run) -> None:
+    """Print the tables of a run on stdout."""
+    console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else PIPED_WIDTH)
+    console.print(Text(state(run), style="bold" if run.complete else "bold red"))
+    for table in run.tables:
+        if found := list(lines(run, table)):
+            console.print()
+            console.print(_table(table.title, found))
+            for note in table.notes:
+                console.print(Text(f"  {note}", style="dim"))
+    for name, sample in run.failures():
+        console.print()
+        console.print(Text(f"{sample.system} failed in {name}: {sample.failure}", style="red"))
+    for name, reason in run.skipped.items():
+        console.print(Text(f"left out: {name}: {reason}", style="dim"))
+    console.print()
+    console.print(Text(summary(run), style="bold"))
+
+
+def _table(title: str, found: list[Line]) -> Table:
+    shown = [name for name in PEERS if any(name in line.peers for line in found)]
+    table = Table(title=title, title_justify="left", title_style="bold")
+    table.add_column("row", no_wrap=True)
+    table.add_column("", max_width=36)
+    table.add_column("ours", justify="right")
+    for name in shown:
+        table.add_column(f"{name}\nours / {name}", justify="right")
+    table.add_column("target")
+    table.add_column("")
+    table.add_column("the study")
+    for line in found:
+        unit = line.row.unit
+        cells = [Text(line.row.id, style="bold"), Text(line.row.title)]
+        cells.append(Text(_figure(line.figure is None, line.verdict, spread(line.figure, unit))))
+        for name in shown:
+            peer = line.peers.get(name)
+            if peer is None:
+                cells.append(Text(""))
+            elif peer.figure is None:
+                cells.append(Text("failed" if peer.failed else "-"))
+            else:
+                ratio = spread(peer.ratio)
+                cells.append(Text(f"{spread(peer.figure, unit)}\n{ratio}"))
+        cells.append(Text(line.target))
+        cells.append(Text(line.verdict.value, style=STYLES[line.verdict]))
+        cells.append(Text(line.published))
+        table.add_row(*cells)
+    return table
+
+
+def _figure(missing: bool, verdict: Verdict, text: str) -> str:
+    return "failed" if missing and verdict is Verdict.FAILED else text

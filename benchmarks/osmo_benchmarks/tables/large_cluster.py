@@ -1,0 +1,315 @@
+"""L1 to L4: bursts in a large cluster, and what its listener costs."""
+
+import asyncio
+import statistics
+from bisect import bisect_left
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+
+from osmo_benchmarks.clusters import Pod, SimulatedCluster, simulated
+from osmo_benchmarks.plan import Context, Experiment, Outcome, Table, alone
+from osmo_benchmarks.records import Record
+from osmo_benchmarks.run import Row
+from osmo_benchmarks.tables._listening import Listening, listening, memory
+from osmo_benchmarks.tables.startup import PENDING, pods
+
+NODES = 1_000
+BURST = 951
+"""Pod events, as in the study."""
+SIZES = {"cluster-1k": 1_000, "cluster-10k": 10_000, "cluster-100k": 100_000}
+ROUNDS = {"cluster-1k": 2, "cluster-10k": 2, "cluster-100k": 1}
+"""At most."""
+SECONDS = {"cluster-1k": 6.0, "cluster-10k": 10.0, "cluster-100k": 70.0}
+BURST_ROUNDS = 5
+MEMORY_GB = {"cluster-1k": 0.5, "cluster-10k": 3.0, "cluster-100k": 16.0}
+"""The simulated cluster, and the largest of its listeners."""
+TIMEOUT = 300.0
+"""Seconds until everything is reported: several times what the slowest needs for the largest."""
+
+RATE = 1_000
+"""Status changes per second that are followed."""
+FOLLOWED = 3.0
+"""Seconds for which they are."""
+TICK = 0.02
+"""Seconds between two portions of changes."""
+
+OURS = "osmo-ws"
+SYSTEMS = ("go", "go-tuned", OURS)
+PHASES = {PENDING: "Pending", "RUNNING": "Running"}
+"""Of the pod, by what is then reported."""
+POINTS = 500
+"""Of a plot, at most."""
+
+
+class Filled:
+    """A simulated cluster that lasts for all heats, and what its pods' statuses are."""
+
+    def __init__(self, cluster: SimulatedCluster, there: Sequence[Pod]) -> None:
+        self.cluster = cluster
+        self.pods = there
+        self.expected = {each.key: PENDING for each in there}
+
+    async def change(self, some: Sequence[Pod]) -> None:
+        """Each of them runs if it was pending, and is pending if it ran."""
+        changes = {
+            status: [each for each in some if self.expected[each.key] != status]
+            for status in PHASES
+        }
+        for status, changing in changes.items():
+            await self.cluster.set_status(changing, {"phase": PHASES[status]})
+            self.expected |= {each.key: status for each in changing}
+
+
+@asynccontextmanager
+async def filled(count: int, nodes: int) -> AsyncIterator[Filled]:
+    """A cluster with pods of 14 kB."""
+    async with simulated() as cluster:
+        cluster.create_nodes(nodes)
+        there = pods("there", count)
+        await cluster.create(there)
+        yield Filled(cluster, there)
+
+
+async def burst(context: Context) -> dict[str, Outcome]:
+    """L1 to L3: all pods change at once."""
+    there = await context.shared.get("cluster", partial(filled, BURST, NODES))
+    async with listening(context, there.cluster.kubeconfig) as found:
+        (it,) = found.values()
+        await it.until(there.expected, TIMEOUT)
+        before = it.received
+        await there.change(there.pods)
+        records = await it.until(there.expected, TIMEOUT, since=before)
+    return {context.system.name: burst_of(records)}
+
+
+def burst_of(records: Sequence[Record]) -> Outcome:
+    """What a burst was like."""
+    trips = [(each.acked - each.created) / 1e6 for each in records]
+    acked = sorted(each.acked for each in records)
+    received = sorted(each.at for each in records)
+    times, backlog = in_flight(records)
+    figures = {
+        "first_to_last_ack_ms": (acked[-1] - acked[0]) / 1e6,
+        "round_trip_mean_ms": statistics.mean(trips),
+        "round_trip_median_ms": statistics.median(trips),
+        "round_trip_max_ms": max(trips),
+        "peak_100ms_per_s": peak(received, 0.1),
+        "peak_1s_per_s": peak(received, 1.0),
+        "in_flight_max": max(backlog),
+    }
+    series = {
+        "round_trip_ms": trips,
+        "acked_ms": [(each - acked[0]) / 1e6 for each in acked],
+        "backlog_ms": thinned(times),
+        "backlog": thinned(backlog),
+    }
+    return Outcome(figures, series)
+
+
+def peak(times: Sequence[int], window: float) -> float:
+    """The most that happened within `window` seconds, per second; `times` in ns, sorted."""
+    most = max(bisect_left(times, at + window * 1e9) - index for index, at in enumerate(times))
+    return most / window
+
+
+def in_flight(records: Sequence[Record]) -> tuple[list[float], list[float]]:
+    """Milliseconds since the first report was made, and how many were then made and not yet
+    acknowledged."""
+    steps = sorted([(each.created, 1) for each in records] + [(each.acked, -1) for each in records])
+    times, counts = [], []
+    count = 0
+    for at, step in steps:
+        count += step
+        times.append((at - steps[0][0]) / 1e6)
+        counts.append(float(count))
+    return times, counts
+
+
+def thinned(values: Sequence[float]) -> list[float]:
+    """Evenly chosen ones, the last among them."""
+    step = max(1, -(-len(values) // POINTS))
+    return list(values[::-1][::step])[::-1]
+
+
+async def size(context: Context, count: int) -> dict[str, Outcome]:
+    """L1 and L4: start in a cluster of that size, and follow what changes in it."""
+    there = await context.shared.get("cluster", partial(filled, count, 0))
+    async with listening(context, there.cluster.kubeconfig) as found:
+        (it,) = found.values()
+        async with memory(it) as (times, sizes):
+            records = list(await it.until(there.expected, TIMEOUT))
+            cpu = it.listener.cpu_seconds()
+            figures = {
+                "first_report_ms": it.first_report_ms(records),
+                "last_ack_ms": it.last_ack_ms(records),
+                "cpu_s": cpu,
+                "us_per_object": cpu / count * 1e6,
+            }
+            await follow(there, it)
+        figures["follow_cpu_s"] = it.listener.cpu_seconds() - cpu
+        figures["follow_rss_mb"] = it.listener.rss_megabytes()
+        figures["peak_rss_mb"] = it.listener.peak_rss_megabytes()
+    series = {"rss_s": thinned(times), "rss_mb": thinned(sizes)}
+    return {context.system.name: Outcome(figures, series)}
+
+
+async def follow(there: Filled, it: Listening) -> None:
+    """Change pods in turn, and wait until all of it is reported."""
+    loop = asyncio.get_running_loop()
+    started, done = loop.time(), 0
+    while (passed := loop.time() - started) < FOLLOWED:
+        due = round(passed * RATE)
+        turn = [there.pods[number % len(there.pods)] for number in range(done, due)]
+        await there.change(turn)
+        done = due
+        await asyncio.sleep(TICK)
+    await it.until(there.expected, TIMEOUT)
+
+
+def table(quick: bool) -> Table:
+    """The study's tables of the large cluster."""
+    return Table(
+        name="large-cluster",
+        title="Large cluster: bursts, concurrency, memory and CPU",
+        experiments=(
+            Experiment(
+                name="burst",
+                title=f"{NODES} nodes, {BURST} pods that change at once",
+                heats=alone("legacy", *SYSTEMS, "osmo-grpc"),
+                measure=burst,
+                seconds=4.0,
+                rounds=1 if quick else BURST_ROUNDS,
+                warm_up=False,
+            ),
+            *(_experiment(name, quick) for name in SIZES),
+        ),
+        rows=(*_burst_rows(), *(row for name in SIZES for row in _size_rows(name))),
+        notes=(
+            "The cluster is the simulator, whose pods can change at once and fast enough. It has no"
+            " protobuf: what go-tuned gains by it, the table of start-up shows with 10 000 pods,"
+            " where there is a real API server.",
+            f"After the start the listener follows {RATE} status changes per second for"
+            f" {FOLLOWED:g} s.",
+        ),
+    )
+
+
+def _experiment(name: str, quick: bool) -> Experiment:
+    return Experiment(
+        name=name,
+        title=f"{SIZES[name]} pods of 14 kB",
+        heats=alone(*SYSTEMS),
+        measure=partial(size, count=SIZES[name]),
+        seconds=SECONDS[name],
+        timeout=TIMEOUT + FOLLOWED,
+        rounds=1 if quick else ROUNDS[name],
+        warm_up=False,
+        quick=name == "cluster-1k",
+        memory_gb=MEMORY_GB[name],
+    )
+
+
+def _burst_rows() -> list[Row]:
+    free: dict[str, float | None] = dict.fromkeys(("go", "go-tuned", "legacy"))
+    row = partial(Row, experiment="burst", unit="ms", better="lower", ours=OURS)
+    return [
+        row(
+            id="L1 burst",
+            title=f"From the first acknowledgement to the last of {BURST}",
+            figure="first_to_last_ack_ms",
+            limits=free | {"go": 0.5},
+            published={"legacy": "16.23 s", "go": "<1 s"},
+        ),
+        row(
+            id="L2 mean",
+            title="Round trip in the burst, mean",
+            figure="round_trip_mean_ms",
+            limits=free | {"go": 0.5},
+            published={"legacy": "16.356 ms", "go": "7.224 ms"},
+        ),
+        row(
+            id="L2 median",
+            title="Round trip in the burst, median",
+            figure="round_trip_median_ms",
+            limits=free,
+            published={"legacy": "15.190 ms", "go": "7.157 ms"},
+        ),
+        row(
+            id="L2 max",
+            title="Round trip in the burst, longest",
+            figure="round_trip_max_ms",
+            limits=free | {"go": 1.0},
+            published={"legacy": "89.670 ms", "go": "10.454 ms"},
+        ),
+        row(
+            id="L3 100 ms",
+            title="Most reports received within 100 ms, per second",
+            figure="peak_100ms_per_s",
+            unit="/s",
+            better="higher",
+            limits=free | {"go": 2.0},
+            published={"legacy": "90 /s", "go": "9,510 /s"},
+        ),
+        row(
+            id="L3 1 s",
+            title="Most reports received within a second",
+            figure="peak_1s_per_s",
+            unit="/s",
+            better="higher",
+            limits=free,
+            published={"legacy": "77 /s", "go": "951 /s"},
+        ),
+        row(
+            id="L3 in flight",
+            title="Most reports made and not yet acknowledged",
+            figure="in_flight_max",
+            unit="",
+            limits=free,
+            published={"legacy": "3", "go": "951"},
+        ),
+    ]
+
+
+def _size_rows(name: str) -> list[Row]:
+    short = name.removeprefix("cluster-")
+    free: dict[str, float | None] = {"go": None, "go-tuned": None}
+    large = name != "cluster-1k"
+    row = partial(Row, experiment=name, better="lower", ours=OURS)
+    return [
+        row(
+            id=f"L1 {short} sim first",
+            title=f"From the start of the process to the first report of {SIZES[name]} pods",
+            figure="first_report_ms",
+            unit="ms",
+            limits=free,
+        ),
+        row(
+            id=f"L1 {short} sim all",
+            title=f"From the start of the process to the last acknowledgement of {SIZES[name]}",
+            figure="last_ack_ms",
+            unit="ms",
+            limits={"go": 0.35, "go-tuned": 1.0} if large else free,
+        ),
+        row(
+            id=f"L1 {short} per object",
+            title=f"CPU time of the start for one of {SIZES[name]} objects",
+            figure="us_per_object",
+            unit="µs",
+            limits={"go": 0.3, "go-tuned": 1.0} if large else free,
+        ),
+        row(
+            id=f"L4 {short} follow cpu",
+            title=f"CPU time to follow {RATE} changes per second for {FOLLOWED:g} s",
+            figure="follow_cpu_s",
+            unit="s",
+            limits={"go": 0.3, "go-tuned": 1.0} if large else free,
+        ),
+        row(
+            id=f"L4 {short} memory",
+            title=f"Peak resident set of the listener of {SIZES[name]} pods",
+            figure="peak_rss_mb",
+            unit="MB",
+            limits={"go": 0.25, "go-tuned": 0.25} if large else free,
+        ),
+    ]

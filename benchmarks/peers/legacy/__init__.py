@@ -1,0 +1,1 @@
+"""The study's Python design, as programs that the benchmarks run beside this project's."""

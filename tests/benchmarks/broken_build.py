@@ -1,0 +1,52 @@
+"""A program of this project that was broken on purpose: benchmarks have to notice.
+
+python -m tests.benchmarks.broken_build slow|lossy MODULE ARGUMENTS...
+"""
+
+import asyncio
+import runpy
+import sys
+
+from osmo_operator.relay import Relay
+from osmo_transport import AppendOutcome, Incoming, Message, ProducerBatch, Server
+
+SLEEP = 0.01
+"""Seconds that a slow server takes for each message."""
+LOST = 100
+"""A lossy operator loses one message of so many, and acknowledges it."""
+
+
+def make_slow() -> None:
+    """A server takes its time with every message."""
+    receive = Server.receive
+
+    async def slow(self: Server) -> list[Incoming]:
+        incoming = await receive(self)
+        await asyncio.sleep(SLEEP * sum(len(each.batch.messages) for each in incoming))
+        return incoming
+
+    setattr(Server, "receive", slow)  # noqa: B010 (mypy: a method is no variable)
+
+
+def make_lossy() -> None:
+    """An operator does not append all that it acknowledges."""
+    append = Relay._append
+
+    async def lossy(self: Relay, batches: list[ProducerBatch]) -> list[AppendOutcome]:
+        return await append(self, [each._replace(messages=_without(each)) for each in batches])
+
+    setattr(Relay, "_append", lossy)  # noqa: B010 (mypy: a method is no variable)
+
+
+def _without(batch: ProducerBatch) -> tuple[Message | None, ...]:
+    return tuple(
+        None if sequence % LOST == 0 else message
+        for sequence, message in enumerate(batch.messages, batch.first)
+    )
+
+
+if __name__ == "__main__":
+    _, fault, module, *arguments = sys.argv
+    {"slow": make_slow, "lossy": make_lossy}[fault]()
+    sys.argv = [module, *arguments]
+    runpy.run_module(module, run_name="__main__", alter_sys=True)

@@ -1,0 +1,169 @@
+"""What is shown of a run: of every row that was measured, and nothing that was not."""
+
+import re
+from collections.abc import Mapping
+from xml.etree import ElementTree
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from osmo_benchmarks import run as runs
+from osmo_benchmarks.report import html, markdown, picture, terminal
+from osmo_benchmarks.report.lines import Verdict, lines, number, spread
+from osmo_benchmarks.run import Experiment, Machine, Run, Sample, Spread
+from osmo_benchmarks.tables import TABLES
+
+ROUNDS = 3
+RISING = [float(each) for each in range(1, 60)]
+SERIES = (
+    *("round_trip_us", "gap_ms", "diff_ms", "round_trip_ms", "acked_ms", "backlog_ms", "backlog"),
+    *("rss_s", "rss_mb", "processing_ms", "created_s", "done_s"),
+)
+
+
+def whole() -> Run:
+    """A run with every row of every table; the later a system is named, the higher its figures."""
+    made = [make(False) for make in TABLES.values()]
+    names = ("osmo-memory", "osmo-ws", "osmo-grpc", "go-tuned", "go", "legacy")
+    figures = {(row.experiment, row.figure) for table in made for row in table.rows}
+    experiments = {}
+    for each in (each for table in made for each in table.experiments):
+        kept = experiments[each.name] = Experiment(name=each.name, title=each.title)
+        for turn in range(ROUNDS):
+            for heat in each.heats:
+                for system in heat:
+                    place = names.index(system) + 1
+                    value = 10.0 * place + turn
+                    kept.samples.append(
+                        Sample(
+                            system=system,
+                            round=turn,
+                            heat="+".join(heat),
+                            figures={f: value for e, f in figures if e == each.name},
+                            series={name: [x * place for x in RISING] for name in SERIES},
+                        )
+                    )
+    tables = [
+        runs.Table(name=t.name, title=t.title, rows=list(t.rows), notes=list(t.notes)) for t in made
+    ]
+    return empty(tables=tables, experiments=experiments, systems=dict.fromkeys(names, "what it is"))
+
+
+def empty(
+    tables: list[runs.Table] | None = None,
+    experiments: Mapping[str, Experiment] | None = None,
+    systems: Mapping[str, str] | None = None,
+    *,
+    complete: bool = True,
+) -> Run:
+    """A run in which nothing was measured but what is given."""
+    return Run(
+        command="osmo-pipeline bench <x>",
+        started="2026-01-02T03:04:05+00:00",
+        seconds=61.0,
+        complete=complete,
+        seed=1,
+        rounds=ROUNDS,
+        quick=False,
+        machine=Machine(cores=2, memory_gb=8.0, cpu="A & B", kernel="Linux 6"),
+        versions={"python": "3.11"},
+        systems=dict(systems or {}),
+        tables=tables or [],
+        experiments=dict(experiments or {}),
+    )
+
+
+def test_a_whole_run(capsys: pytest.CaptureFixture[str]) -> None:
+    """Each row is in each report, and each plot is drawn."""
+    run = whole()
+    terminal.show(run)
+    shown = capsys.readouterr().out
+    page, table, drawn = html.render(run), markdown.render(run), picture.render(run)
+    for line in (line for each in run.tables for line in lines(run, each)):
+        assert f"{line.row.id} " in shown
+        assert f"<b>{line.row.id}</b>" in page
+        assert (f"| {line.row.id} |" in table) == (line.verdict is not Verdict.NONE)
+    assert page.count("<figure>") == page.count("</svg></figure>") == 18
+    assert "//" not in re.sub(r'"http://www\.w3\.org/[^"]*"', "", page)
+    assert not re.search(r"#0[0-9a-f]0[0-9a-f]0[0-9a-f]\b", page)
+    assert "<script" not in page
+    ElementTree.fromstring(drawn)
+
+
+def test_the_same_run_gives_the_same_picture() -> None:
+    """It is committed."""
+    assert picture.render(whole()) == picture.render(whole())
+
+
+@pytest.mark.parametrize("complete", [True, False])
+def test_a_run_without_anything(capsys: pytest.CaptureFixture[str], *, complete: bool) -> None:
+    """No report fails, and what is interrupted says so."""
+    run = empty(complete=complete)
+    terminal.show(run)
+    for text in (capsys.readouterr().out, html.render(run), markdown.render(run)):
+        assert ("interrupted" in text) == (not complete)
+    ElementTree.fromstring(picture.render(run))
+
+
+def test_what_failed_has_a_reason_and_no_figure(capsys: pytest.CaptureFixture[str]) -> None:
+    """Here ours fails in one experiment, and a peer in another one."""
+    run = whole()
+    for name, system in (("throughput", "osmo-ws"), ("burst", "go")):
+        kept = run.experiments[name]
+        kept.samples = [each for each in kept.samples if each.system != system]
+        failed = Sample(system=system, round=0, heat=system, failure="it said:\n  <boom>")
+        kept.samples.append(failed)
+    terminal.show(run)
+    shown, page = capsys.readouterr().out, html.render(run)
+    assert "osmo-ws failed in throughput: it said:\n  <boom>" in shown
+    assert "it said:\n  &lt;boom&gt;" in page
+    assert "<boom>" not in page
+    found = {line.row.id: line for table in run.tables for line in lines(run, table)}
+    assert found["T2 ws"].verdict is Verdict.FAILED
+    assert found["T2 ws"].figure is None
+    assert found["L1 burst"].peers["go"].failed
+    assert found["L1 burst"].peers["go"].ratio is None
+    assert found["L1 burst"].verdict is Verdict.NONE
+
+
+def test_a_ratio_is_turned_so_that_more_is_ahead() -> None:
+    """The shortest of ours is the furthest ahead."""
+    run = whole()
+    found = {line.row.id: line for table in run.tables for line in lines(run, table)}
+    time, rate = found["T1 ws 500"], found["T2 ws"]
+    ratio, ahead = time.peers["go"].ratio, time.advantage("go")
+    assert ratio is not None
+    assert ahead == Spread(1 / ratio.median, 1 / ratio.high, 1 / ratio.low, ROUNDS)
+    assert rate.advantage("go") == rate.peers["go"].ratio
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.0, "0"),
+        (0.00042, "0.0004"),
+        (0.0318, "0.032"),
+        (1.0, "1"),
+        (1.266, "1.27"),
+        (12.34, "12.3"),
+        (1234.5, "1,234"),
+        (-0.5, "-0.5"),
+    ],
+)
+def test_numbers(value: float, text: str) -> None:
+    """Three digits that count."""
+    assert number(value) == text
+
+
+@given(st.floats(-1e12, 1e12))
+def test_numbers_are_read_as_what_they_are(value: float) -> None:
+    """To two digits, unless they are tiny."""
+    assert float(number(value).replace(",", "")) == pytest.approx(value, rel=0.05, abs=1e-4)
+
+
+def test_ranges() -> None:
+    """One round has none."""
+    assert spread(None) == "-"
+    assert spread(Spread(2.0, 1.0, 3.0, 3), "ms") == "2 ms [1 … 3]"
+    assert spread(Spread(2.0, 2.0, 2.0, 1), "ms") == "2 ms"
