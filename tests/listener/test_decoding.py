@@ -14,7 +14,7 @@ from osmo_listener.errors import (
     ServerFailedError,
     StatusError,
 )
-from osmo_listener.kubernetes.decoding import Decoder, decode_status, to_version
+from osmo_listener.kubernetes.decoding import Decoder, decode_status, next_page, to_version
 from osmo_listener.kubernetes.objects import Pod
 from osmo_listener.source import EventType
 from tests.listener import wire
@@ -30,6 +30,21 @@ def test_page() -> None:
         ("b", "Running"),
     ]
     assert (page.version, page.more) == (7, "token")
+
+
+@pytest.mark.parametrize(
+    ("beginning", "token"),
+    [
+        (b'{"metadata":{"resourceVersion":"7","continue":"ab-_="},"items":[{"me', "ab-_="),
+        (b'{"metadata":{"resourceVersion":"7","continue":"ab"},"it', ""),
+        (b'{"metadata":{"resourceVersion":"7"},"items":[{"a":{"continue":"no"}}]}', ""),
+        (b'{"items":[],"metadata":{"continue":"late"}}', ""),
+        (b"", ""),
+    ],
+)
+def test_what_follows_a_page(beginning: bytes, token: str) -> None:
+    """It is told by the beginning of a page, or by none."""
+    assert next_page(beginning) == token
 
 
 def test_empty_page() -> None:

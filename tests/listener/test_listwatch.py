@@ -42,7 +42,7 @@ ADDED, MODIFIED, DELETED, BOOKMARK = EventType
 
 
 async def test_pages() -> None:
-    """All pages come in order, over one connection; only the last one tells the version."""
+    """All pages come in order, over two connections; only the last one tells the version."""
     async with wire.serve(paged) as server:
         source = list_watch(server, label_selector="app=osmo,tier in (a,b)", field_selector="x=ü")
         assert await pages(source) == [(["a"], None), (["b", "c"], None), (["d"], 9)]
@@ -53,7 +53,53 @@ async def test_pages() -> None:
             {"limit": "500", "continue": "1"} | selectors,
             {"limit": "500", "continue": "2"} | selectors,
         ]
-        assert server.connections == 1
+        assert server.connections == 2
+        source.close()
+
+
+async def test_the_next_page_is_on_its_way_before_this_one_has_ended() -> None:
+    """The server encodes two pages at once."""
+    asked = asyncio.Event()
+
+    async def respond(exchange: Exchange) -> None:
+        if "continue" in query(exchange.target):
+            asked.set()
+            await exchange.send(plain(wire.pod_list(9, [wire.pod("b", 2)])))
+        else:
+            body = wire.pod_list(9, [wire.pod("a", 1)], "more")
+            begin, end = body[:-20], body[-20:]
+            await exchange.send(CHUNKED + chunk(begin))
+            await asked.wait()
+            await exchange.send(chunk(end) + LAST_CHUNK)
+
+    async with wire.serve(respond) as server:
+        source = list_watch(server)
+        async with asyncio.timeout(10):
+            assert await pages(source) == [(["a"], None), (["b"], 9)]
+        source.close()
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {"resourceVersion": "9", "continue": 'odd " token'},
+        {"continue": "odd \u00fc", "resourceVersion": "9"},
+    ],
+)
+async def test_a_page_that_does_not_begin_with_what_follows(metadata: dict[str, str]) -> None:
+    """What an API server never sends is decoded first, and then asked for."""
+
+    async def respond(exchange: Exchange) -> None:
+        if "continue" in query(exchange.target):
+            assert query(exchange.target)["continue"] == metadata["continue"]
+            await exchange.send(plain(wire.pod_list(9, [wire.pod("b", 2)])))
+        else:
+            first = {"items": [wire.pod("a", 1)], "metadata": metadata}
+            await exchange.send(plain(json.dumps(first).encode()))
+
+    async with wire.serve(respond) as server:
+        source = list_watch(server)
+        assert await pages(source) == [(["a"], None), (["b"], 9)]
         source.close()
 
 

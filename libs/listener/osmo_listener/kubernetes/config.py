@@ -85,3 +85,6 @@ class HttpConfig:
     """A body that is read whole: a page of 500 objects of 500 kB."""
     buffer_bytes: Bytes = 1024 * 1024
     """What is read ahead of the caller; a multiple of the largest TLS read of asyncio."""
+    ahead_bytes: Bytes = 16 * 1024 * 1024
+    """What is read ahead of the next page of a list: a page of 500 usual pods with all that an API
+    server adds to them."""

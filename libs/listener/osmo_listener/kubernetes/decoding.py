@@ -4,6 +4,7 @@ An object is decoded straight into the struct that its reader wants; everything 
 skipped without being built.
 """
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Any, Generic, NamedTuple
 
@@ -71,6 +72,17 @@ _bookmark_decoder = msgspec.json.Decoder(_Bookmark)
 _CHANGES = {each.value: each for each in EventType if each is not EventType.BOOKMARK}
 
 
+_CONTINUE = re.compile(rb'"continue":\s*"([A-Za-z0-9+/=_-]+)"')
+
+
+def next_page(beginning: bytes) -> str:
+    """What to ask for the next page with, from the beginning of this one: an API server says it
+    before the objects. Empty where it is not there, or is to be decoded first."""
+    head, items, _ = beginning.partition(b'"items"')
+    found = _CONTINUE.search(head) if items else None
+    return found[1].decode() if found else ""
+
+
 class Decoder(Generic[T]):
     """Decodes the lists and events of objects of one type, and transforms each object."""
 
@@ -81,7 +93,7 @@ class Decoder(Generic[T]):
         self._list_decoder = msgspec.json.Decoder(generic_list[object_type])
         self._event_decoder = msgspec.json.Decoder(generic_event[object_type])
 
-    def page(self, body: bytes | bytearray) -> ListPage[T]:
+    def page(self, body: bytes) -> ListPage[T]:
         """A page of a list.
 
         Raises:

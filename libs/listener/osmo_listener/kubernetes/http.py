@@ -78,7 +78,21 @@ class Response:
         """The response's headers by lower-case name."""
         return self._connection.headers
 
-    async def read(self) -> bytearray:
+    async def beginning(self, silence: float) -> bytes:
+        """The first piece of the body, which is still to be read; empty where there is no body. The
+        rest is then read ahead of the caller up to `HttpConfig.ahead_bytes`.
+
+        Raises:
+            SilentError: a pause over `silence`.
+            TruncatedError, MalformedError: as for `read`.
+        """
+        connection = self._connection
+        connection.read_ahead(self._config.ahead_bytes)
+        while not (connection.beginning or connection.complete):
+            await connection.wait(silence, "the answer's beginning")
+        return connection.beginning
+
+    async def read(self) -> bytes:
         """The whole body.
 
         Raises:
@@ -86,18 +100,22 @@ class Response:
             SilentError: a pause over `body_timeout`.
             TruncatedError: the connection ended before the body did.
         """
-        body = bytearray()
-        async for chunk in self.chunks(self._config.body_timeout):
-            body += chunk
-            if len(body) > self._config.max_body_bytes:
+        chunks: list[bytes] = []
+        size = 0
+        # In large pieces: a page comes in hundreds of small ones, each a turn of the event loop.
+        async for chunk in self.chunks(self._config.body_timeout, self._config.buffer_bytes // 2):
+            chunks.append(chunk)
+            size += len(chunk)
+            if size > self._config.max_body_bytes:
                 raise MalformedError(
                     f"an answer is over {self._config.max_body_bytes} bytes: ask for smaller pages,"
                     " or raise max_body_bytes"
                 )
-        return body
+        return b"".join(chunks)
 
-    async def chunks(self, silence: float) -> AsyncIterator[bytes]:
-        """The body as it comes, in pieces of no meaning; `silence` is the longest pause.
+    async def chunks(self, silence: float, wanted: int = 1) -> AsyncIterator[bytes]:
+        """The body as it comes, in pieces of no meaning, of `wanted` bytes or more but for the last
+        one; `silence` is the longest pause.
 
         Raises:
             SilentError: a pause over `silence`.
@@ -105,12 +123,13 @@ class Response:
         """
         connection = self._connection
         while True:
-            if chunk := connection.take():
-                yield chunk
-            elif connection.complete:
-                return
+            if connection.complete or connection.size >= wanted:
+                if chunk := connection.take():
+                    yield chunk
+                if connection.complete:
+                    return
             else:
-                await connection.wait(silence, "more of the answer")
+                await connection.wait(silence, "more of the answer", wanted)
 
     def close(self) -> None:
         """Give the connection back, or drop it when the answer has not been read to its end.
@@ -155,9 +174,9 @@ class HttpClient:
         connection.send("\r\n".join([*lines, "", ""]).encode() + body)
         return Response(connection, self._config)
 
-    def close(self) -> None:
-        """Drop idle connections; those in use belong to their responses."""
-        while self._idle:
+    def close(self, keep: int = 0) -> None:
+        """Drop idle connections but for `keep`; those in use belong to their responses."""
+        while len(self._idle) > keep:
             self._idle.pop().abort()
 
     def _reuse(self) -> "_Connection | None":
@@ -208,7 +227,9 @@ class _Connection(asyncio.Protocol):
     def _start(self) -> None:
         self._parser = HttpResponseParser(self)
         self._received: list[bytes] = []
-        self._size = 0
+        self.size = 0
+        self._wanted = 1
+        self._limit = self._config.buffer_bytes
         self._head_size = 0
         self.status = 0
         self.headers: dict[str, str] = {}
@@ -220,30 +241,52 @@ class _Connection(asyncio.Protocol):
         self._busy = True
         self._transport.write(request)
 
+    @property
+    def beginning(self) -> bytes:
+        """The first piece of what has arrived and was not taken."""
+        return self._received[0] if self._received else b""
+
+    def read_ahead(self, limit: int) -> None:
+        """Read up to `limit` bytes that nobody has taken yet."""
+        self._limit = limit
+        if self._paused and self.size <= limit:
+            self._resume()
+
     def take(self) -> bytes:
         """What has arrived since the last call."""
         if not self._received:
             return b""
         chunk = self._received[0] if len(self._received) == 1 else b"".join(self._received)
         self._received.clear()
-        self._size = 0
+        self.size = 0
         if self._paused:
-            self._paused = False
-            self._transport.resume_reading()
+            self._resume()
         return chunk
 
-    async def wait(self, seconds: float, awaited: str) -> None:
-        """Until something new is there."""
+    def _resume(self) -> None:
+        self._paused = False
+        self._transport.resume_reading()
+
+    async def wait(self, seconds: float, awaited: str, wanted: int = 1) -> None:
+        """Until something new is there; of a body, `wanted` bytes. A pause is noticed after
+        `seconds`, or twice as much if something came that is not enough."""
         if self._failure:
             raise self._failure
+        self._wanted = wanted
         self._waiter = asyncio.get_running_loop().create_future()
+        size = self.size
         try:
-            async with asyncio.timeout(seconds):
-                await self._waiter
-        except TimeoutError as exc:
-            raise SilentError(f"the API server is silent: no {awaited} for {seconds} s") from exc
+            while not self._waiter.done():
+                await asyncio.wait((self._waiter,), timeout=seconds)
+                if not self._waiter.done() and self.size == size:
+                    raise SilentError(f"the API server is silent: no {awaited} for {seconds} s")
+                size = self.size
         finally:
             self._waiter = None
+
+    def _has_enough(self) -> bool:
+        # Without a body yet, it is the head that is waited for.
+        return self.complete or not 0 < self.size < self._wanted
 
     def release(self) -> None:
         self._busy = False
@@ -285,10 +328,11 @@ class _Connection(asyncio.Protocol):
         if not self.has_head and self._head_size > self._config.max_head_bytes:
             limit = self._config.max_head_bytes
             self._fail(MalformedError(f"the response's head is over {limit} bytes"))
-        elif self._size > self._config.buffer_bytes and not self._paused:
+        elif self.size > self._limit and not self._paused:
             self._paused = True
             self._transport.pause_reading()
-        self._wake()
+        if self._has_enough():
+            self._wake()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.closed = True
@@ -313,7 +357,7 @@ class _Connection(asyncio.Protocol):
 
     def on_body(self, body: bytes) -> None:
         self._received.append(body)
-        self._size += len(body)
+        self.size += len(body)
 
     def on_message_complete(self) -> None:
         self.complete = True

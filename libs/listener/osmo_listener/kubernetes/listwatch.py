@@ -19,7 +19,7 @@ from osmo_listener.errors import (
 from osmo_listener.kubernetes.answers import USER_AGENT, check
 from osmo_listener.kubernetes.config import HttpConfig, ListMode, ListWatchConfig, Resource
 from osmo_listener.kubernetes.credentials import Credentials
-from osmo_listener.kubernetes.decoding import Decoder
+from osmo_listener.kubernetes.decoding import Decoder, next_page
 from osmo_listener.kubernetes.http import HttpClient, Response
 from osmo_listener.source import Event, EventType, Page, T
 from osmo_listener.store import object_key
@@ -38,7 +38,7 @@ _ADVICE = {
 class ListWatch(Generic[T]):
     """A `Source` over HTTP. Not for two tasks at once.
 
-    The next page is on its way while the current one is handled.
+    Two pages are on their way at once: the next one is asked for as soon as this one begins.
 
     Args:
         credentials: where the server is and who we are.
@@ -108,27 +108,39 @@ class ListWatch(Generic[T]):
                 yield events
 
     async def _list_pages(self) -> AsyncGenerator[Page[T], None]:
-        response = await self._get({"limit": str(self._config.first_page_size)})
+        # The server says at the beginning of a page what comes after it, and encodes a page while
+        # it sends it: two are on their way at once.
+        response: Response | None = await self._get({"limit": str(self._config.first_page_size)})
+        ahead: Response | None = None
         try:
-            while True:
+            while response is not None:
                 await check(response, _ADVICE)
+                more = next_page(await response.beginning(self._config.silence))
+                ahead = await self._next_page(more) if more else None
                 page = self._decoder.page(await response.read())
                 response.close()
-                if page.more:
-                    query = {"limit": str(self._page_size), "continue": page.more}
-                    response = await self._get(query)
+                if page.more != more:
+                    if ahead is not None:
+                        ahead.close()
+                    ahead = await self._next_page(page.more) if page.more else None
+                response, ahead = ahead, None
                 await self._check_namespace(bool(page.objects))
                 yield Page(page.objects, None if page.more else page.version)
-                if not page.more:
-                    break
         except ExpiredError:
             # The server forgot the list before we had read it: fewer, larger pages take less time.
             larger = min(self._page_size * _PAGE_GROWTH, _LARGEST_PAGE)
             self._page_size = max(self._page_size, larger)
             raise
         finally:
-            response.close()
+            for each in (response, ahead):
+                if each is not None:
+                    each.close()
+            # A watch needs one.
+            self._client.close(keep=1)
         self._page_size = self._config.page_size
+
+    async def _next_page(self, more: str) -> Response:
+        return await self._get({"limit": str(self._page_size), "continue": more})
 
     async def _list_stream(self) -> AsyncGenerator[Page[T], None]:
         query = {"sendInitialEvents": "true", "resourceVersionMatch": "NotOlderThan"}
