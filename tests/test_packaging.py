@@ -58,7 +58,7 @@ def test_wheel_carries_its_licence(wheel: zipfile.ZipFile) -> None:
 
 
 def test_all_brings_every_extra() -> None:
-    """`osmo-pipeline[all]` leaves out no extra but those of benchmarks and of developers'."""
+    """`osmo-pipeline[all]` leaves out no extra but those of benchmarks and of developers."""
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
         "optional-dependencies"
     ]

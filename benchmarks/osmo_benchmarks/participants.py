@@ -1,6 +1,7 @@
 """The systems that can take part on this machine; the peers are built from their sources."""
 
 import asyncio
+import compileall
 import importlib.util
 import os
 import shutil
@@ -13,6 +14,11 @@ from tempfile import TemporaryDirectory
 
 from osmo_benchmarks.systems import Osmo, Peer, System
 
+OURS = (
+    *("osmo_benchmarks", "osmo_listener", "osmo_operator", "osmo_protos", "osmo_runtime"),
+    *("osmo_transport", "osmo_worker"),
+)
+"""Packages that our programs import."""
 PEERS = Path(__file__).parent.parent / "peers"
 """Beside this package in a checkout; an installed package has none."""
 BUILD_TIMEOUT = 600.0
@@ -41,7 +47,9 @@ class Participants:
 
 @asynccontextmanager
 async def participants(wanted: frozenset[str]) -> AsyncIterator[Participants]:
-    """The systems among `wanted` that this machine can run; the Go peers are built first."""
+    """The systems among `wanted` that this machine can run. The Go peers are built first, and what
+    is written in Python is compiled, as it is where a package was installed: a checkout may be
+    compiled anew by each process."""
     systems: dict[str, System] = {}
     skipped: dict[str, str] = {}
     with TemporaryDirectory(prefix="osmo-bench-peers-") as folder:
@@ -69,7 +77,16 @@ async def participants(wanted: frozenset[str]) -> AsyncIterator[Participants]:
             ours = Osmo(scheme)
             if ours.name in wanted:
                 systems[ours.name] = ours
+        await asyncio.to_thread(_compile)
         yield Participants(systems, skipped)
+
+
+def _compile() -> None:
+    found = [importlib.util.find_spec(name) for name in OURS]
+    folders = [place for spec in found if spec for place in spec.submodule_search_locations or ()]
+    for folder in (*folders, str(PEERS / "legacy")):
+        if Path(folder).is_dir():
+            compileall.compile_dir(folder, quiet=2)
 
 
 def _legacy_lacks() -> str:

@@ -88,8 +88,8 @@ def rows_of(table: str, experiment: str) -> list[Row]:
 async def test_a_slow_build_misses_its_target(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its ratio says by how much."""
     monkeypatch.setattr(round_trip, "WARM_UP", 5)
-    work = partial(round_trip.one_at_a_time, messages=20)
-    rows = rows_of("round-trip", "round-trip-50")
+    work = partial(round_trip.one_at_a_time, counts=(20, 50))
+    rows = [each for each in rows_of("round-trip", "round-trip") if each.id == "T1 ws 50"]
     run = await one_round(Broken("ws", "slow"), work, rows)
     (row,) = rows
     figure, ratio = runs.figure(run, row, "osmo-ws"), runs.ratio(run, row, "go")

@@ -225,11 +225,14 @@ async def test_messages_are_counted_in_redis_and_in_the_store(tmp_path: Path) ->
 async def test_round_trips_are_timed(tmp_path: Path) -> None:
     """Each of them, by a client without a service."""
     async with Shared() as shared:
-        outcomes = await round_trip.one_at_a_time(context(tmp_path, shared, Osmo("memory")), 20)
+        heat = context(tmp_path, shared, Osmo("memory"))
+        outcomes = await round_trip.one_at_a_time(heat, (5, 20))
     outcome = outcomes["osmo-memory"]
     assert len(outcome.series["round_trip_us"]) == 20
     figures = outcome.figures
-    assert figures["min_us"] <= figures["avg_us"] <= figures["max_us"]
+    assert figures["min_20_us"] <= figures["avg_20_us"] <= figures["max_20_us"]
+    assert figures["total_5_ms"] < figures["total_20_ms"]
+    assert figures["max_5_us"] <= figures["max_20_us"]
 
 
 async def test_partitions_of_a_cluster(tmp_path: Path) -> None:

@@ -49,7 +49,7 @@ def _finish(figure: Any, axes: Any) -> None:
     handles, labels = axes.get_legend_handles_labels()
     if labels:
         figure.legend(
-            handles, labels, loc="lower left", bbox_to_anchor=(0.02, 0.98), ncols=3, fontsize=8.5
+            handles, labels, loc="lower left", bbox_to_anchor=(0.02, 0.9), ncols=3, fontsize=8.5
         )
     for axis in (axes.xaxis, axes.yaxis):
         if axis.get_scale() == "log":
@@ -139,9 +139,10 @@ def _burst_backlog(run: Run, axes: Any) -> bool:
         xlabel="ms since the first report was made",
         ylabel="reports not yet acknowledged",
     )
-    axes.set_xlim(left=0)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
-    return _draw(axes, drawn, steps=True)
+    found = _draw(axes, drawn, steps=True)
+    axes.set_xlim(left=0)
+    return found
 
 
 def _queue_backlog(workers: int, run: Run, axes: Any) -> bool:
@@ -199,9 +200,10 @@ def _scaling(
     scale = "log" if logarithmic else "linear"
     axes.set(xscale="log", yscale=scale, xlabel=x, ylabel=y)
     axes.set_xticks(list(experiments))
+    found = _draw(axes, drawn, marker="o")
     if not logarithmic:
         axes.set_ylim(bottom=0)
-    return _draw(axes, drawn, marker="o")
+    return found
 
 
 def _memory(experiment: str, run: Run, axes: Any) -> bool:
@@ -250,8 +252,8 @@ _PLOTS: tuple[tuple[str, str, str, Callable[[Run, Any], bool]], ...] = (
     (
         "round-trip",
         "rt",
-        "Round trips, one at a time (500 messages a round)",
-        partial(_cdf, "round-trip-500", "round_trip_us", "µs"),
+        "Round trips, one at a time",
+        partial(_cdf, "round-trip", "round_trip_us", "µs"),
     ),
     ("startup", "gap", "Gaps between the reports of 85 pods", _gap_histogram),
     (

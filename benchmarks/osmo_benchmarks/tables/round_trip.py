@@ -1,6 +1,7 @@
 """T1 and T2: how fast reports are acknowledged, one at a time and in a window."""
 
 import statistics
+from collections.abc import Sequence
 from functools import partial
 
 from osmo_benchmarks.errors import WrongResultError
@@ -28,6 +29,11 @@ PUBLISHED = {
     500: {"legacy": "1.55 ms", "go": "297.40 µs"},
 }
 """Average latency by number of messages."""
+EXTREMES = {
+    "min": {"legacy": "921.82 µs", "go": "160.89 µs"},
+    "max": {"legacy": "2.97 ms", "go": "1.34 ms"},
+}
+"""Of 500 messages."""
 
 
 async def run_client(context: Context, messages: int, warm_up: int, window: int) -> Result:
@@ -43,19 +49,22 @@ async def run_client(context: Context, messages: int, warm_up: int, window: int)
     return await measured(context, "client", client, messages, TIMEOUT)
 
 
-async def one_at_a_time(context: Context, messages: int) -> dict[str, Outcome]:
-    """T1."""
-    result = await run_client(context, messages, WARM_UP, 1)
+async def one_at_a_time(context: Context, counts: Sequence[int]) -> dict[str, Outcome]:
+    """T1, for the first messages of one run, as many as each of `counts` says."""
+    result = await run_client(context, max(counts), WARM_UP, 1)
     trips = [each / 1e3 for each in result.round_trips_ns]
-    if len(trips) != messages:
-        raise WrongResultError(f"the client timed {len(trips)} round trips of {messages}")
-    figures = {
-        "total_ms": result.seconds * 1e3,
-        "avg_us": statistics.mean(trips),
-        "min_us": min(trips),
-        "max_us": max(trips),
-        "rate_per_s": result.rate,
-    }
+    if len(trips) != max(counts):
+        raise WrongResultError(f"the client timed {len(trips)} round trips of {max(counts)}")
+    figures: dict[str, float] = {}
+    for count in counts:
+        first = trips[:count]
+        figures |= {
+            f"total_{count}_ms": sum(first) / 1e3,
+            f"avg_{count}_us": statistics.mean(first),
+            f"min_{count}_us": min(first),
+            f"max_{count}_us": max(first),
+            f"rate_{count}_per_s": count / sum(first) * 1e6,
+        }
     return {context.system.name: Outcome(figures, {"round_trip_us": trips})}
 
 
@@ -69,19 +78,15 @@ async def windowed(context: Context, messages: int) -> dict[str, Outcome]:
 def table(quick: bool) -> Table:
     """The study's first table."""
     messages = QUICK_MESSAGES if quick else MESSAGES
-    one_by_one = [
-        Experiment(
-            name=f"round-trip-{count}",
-            title=f"{count} messages, the next when the last is acknowledged",
-            heats=alone(*SYSTEMS),
-            measure=partial(one_at_a_time, messages=count),
-            seconds=0.5,
-            rounds=1 if quick else None,
-            warm_up=False,
-            quick=count == max(COUNTS),
-        )
-        for count in COUNTS
-    ]
+    one_by_one = Experiment(
+        name="round-trip",
+        title=f"{max(COUNTS)} messages, the next when the last is acknowledged",
+        heats=alone(*SYSTEMS),
+        measure=partial(one_at_a_time, counts=COUNTS),
+        seconds=1.5,
+        rounds=1 if quick else None,
+        warm_up=False,
+    )
     throughput = Experiment(
         name="throughput",
         title=f"{messages} messages, {WINDOW} of them unacknowledged at most",
@@ -94,31 +99,55 @@ def table(quick: bool) -> Table:
     return Table(
         name="round-trip",
         title="Round trip and throughput of reports",
-        experiments=(*one_by_one, throughput),
-        rows=(*(_latency(count, ours) for count in COUNTS for ours in LATENCY_LIMITS), *_rates()),
+        experiments=(one_by_one, throughput),
+        rows=(*_latencies(), *_rates()),
         notes=(
             "A message is one update_pod of about 520 bytes on the wire. Client and service are two"
             " processes (osmo-memory: one). What is timed begins with the typed body.",
-            f"Each client sends {WARM_UP} messages before those that count.",
+            f"Each client sends {WARM_UP} messages before those that count. {COUNTS[0]} and"
+            f" {COUNTS[1]} messages are the first of a run of {COUNTS[-1]}.",
             f"In the window, legacy sends 1/{LEGACY_SHARE} of the messages. The study publishes"
             " the rate of messages sent one at a time only.",
         ),
     )
 
 
-def _latency(count: int, ours: str) -> Row:
-    transport = ours.removeprefix("osmo-")
-    return Row(
-        id=f"T1 {transport} {count}",
-        title=f"Average round trip of {count} messages, one at a time",
-        experiment=f"round-trip-{count}",
-        figure="avg_us",
-        unit="µs",
-        better="lower",
-        ours=ours,
-        limits={"go": LATENCY_LIMITS[ours], "legacy": None},
-        published=PUBLISHED[count],
-    )
+def _latencies() -> list[Row]:
+    rows = []
+    for count in COUNTS:
+        for ours, limit in LATENCY_LIMITS.items():
+            transport = ours.removeprefix("osmo-")
+            row = partial(
+                Row,
+                experiment="round-trip",
+                unit="µs",
+                better="lower",
+                ours=ours,
+                published=PUBLISHED[count],
+            )
+            rows.append(
+                row(
+                    id=f"T1 {transport} {count}",
+                    title=f"Average round trip of {count} messages, one at a time",
+                    figure=f"avg_{count}_us",
+                    limits={"go": limit, "legacy": None},
+                )
+            )
+    for figure, title in (("min", "Shortest"), ("max", "Longest")):
+        rows.append(
+            Row(
+                id=f"T1 ws {figure}",
+                title=f"{title} round trip of {COUNTS[-1]} messages",
+                experiment="round-trip",
+                figure=f"{figure}_{COUNTS[-1]}_us",
+                unit="µs",
+                better="lower",
+                ours="osmo-ws",
+                limits={"go": None, "legacy": None},
+                published=EXTREMES[figure],
+            )
+        )
+    return rows
 
 
 def _rates() -> list[Row]:
