@@ -54,6 +54,13 @@ class Model:
         return [m for m in self.entries if kind_of(m.kind).policy is Policy.EVERY]
 
 
+def pop(outbox: Outbox) -> Message:
+    """The oldest entry, taken out."""
+    (message,), size = outbox.take(1, 1)
+    assert size == message.size
+    return message
+
+
 def newest(reports: list[Message]) -> list[Message]:
     """Of reports about one resource in their order of arrival, what none of the others replaces."""
     kept: list[Message] = []
@@ -76,18 +83,33 @@ def test_it_does_what_the_model_does(steps: list[Message | str | int]) -> None:
             assert gone == outbox.coalesced + outbox.dropped - before
             model.put(step)
         elif isinstance(step, int):
-            taken = [outbox.pop() for _ in range(min(step, len(outbox)))]
+            taken = [pop(outbox) for _ in range(min(step, len(outbox)))]
             rest, model.entries = model.entries[len(taken) :], []
             outbox.put_back(taken)
             for message in [*taken, *rest]:
                 model.put(message)
         elif model.entries:
-            assert outbox.pop() == model.entries.pop(0)
+            assert pop(outbox) == model.entries.pop(0)
         assert len(outbox) == len(model.entries)
         assert outbox.bytes == sum(m.size for m in model.entries)
         assert (outbox.coalesced, outbox.dropped) == (model.coalesced, model.dropped)
         assert outbox.full == (len(model.entries) >= 10)
-    assert [outbox.pop() for _ in range(len(outbox))] == model.entries
+    assert [pop(outbox) for _ in range(len(outbox))] == model.entries
+
+
+def test_as_much_is_taken_as_there_is_room_for() -> None:
+    """Up to a count, and to the entry that fills the room."""
+    outbox = Outbox(OutboxConfig())
+    messages = [pod(name) for name in "abcd"]
+    for message in messages:
+        outbox.put(message)
+    size = messages[0].size
+    assert outbox.take(0, 1000) == outbox.take(9, 0) == ([], 0)
+    assert outbox.take(1, 10 * size) == (messages[:1], size)
+    assert outbox.take(9, size + 1) == (messages[1:3], 2 * size)
+    assert outbox.bytes == size
+    assert outbox.take(9, 10 * size) == (messages[3:], size)
+    assert outbox.take(9, 10 * size) == ([], 0)
 
 
 def test_a_newer_report_takes_the_place_of_the_older() -> None:
@@ -96,7 +118,7 @@ def test_a_newer_report_takes_the_place_of_the_older() -> None:
     for rv in range(1, 100):
         outbox.put(pod("a", rv=rv))
         outbox.put(pod("b", rv=rv))
-    assert [(m.key, m.version.resource_version) for m in (outbox.pop(), outbox.pop())] == [
+    assert [(m.key, m.version.resource_version) for m in (pop(outbox), pop(outbox))] == [
         ("a", 99),
         ("b", 99),
     ]
@@ -108,10 +130,10 @@ def test_a_final_report_is_never_replaced_by_another() -> None:
     outbox = Outbox(OutboxConfig())
     outbox.put(pod("a", rv=1, final=True))
     outbox.put(pod("a", rv=2))
-    assert outbox.pop().version.resource_version == 1
+    assert pop(outbox).version.resource_version == 1
     outbox.put(pod("a", rv=3, final=True))
     outbox.put(pod("a", rv=4, final=True))
-    assert outbox.pop().version.resource_version == 4
+    assert pop(outbox).version.resource_version == 4
 
 
 def test_a_newer_report_follows_the_final_one_that_it_cannot_replace() -> None:
@@ -123,11 +145,11 @@ def test_a_newer_report_follows_the_final_one_that_it_cannot_replace() -> None:
     for rv in (3, 4):
         outbox.put(pod("a", rv=rv))
     assert len(outbox) == 3
-    taken = [outbox.pop() for _ in range(3)]
+    taken = [pop(outbox) for _ in range(3)]
     assert [(m.key, m.version.resource_version) for m in taken] == [("a", 1), ("a", 4), ("b", 2)]
     outbox.put_back(taken)
     outbox.put(pod("a", rv=5, final=True))
-    assert [(m.key, m.version.resource_version) for m in (outbox.pop(), outbox.pop())] == [
+    assert [(m.key, m.version.resource_version) for m in (pop(outbox), pop(outbox))] == [
         ("a", 5),
         ("b", 2),
     ]
@@ -139,7 +161,7 @@ def test_an_older_report_does_not_replace_a_newer() -> None:
     outbox = Outbox(OutboxConfig())
     outbox.put(pod("a", rv=2))
     outbox.put(pod("a", rv=1))
-    assert outbox.pop().version.resource_version == 2
+    assert pop(outbox).version.resource_version == 2
 
 
 def test_the_oldest_event_makes_way_and_is_counted() -> None:
@@ -151,7 +173,7 @@ def test_the_oldest_event_makes_way_and_is_counted() -> None:
     assert outbox.dropped == 1
     outbox.put(event("d", size=5000))
     assert outbox.dropped == 3
-    assert [outbox.pop().kind, outbox.pop().key] == ["update_pod", "d"]
+    assert [pop(outbox).kind, pop(outbox).key] == ["update_pod", "d"]
 
 
 def test_it_is_full_at_either_bound() -> None:

@@ -183,7 +183,7 @@ class _DropsWhenFull(ClientSession):
     def next_batch(self) -> Batch | None:
         batch = super().next_batch()
         if batch is None and self.welcomed and len(self.outbox):
-            self.outbox.pop()
+            self.outbox.take(1, 1)
             self.settled += 1
         return batch
 

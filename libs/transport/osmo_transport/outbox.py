@@ -107,18 +107,26 @@ class Outbox:
         self.dropped += dropped
         return dropped
 
-    def pop(self) -> Message:
-        """Take the oldest entry. Raises KeyError when there is none."""
-        key, message = self._entries.popitem(last=False)
-        size = FIXED_SIZE + len(message.key) + len(message.payload)
-        self.bytes -= size
-        if type(key) is int:
-            self._every.popleft()
-            self._every_bytes -= size
-        elif self._behind and key in self._behind:
-            self._entries[key] = self._behind.pop(key)
-            self._entries.move_to_end(key, last=False)
-        return message
+    def take(self, count: int, room: int) -> tuple[list[Message], int]:
+        """Take the oldest entries, and tell their bytes: up to `count` of them, and none after the
+        one that fills `room` bytes."""
+        entries, behind = self._entries, self._behind
+        pop = entries.popitem
+        messages: list[Message] = []
+        taken = 0
+        while entries and len(messages) < count and taken < room:
+            key, message = pop(last=False)
+            size = FIXED_SIZE + len(message.key) + len(message.payload)
+            taken += size
+            messages.append(message)
+            if type(key) is int:
+                self._every.popleft()
+                self._every_bytes -= size
+            elif behind and key in behind:
+                entries[key] = behind.pop(key)
+                entries.move_to_end(key, last=False)
+        self.bytes -= taken
+        return messages, taken
 
     def put_back(self, messages: list[Message]) -> int:
         """Return what was taken, in order, ahead of everything else; a report whose key has a newer

@@ -259,13 +259,7 @@ class ClientSession:
         return messages
 
     def _take_new(self, count: int, room: int) -> list[Message]:
-        messages: list[Message] = []
-        outbox = self.outbox
-        size = 0
-        while len(outbox) and len(messages) < count and size < room:
-            message = outbox.pop()
-            size += FIXED_SIZE + len(message.key) + len(message.payload)
-            messages.append(message)
+        messages, size = self.outbox.take(count, room)
         self._window.extend(messages)
         self._unanswered_bytes += size
         return messages
