@@ -16,10 +16,11 @@ def test_an_empty_histogram_answers_zero() -> None:
     assert histogram.percentile(99) == 0.0
 
 
-def test_a_negative_duration_counts_as_zero() -> None:
-    """A listener whose clock is ahead spoils no figure."""
+@pytest.mark.parametrize("duration", [-5.0, -math.inf, math.inf, math.nan, 0.0])
+def test_a_duration_that_is_none_counts_as_zero(duration: float) -> None:
+    """A listener whose clock is ahead, or that tells no time, spoils no figure."""
     histogram = Histogram()
-    histogram.record(-5.0)
+    histogram.record(duration)
     assert (histogram.count, histogram.mean, histogram.percentile(50)) == (1, 0.0, 0.0)
 
 

@@ -23,11 +23,12 @@ class Histogram:
         self.maximum = 0.0
 
     def record(self, seconds: float) -> None:
-        """Add one duration; a negative one, from a clock that is ahead of ours, counts as zero."""
+        """Add one duration. A negative one, from a clock that is ahead of ours, counts as zero, and
+        so does one that is not finite, from a message that tells no time."""
         bucket = 0
-        if seconds > SMALLEST:
-            bucket = min(math.ceil(math.log(seconds / SMALLEST) / _LOG_GROWTH), _BUCKETS - 1)
-        if seconds > 0:
+        if 0 < seconds < math.inf:
+            if seconds > SMALLEST:
+                bucket = min(math.ceil(math.log(seconds / SMALLEST) / _LOG_GROWTH), _BUCKETS - 1)
             self.total += seconds
             self.maximum = max(self.maximum, seconds)
         self._buckets[bucket] += 1
