@@ -19,7 +19,7 @@ from osmo_benchmarks.plan import Experiment, Table
 from osmo_benchmarks.progress import progress
 from osmo_benchmarks.report import html, markdown, picture, terminal
 from osmo_benchmarks.run import Run, Sample
-from osmo_benchmarks.tables import TABLES
+from osmo_benchmarks.tables import ON_DEMAND, TABLES
 from osmo_runtime.errors import suggest
 from osmo_simulator import api_server
 from osmo_transport.testing.redis_server import redis_binaries
@@ -41,7 +41,8 @@ async def run_bench(config: BenchConfig, stop: asyncio.Event) -> None:
     if config.results is not None:
         _report(runs.load(config.results), config)
         return
-    tables = [TABLES[name](config.quick) for name in _names(config.tables, TABLES, "table")]
+    names = _names(config.tables or _usual_tables(), TABLES, "table")
+    tables = [TABLES[name](config.quick) for name in names]
     wanted = frozenset(_names(config.systems, DESCRIPTIONS, "system"))
     _check_writable(config)
     async with participants(wanted) as taking_part:
@@ -66,6 +67,10 @@ async def run_bench(config: BenchConfig, stop: asyncio.Event) -> None:
         raise FailedRunError(f"interrupted: {config.json} holds what was measured until then")
     if ours := sorted({f"{name} ({each.system})" for name, each in run.failures() if _ours(each)}):
         raise FailedRunError(f"a system of ours failed in {', '.join(ours)}: see {config.html}")
+
+
+def _usual_tables() -> tuple[str, ...]:
+    return tuple(name for name in TABLES if name not in ON_DEMAND)
 
 
 def _ours(sample: Sample) -> bool:
@@ -105,7 +110,12 @@ def _begin(config: BenchConfig, tables: Sequence[Table], taking_part: Participan
         machine=machine(),
         versions=versions(),
         systems={name: DESCRIPTIONS[name] for name in taking_part.systems},
-        skipped=dict(taking_part.skipped),
+        skipped=dict(taking_part.skipped)
+        | (
+            {}
+            if config.tables
+            else dict.fromkeys(sorted(ON_DEMAND), "is measured when it is named")
+        ),
         tables=[
             runs.Table(
                 name=each.name, title=each.title, rows=list(each.rows), notes=list(each.notes)

@@ -300,7 +300,7 @@ _PLOTS: tuple[tuple[str, str, str, Callable[[Run, Any], bool]], ...] = (
         partial(_memory, "cluster-10k"),
     ),
     (
-        "large-cluster",
+        "huge-cluster",
         "mem100",
         "Memory over time, 100 000 pods",
         partial(_memory, "cluster-100k"),

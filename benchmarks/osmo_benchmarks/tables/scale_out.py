@@ -26,7 +26,7 @@ MESSAGES = {"go": 1_000, "go-tuned": 10_000, "osmo-ws": 10_000}
 WINDOW = 1_000
 TIMEOUT = 60.0
 """Seconds: ten times what the slowest needs."""
-ROUNDS = {"partitions": 2, "cluster-partitions": 1}
+ROUNDS = 1
 """At most: twelve programs are started for each figure."""
 AIM = 0.9
 """Of linear."""
@@ -182,9 +182,9 @@ def _experiments(name: str, where: str, scaling: Scaling, quick: bool) -> list[E
             heats=alone(*SYSTEMS[name]),
             measure=partial(scaling.measure, partitions=count),
             seconds=1.4 + 0.6 * count + (0.0 if name == "partitions" else 1.0),
-            rounds=1 if quick else ROUNDS[name],
+            rounds=1 if quick else ROUNDS,
             warm_up=False,
-            quick=name == "partitions" and count <= 2,
+            quick=name == "partitions" and count == 1,
             needs=frozenset({"redis"}),
         )
         for count in PARTITIONS

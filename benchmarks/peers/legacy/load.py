@@ -2,58 +2,55 @@
 
 import asyncio
 import json
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import websockets
 
 from legacy.window import Window
-from legacy.wire import MAX_FRAME, new_message
-
-LARGEST_PLAN = 1_000_000
-"""Reports: no plan has as many, so that none of it waits for an acknowledgement."""
+from legacy.wire import connect, pod_body
 
 
-def body(event: dict[str, Any]) -> dict[str, Any]:
-    """Of the report of an event."""
-    return {
-        "workflow_uuid": event["workflow"],
-        "task_uuid": event["task"],
-        "retry_id": 0,
-        "container": "train",
-        "node": "gpu-node-0042.example.internal",
-        "pod_ip": "10.64.12.34",
-        "message": "",
-        "status": event["status"],
-        "exit_code": None,
-        "backend": "bench",
-        "conditions": [],
-    }
+@dataclass(frozen=True)
+class Event:
+    """A report to send."""
+
+    after_ms: float
+    """When, since the start."""
+    workflow: str
+    task: str
+    status: str
 
 
-def read(plan: Path) -> list[dict[str, Any]]:
-    """The events of a plan."""
-    return [json.loads(line) for line in plan.read_text().splitlines()]
+def read(plan: Path) -> list[Event]:
+    """The events of a plan.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is none.
+    """
+    try:
+        return [Event(**json.loads(line)) for line in plan.read_text().splitlines()]
+    except (TypeError, ValueError) as exc:
+        raise ValueError(f"{plan} is no plan: {exc}") from exc
+
+
+async def play(window: Window, events: list[Event]) -> None:
+    """Each at its time, until all are acknowledged."""
+    loop = asyncio.get_running_loop()
+    started = loop.time()
+    for event in events:
+        await asyncio.sleep(max(0.0, started + event.after_ms / 1000 - loop.time()))
+        await window.send(pod_body(workflow=event.workflow, task=event.task, status=event.status))
+    await window.empty()
 
 
 async def run_load(url: str, plan: Path) -> None:
-    """Send it all, and wait until it is acknowledged."""
+    """Send it all, and wait until it is acknowledged.
+
+    Raises:
+        OSError: the plan cannot be read.
+        ValueError: it is none, or a message was not acknowledged exactly once.
+    """
     events = read(plan)
-    loop = asyncio.get_running_loop()
-    window = Window(LARGEST_PLAN)
-    async with websockets.connect(url, compression=None, max_size=MAX_FRAME) as connection:
-        reading = asyncio.create_task(window.read_acks(connection))
-        started = loop.time()
-        for event in events:
-            await asyncio.sleep(max(0.0, started + event["after_ms"] / 1000 - loop.time()))
-            message = new_message(body(event))
-            await window.add(message)
-            await connection.send(json.dumps(message))
-        emptied = asyncio.create_task(window.empty())
-        await asyncio.wait((reading, emptied), return_when=asyncio.FIRST_COMPLETED)
-        if not emptied.done():
-            emptied.cancel()
-            await reading
-            raise ValueError("the service closed the connection")
-        reading.cancel()
-        await asyncio.gather(reading, return_exceptions=True)
+    async with connect(url) as connection:
+        window = Window(connection, len(events) + 1)  # The plan bounds what is in flight.
+        await window.attend(play(window, events))

@@ -4,6 +4,7 @@ report the same statuses."""
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 WAITING_CODES = {
@@ -30,6 +31,9 @@ STUCK = {
     "ContainerStatusUnknown": timedelta(minutes=30),
 }
 PHASES = {"Pending": "SCHEDULING", "Running": "RUNNING", "Succeeded": "COMPLETED"}
+STARTING = ("ContainerCreating", "PodInitializing")
+NO_STATE = SimpleNamespace(waiting=None, terminated=None)
+"""Of a container that the kubelet has not looked at yet."""
 
 
 class State(NamedTuple):
@@ -81,8 +85,8 @@ def pod_status(pod: Any) -> State:
 
 def _by_phase(status: Any) -> State:
     for container in status.init_container_statuses or ():
-        waiting = container.state.waiting
-        if waiting and waiting.reason in ("ContainerCreating", "PodInitializing"):
+        waiting = _state(container).waiting
+        if waiting and waiting.reason in STARTING:
             return State("INITIALIZING", None, status.message or "")
     exit_code = 0 if status.phase == "Succeeded" else None
     return State(PHASES.get(status.phase, "UNKNOWN"), exit_code, status.message or "")
@@ -91,7 +95,7 @@ def _by_phase(status: Any) -> State:
 def _failures(status: Any) -> Iterator[Failure]:
     every = (*(status.init_container_statuses or ()), *(status.container_statuses or ()))
     for container in every:
-        ended, waiting = container.state.terminated, container.state.waiting
+        ended, waiting = _state(container).terminated, _state(container).waiting
         code = None
         if ended and ended.reason != "Completed":
             code = _exit_code(container.name, ended)
@@ -133,8 +137,9 @@ def _by_failures(pod: Any, failures: list[Failure]) -> State:
 
 def _stuck(status: Any, limit: timedelta) -> bool:
     for condition in status.conditions or ():
-        if condition.type == "Ready" and condition.status == "False":
-            late: bool = datetime.now(UTC) - condition.last_transition_time > limit
+        since = condition.last_transition_time
+        if condition.type == "Ready" and condition.status == "False" and since:
+            late: bool = datetime.now(UTC) - since > limit
             return late
     return False
 
@@ -142,8 +147,12 @@ def _stuck(status: Any, limit: timedelta) -> bool:
 def _ctrl_ended(status: Any) -> bool:
     for container in status.container_statuses or ():
         if container.name == "osmo-ctrl":
-            return container.state.terminated is not None
+            return _state(container).terminated is not None
     return True
+
+
+def _state(container: Any) -> Any:
+    return container.state or NO_STATE
 
 
 def _pod_error(pod: Any, end: str) -> str:

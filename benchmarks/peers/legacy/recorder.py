@@ -27,11 +27,17 @@ class Recorder:
             self._seen.append((message, at, time.time_ns()))
 
     def flush(self) -> None:
-        """Write what has been seen."""
+        """Write what has been seen, and let readers see it."""
         seen, self._seen = self._seen, []
         if self._file is not None and seen:
             self._file.writelines(f"{json.dumps(_record(*each))}\n" for each in seen)
             self._file.flush()
+
+    async def flush_for_ever(self) -> None:
+        """Until it is cancelled."""
+        while True:
+            await asyncio.sleep(FLUSH_INTERVAL)
+            self.flush()
 
 
 def _record(message: Message, at: int, acked: int) -> dict[str, Any]:
@@ -42,27 +48,26 @@ def _record(message: Message, at: int, acked: int) -> dict[str, Any]:
         "key": f"{body['workflow_uuid']}/{body['task_uuid']}",
         "status": body["status"],
         "acked": acked,
-        "done": acked,
+        "done": acked,  # It was handled before it was acknowledged.
     }
 
 
 @asynccontextmanager
 async def recording(path: Path | None) -> AsyncIterator[Recorder]:
-    """Append to `path` until the context is left."""
+    """Append to `path` until the context is left.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
     if path is None:
         yield Recorder(None)
         return
-
-    async def flush_for_ever() -> None:
-        while True:
-            await asyncio.sleep(FLUSH_INTERVAL)
-            recorder.flush()
-
     with path.open("a") as file:
         recorder = Recorder(file)
-        flushing = asyncio.create_task(flush_for_ever())
+        flushing = asyncio.create_task(recorder.flush_for_ever())
         try:
             yield recorder
         finally:
             flushing.cancel()
+            await asyncio.gather(flushing, return_exceptions=True)
             recorder.flush()
