@@ -29,7 +29,7 @@ TAIL_LINES = 5
 DESCRIPTIONS = {
     "legacy": "the study's Python design: kubernetes client, websockets, one sequential worker",
     "go": "the study's Go draft: client-go informer, grpc-go stream, XADD per message",
-    "go-tuned": "the Go draft with protobuf, trimmed objects, pipelined XADD, concurrent worker",
+    "go-tuned": "the Go draft with slim objects, pipelined XADD and a concurrent worker",
     "osmo-ws": "this project over WebSocket",
     "osmo-grpc": "this project over gRPC",
     "osmo-memory": "this project within one process",

@@ -122,7 +122,8 @@ class Osmo:
     def listener(self, url: str, kubeconfig: Path) -> Command:
         """See `System`."""
         where = ("--connect", url, "--kubeconfig", str(kubeconfig), "--namespace", NAMESPACE)
-        return Command((*module("osmo_listener"), "--backend", BACKEND, *where))
+        what = ("--backend", BACKEND, "--listeners", "workflow")
+        return Command((*module("osmo_listener"), *what, *where))
 
     def operator(self, redis: str, stream: str) -> Command:
         """See `System`."""

@@ -38,7 +38,7 @@ func listenerCommand(flags *flag.FlagSet) func(context.Context) error {
 	target := flags.String("connect", "", "where the operator listens")
 	kubeconfig := flags.String("kubeconfig", "", "file that names the cluster")
 	namespace := flags.String("namespace", "osmo", "of the workflows")
-	tuned := flags.Bool("tuned", false, "protobuf, slim objects, no limits and no line per message")
+	tuned := flags.Bool("tuned", false, "slim objects, no limits and no line per message")
 	return func(ctx context.Context) error {
 		config, err := clientcmd.BuildConfigFromFlags("", *kubeconfig)
 		if err != nil {
@@ -66,10 +66,8 @@ func listenerCommand(flags *flag.FlagSet) func(context.Context) error {
 	}
 }
 
-// What a user of client-go changes first where it is to be fast.
+// What a user of client-go changes first where it is to be fast; protobuf, it asks for by itself.
 func tune(config *rest.Config) {
-	config.AcceptContentTypes = "application/vnd.kubernetes.protobuf,application/json"
-	config.ContentType = "application/vnd.kubernetes.protobuf"
 	config.QPS = -1
 }
 
