@@ -143,13 +143,14 @@ def figure(run: Run, row: Row, system: str) -> Spread | None:
 
 
 def ratio(run: Run, row: Row, peer: str) -> Spread | None:
-    """Ours / the peer's, taken round by round; None: one of them was not measured."""
+    """Ours / the peer's, taken round by round; None: one of them was not measured, or is below
+    zero, as differences are."""
     theirs: Mapping[int, float] = dict(_by_round(run, row, peer))
     return Spread.of(
         [
             mine / theirs[number]
             for number, mine in _by_round(run, row, row.ours)
-            if theirs.get(number)
+            if mine >= 0 and theirs.get(number, 0.0) > 0
         ]
     )
 

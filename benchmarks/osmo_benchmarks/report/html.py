@@ -27,7 +27,7 @@ STYLE = f"""
 @media (prefers-color-scheme: dark) {{ :root {{ {variables(1)} --page: #14181d; --soft: #1d232a;
   --good: #56d364; --bad: #f0a050; --fail: #ff7b72; --dim: #9aa4b0; }} }}
 * {{ box-sizing: border-box; }}
-body {{ margin: 0 auto; max-width: 1180px; padding: 1.2rem; background: var(--page);
+body {{ margin: 0 auto; max-width: 1400px; padding: 1.2rem; background: var(--page);
   color: var(--ink); font: 15px/1.45 system-ui, sans-serif; }}
 h1 {{ font-size: 1.6rem; margin: 0.2em 0; }}
 h2 {{ font-size: 1.2rem; margin: 2.2em 0 0.5em; border-bottom: 1px solid var(--grid);
@@ -41,8 +41,9 @@ th, td {{ text-align: left; vertical-align: top; padding: 0.35em 0.7em 0.35em 0;
   border-bottom: 1px solid var(--grid); }}
 th {{ font-weight: 600; white-space: nowrap; }}
 td.n {{ white-space: nowrap; }}
+td.n small {{ display: block; color: var(--dim); }}
 td b {{ white-space: nowrap; }}
-td.what {{ min-width: 15rem; max-width: 24rem; }}
+td.what {{ min-width: 12rem; max-width: 24rem; }}
 .met {{ color: var(--good); font-weight: 600; }}
 .missed {{ color: var(--bad); font-weight: 600; }}
 .failed {{ color: var(--fail); font-weight: 600; }}
@@ -113,10 +114,10 @@ def _section(table: Table, found: list[Line], drawn: list[Plot]) -> Iterator[str
 
 def _row(line: Line, shown: list[str]) -> str:
     row, verdict = line.row, line.verdict
-    ours = "failed" if verdict is Verdict.FAILED else spread(line.figure, row.unit)
+    ours = "failed" if verdict is Verdict.FAILED else _spread(line.figure, row.unit)
     cells = [
         f'<td class="what"><b>{escape(row.id)}</b> {escape(row.title)}</td>',
-        f'<td class="n">{escape(ours)}</td>',
+        f'<td class="n">{ours}</td>',
     ]
     for name in shown:
         cells += _peer(line, name)
@@ -136,9 +137,15 @@ def _peer(line: Line, name: str) -> list[str]:
         return [f"<td>{'failed' if peer.failed else '-'}</td>", "<td></td>"]
     bar = _bar(line.advantage(name), name)
     return [
-        f'<td class="n">{escape(spread(peer.figure, line.row.unit))}</td>',
-        f'<td class="n">{escape(spread(peer.ratio))}{bar}</td>',
+        f'<td class="n">{_spread(peer.figure, line.row.unit)}</td>',
+        f'<td class="n">{_spread(peer.ratio)}{bar}</td>',
     ]
+
+
+def _spread(of: Spread | None, unit: str = "") -> str:
+    """The median, and below it the range."""
+    median, bracket, rest = spread(of, unit).partition(" [")
+    return escape(median) + (f"<small>{escape(rest[:-1])}</small>" if bracket else "")
 
 
 def _bar(ahead: Spread | None, peer: str) -> str:

@@ -37,7 +37,9 @@ def render(run: Run) -> str:
         axes.set_xscale("log")
         axes.set_yticks(range(len(found)), [_label(line) for line in reversed(found)], fontsize=8)
         axes.set_ylim(-0.7, len(found) - 0.3)
-        axes.set_xlabel("times ahead of the Go draft (dot and range; bar: the target)")
+        axes.set_xlabel(
+            "times ahead of the Go draft (dot and range; bar: the target; grey: missed)"
+        )
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
         axes.xaxis.set_minor_formatter(NullFormatter())
         axes.grid(visible=False, axis="y")
@@ -65,4 +67,4 @@ def _label(line: Line) -> str:
     title = line.row.title
     if len(title) > LONGEST_TITLE:
         title = title[: LONGEST_TITLE - 1] + "…"
-    return f"{title}  {line.row.id.split()[0]}"
+    return f"{title}   {line.row.id}"
