@@ -93,7 +93,6 @@ async def test_a_burst_and_a_size_are_measured(
     """In one cluster, whose pods change."""
     monkeypatch.setattr(large_cluster, "BURST", 60)
     monkeypatch.setattr(large_cluster, "NODES", 3)
-    monkeypatch.setattr(large_cluster, "FOLLOWED", 0.1)
     async with Shared() as shared:
         for name in ("burst", "size"):
             (tmp_path / name).mkdir()
@@ -101,7 +100,7 @@ async def test_a_burst_and_a_size_are_measured(
             "osmo-ws"
         ]
         # The shared cluster is the same, and its pods are as the burst left them.
-        size = (await large_cluster.size(context(tmp_path / "size", shared, Osmo("ws")), 60))[
+        size = (await large_cluster.size(context(tmp_path / "size", shared, Osmo("ws")), 60, 0.1))[
             "osmo-ws"
         ]
     assert len(burst.series["round_trip_ms"]) == 60
