@@ -49,7 +49,7 @@ async def test_pages() -> None:
         asked = [query(target) for target in server.targets]
         selectors = {"labelSelector": "app=osmo,tier in (a,b)", "fieldSelector": "x=ü"}
         assert asked == [
-            {"limit": "50"} | selectors,
+            {"limit": "100"} | selectors,
             {"limit": "500", "continue": "1"} | selectors,
             {"limit": "500", "continue": "2"} | selectors,
         ]
@@ -156,7 +156,7 @@ async def test_expired_page_makes_the_next_list_larger_steps() -> None:
                 await pages(source)
         assert len(await pages(source)) == 3
         limits = [query(target)["limit"] for target in server.targets]
-        assert limits == ["50", "500", "50", "2000", "50", "8000", "8000"]
+        assert limits == ["100", "500", "100", "2000", "100", "8000", "8000"]
         with pytest.raises(ExpiredError):
             await pages(source)
         source.close()
