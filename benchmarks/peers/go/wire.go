@@ -74,6 +74,8 @@ func serve(ctx context.Context, address string, service listenerpb.ListenerServi
 		return fmt.Errorf("cannot listen: %w", err)
 	}
 	server := grpc.NewServer(
+		// What they still record is written only when all have ended.
+		grpc.WaitForHandlers(true),
 		grpc.KeepaliveParams(keepalive.ServerParameters{
 			Time: serverKeepalive, Timeout: pingTimeout,
 		}),

@@ -32,6 +32,7 @@ type worker struct {
 	name     string
 	cost     time.Duration
 	recorder *recorder
+	tuned    bool
 }
 
 // An entry of the stream that has been handled.
@@ -55,6 +56,7 @@ func workerCommand(flags *flag.FlagSet) func(context.Context) error {
 		w := &worker{
 			redis: redis.NewClient(&redis.Options{Addr: *address}), stream: *stream, name: *name,
 			cost: time.Duration(*cost * float64(time.Millisecond)), recorder: recorder,
+			tuned: *tuned,
 		}
 		defer w.redis.Close()
 		err = w.redis.XGroupCreateMkStream(ctx, *stream, group, "0").Err()
@@ -62,7 +64,7 @@ func workerCommand(flags *flag.FlagSet) func(context.Context) error {
 			return errors.Join(err, recorder.close())
 		}
 		run := w.oneByOne
-		if *tuned {
+		if w.tuned {
 			run = w.concurrently
 		}
 		return errors.Join(run(ctx), recorder.close())
@@ -180,7 +182,7 @@ func (w *worker) settle(ctx context.Context, all []handled) error {
 	for number, each := range all {
 		ids[number] = each.id
 	}
-	if len(all) == 1 {
+	if !w.tuned {
 		if err := w.redis.XAck(ctx, w.stream, group, ids...).Err(); err != nil {
 			return err
 		}
