@@ -3,11 +3,16 @@
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from osmo_simulator import api_server as kube
 
 settings.register_profile("long", deadline=None, max_examples=10_000)
+# A run says the same as the one before it, on a slow and busy machine too; `long` is for the hunt.
+settings.register_profile(
+    "usual", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("usual")
 
 
 @pytest.fixture(scope="session")

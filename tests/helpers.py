@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 
 
-async def eventually(condition: Callable[[], object], timeout: float = 10.0) -> None:
+async def eventually(condition: Callable[[], object], timeout: float = 30.0) -> None:
     """Return as soon as `condition()` is true; fail with its name after `timeout` seconds."""
     deadline = time.monotonic() + timeout
     while not condition():

@@ -4,7 +4,6 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -13,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
+
+from osmo_transport.testing.ports import free_port
 
 START_TIMEOUT = 30.0
 MISSING = "no PostgreSQL: set OSMO_TEST_POSTGRES_URL, or install initdb and postgres"
@@ -43,12 +44,6 @@ def _account() -> str | None:
     return next(name for name in ("postgres", "nobody") if name in names)
 
 
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port
-
-
 @contextmanager
 def running_postgres() -> Iterator[str | None]:
     """The URL of a database that tests may fill; None where there is no PostgreSQL."""
@@ -70,7 +65,7 @@ def running_postgres() -> Iterator[str | None]:
 
 @contextmanager
 def _cluster(programs: Path, folder: Path, account: str | None) -> Iterator[str]:
-    data, port = folder / "data", _free_port()
+    data, port = folder / "data", free_port()
     subprocess.run(
         [programs / "initdb", "-D", data, "-U", "osmo", "-A", "trust", "-E", "UTF8", "--no-sync"],
         check=True,

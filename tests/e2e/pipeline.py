@@ -8,7 +8,8 @@ import pytest
 
 from osmo_simulator.api_server import Session
 from osmo_transport import DeadLetter, QueueStatus, open_queue
-from osmo_transport.testing.redis_server import RedisServer, free_port
+from osmo_transport.testing.ports import free_port
+from osmo_transport.testing.redis_server import RedisServer
 from osmo_worker.store import Task, open_store
 from tests.e2e.backends import wrong_rows
 from tests.e2e.programs import Program, wait_until

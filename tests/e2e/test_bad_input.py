@@ -17,7 +17,8 @@ import pytest
 from osmo_simulator.api_server import Session
 from osmo_transport import Client, MessageTooLargeError, Version, connect, new_message
 from osmo_transport.bodies import UpdatePod, encode_body
-from osmo_transport.testing.redis_server import RedisServer, free_port
+from osmo_transport.testing.ports import free_port
+from osmo_transport.testing.redis_server import RedisServer
 from tests.e2e.backends import Churn, wrong_rows
 from tests.e2e.pipeline import BACKEND, IMPATIENT, read_queue, read_rows
 from tests.e2e.programs import Program, wait_until

@@ -28,7 +28,8 @@ from osmo_transport.queues.redis import (
 )
 from osmo_transport.testing._queue_suite import LOST, STORED, drain, figures, keys
 from osmo_transport.testing.feeder import Feeder, report
-from osmo_transport.testing.redis_server import RedisServer, free_port
+from osmo_transport.testing.ports import free_port
+from osmo_transport.testing.redis_server import RedisServer
 from tests.helpers import eventually
 
 CONFIG = QueueConfig(claim_interval=0.02, retry_base=0.02, max_attempts=3)

@@ -20,6 +20,11 @@ func terminated(name, reason string, code int32) corev1.ContainerStatus {
 	return corev1.ContainerStatus{Name: name, State: corev1.ContainerState{Terminated: ended}}
 }
 
+func saying(message string, container corev1.ContainerStatus) corev1.ContainerStatus {
+	container.State.Terminated.Message = message
+	return container
+}
+
 func TestStatusOf(t *testing.T) {
 	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	notReady := func(since time.Duration) []corev1.PodCondition {
@@ -54,6 +59,10 @@ func TestStatusOf(t *testing.T) {
 		"exit code with offset": {corev1.PodStatus{
 			Phase: "Failed", ContainerStatuses: containers(terminated("osmo-ctrl", "Error", 1)),
 		}, "FAILED", 2001},
+		"exit code that osmo-ctrl says": {corev1.PodStatus{
+			Phase:             "Failed",
+			ContainerStatuses: containers(saying(`{"code": 13}`, terminated("osmo-ctrl", "Error", 1))),
+		}, "FAILED", 2013},
 		"osmo-ctrl still runs": {corev1.PodStatus{
 			Phase:             "Running",
 			ContainerStatuses: containers(terminated("train", "Error", 1), waiting("osmo-ctrl", "")),

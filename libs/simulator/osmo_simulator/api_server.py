@@ -12,7 +12,6 @@ import json
 import os
 import secrets
 import shutil
-import socket
 import ssl
 import subprocess
 import tempfile
@@ -23,6 +22,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
+
+from osmo_transport.testing.ports import free_port
 
 T = TypeVar("T")
 
@@ -241,7 +242,7 @@ def start() -> Iterator[RealCluster]:
         raise RuntimeError(MISSING)
     with contextlib.ExitStack() as stack:
         work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="osmo-kube-")))
-        etcd_url, peer_url = (f"http://127.0.0.1:{_free_port()}" for _ in range(2))
+        etcd_url, peer_url = (f"http://127.0.0.1:{free_port()}" for _ in range(2))
         etcd = [
             *("--data-dir", f"{work}/etcd", "--unsafe-no-fsync", "--log-level", "error"),
             *("--listen-client-urls", etcd_url, "--advertise-client-urls", etcd_url),
@@ -249,7 +250,7 @@ def start() -> Iterator[RealCluster]:
             *("--initial-cluster", f"default={peer_url}"),
         ]
         stack.enter_context(_program(folder / "etcd", etcd, work))
-        port, token = _free_port(), secrets.token_hex()
+        port, token = free_port(), secrets.token_hex()
         api = stack.enter_context(
             _program(folder / "kube-apiserver", _api_arguments(work, etcd_url, port, token), work)
         )
@@ -306,10 +307,3 @@ def _wait_ready(
         time.sleep(0.02)
     log = (work / "kube-apiserver.log").read_text(errors="replace")
     raise RuntimeError(f"kube-apiserver did not become ready:\n{log[-4000:]}")
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

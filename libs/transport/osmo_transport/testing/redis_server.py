@@ -3,7 +3,6 @@
 import importlib.util
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -16,7 +15,9 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-START_TIMEOUT = 20.0
+from osmo_transport.testing.ports import free_port
+
+START_TIMEOUT = 60.0
 
 
 def redis_binaries() -> dict[str, str]:
@@ -86,7 +87,7 @@ class RedisServer:
         client = redis.Redis(
             port=self.port,
             protocol=2,
-            socket_timeout=5.0,
+            socket_timeout=30.0,
             password=self._options.get("requirepass"),
             retry=Retry(NoBackoff(), 0),
         )
@@ -148,20 +149,6 @@ class RedisServer:
         if process is not None:
             process.send_signal(number)
             process.wait()
-
-
-CLUSTER_BUS = 10_000
-"""A clustered Redis also listens on the port that is so much higher."""
-
-
-def free_port() -> int:
-    """A port of the loopback interface that nobody listens on, with room for the cluster bus."""
-    while True:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port: int = probe.getsockname()[1]
-        if port + CLUSTER_BUS < 2**16:
-            return port
 
 
 def remove_namespace(url: str, namespace: str) -> None:

@@ -147,10 +147,14 @@ class GrpcConnection(Connection):
         finally:
             reader.cancel()
             writer.cancel()
-            await asyncio.gather(reader, writer, return_exceptions=True)
-            sink.connection_lost(self._error or ConnectionLostError("the connection was cancelled"))
-            self._end(ClosedError("closed by this side"))
-            self._closed.set()
+            try:
+                await asyncio.gather(reader, writer, return_exceptions=True)
+            finally:
+                # gRPC may cancel the call while it ends: the sink is told all the same.
+                lost = self._error or ConnectionLostError("the connection was cancelled")
+                sink.connection_lost(lost)
+                self._end(ClosedError("closed by this side"))
+                self._closed.set()
 
     async def _finish(self, reader: asyncio.Task[None], writer: asyncio.Task[None]) -> None:
         await writer
