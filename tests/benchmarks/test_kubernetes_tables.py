@@ -184,6 +184,7 @@ def test_the_plan_of_workflows() -> None:
 @pytest.mark.usefixtures("real_cluster")
 def test_copies_of_a_pod(real_cluster: api_server.RealCluster) -> None:
     """Are pods like any other to the API server."""
+    real_cluster.clear()
     first, *others = startup.pods("copied", 130)
     pods = "/api/v1/namespaces/osmo/pods"
     real_cluster.request("POST", pods, clusters._pod(first, 0))
