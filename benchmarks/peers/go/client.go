@@ -11,7 +11,7 @@ import (
 	"strings"
 	"time"
 
-	"osmo.nvidia.com/benchmarks/peer/listenerpb"
+	"osmo.nvidia.com/protos/listenerpb"
 )
 
 type result struct {
@@ -88,24 +88,11 @@ func oneAtATime(call stream, first, count int) ([]int64, error) {
 // At most size of them are without an acknowledgement.
 func windowed(call stream, first, count, size int) error {
 	open := newWindow(size)
-	failed := make(chan error, 1)
-	go func() {
-		for range count {
-			ack, err := call.Recv()
-			if err == nil {
-				err = open.acknowledge(ack.GetAckUuid())
-			}
-			if err != nil {
-				failed <- err
-				return
-			}
-		}
-		failed <- nil
-	}()
+	ended := open.readAcks(call, count)
 	for number := first; number < first+count; number++ {
 		select {
 		case open.slots <- struct{}{}:
-		case err := <-failed:
+		case err := <-ended:
 			return fmt.Errorf("while messages were sent: %w", err)
 		}
 		message := report(number)
@@ -114,5 +101,5 @@ func windowed(call stream, first, count, size int) error {
 			return err
 		}
 	}
-	return <-failed
+	return <-ended
 }

@@ -7,6 +7,7 @@ import (
 	"flag"
 	"fmt"
 	"log/slog"
+	"math"
 	"strconv"
 	"time"
 
@@ -18,7 +19,7 @@ import (
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/tools/clientcmd"
 
-	"osmo.nvidia.com/benchmarks/peer/listenerpb"
+	"osmo.nvidia.com/protos/listenerpb"
 )
 
 const (
@@ -216,19 +217,7 @@ func updateOf(pod *corev1.Pod, key taskKey, state podState) *listenerpb.UpdatePo
 // Send each update as a message of its own, until ctx or the stream ends.
 func send(ctx context.Context, call stream, updates <-chan *listenerpb.UpdatePodBody, log bool) error {
 	open := newWindow(maxUnacked)
-	failed := make(chan error, 1)
-	go func() {
-		for {
-			ack, err := call.Recv()
-			if err == nil {
-				err = open.acknowledge(ack.GetAckUuid())
-			}
-			if err != nil {
-				failed <- err
-				return
-			}
-		}
-	}()
+	failed := open.readAcks(call, math.MaxInt)
 	for {
 		select {
 		case body := <-updates:

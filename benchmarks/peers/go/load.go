@@ -11,7 +11,7 @@ import (
 	"os"
 	"time"
 
-	"osmo.nvidia.com/benchmarks/peer/listenerpb"
+	"osmo.nvidia.com/protos/listenerpb"
 )
 
 type event struct {
@@ -59,20 +59,7 @@ func readPlan(path string) ([]event, error) {
 // Each report at its time; returns when all are acknowledged.
 func play(call stream, plan []event) error {
 	open := newWindow(len(plan) + 1) // The plan bounds what is in flight.
-	failed := make(chan error, 1)
-	go func() {
-		for range plan {
-			ack, err := call.Recv()
-			if err == nil {
-				err = open.acknowledge(ack.GetAckUuid())
-			}
-			if err != nil {
-				failed <- err
-				return
-			}
-		}
-		failed <- nil
-	}()
+	ended := open.readAcks(call, len(plan))
 	started := time.Now()
 	for _, next := range plan {
 		time.Sleep(time.Until(started.Add(time.Duration(next.AfterMs * float64(time.Millisecond)))))
@@ -87,5 +74,5 @@ func play(call stream, plan []event) error {
 			return err
 		}
 	}
-	return <-failed
+	return <-ended
 }

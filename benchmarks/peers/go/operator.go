@@ -11,7 +11,7 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 
-	"osmo.nvidia.com/benchmarks/peer/listenerpb"
+	"osmo.nvidia.com/protos/listenerpb"
 )
 
 const (

@@ -12,7 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"osmo.nvidia.com/benchmarks/peer/listenerpb"
+	"osmo.nvidia.com/protos/listenerpb"
 )
 
 const (

@@ -12,7 +12,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
-	"osmo.nvidia.com/benchmarks/peer/listenerpb"
+	"osmo.nvidia.com/protos/listenerpb"
 )
 
 // Acknowledges every message at once.

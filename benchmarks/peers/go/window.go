@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"sync"
 
-	"osmo.nvidia.com/benchmarks/peer/listenerpb"
+	"osmo.nvidia.com/protos/listenerpb"
 )
 
 // What was sent and is not acknowledged. A slot is taken before a message is added.
@@ -40,4 +40,23 @@ func (w *window) acknowledge(uuid string) error {
 	}
 	<-w.slots
 	return nil
+}
+
+// Read count acknowledgements beside the sending; what it ends with is sent once.
+func (w *window) readAcks(call stream, count int) <-chan error {
+	ended := make(chan error, 1)
+	go func() {
+		for range count {
+			ack, err := call.Recv()
+			if err == nil {
+				err = w.acknowledge(ack.GetAckUuid())
+			}
+			if err != nil {
+				ended <- err
+				return
+			}
+		}
+		ended <- nil
+	}()
+	return ended
 }

@@ -20,7 +20,7 @@ import (
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/metadata"
 
-	"deployed/listenerpb"
+	"osmo.nvidia.com/protos/listenerpb"
 )
 
 // Of the deployed listener, for its unary calls.

@@ -9,7 +9,7 @@ import (
 	"strings"
 	"time"
 
-	"deployed/listenerpb"
+	"osmo.nvidia.com/protos/listenerpb"
 )
 
 // A report of about 520 bytes, of the kind that comes to its turn; each about another resource.

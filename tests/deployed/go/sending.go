@@ -12,7 +12,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/status"
 
-	"deployed/listenerpb"
+	"osmo.nvidia.com/protos/listenerpb"
 )
 
 // What was sent and is not acknowledged.
