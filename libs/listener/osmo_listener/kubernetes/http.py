@@ -78,18 +78,18 @@ class Response:
         """The response's headers by lower-case name."""
         return self._connection.headers
 
-    async def beginning(self, silence: float) -> bytes:
+    async def beginning(self) -> bytes:
         """The first piece of the body, which is still to be read; empty where there is no body. The
         rest is then read ahead of the caller up to `HttpConfig.ahead_bytes`.
 
         Raises:
-            SilentError: a pause over `silence`.
+            SilentError: a pause over `body_timeout`.
             TruncatedError, MalformedError: as for `read`.
         """
         connection = self._connection
         connection.read_ahead(self._config.ahead_bytes)
         while not (connection.beginning or connection.complete):
-            await connection.wait(silence, "the answer's beginning")
+            await connection.wait(self._config.body_timeout, "the answer's beginning")
         return connection.beginning
 
     async def read(self) -> bytes:

@@ -115,7 +115,7 @@ class ListWatch(Generic[T]):
         try:
             while response is not None:
                 await check(response, _ADVICE)
-                more = next_page(await response.beginning(self._config.silence))
+                more = next_page(await response.beginning())
                 ahead = await self._next_page(more) if more else None
                 page = self._decoder.page(await response.read())
                 response.close()
