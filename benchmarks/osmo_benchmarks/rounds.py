@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from osmo_benchmarks.errors import BenchmarkError, WrongResultError
+from osmo_benchmarks.errors import BenchmarkError
 from osmo_benchmarks.plan import Context, Experiment, Outcome
 from osmo_benchmarks.run import Sample
 from osmo_benchmarks.shared import Shared
@@ -75,7 +75,7 @@ async def _heat(experiment: Experiment, heat: Heat, context: Context) -> list[Sa
             outcomes: Mapping[str, Outcome] = await experiment.measure(context)
     except TimeoutError:
         failure = f"gave no result within {experiment.timeout:g} s"
-    except (BenchmarkError, WrongResultError) as exc:
+    except BenchmarkError as exc:
         failure = str(exc)
     else:
         return [

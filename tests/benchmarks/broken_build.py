@@ -6,6 +6,7 @@ python -m tests.benchmarks.broken_build slow|lossy MODULE ARGUMENTS...
 import asyncio
 import runpy
 import sys
+from unittest.mock import patch
 
 from osmo_operator.relay import Relay
 from osmo_transport import AppendOutcome, Incoming, Message, ProducerBatch, Server
@@ -25,7 +26,7 @@ def make_slow() -> None:
         await asyncio.sleep(SLEEP * sum(len(each.batch.messages) for each in incoming))
         return incoming
 
-    setattr(Server, "receive", slow)  # noqa: B010 (mypy: a method is no variable)
+    patch.object(Server, "receive", slow).start()
 
 
 def make_lossy() -> None:
@@ -35,7 +36,7 @@ def make_lossy() -> None:
     async def lossy(self: Relay, batches: list[ProducerBatch]) -> list[AppendOutcome]:
         return await append(self, [each._replace(messages=_without(each)) for each in batches])
 
-    setattr(Relay, "_append", lossy)  # noqa: B010 (mypy: a method is no variable)
+    patch.object(Relay, "_append", lossy).start()
 
 
 def _without(batch: ProducerBatch) -> tuple[Message | None, ...]:

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -66,10 +67,10 @@ def with_table(
     monkeypatch.setattr(bench, "TABLES", {"x": table})
 
 
-def config(folder: Path, **settings: object) -> BenchConfig:
+def config(folder: Path, **settings: Any) -> BenchConfig:
     """Whose files are in `folder`."""
     files = {"json": folder / "run.json", "html": folder / "run.html"}
-    return BenchConfig(**(files | settings))  # type: ignore[arg-type]  # by keyword, for brevity
+    return BenchConfig(**(files | settings))
 
 
 async def test_a_run_is_measured_saved_and_shown(

@@ -1,7 +1,5 @@
 """What the tables of Kubernetes run, and what they make of it."""
 
-import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,17 +8,16 @@ from hypothesis import strategies as st
 
 from osmo_benchmarks import clusters
 from osmo_benchmarks.errors import WrongResultError
-from osmo_benchmarks.participants import PEERS
-from osmo_benchmarks.plan import Context, Table
+from osmo_benchmarks.participants import LEGACY
+from osmo_benchmarks.plan import Context
 from osmo_benchmarks.records import Record
 from osmo_benchmarks.shared import Shared
-from osmo_benchmarks.systems import Osmo, Peer, System
+from osmo_benchmarks.systems import Osmo, System
 from osmo_benchmarks.tables import large_cluster, startup
 from osmo_benchmarks.tables._listening import leads, listening
 from osmo_benchmarks.tables.large_cluster import in_flight, peak, thinned
 from osmo_simulator import api_server
 
-LEGACY = Peer("legacy", (sys.executable, "-m", "legacy"), {"PYTHONPATH": str(PEERS)})
 SECOND = 1_000_000_000
 
 
@@ -44,19 +41,6 @@ def context(folder: Path, shared: Shared, *systems: System) -> Context:
 def record(at: int, key: str = "w/t", status: str = "RUNNING") -> Record:
     """A report that was received at `at`, made just before and acknowledged just after."""
     return Record(at=at, created=at - 1, key=key, status=status, acked=at + 1)
-
-
-@pytest.mark.parametrize("make", [startup.table, large_cluster.table, large_cluster.huge_table])
-@pytest.mark.parametrize("quick", [False, True])
-def test_rows_refer_to_what_is_run(make: Callable[[bool], Table], *, quick: bool) -> None:
-    """Experiments of the table, systems that take part in them, and heats that there are."""
-    made = make(quick)
-    experiments = {each.name: each for each in made.experiments}
-    assert len({row.id for row in made.rows}) == len(made.rows)
-    for row in made.rows:
-        heats = experiments[row.experiment].heats
-        assert {row.ours, *row.limits} <= {name for heat in heats for name in heat}
-        assert row.heat in ("", *("+".join(heat) for heat in heats))
 
 
 async def test_a_start_is_measured(tmp_path: Path) -> None:

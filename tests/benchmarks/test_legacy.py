@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import sys
 import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable
@@ -15,16 +14,15 @@ import pytest
 import websockets
 
 from osmo_benchmarks.errors import ProgramError
-from osmo_benchmarks.participants import PEERS
+from osmo_benchmarks.participants import LEGACY
 from osmo_benchmarks.processes import Program, program, server
 from osmo_benchmarks.records import Record, Records
-from osmo_benchmarks.systems import Command, Peer
+from osmo_benchmarks.systems import Command
 from osmo_simulator.builders import make_pod, task_labels
 from osmo_simulator.faults import Fail, Gone
 from osmo_simulator.scenario import Scenario, ScenarioConfig
 from osmo_simulator.server import Simulator
 
-LEGACY = Peer("legacy", (sys.executable, "-m", "legacy"), {"PYTHONPATH": str(PEERS)})
 TIMEOUT = 20.0
 ON_THE_WAY = ("SCHEDULING", "INITIALIZING", "RUNNING")
 """What a pod is before it ends in one way or another."""

@@ -1,13 +1,12 @@
 """What the tables of transport, queue and workers run, and what they make of it."""
 
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from osmo_benchmarks.errors import WrongResultError
-from osmo_benchmarks.plan import Context, Table
+from osmo_benchmarks.plan import Context
 from osmo_benchmarks.programs.load import Event, read
 from osmo_benchmarks.programs.worker import Handled
 from osmo_benchmarks.shared import Shared
@@ -17,7 +16,6 @@ from osmo_benchmarks.tables._cluster import NODES, owner, redis_cluster
 from osmo_benchmarks.tables._handling import Played, judge, stage
 from osmo_benchmarks.tables._queue import eventually, together
 
-TABLES = (round_trip.table, workers.table, sustained.table, scale_out.table)
 MS = 1_000_000
 """In ns."""
 
@@ -54,21 +52,6 @@ def context(folder: Path, shared: Shared, system: Osmo | None = None) -> Context
     """Of a heat of ours."""
     ours = system or Osmo("ws")
     return Context(folder=folder, systems={ours.name: ours}, shared=shared, seed=1, round=0)
-
-
-@pytest.mark.parametrize("make", TABLES, ids=lambda make: make.__module__)
-@pytest.mark.parametrize("quick", [False, True])
-def test_rows_refer_to_what_is_run(make: Callable[[bool], Table], *, quick: bool) -> None:
-    """Experiments of the table, and systems that take part in them."""
-    made = make(quick)
-    experiments = {each.name: each for each in made.experiments}
-    assert len(experiments) == len(made.experiments)
-    assert len({row.id for row in made.rows}) == len(made.rows)
-    for row in made.rows:
-        systems = {name for heat in experiments[row.experiment].heats for name in heat}
-        assert {row.ours, *row.limits} <= systems
-    assert {row.experiment for row in made.rows} == set(experiments)
-    assert any(each.quick for each in made.experiments)
 
 
 def test_the_plan_of_the_study() -> None:

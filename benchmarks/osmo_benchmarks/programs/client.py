@@ -62,6 +62,11 @@ class Result(msgspec.Struct, frozen=True):
     round_trips_ns: list[int]
     """In order; empty with a window of more than 1."""
 
+    @property
+    def rate(self) -> float:
+        """Messages per second."""
+        return self.acknowledged / self.seconds
+
 
 def report(number: int) -> Message:
     """A report of some 520 bytes on the wire, each of another task."""

@@ -9,7 +9,6 @@ from osmo_benchmarks.report.lines import (
     PEERS,
     Line,
     Peer,
-    Verdict,
     lines,
     spread,
     state,
@@ -114,10 +113,9 @@ def _section(table: Table, found: list[Line], drawn: list[Plot]) -> Iterator[str
 
 def _row(line: Line, shown: list[str]) -> str:
     row, verdict = line.row, line.verdict
-    ours = "failed" if verdict is Verdict.FAILED else _spread(line.figure, row.unit)
     cells = [
         f'<td class="what"><b>{escape(row.id)}</b> {escape(row.title)}</td>',
-        f'<td class="n">{ours}</td>',
+        f'<td class="n">{_two_lines(line.ours)}</td>',
     ]
     for name in shown:
         cells += _peer(line, name)
@@ -137,14 +135,14 @@ def _peer(line: Line, name: str) -> list[str]:
         return [f"<td>{'failed' if peer.failed else '-'}</td>", "<td></td>"]
     bar = _bar(line.advantage(name), name)
     return [
-        f'<td class="n">{_spread(peer.figure, line.row.unit)}</td>',
-        f'<td class="n">{_spread(peer.ratio)}{bar}</td>',
+        f'<td class="n">{_two_lines(spread(peer.figure, line.row.unit))}</td>',
+        f'<td class="n">{_two_lines(spread(peer.ratio))}{bar}</td>',
     ]
 
 
-def _spread(of: Spread | None, unit: str = "") -> str:
+def _two_lines(figure: str) -> str:
     """The median, and below it the range."""
-    median, bracket, rest = spread(of, unit).partition(" [")
+    median, bracket, rest = figure.partition(" [")
     return escape(median) + (f"<small>{escape(rest[:-1])}</small>" if bracket else "")
 
 

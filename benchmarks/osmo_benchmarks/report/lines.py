@@ -40,6 +40,11 @@ class Line:
     verdict: Verdict
 
     @property
+    def ours(self) -> str:
+        """What ours did, or that it failed."""
+        return "failed" if self.verdict is Verdict.FAILED else spread(self.figure, self.row.unit)
+
+    @property
     def target(self) -> str:
         """What is aimed at, in words."""
         sign = "≤" if self.row.better == "lower" else "≥"

@@ -86,12 +86,15 @@ def _draw(axes: Any, series: Sequence[_Series], *, marker: str = "", steps: bool
     return bool(series)
 
 
+def _shares(values: Sequence[float]) -> tuple[list[float], list[float]]:
+    """The values in order, and the percentage of all that each does not exceed."""
+    return sorted(values), [(index + 1) / len(values) * 100 for index in range(len(values))]
+
+
 def _cdf(experiment: str, series: str, unit: str, run: Run, axes: Any) -> bool:
     drawn = []
     for system, values in _pooled(run, experiment, series):
-        ordered = sorted(values)
-        share = [(index + 1) / len(ordered) * 100 for index in range(len(ordered))]
-        drawn.append(_Series(system, ordered, share))
+        drawn.append(_Series(system, *_shares(values)))
     axes.set(xscale="log", xlabel=f"round trip in {unit}", ylabel="share of messages in %")
     return _draw(axes, drawn)
 
@@ -168,15 +171,13 @@ def _chronological(workers: int, run: Run, axes: Any) -> bool:
     return _draw(axes, drawn)
 
 
-def _medians(
-    run: Run, experiments: dict[float, str], figure: str, scale: float = 1.0
-) -> list[_Series]:
+def _medians(run: Run, experiments: dict[float, str], figure: str) -> list[_Series]:
     found = []
     for system in SYSTEMS:
         points = []
         for at, experiment in experiments.items():
             values = [
-                each.figures[figure] * scale
+                each.figures[figure]
                 for each in run.samples(experiment, system)
                 if figure in each.figures
             ]
@@ -223,10 +224,8 @@ def _differences(experiment: str, run: Run, axes: Any) -> bool:
         ]
         if values:
             found = True
-            ordered = sorted(values)
-            share = [(index + 1) / len(ordered) * 100 for index in range(len(ordered))]
             label = f"beside {peer}"
-            axes.plot(ordered, share, color=colour(peer), linestyle=LINES[peer], label=label)
+            axes.plot(*_shares(values), color=colour(peer), linestyle=LINES[peer], label=label)
     axes.axvline(0, color=colour("osmo-ws"), linewidth=1)
     axes.set(
         xscale="symlog",

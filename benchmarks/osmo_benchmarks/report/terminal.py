@@ -52,7 +52,7 @@ def _table(title: str, found: list[Line]) -> Table:
     for line in found:
         unit = line.row.unit
         cells = [Text(line.row.id, style="bold"), Text(line.row.title)]
-        cells.append(Text(_figure(line.figure is None, line.verdict, spread(line.figure, unit))))
+        cells.append(Text(line.ours))
         for name in shown:
             peer = line.peers.get(name)
             if peer is None:
@@ -67,7 +67,3 @@ def _table(title: str, found: list[Line]) -> Table:
         cells.append(Text(line.published))
         table.add_row(*cells)
     return table
-
-
-def _figure(missing: bool, verdict: Verdict, text: str) -> str:
-    return "failed" if missing and verdict is Verdict.FAILED else text

@@ -9,20 +9,8 @@ import msgspec
 from osmo_benchmarks.errors import WrongResultError
 from osmo_benchmarks.plan import Context
 from osmo_benchmarks.processes import Program, program, server
+from osmo_benchmarks.programs.client import Result
 from osmo_benchmarks.systems import Command
-
-
-class Result(msgspec.Struct, frozen=True):
-    """What a client measured."""
-
-    acknowledged: int
-    seconds: float
-    round_trips_ns: list[int]
-
-    @property
-    def rate(self) -> float:
-        """Messages per second."""
-        return self.acknowledged / self.seconds
 
 
 def running(context: Context, name: str, command: Command) -> AbstractAsyncContextManager[Program]:

@@ -188,7 +188,7 @@ def table(quick: bool) -> Table:
             Experiment(
                 name="burst",
                 title=f"{NODES} nodes, {BURST} pods that change at once",
-                heats=alone(*(() if quick else ("legacy",)), *SYSTEMS, "osmo-grpc"),
+                heats=alone(*_burst_peers(quick), OURS, "osmo-grpc"),
                 measure=burst,
                 seconds=2.0,
                 rounds=1 if quick else BURST_ROUNDS,
@@ -236,9 +236,12 @@ def _experiment(name: str, count: int, quick: bool) -> Experiment:
     )
 
 
+def _burst_peers(quick: bool) -> tuple[str, ...]:
+    return ("go", "go-tuned") if quick else ("legacy", "go", "go-tuned")
+
+
 def _burst_rows(quick: bool) -> list[Row]:
-    peers = ("go", "go-tuned", *(() if quick else ("legacy",)))
-    free: dict[str, float | None] = dict.fromkeys(peers)
+    free: dict[str, float | None] = dict.fromkeys(_burst_peers(quick))
     row = partial(Row, experiment="burst", unit="ms", better="lower", ours=OURS)
     return [
         row(

@@ -6,8 +6,9 @@ from functools import partial
 
 from osmo_benchmarks.errors import WrongResultError
 from osmo_benchmarks.plan import Context, Experiment, Outcome, Table, alone
+from osmo_benchmarks.programs.client import Result
 from osmo_benchmarks.run import Row
-from osmo_benchmarks.tables._programs import Result, measured, serving
+from osmo_benchmarks.tables._programs import measured, serving
 
 COUNTS = (50, 100, 500)
 """Messages, as in the study."""

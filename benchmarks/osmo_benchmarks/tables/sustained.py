@@ -8,9 +8,10 @@ from functools import partial
 from osmo_benchmarks.errors import WrongResultError
 from osmo_benchmarks.plan import Context, Experiment, Outcome, Table, alone
 from osmo_benchmarks.processes import module
+from osmo_benchmarks.programs.client import Result
 from osmo_benchmarks.run import Row
 from osmo_benchmarks.systems import Command
-from osmo_benchmarks.tables._programs import Result, measured, running, serving
+from osmo_benchmarks.tables._programs import measured, running, serving
 from osmo_benchmarks.tables._queue import STREAM, address, empty_redis, entries, eventually
 from osmo_transport.testing.redis_server import RedisServer
 

@@ -119,16 +119,20 @@ class RealCluster:
             ApiError, OSError: etcd refused, or cannot be reached.
         """
         prefix = f"/registry/pods/{namespace}/"
-        etcd = _Etcd(self.etcd_url)
-        with contextlib.closing(etcd):
+        pod = self.request("GET", f"/api/v1/namespaces/{namespace}/pods/{name}")
+        uid = pod["metadata"]["uid"]
+        with contextlib.closing(_Etcd(self.etcd_url)) as etcd:
             original = etcd.get(prefix + name)
-            uid = self.request("GET", f"/api/v1/namespaces/{namespace}/pods/{name}")
             for chunk in _chunked(copies, _COPIES_AT_ONCE):
-                pairs = []
-                for each in chunk:
-                    texts = {uid["metadata"]["uid"]: str(uuid.uuid4()), **each}
-                    pairs.append((prefix + each[name], _replaced(original, texts)))
-                etcd.put(pairs)
+                etcd.put(
+                    [
+                        (
+                            prefix + each[name],
+                            _replaced(original, {uid: str(uuid.uuid4()), **each}),
+                        )
+                        for each in chunk
+                    ]
+                )
 
     def clear(self, namespace: str = NAMESPACE) -> None:
         """Delete every pod and event of the namespace, and every node."""
