@@ -14,7 +14,17 @@ from tests.test_layout import PACKAGES, ROOT
 
 PROGRAMS = ["osmo-listener", "osmo-operator", "osmo-pipeline", "osmo-simulator", "osmo-worker"]
 EXTRAS = [
-    *("aiohttp", "google", "grpc", "httptools", "kubernetes", "opentelemetry", "picows", "psycopg"),
+    *(
+        "aiofastnet",
+        "aiohttp",
+        "google",
+        "grpc",
+        "httptools",
+        "kubernetes",
+        "opentelemetry",
+        "picows",
+        "psycopg",
+    ),
     *("redis", "rich", "sqlalchemy", "uvloop", "yaml"),
 ]
 """Every package that an extra brings."""

@@ -6,7 +6,7 @@ import pytest
 
 from osmo_listener.errors import NotFoundError, UnauthorizedError, UntrustedError
 from osmo_listener.informer import Informer
-from osmo_listener.kubernetes.config import ListMode, ListWatchConfig, Resource
+from osmo_listener.kubernetes.config import Encoding, ListMode, ListWatchConfig, Resource
 from osmo_listener.kubernetes.listwatch import ListWatch
 from osmo_listener.kubernetes.objects import Pod
 from osmo_listener.store import ChangeType
@@ -40,11 +40,13 @@ def known(recorder: Recorder) -> Names:
     }
 
 
+@pytest.mark.parametrize("encoding", Encoding)
 @pytest.mark.parametrize("mode", ListMode)
-async def test_existing_pods(cluster: Cluster, mode: ListMode) -> None:
+async def test_existing_pods(cluster: Cluster, mode: ListMode, encoding: Encoding) -> None:
     """Every pod that exists is told, over several pages or as a stream, and then that it is all."""
     await cluster.create(*(f"pod-{number:03}" for number in range(60)), padding=2000)
-    source = source_of(cluster, ListWatchConfig(mode=mode, first_page_size=5, page_size=20))
+    config = ListWatchConfig(mode=mode, encoding=encoding, first_page_size=5, page_size=20)
+    source = source_of(cluster, config)
     async with running(source) as (informer, recorder):
         await informer.synced()
         assert known(recorder) == await cluster.pods()
@@ -55,9 +57,11 @@ async def test_existing_pods(cluster: Cluster, mode: ListMode) -> None:
         assert informer.status().failures == {}
 
 
-async def test_changes(cluster: Cluster) -> None:
+@pytest.mark.parametrize("encoding", Encoding)
+async def test_changes(cluster: Cluster, encoding: Encoding) -> None:
     """Creation, each status and the deletion of a pod are told in their order."""
-    async with running(source_of(cluster)) as (informer, recorder):
+    source = source_of(cluster, ListWatchConfig(encoding=encoding))
+    async with running(source) as (informer, recorder):
         await informer.synced()
         await cluster.create("a")
         for phase in ("Running", "Succeeded"):

@@ -1,13 +1,15 @@
 """Lists and watches that are cut at every byte, and lists that are streams."""
 
+from collections.abc import Callable
 from functools import partial
+from typing import Any, NamedTuple
 
 import pytest
 
 from osmo_listener.errors import SilentError, TruncatedError
 from osmo_listener.kubernetes.config import ListMode, ListWatchConfig
 from tests.helpers import eventually
-from tests.listener import wire
+from tests.listener import protobuf, wire
 from tests.listener.harness import INSTANT, running
 from tests.listener.wire import (
     CHUNKED,
@@ -31,23 +33,42 @@ HISTORY = [
 ]
 
 
-async def test_cut_at_every_byte() -> None:
+class Encoded(NamedTuple):
+    """How a server says it."""
+
+    header: str
+    chunked: bytes
+    pod_list: Callable[[int, list[dict[str, Any]]], bytes]
+    event: Callable[[bytes], bytes]
+
+
+JSON = Encoded("", CHUNKED, wire.pod_list, lambda line: line)
+PROTOBUF = Encoded(protobuf.HEADER, protobuf.CHUNKED, protobuf.pod_list, protobuf.of_line)
+ENCODINGS = pytest.mark.parametrize(
+    "encoded", [pytest.param(JSON, id="json"), pytest.param(PROTOBUF, id="protobuf")]
+)
+
+
+@ENCODINGS
+async def test_cut_at_every_byte(encoded: Encoded) -> None:
     """Wherever the connection of a watch ends, in the head, between bytes of one character or in
     the framing, the next watch goes on from the last whole event: nothing is lost or told twice."""
     versions = [11, 12, 13, 14, 15]
-    stream = CHUNKED + b"".join(chunk(line) for line in HISTORY) + LAST_CHUNK
+    history = [*map(encoded.event, HISTORY)]
+    stream = encoded.chunked + b"".join(map(chunk, history)) + LAST_CHUNK
 
     async def respond(exchange: Exchange, cut: int) -> None:
         asked = query(exchange.target)
         if "watch" not in asked:
-            await exchange.send(plain(wire.pod_list(10, [wire.pod("a", 1), wire.pod("b", 2)])))
+            listed = encoded.pod_list(10, [wire.pod("a", 1), wire.pod("b", 2)])
+            await exchange.send(plain(listed, headers=encoded.header))
         elif asked["resourceVersion"] == "10" and exchange.connection == 0:
             await exchange.send(stream[:cut])
             exchange.cut()
         else:
             after = int(asked["resourceVersion"])
-            rest = [line for line, at in zip(HISTORY, versions, strict=True) if at > after]
-            await exchange.send(CHUNKED + chunk(b"".join(rest) or b"\n"))
+            rest = [event for event, at in zip(history, versions, strict=True) if at > after]
+            await exchange.send(encoded.chunked + (chunk(b"".join(rest)) if rest else b""))
 
     for cut in range(len(stream)):
         async with wire.serve(partial(respond, cut=cut)) as server:
@@ -68,9 +89,10 @@ async def test_cut_at_every_byte() -> None:
             assert sum("watch" not in target for target in server.targets) == 1
 
 
-async def test_list_cut_at_every_byte() -> None:
+@ENCODINGS
+async def test_list_cut_at_every_byte(encoded: Encoded) -> None:
     """Wherever the connection of a list ends, nothing half-read is taken for the whole."""
-    stream = plain(wire.pod_list(10, [wire.pod("a", 1)]))
+    stream = plain(encoded.pod_list(10, [wire.pod("a", 1)]), headers=encoded.header)
 
     async def respond(exchange: Exchange, cut: int) -> None:
         await exchange.send(stream[:cut])
@@ -85,7 +107,8 @@ async def test_list_cut_at_every_byte() -> None:
 STREAM = ListWatchConfig(mode=ListMode.STREAM, silence=0.2)
 
 
-async def test_stream() -> None:
+@ENCODINGS
+async def test_stream(encoded: Encoded) -> None:
     """Initial events become pages; their versions do not count, the closing bookmark's does."""
 
     async def respond(exchange: Exchange) -> None:
@@ -94,7 +117,8 @@ async def test_stream() -> None:
             wire.event("ADDED", wire.pod("b", 3)),
             wire.bookmark(100, **{"k8s.io/initial-events-end": "true"}),
         ]
-        await exchange.send(CHUNKED + chunk(lines[0]) + chunk(b"".join(lines[1:])))
+        first, *rest = map(encoded.event, lines)
+        await exchange.send(encoded.chunked + chunk(first) + chunk(b"".join(rest)))
 
     async with wire.serve(respond) as server:
         source = list_watch(server, STREAM)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from osmo_listener.kubernetes.decoding import Decoder
+from osmo_listener.kubernetes.json_decoding import JsonDecoder
 from osmo_listener.kubernetes.objects import Node, Pod, SharedPod, UsagePod
 from osmo_listener.kubernetes.slimming import (
     slim_node,
@@ -150,7 +150,7 @@ def test_slimming_is_stable(pod: dict[str, Any], is_task: bool) -> None:
 
 def test_decoder_transforms_every_object() -> None:
     """The objects of pages and events, deletions included, come out transformed."""
-    decoder = Decoder(SharedPod, slim_shared)
+    decoder = JsonDecoder(SharedPod, slim_shared)
     pods = [body("a", namespace="other"), body("b", **TASK)]
     (other, task) = decoder.page(wire.pod_list(9, pods)).objects
     assert (other.status.pod_ip, task.status.pod_ip) == ("", "10.0.0.1")
@@ -165,7 +165,7 @@ def test_quantities_may_be_numbers(quantity: object) -> None:
     """A quantity that is no text, or null, costs no pod and no watch."""
     pod = body()
     pod["spec"]["containers"][0]["resources"]["requests"]["cpu"] = quantity
-    (event,) = [Decoder(UsagePod, slim_usage_pod).event(wire.event("ADDED", pod))]
+    (event,) = [JsonDecoder(UsagePod, slim_usage_pod).event(wire.event("ADDED", pod))]
     assert event.object is not None
     assert event.object.spec.containers[0].resources.requests.cpu == quantity
 

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from osmo_listener.kubernetes.decoding import Decoder
+from osmo_listener.kubernetes.json_decoding import JsonDecoder
 from osmo_listener.kubernetes.objects import Event
 from osmo_listener.listeners.event import (
     MAX_MESSAGE,
@@ -265,7 +265,7 @@ NEWER_FORM = b"""{
 
 def test_both_forms_are_decoded(listener: EventListener) -> None:
     """The API server's two forms of an Event, nulls included, give what they say."""
-    decoder = Decoder(Event)
+    decoder = JsonDecoder(Event)
     body = b'{"metadata": {"resourceVersion": "20"}, "items": [%s, %s]}' % (OLDER_FORM, NEWER_FORM)
     page = decoder.page(body)
     reports = [body for event in page.objects for body in bodies(tell(listener, event))]

@@ -4,10 +4,15 @@ import contextlib
 from collections.abc import Mapping
 
 from osmo_listener.errors import KubernetesError, status_error
-from osmo_listener.kubernetes.decoding import decode_status
+from osmo_listener.kubernetes.decoding import Status
 from osmo_listener.kubernetes.http import Response
+from osmo_listener.kubernetes.json_decoding import json_status
 
 USER_AGENT = "osmo-listener"
+
+JSON = "application/json"
+PROTOBUF = "application/vnd.kubernetes.protobuf"
+"""Media types; an API server answers in the one that was asked for, its errors too."""
 
 
 async def check(response: Response, advice: Mapping[int, str]) -> None:
@@ -25,8 +30,21 @@ async def check(response: Response, advice: Mapping[int, str]) -> None:
     body = b""
     with contextlib.suppress(KubernetesError):
         body = bytes(await response.read())
-    status = decode_status(body)
+    status = _status(response, body)
     after = response.headers.get("retry-after", "")
     seconds = float(after) if after.isdecimal() else status.details.retry_after_seconds
     message = advice.get(code, "{}").format(status.message or f"HTTP status {code}")
     raise status_error(code, message, reason=status.reason, retry_after=seconds)
+
+
+def is_protobuf(response: Response) -> bool:
+    """Whether its body is protobuf; the head is there."""
+    return response.headers.get("content-type", "").startswith(PROTOBUF)
+
+
+def _status(response: Response, body: bytes) -> Status:
+    if not is_protobuf(response):
+        return json_status(body)
+    from osmo_listener.kubernetes.protobuf_decoding import protobuf_status  # noqa: PLC0415
+
+    return protobuf_status(body)

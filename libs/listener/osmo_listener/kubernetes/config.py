@@ -49,9 +49,21 @@ class ListMode(Enum):
     both sides, more CPU here. A server that refuses it is asked for pages."""
 
 
+class Encoding(Enum):
+    """What to ask the API server for."""
+
+    PROTOBUF = "protobuf"
+    """Protobuf where the server has it, else JSON."""
+    JSON = "json"
+    """JSON alone, for what stands between and must read it."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class ListWatchConfig:
     """How to list and watch; times in seconds."""
+
+    encoding: Encoding = Encoding.PROTOBUF
+    """Protobuf by default: an API server encodes a list two to four times as fast."""
 
     mode: ListMode = ListMode.PAGES
     """Pages by default: as fast to the last object, for a fifth less CPU."""

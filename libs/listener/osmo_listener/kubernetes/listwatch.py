@@ -2,7 +2,7 @@
 
 import contextlib
 import random
-from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
 from typing import Generic
 from urllib.parse import quote, urlencode
 
@@ -16,11 +16,19 @@ from osmo_listener.errors import (
     StatusError,
     TruncatedError,
 )
-from osmo_listener.kubernetes.answers import USER_AGENT, check
-from osmo_listener.kubernetes.config import HttpConfig, ListMode, ListWatchConfig, Resource
+from osmo_listener.kubernetes.answers import JSON, PROTOBUF, USER_AGENT, check, is_protobuf
+from osmo_listener.kubernetes.config import (
+    Encoding,
+    HttpConfig,
+    ListMode,
+    ListWatchConfig,
+    Resource,
+)
 from osmo_listener.kubernetes.credentials import Credentials
-from osmo_listener.kubernetes.decoding import Decoder, next_page
+from osmo_listener.kubernetes.decoding import Decoder
 from osmo_listener.kubernetes.http import HttpClient, Response
+from osmo_listener.kubernetes.json_decoding import JsonDecoder
+from osmo_listener.kubernetes.objects import MESSAGES
 from osmo_listener.source import Event, EventType, Page, T
 from osmo_listener.store import object_key
 
@@ -62,7 +70,8 @@ class ListWatch(Generic[T]):
         self._config = config or ListWatchConfig()
         self._draw = draw
         self._client = HttpClient(credentials.endpoint, credentials.tls, http)
-        self._decoder = Decoder(resource.type, resource.transform)
+        self._json = JsonDecoder(resource.type, resource.transform)
+        self._protobuf: Decoder[T] | None = None
         self._mode = self._config.mode
         self._page_size = self._config.page_size
         self._namespace_seen = resource.namespace is None
@@ -95,12 +104,12 @@ class ListWatch(Generic[T]):
         """
         seconds = self._config.watch_time * (1 + self._draw())
         query = {"resourceVersion": str(version), "timeoutSeconds": str(max(1, round(seconds)))}
-        async with contextlib.aclosing(self._lines(query)) as batches:
-            async for lines in batches:
+        async with contextlib.aclosing(self._events(query)) as batches:
+            async for batch in batches:
                 events: list[Event[T]] = []
                 try:
-                    for line in lines:
-                        events.append(self._decoder.event(line))  # noqa: PERF401 - keeps what is good
+                    for event in batch:
+                        events.append(event)  # noqa: PERF402 - keeps what is good
                 except KubernetesError:
                     if events:
                         yield events
@@ -115,9 +124,10 @@ class ListWatch(Generic[T]):
         try:
             while response is not None:
                 await check(response, _ADVICE)
-                more = next_page(await response.beginning())
+                decoder = self._decoder(response)
+                more = decoder.next_page(await response.beginning())
                 ahead = await self._next_page(more) if more else None
-                page = self._decoder.page(await response.read())
+                page = decoder.page(await response.read())
                 response.close()
                 if page.more != more:
                     if ahead is not None:
@@ -145,9 +155,9 @@ class ListWatch(Generic[T]):
     async def _list_stream(self) -> AsyncGenerator[Page[T], None]:
         query = {"sendInitialEvents": "true", "resourceVersionMatch": "NotOlderThan"}
         try:
-            async with contextlib.aclosing(self._lines(query)) as batches:
-                async for lines in batches:
-                    page = _page(map(self._decoder.event, lines))
+            async with contextlib.aclosing(self._events(query)) as batches:
+                async for events in batches:
+                    page = _page(events)
                     await self._check_namespace(bool(page.objects))
                     yield page
                     if page.version is not None:
@@ -186,27 +196,22 @@ class ListWatch(Generic[T]):
             response.close()
         self._namespace_seen = True
 
-    async def _lines(self, query: dict[str, str]) -> AsyncGenerator[Sequence[bytes], None]:
-        """The complete lines of a watch's stream as they arrive, never a part of one."""
+    async def _events(self, query: dict[str, str]) -> AsyncGenerator[Iterator[Event[T]], None]:
+        """The complete events of a watch's stream as they arrive, each decoded when it is taken."""
         response = await self._get({"watch": "1", "allowWatchBookmarks": "true", **query})
         try:
             await check(response, _ADVICE)
-            held: list[bytes] = []
-            size = 0
-            async for chunk in response.chunks(self._config.silence):
-                end = chunk.rfind(b"\n")
-                held.append(chunk[:end] if end >= 0 else chunk)
-                size += len(held[-1])
-                if end >= 0:
-                    yield [line for line in b"".join(held).split(b"\n") if line]
-                    held = [chunk[end + 1 :]]
-                    size = len(held[0])
-                if size > self._config.max_event_bytes:
+            decoder = self._decoder(response)
+            framer = decoder.framer()
+            async for piece in response.chunks(self._config.silence):
+                if frames := framer.feed(piece):
+                    yield map(decoder.event, frames)
+                if framer.size > self._config.max_event_bytes:
                     raise MalformedError(
                         f"an event is over {self._config.max_event_bytes} bytes: raise"
                         " max_event_bytes"
                     )
-            if size:
+            if framer.size:
                 raise TruncatedError("a watch ended in the middle of an event")
         finally:
             response.close()
@@ -217,11 +222,32 @@ class ListWatch(Generic[T]):
             query["labelSelector"] = resource.label_selector
         if resource.field_selector:
             query["fieldSelector"] = resource.field_selector
-        return await self._request(f"{resource.path}?{urlencode(query)}")
+        target = f"{resource.path}?{urlencode(query)}"
+        if self._config.encoding is Encoding.JSON or resource.type not in MESSAGES:
+            return await self._request(target)
+        response = await self._request(target, f"{PROTOBUF},{JSON}")
+        try:
+            self._load_protobuf()
+        except BaseException:
+            response.close()
+            raise
+        return response
 
-    async def _request(self, target: str) -> Response:
-        headers = {"Accept": "application/json", "User-Agent": USER_AGENT}
+    async def _request(self, target: str, accept: str = JSON) -> Response:
+        headers = {"Accept": accept, "User-Agent": USER_AGENT}
         return await self._client.get(target, headers | await self._credentials.headers())
+
+    def _decoder(self, response: Response) -> Decoder[T]:
+        return self._protobuf if self._protobuf and is_protobuf(response) else self._json
+
+    def _load_protobuf(self) -> None:
+        """Importing it takes some 30 ms; the API server is at work meanwhile."""
+        if self._protobuf is None:
+            from osmo_listener.kubernetes.protobuf_decoding import (  # noqa: PLC0415
+                ProtobufDecoder,
+            )
+
+            self._protobuf = ProtobufDecoder(self._resource.type, self._resource.transform)
 
 
 def _page(events: Iterable[Event[T]]) -> Page[T]:

@@ -4,6 +4,8 @@ Decoding skips every other field without building it: a pod of 14 kB costs a few
 few hundred bytes.
 """
 
+from collections.abc import Mapping
+
 import msgspec
 
 
@@ -272,3 +274,13 @@ class Event(_Object, frozen=True):
     event_time: str | None = None
     count: int = 0
     series: EventSeries | None = None
+
+
+MESSAGES: Mapping[type, str] = {
+    Pod: "Pod",
+    SharedPod: "Pod",
+    UsagePod: "Pod",
+    Node: "Node",
+    Event: "Event",
+}
+"""The protobuf message that each object is, by its name in `kubernetes.proto`."""

@@ -1,4 +1,4 @@
-"""From bytes to pages, events and errors."""
+"""From JSON to pages, events and errors."""
 
 import contextlib
 import json
@@ -14,12 +14,13 @@ from osmo_listener.errors import (
     ServerFailedError,
     StatusError,
 )
-from osmo_listener.kubernetes.decoding import Decoder, decode_status, next_page, to_version
+from osmo_listener.kubernetes.decoding import to_version
+from osmo_listener.kubernetes.json_decoding import JsonDecoder, json_status
 from osmo_listener.kubernetes.objects import Pod
 from osmo_listener.source import EventType
 from tests.listener import wire
 
-decoder = Decoder(Pod)
+decoder = JsonDecoder(Pod)
 
 
 def test_page() -> None:
@@ -44,7 +45,7 @@ def test_page() -> None:
 )
 def test_what_follows_a_page(beginning: bytes, token: str) -> None:
     """It is told by the beginning of a page, or by none."""
-    assert next_page(beginning) == token
+    assert decoder.next_page(beginning) == token
 
 
 def test_empty_page() -> None:
@@ -129,10 +130,10 @@ def test_garbage_is_our_error(data: st.DataObject) -> None:
 def test_status() -> None:
     """An error's body tells its reason and how long to wait; a body that is none tells nothing."""
     body = json.dumps(wire.status(429, "TooManyRequests", "slow", retryAfterSeconds=4)).encode()
-    status = decode_status(body)
+    status = json_status(body)
     assert (status.reason, status.message) == ("TooManyRequests", "slow")
     assert status.details.retry_after_seconds == 4
-    assert decode_status(b"<html>").message == ""
+    assert json_status(b"<html>").message == ""
 
 
 @pytest.mark.parametrize("text", ["", "-1", "1.5", "١٢", "abc"])

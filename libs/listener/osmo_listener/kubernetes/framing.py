@@ -1,0 +1,72 @@
+"""Takes events out of a watch's stream, whose pieces begin and end anywhere."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+_LENGTH_BYTES = 4
+
+
+class Framer(ABC):
+    """Holds what has arrived of an event that is not complete."""
+
+    def __init__(self) -> None:
+        self._held: list[bytes] = []
+        self.size = 0
+        """Bytes held: of the event that is not complete."""
+
+    @abstractmethod
+    def feed(self, piece: bytes) -> Sequence[bytes]:
+        """The events that this piece completes, in their order."""
+
+    def _hold(self, piece: bytes) -> None:
+        self._held.append(piece)
+        self.size += len(piece)
+
+    def _take(self, rest: bytes = b"") -> bytes:
+        """All that is held; then `rest` is held."""
+        data = b"".join(self._held)
+        self._held = [rest]
+        self.size = len(rest)
+        return data
+
+
+class LineFramer(Framer):
+    """Each event is a line; empty ones are none."""
+
+    def feed(self, piece: bytes) -> Sequence[bytes]:
+        end = piece.rfind(b"\n")
+        if end < 0:
+            self._hold(piece)
+            return ()
+        self._hold(piece[:end])
+        return [line for line in self._take(piece[end + 1 :]).split(b"\n") if line]
+
+
+class LengthFramer(Framer):
+    """Before each event stands its length, in four bytes, the highest first (client-go's
+    `LengthDelimitedFramer`)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._wanted = _LENGTH_BYTES
+
+    def feed(self, piece: bytes) -> Sequence[bytes]:
+        self._hold(piece)
+        if self.size < self._wanted:
+            return ()
+        data = self._take()
+        frames: list[bytes] = []
+        begin = 0
+        while True:
+            self._wanted = _LENGTH_BYTES
+            body = begin + _LENGTH_BYTES
+            if body > len(data):
+                break
+            length = int.from_bytes(data[begin:body])
+            if body + length > len(data):
+                self._wanted = _LENGTH_BYTES + length
+                break
+            frames.append(data[body : body + length])
+            begin = body + length
+        self._take(data[begin:])
+        return frames

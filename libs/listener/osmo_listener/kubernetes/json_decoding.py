@@ -1,0 +1,121 @@
+"""Kubernetes' JSON: lists, and watches of one event per line.
+
+An object is decoded straight into the struct that its reader wants; everything else in it is
+skipped without being built.
+"""
+
+import re
+from collections.abc import Callable
+from typing import Any, Generic
+
+import msgspec
+
+from osmo_listener.kubernetes.config import unchanged
+from osmo_listener.kubernetes.decoding import (
+    CHANGES,
+    ERROR,
+    Decoder,
+    ListPage,
+    Status,
+    raise_status,
+    to_version,
+    unknown_type,
+    unreadable,
+)
+from osmo_listener.kubernetes.framing import LineFramer
+from osmo_listener.source import Event, EventType, T
+
+
+class _ListMetadata(msgspec.Struct, rename="camel", gc=False):
+    resource_version: str = ""
+    more: str = msgspec.field(name="continue", default="")
+
+
+class _List(msgspec.Struct, Generic[T]):
+    metadata: _ListMetadata
+    items: list[T] | None = None
+
+
+class _Event(msgspec.Struct, Generic[T]):
+    type: str
+    object: T
+
+
+class _RawEvent(msgspec.Struct):
+    type: str
+    object: msgspec.Raw
+
+
+class _Bookmark(msgspec.Struct):
+    metadata: _ListMetadata
+
+
+_UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError)
+"""What msgspec raises for what is no JSON, has other types, or is no UTF-8."""
+
+_status_decoder = msgspec.json.Decoder(Status)
+_raw_event_decoder = msgspec.json.Decoder(_RawEvent)
+_bookmark_decoder = msgspec.json.Decoder(_Bookmark)
+
+_CONTINUE = re.compile(rb'"continue":\s*"([A-Za-z0-9+/=_-]+)"')
+
+
+class JsonDecoder(Decoder[T]):
+    """Decodes JSON straight into `object_type`."""
+
+    def __init__(self, object_type: type[T], transform: Callable[[T], T] = unchanged) -> None:
+        self._transform = transform
+        generic_list: Any = _List
+        generic_event: Any = _Event
+        self._list_decoder = msgspec.json.Decoder(generic_list[object_type])
+        self._event_decoder = msgspec.json.Decoder(generic_event[object_type])
+
+    def next_page(self, beginning: bytes) -> str:
+        head, items, _ = beginning.partition(b'"items"')
+        found = _CONTINUE.search(head) if items else None
+        return found[1].decode() if found else ""
+
+    def page(self, body: bytes) -> ListPage[T]:
+        try:
+            page: _List[T] = self._list_decoder.decode(body)
+        except _UNREADABLE as exc:
+            raise unreadable("a list", exc) from exc
+        objects = [*map(self._transform, page.items or ())]
+        return ListPage(objects, to_version(page.metadata.resource_version), page.metadata.more)
+
+    def framer(self) -> LineFramer:
+        return LineFramer()
+
+    def event(self, frame: bytes) -> Event[T]:
+        try:
+            event: _Event[T] = self._event_decoder.decode(frame)
+        except _UNREADABLE as exc:
+            return self._without_object(frame, exc)
+        change = CHANGES.get(event.type)
+        if change is None:
+            return self._without_object(frame, None)
+        version = to_version(event.object.metadata.resource_version)
+        return Event(change, version, self._transform(event.object))
+
+    def _without_object(self, frame: bytes, cause: Exception | None) -> Event[T]:
+        """A bookmark's object has fields of the wrong type, and an error's is a `Status`."""
+        try:
+            event = _raw_event_decoder.decode(frame)
+            if event.type == EventType.BOOKMARK.value:
+                bookmark = _bookmark_decoder.decode(event.object)
+                return Event(EventType.BOOKMARK, to_version(bookmark.metadata.resource_version))
+        except _UNREADABLE as exc:
+            raise unreadable("an event", exc) from exc
+        if event.type == ERROR:
+            raise_status(json_status(event.object))
+        if event.type in CHANGES:
+            raise unreadable("an object", cause) from cause
+        raise unknown_type(event.type)
+
+
+def json_status(body: bytes | msgspec.Raw) -> Status:
+    """The `Status` in the body of an error; an empty one where there is none."""
+    try:
+        return _status_decoder.decode(body)
+    except _UNREADABLE:
+        return Status()

@@ -1,0 +1,308 @@
+"""Protobuf gives the same pages, events and errors as JSON."""
+
+import contextlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from osmo_listener.errors import ExpiredError, KubernetesError, MalformedError, StatusError
+from osmo_listener.kubernetes.decoding import Decoder
+from osmo_listener.kubernetes.json_decoding import JsonDecoder, json_status
+from osmo_listener.kubernetes.objects import MESSAGES, Event, Node, Pod, SharedPod, UsagePod
+from osmo_listener.kubernetes.protobuf_decoding import MAGIC, ProtobufDecoder, protobuf_status
+from osmo_listener.source import EventType, KubernetesObject
+from osmo_protos import kubernetes_pb2 as pb
+from tests.listener import protobuf, wire
+from tests.listener.record_answers import ANSWERS
+
+decoder = ProtobufDecoder(Pod)
+
+Object = type[KubernetesObject]
+
+
+def answer(name: str) -> tuple[bytes, bytes]:
+    """What a real API server said to one question, in JSON and in protobuf."""
+    found = (ANSWERS / f"{name}.json", ANSWERS / f"{name}.pb")
+    as_json, as_protobuf = map(Path.read_bytes, found)
+    return as_json, as_protobuf
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("pods", Pod),
+        ("pods", UsagePod),
+        ("pods", SharedPod),
+        ("nodes", Node),
+        ("events", Event),
+    ],
+)
+def test_recorded_lists(name: str, kind: Object) -> None:
+    """A real API server's lists say the same in both."""
+    as_json, as_protobuf = answer(name)
+    page = JsonDecoder(kind).page(as_json)
+    assert page.objects
+    # Two requests: a token holds the moment of its list.
+    of_protobuf = ProtobufDecoder(kind).page(as_protobuf)
+    assert of_protobuf.objects == page.objects
+    assert of_protobuf.version == page.version
+    assert bool(of_protobuf.more) == bool(page.more) == (name == "pods")
+
+
+@pytest.mark.parametrize(("name", "kind"), [("pods-watch", Pod), ("nodes-watch", Node)])
+def test_recorded_watches(name: str, kind: Object) -> None:
+    """So do its watches, bookmarks included."""
+
+    def events(of: Decoder[KubernetesObject], stream: bytes) -> Iterator[object]:
+        framer = of.framer()
+        yield from map(of.event, framer.feed(stream))
+        assert framer.size == 0
+
+    as_json, as_protobuf = answer(name)
+    told = [*events(JsonDecoder(kind), as_json)]
+    assert told == [*events(ProtobufDecoder(kind), as_protobuf)]
+    assert len(told) >= 1
+
+
+def test_recorded_refusal() -> None:
+    """So do its errors."""
+    as_json, as_protobuf = answer("refusal")
+    status = json_status(as_json)
+    assert (status.code, status.reason) == (400, "BadRequest")
+    assert protobuf_status(as_protobuf) == status
+
+
+def test_what_the_messages_do_not_have() -> None:
+    """Every field that a listener reads is in protobuf too, but for the one that only another API
+    group has."""
+
+    def missing(kind: Any, message: Any) -> Iterator[str]:
+        for field in msgspec.structs.fields(kind):
+            found = message.fields_by_name.get(field.encode_name)
+            if found is None:
+                yield f"{kind.__name__}.{field.name}"
+            elif found.message_type and not found.message_type.GetOptions().map_entry:
+                inner = [
+                    each
+                    for each in (field.type, *getattr(field.type, "__args__", ()))
+                    if isinstance(each, type) and issubclass(each, msgspec.Struct)
+                ]
+                for each in inner:
+                    yield from missing(each, found.message_type)
+
+    found = {
+        name
+        for kind, message in MESSAGES.items()
+        for name in missing(kind, getattr(pb, message).DESCRIPTOR)
+    }
+    assert found == {"Event.reporting_controller"}
+
+
+# What Go leaves out of JSON when it is empty is not drawn as empty.
+TEXT = st.text(min_size=1, max_size=5)
+TIMES = st.datetimes().map(lambda time: f"{time.replace(microsecond=0).isoformat()}Z")
+MICRO_TIMES = st.datetimes().map(lambda time: f"{time.isoformat(timespec='microseconds')}Z")
+LABELS = st.dictionaries(st.one_of(TEXT, st.just("osmo.task_uuid")), st.text(max_size=3))
+STATES: st.SearchStrategy[dict[str, Any]] = st.one_of(
+    st.just({}),
+    st.fixed_dictionaries({"waiting": st.fixed_dictionaries({}, optional={"reason": TEXT})}),
+    st.fixed_dictionaries({"terminated": st.fixed_dictionaries({"exitCode": st.integers(0, 255)})}),
+)
+CONTAINER_STATUSES = st.lists(st.fixed_dictionaries({"name": TEXT, "state": STATES}), max_size=2)
+METADATA = st.fixed_dictionaries(
+    {"name": TEXT, "resourceVersion": st.integers(0, 2**63).map(str)},
+    optional={
+        "labels": LABELS,
+        "creationTimestamp": TIMES,
+        "namespace": TEXT,
+        "annotations": LABELS,
+    },
+)
+PODS = st.fixed_dictionaries(
+    {"metadata": METADATA},
+    optional={
+        "spec": st.fixed_dictionaries(
+            {
+                "containers": st.lists(
+                    st.fixed_dictionaries(
+                        {"name": TEXT},
+                        optional={
+                            "resources": st.fixed_dictionaries(
+                                {"requests": st.dictionaries(st.sampled_from(["cpu", "x"]), TEXT)}
+                            )
+                        },
+                    ),
+                    max_size=2,
+                )
+            },
+            optional={"nodeName": TEXT, "hostNetwork": st.booleans()},
+        ),
+        "status": st.fixed_dictionaries(
+            {},
+            optional={
+                "phase": TEXT,
+                "podIP": TEXT,
+                "reason": TEXT,
+                "message": TEXT,
+                "initContainerStatuses": CONTAINER_STATUSES,
+                "containerStatuses": CONTAINER_STATUSES,
+                "conditions": st.lists(
+                    st.fixed_dictionaries(
+                        {"type": TEXT, "status": TEXT},
+                        optional={"reason": TEXT, "lastTransitionTime": st.none() | TIMES},
+                    ),
+                    max_size=2,
+                ),
+            },
+        ),
+    },
+)
+EVENTS = st.fixed_dictionaries(
+    {"metadata": METADATA, "involvedObject": st.fixed_dictionaries({"kind": TEXT, "name": TEXT})},
+    optional={
+        "count": st.integers(0, 2**31 - 1),
+        "firstTimestamp": st.none() | TIMES,
+        "eventTime": st.none() | MICRO_TIMES,
+        "series": st.fixed_dictionaries(
+            {"count": st.integers(0, 9), "lastObservedTime": MICRO_TIMES}
+        ),
+    },
+)
+
+
+@given(PODS, st.sampled_from([Pod, UsagePod, SharedPod]))
+def test_pods(pod: dict[str, Any], kind: Object) -> None:
+    """A pod is the same from both."""
+    as_json = JsonDecoder(kind).event(wire.event("ADDED", pod))
+    framed = protobuf.pod_event("ADDED", pod)
+    assert ProtobufDecoder(kind).event(framed[4:]) == as_json
+
+
+@given(EVENTS)
+def test_events(event: dict[str, Any]) -> None:
+    """An Event is the same from both, its times to the microsecond."""
+    as_json = JsonDecoder(Event).event(wire.event("ADDED", event))
+    framed = protobuf.event("ADDED", protobuf.message_of(pb.Event, event))
+    assert ProtobufDecoder(Event).event(framed[4:]) == as_json
+
+
+def test_what_follows_a_page() -> None:
+    """The beginning of a page tells what comes after it, as soon as it is there, and nothing else
+    than the page itself does."""
+    page = protobuf.pod_list(9, [wire.pod("a", 1), wire.pod("b", 2)], "token")
+    told = [decoder.next_page(page[:end]) for end in range(len(page) + 1)]
+    assert set(told) == {"", "token"}
+    assert told == sorted(told)
+    assert told.index("token") < page.index(b"osmo")
+    assert decoder.next_page(protobuf.pod_list(9, [wire.pod("token", 1)])) == ""
+
+
+def test_empty_page() -> None:
+    """A list may hold nothing."""
+    assert decoder.page(protobuf.pod_list(7, [])) == ([], 7, "")
+
+
+def test_unknown_fields() -> None:
+    """What newer servers add, numbers too, is skipped."""
+    metadata = protobuf.message_of(pb.ListMeta, {"resourceVersion": "7"})
+    numbers = b"\x98\x06\xff\xff\x03"
+    content = numbers + b"\x0a" + bytes([metadata.ByteSize()]) + metadata.SerializeToString()
+    body = MAGIC + b"\xa2\x06\x01x" + pb.Unknown(raw=content).SerializeToString()
+    assert decoder.page(body) == ([], 7, "")
+
+
+def test_error_event() -> None:
+    """An ERROR event is raised as the error that its status is."""
+    status = protobuf.status(wire.status(410, "Expired", "too old resource version: 1 (9)"))
+    with pytest.raises(ExpiredError, match="too old"):
+        decoder.event(protobuf.event("ERROR", status)[4:])
+    status = protobuf.status(wire.status(429, "TooManyRequests", "slow", retryAfterSeconds=4))
+    with pytest.raises(StatusError) as raised:
+        decoder.event(protobuf.event("ERROR", status)[4:])
+    assert raised.value.retry_after == 4
+
+
+def test_text_that_a_node_cut_off() -> None:
+    """A message that ends within a character costs its last character, not the pod."""
+    pod = pb.Pod(
+        metadata=pb.ObjectMeta(resourceVersion="1"), status=pb.PodStatus(message=b"gr\xc3")
+    )
+    event = decoder.event(protobuf.event("ADDED", pod)[4:])
+    assert event.object is not None
+    assert event.object.status.message == "gr\ufffd"
+
+
+def test_bookmark() -> None:
+    """A bookmark has a version, and no object."""
+    bookmark = protobuf.of_line(wire.bookmark(9))
+    assert decoder.event(bookmark[4:]) == (EventType.BOOKMARK, 9, None)
+
+
+BADLY_TIMED = pb.Pod(
+    metadata=pb.ObjectMeta(resourceVersion="1", creationTimestamp=pb.Time(seconds=2**62))
+)
+
+
+@pytest.mark.parametrize(
+    ("frame", "text"),
+    [
+        (b"\xff", "cannot be read"),
+        (b"", "cannot be read"),
+        (pb.WatchEvent(type="ADDED").SerializeToString(), "cannot be read"),
+        (protobuf.pod_event("ADDED", wire.pod("a", 3))[4:-1], "cannot be read"),
+        (protobuf.pod_event("ADDED", {})[4:], "no number"),
+        (protobuf.pod_event("BOOKMARK", {})[4:], "no number"),
+        (protobuf.pod_event("RENAMED", wire.pod("a", 3))[4:], "RENAMED"),
+        (protobuf.event("ADDED", BADLY_TIMED)[4:], "cannot be read"),
+        (protobuf.pod_event("ADDED", wire.pod("abc", 3)).replace(b"abc", b"\xc3bc")[4:], "read"),
+    ],
+)
+def test_malformed_event(frame: bytes, text: str) -> None:
+    """What cannot be read is an error that says what is wrong, never skipped."""
+    with pytest.raises(MalformedError, match=text):
+        decoder.event(frame)
+
+
+WHOLE = protobuf.pod_list(9, [wire.pod("a", 1)])
+
+
+@pytest.mark.parametrize("body", [b"", b"{}", MAGIC, MAGIC + b"\x12", MAGIC + b"\x00" * 20])
+def test_malformed_page(body: bytes) -> None:
+    """So it is with a list."""
+    with pytest.raises(MalformedError):
+        decoder.page(body)
+
+
+def test_a_page_cut_anywhere() -> None:
+    """A part of a page is never taken for the whole."""
+    for end in range(len(WHOLE)):
+        with pytest.raises(MalformedError):
+            decoder.page(WHOLE[:end])
+
+
+@settings(max_examples=300)
+@given(st.data())
+def test_garbage_is_our_error(data: st.DataObject) -> None:
+    """Whatever bytes come, and however an answer is damaged, the error is of our tree."""
+    for whole in (WHOLE, protobuf.pod_event("MODIFIED", wire.pod("a", 3))[4:]):
+        damaged = bytearray(whole)
+        for _ in range(data.draw(st.integers(0, 4))):
+            damaged[data.draw(st.integers(0, len(damaged) - 1))] = data.draw(st.integers(0, 255))
+        for content in (bytes(damaged), MAGIC + data.draw(st.binary(max_size=40))):
+            decoder.next_page(content)
+            protobuf_status(content)
+            for decode in (decoder.event, decoder.page):
+                with contextlib.suppress(KubernetesError):
+                    decode(content)
+
+
+def test_no_status() -> None:
+    """An error's body that holds no status tells nothing."""
+    assert protobuf_status(b"<html>").message == ""
+    assert protobuf_status(json.dumps(wire.status(404, "NotFound")).encode()).message == ""
