@@ -67,6 +67,8 @@ class World:
         self.server = server
         self.client = client
         self.got: list[Message] = []
+        self.batches: list[int] = []
+        """Messages of each batch."""
         self.pods: list[Pod] = []
         self.now = 1000.0
         self.ticks: asyncio.Queue[None] = asyncio.Queue()
@@ -80,6 +82,7 @@ class World:
     async def receive(self) -> None:
         while incoming := await self.server.receive():
             for each in incoming:
+                self.batches.append(len(each.batch.messages))
                 self.got += [m for m in each.batch.messages if m is not None]
                 each.acknowledge()
 
@@ -142,6 +145,15 @@ async def test_changes_then_the_end_of_the_first_snapshot() -> None:
             (epoch, 3, "c"),
             (epoch, 3, "list a b c"),
         ]
+
+
+async def test_changes_that_come_together_leave_together() -> None:
+    """The objects on a page reach the operator in one batch."""
+    async with world() as w:
+        await w.client.epoch_after(0)
+        await w.change(*(pod(f"pod-{number}", number) for number in range(1, 86)))
+        await w.client.flush()
+        assert w.batches == [85]
 
 
 async def test_a_new_epoch_brings_a_full_snapshot() -> None:

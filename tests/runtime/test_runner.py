@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from osmo_runtime.cli import version
+from osmo_runtime import __version__
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = [sys.executable, "-m", "tests.runtime.sample"]
@@ -96,7 +96,7 @@ def test_help() -> None:
 def test_version() -> None:
     """`--version` names the program and the version of the distribution, and exits with 0."""
     done = call("--version")
-    assert (done.returncode, done.stdout) == (0, f"sample {version()}\n")
+    assert (done.returncode, done.stdout) == (0, f"sample {__version__}\n")
 
 
 def test_print_config(tmp_path: Path) -> None:

@@ -70,6 +70,20 @@ async def test_a_coalesced_report_needs_no_room() -> None:
         assert (client.stats.waiting, client.stats.coalesced) == (1, 99)
 
 
+async def test_what_is_sent_with_more_leaves_together() -> None:
+    """A message leaves at once if nothing is in flight, and one that others follow with these."""
+    async with pair() as (client, server):
+        await client.epoch_after(0)
+        for more, sizes in ((False, [1, 2]), (True, [3])):
+            for key in "abc":
+                await client.send(make_message(key), more=more)
+            for size in sizes:
+                (incoming,) = await server.receive()
+                assert len(incoming.batch.messages) == size
+                incoming.acknowledge()
+            await client.flush()
+
+
 async def test_the_figures_add_up() -> None:
     """What was sent is acknowledged, coalesced, in flight or waiting."""
     small = SessionConfig(limits=Limits(window_messages=2))

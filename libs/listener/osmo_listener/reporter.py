@@ -72,10 +72,12 @@ class Reporter(Generic[T]):
         await self._begun.wait()
         async with self._turn:
             now = self._clock()
+            more = len(changes) > 1
             for change in changes:
                 version = change.resource_version
                 self._version = max(self._version, version)
-                await self._send(self._listener.on_change(change.old, change.new, version, now))
+                messages = self._listener.on_change(change.old, change.new, version, now)
+                await self._send(messages, more=more)
 
     async def synced(self, resource_version: int, count: int) -> None:
         """See `informer.Handler`."""
@@ -141,12 +143,13 @@ class Reporter(Generic[T]):
     async def _snapshot(self) -> None:
         self._snapshot_due = False
         objects = self._objects()
-        await self._send(self._listener.snapshot(objects, self._version, self._clock()))
+        messages = self._listener.snapshot(objects, self._version, self._clock())
+        await self._send(messages, more=True)
 
-    async def _send(self, messages: Iterable[Message]) -> None:
+    async def _send(self, messages: Iterable[Message], *, more: bool = False) -> None:
         for message in messages:
             try:
-                await self._client.send(message)
+                await self._client.send(message, more=more)
             except UnsendableError as exc:
                 self.refused += 1
                 logger.error("%.200s is not reported: %s", message.key, exc)  # noqa: TRY400

@@ -15,7 +15,7 @@ from osmo_listener.kubernetes.kubeconfig import load_kubeconfig
 from osmo_listener.listeners.registry import LISTENERS
 from osmo_listener.log_reports import report_logs
 from osmo_listener.watches import Watches
-from osmo_runtime.cli import version
+from osmo_runtime import __version__
 from osmo_runtime.startup import unless_stopped
 from osmo_transport import Client, UsageError, connect
 from osmo_transport.bodies import Registration
@@ -49,7 +49,7 @@ async def run_listener(
     registration = Registration(
         cluster_uid=cluster_uid,
         namespace=config.namespace,
-        version=version(),
+        version=__version__,
         node_condition_prefix=config.rules.node.label_prefix,
     )
     async with (

@@ -10,13 +10,12 @@ from typing import NamedTuple, NoReturn
 import msgspec
 from msgspec import inspect as kinds
 
+from osmo_runtime import __version__
 from osmo_runtime.errors import SettingsError, suggest
 from osmo_runtime.fields import ENV_PREFIX, Leaf, Shape, Table, read_docs
 from osmo_runtime.masking import mask, mask_text
 
 CONFIG_ENV = f"{ENV_PREFIX}CONFIG"
-DISTRIBUTION = "osmo-pipeline"
-
 
 _NO_PLACES = ": every value has an option"
 
@@ -49,13 +48,6 @@ def parse(prog: str, table: Table, argv: Sequence[str]) -> Options:
     values = vars(known)
     config, print_config = values.pop("config", None), values.pop("print_config")
     return Options(values, config, print_config)
-
-
-def version() -> str:
-    """The version of the installed distribution."""
-    from importlib import metadata  # noqa: PLC0415  (slow, and only --version needs it)
-
-    return metadata.version(DISTRIBUTION)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -146,7 +138,7 @@ class _Help(argparse.Action):
 
 class _Version(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
-        sys.stdout.write(f"{parser.prog} {version()}\n")
+        sys.stdout.write(f"{parser.prog} {__version__}\n")
         parser.exit()
 
 

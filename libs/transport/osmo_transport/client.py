@@ -143,8 +143,9 @@ class Client:
             connects=self._connects,
         )
 
-    async def send(self, message: Message) -> None:
-        """Take a message for delivery. It waits only while the outbox is at its bounds.
+    async def send(self, message: Message, *, more: bool = False) -> None:
+        """Take a message for delivery. It waits only while the outbox is at its bounds. `more`:
+        others follow at once, and those of one turn of the event loop leave together.
 
         Raises:
             UnsendableError: the message cannot be sent; nothing else is affected.
@@ -158,7 +159,7 @@ class Client:
         if self._failure is not None:
             raise self._failure
         session.put(message)
-        if not session.in_flight:
+        if not (session.in_flight or more):
             # Nothing to wait behind: the message leaves at once, and what follows it collects.
             self._flush_batches()
             return

@@ -11,8 +11,7 @@ from osmo_listener.errors import KubeconfigError, ListenerError
 from osmo_pipeline import commands
 from osmo_pipeline.config import BackendConfig, DemoConfig, ForgetConfig, RulesConfig
 from osmo_pipeline.errors import DemoError
-from osmo_runtime import runner
-from osmo_runtime.cli import version
+from osmo_runtime import __version__, runner
 from osmo_runtime.runner import ProgramConfig
 from osmo_transport.errors import MissingExtraError
 from osmo_worker.errors import WorkerError
@@ -91,7 +90,7 @@ def _main() -> int:
         sys.stdout.write(USAGE)
         return 0
     if arguments[0] == "--version":
-        sys.stdout.write(f"osmo-pipeline {version()}\n")
+        sys.stdout.write(f"osmo-pipeline {__version__}\n")
         return 0
     said = " ".join(arguments[:2] if (arguments[0],) in _GROUPS else arguments[:1])
     sys.stderr.write(f"osmo-pipeline: no command {said!r}\n\n{USAGE}")
