@@ -49,7 +49,7 @@ async def serving(config: ServerConfig | None = None) -> AsyncIterator[Server]:
 async def stream(server: Server, *options: tuple[str, int]) -> AsyncIterator[Any]:
     """A call of our own, that moves bytes."""
     target = server.url.removeprefix("grpc://")
-    async with aio.insecure_channel(target, options) as channel, asyncio.timeout(10):
+    async with aio.insecure_channel(target, options) as channel, asyncio.timeout(30):
         yield channel.stream_stream(f"/{SERVICE}/{METHOD}")()
 
 
@@ -168,7 +168,12 @@ async def test_who_never_reads_is_bounded_and_cut_off() -> None:
     are not answered into memory; and the connection ends."""
     limits = Limits(window_messages=1000)
     config = ServerConfig(session=SessionConfig(limits=limits))
-    async with listen("grpc://127.0.0.1:0", config=config) as server, stream(server) as call:
+    # The least that HTTP/2 buffers for one who does not read: more takes time to fill.
+    small = (("grpc.http2.bdp_probe", 0), ("grpc.http2.lookahead_bytes", 65_535))
+    async with (
+        listen("grpc://127.0.0.1:0", config=config) as server,
+        stream(server, *small) as call,
+    ):
         await call.write(encode(HELLO))
         await call.read()
         (connection,) = server._peers
