@@ -4,6 +4,7 @@ import asyncio
 import sys
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -44,7 +45,11 @@ async def run_bench(config: BenchConfig, stop: asyncio.Event) -> None:
     tables = [TABLES[name](config.quick) for name in names]
     wanted = frozenset(_names(config.systems, DESCRIPTIONS, "system"))
     _check_writable(config)
-    async with participants(wanted) as taking_part:
+    async with AsyncExitStack() as stack:
+        invited = stack.enter_async_context(participants(wanted))
+        taking_part = await unless_stopped(invited, stop)
+        if taking_part is None:
+            raise FailedRunError("interrupted before anything was measured")
         run = _begin(config, tables, taking_part)
         began = time.monotonic()
         try:

@@ -5,9 +5,10 @@ import compileall
 import importlib.util
 import os
 import shutil
+import signal
 import sys
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -121,7 +122,9 @@ async def _build(binary: Path) -> str:
         return f"its build did not end within {BUILD_TIMEOUT:g} s"
     finally:
         if process.returncode is None:
-            process.kill()
+            # With the compilers that it has started: they are in its session.
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
             await process.wait()
     if process.returncode:
         tail = errors.decode(errors="replace").strip().splitlines()[-TAIL_LINES:]

@@ -1,6 +1,7 @@
 """A run as its user sees it: what it refuses, keeps, shows and leaves behind."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -17,6 +18,7 @@ from osmo_benchmarks.participants import Participants
 from osmo_benchmarks.plan import Context, Experiment, Outcome, Table, alone
 from osmo_benchmarks.run import Row
 from osmo_benchmarks.systems import Osmo, Peer, System
+from tests.helpers import eventually
 
 Work = Callable[[Context], Awaitable[Mapping[str, Outcome]]]
 
@@ -144,6 +146,34 @@ async def test_an_interrupted_run_keeps_what_it_has(
     assert len(run.samples("x", "osmo-ws")) == 1
     assert "interrupted" in capsys.readouterr().out
     assert "interrupted" in (tmp_path / "run.html").read_text()
+
+
+async def test_a_run_is_interrupted_while_its_peers_are_built(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It ends at once, and the compiler with all of its processes, whoever they belong to."""
+    started = tmp_path / "started"
+    compiler = tmp_path / "go"
+    compiler.write_text(
+        f"#!/bin/sh\nsleep 600 & echo $! > {started}.new; mv {started}.new {started}; wait"
+    )
+    compiler.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    stop = asyncio.Event()
+    running = asyncio.create_task(run_bench(config(tmp_path, systems=("go",)), stop))
+    await eventually(started.exists)
+    stop.set()
+    with pytest.raises(FailedRunError, match="before anything was measured"):
+        await running
+    await eventually(lambda: not _runs(int(started.read_text())))
+
+
+def _runs(pid: int) -> bool:
+    # Who has ended and whose parent has not asked yet is a zombie.
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 async def test_a_peer_that_crashes_is_told_and_others_go_on(
