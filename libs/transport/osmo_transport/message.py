@@ -124,7 +124,7 @@ def kind_of(name: str) -> Kind:
 
 def new_id() -> str:
     """A fresh uuid4 as 32 hex digits; `random` re-seeds itself in a forked child."""
-    return f"{random.getrandbits(128) & _UUID4_CLEAR | _UUID4_SET:032x}"
+    return (random.getrandbits(128) & _UUID4_CLEAR | _UUID4_SET).to_bytes(16).hex()
 
 
 def new_message(

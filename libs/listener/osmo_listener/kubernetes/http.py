@@ -273,14 +273,23 @@ class _Connection(asyncio.Protocol):
         if self._failure:
             raise self._failure
         self._wanted = wanted
-        self._waiter = asyncio.get_running_loop().create_future()
-        size = self.size
+        loop = asyncio.get_running_loop()
         try:
-            while not self._waiter.done():
-                await asyncio.wait((self._waiter,), timeout=seconds)
-                if not self._waiter.done() and self.size == size:
-                    raise SilentError(f"the API server is silent: no {awaited} for {seconds} s")
+            while True:
                 size = self.size
+                # Awaited itself, because `asyncio.wait` takes one more turn of the loop, which is
+                # a part of the time from a change to its report.
+                waiter = self._waiter = loop.create_future()
+                try:
+                    async with asyncio.timeout(seconds):
+                        await waiter
+                except TimeoutError as exc:
+                    if waiter.cancelled() and self.size == size:
+                        raise SilentError(
+                            f"the API server is silent: no {awaited} for {seconds} s"
+                        ) from exc
+                if not waiter.cancelled():
+                    return
         finally:
             self._waiter = None
 

@@ -132,7 +132,7 @@ class WebSocketConnection(WSListener, Connection):
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         kind = frame.msg_type
-        if kind is WSMsgType.CLOSE:
+        if kind is _CLOSE:
             if self._error is None:
                 self._error = _ended(transport)
                 if not transport.is_close_frame_sent:
@@ -202,6 +202,7 @@ def _ended(transport: WSTransport) -> TransportError:
     return ConnectionLostError(f"the other side closed: {reason or 'no reason'}")
 
 
+_CLOSE = WSMsgType.CLOSE
 _DATA = frozenset((WSMsgType.BINARY, WSMsgType.TEXT, WSMsgType.CONTINUATION))
 
 
