@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from operator import itemgetter
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -15,7 +14,7 @@ from osmo_worker.store import backends, events, listener_logs, nodes, tasks
 from osmo_worker.store.database import Database, RowRefusedError
 from osmo_worker.store.existences import Existence, apply_existences
 from osmo_worker.store.inventories import INVENTORY
-from osmo_worker.store.joining import Inventory, Known, Row, compile_upsert
+from osmo_worker.store.joining import Inventory, Known, Row
 from osmo_worker.store.lost_nodes import (
     Losses,
     LostNodes,
@@ -23,7 +22,9 @@ from osmo_worker.store.lost_nodes import (
     lost_by_reports,
 )
 from osmo_worker.store.resources import EXISTENCE_KINDS, RESOURCES, has_snapshots
+from osmo_worker.store.schema import pod_events
 from osmo_worker.store.snapshots import SnapshotEnds
+from osmo_worker.store.upserts import Upsert
 from osmo_worker.store.values import without_nul
 from osmo_worker.store.writing import Writer
 
@@ -67,10 +68,11 @@ class Applier:
         self.writer = Writer(database, clock)
         self._ends = SnapshotEnds(self.writer, config)
         self._upserts = {
-            kind: compile_upsert(resource, database.dialect) for kind, resource in RESOURCES.items()
+            kind: Upsert(each.table, each.join, database.dialect)
+            for kind, each in RESOURCES.items()
         }
         self._lost_nodes = LostNodes(database.dialect)
-        self._insert_event = events.compile_insert(database.dialect)
+        self._events = Upsert(pod_events, events.join, database.dialect)
 
     def apply(self, deliveries: Sequence[Delivery]) -> Applied:
         """Apply a batch, or of one that the database refuses, all but what it refuses.
@@ -129,15 +131,14 @@ class Applier:
                     stale += self._upsert(connection, kind, reports, known)
             if happened := batch.others[events.KIND]:
                 rows = [events.event_row(*each, known.now) for each in happened]
-                stale += _execute(connection, self._insert_event, rows, 2)
+                stale += self._events.write(connection, rows)
             self._lost_nodes.fail_reported(connection, on_nodes, oldest_task, known)
         return stale, Losses(lost_by_reports(of_nodes, known))
 
     def _upsert(self, connection: Connection, kind: str, reports: Reports, known: Known) -> int:
-        resource = RESOURCES[kind]
-        to_row = resource.row
+        to_row = RESOURCES[kind].row
         rows = [to_row(delivery, body, known) for delivery, body in reports]
-        return _execute(connection, self._upserts[kind], rows, len(resource.table.primary_key))
+        return self._upserts[kind].write(connection, rows)
 
     def _apply_inventory(self, delivery: Delivery, body: NodeInventory) -> int:
         """Apply an inventory; 1 if it was stale."""
@@ -181,13 +182,6 @@ def _sort(deliveries: Sequence[Delivery]) -> _Sorted:
         else:
             batch.outcomes[index] = Reject(f"the state store has no table for {kind} ({body})")
     return batch
-
-
-def _execute(connection: Connection, statement: str, rows: list[Row], key_length: int) -> int:
-    """Write rows whose key comes first; how many changed nothing."""
-    # Two workers that lock rows in the same order cannot wait for each other.
-    rows.sort(key=itemgetter(*range(key_length)))
-    return len(rows) - connection.exec_driver_sql(statement, rows).rowcount
 
 
 def _oldest(

@@ -8,12 +8,9 @@ import hashlib
 from datetime import datetime
 
 import msgspec
-from sqlalchemy import Dialect
-from sqlalchemy.dialects import postgresql, sqlite
 
 from osmo_transport import Delivery, bodies
-from osmo_worker.store.joining import Row
-from osmo_worker.store.schema import pod_events
+from osmo_worker.store.joining import Columns, Join, Row
 from osmo_worker.store.values import moment, moment_at, shortened, without_nul
 
 KIND = "pod_event"
@@ -61,15 +58,7 @@ def event_row(delivery: Delivery, body: bodies.PodEvent, now: str) -> Row:
     )
 
 
-def compile_insert(dialect: Dialect) -> str:
-    """The statement that adds an event's row, in the driver's own language; it changes nothing
-    where the occurrence is known with that count or a higher one."""
-    insert = postgresql.insert if dialect.name == "postgresql" else sqlite.insert
-    statement = insert(pod_events)
-    old, new = pod_events.c, statement.excluded
-    counted = statement.on_conflict_do_update(
-        index_elements=[column.name for column in pod_events.primary_key],
-        set_={"count": new["count"]},
-        where=new["count"] > old["count"],
-    )
-    return str(counted.compile(dialect=dialect))
+def join(old: Columns, new: Columns) -> Join:
+    """How an event's row joins the one that the table holds: it changes nothing where the
+    occurrence is known with that count or a higher one."""
+    return Join(changes={"count": new["count"]}, when=new["count"] > old["count"])

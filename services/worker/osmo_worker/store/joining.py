@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from sqlalchemy import ClauseElement, ColumnElement, Dialect, Table, Tuple, case, tuple_
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.sql.base import ReadOnlyColumnCollection
 
 from osmo_transport import Delivery, Version
@@ -89,25 +88,8 @@ def taken(
     return {name: case((when, new[name]), else_=old[name]) for name in names}
 
 
-def compile_upsert(resource: Resource, dialect: Dialect) -> str:
-    """The statement that joins a row with what the table holds, in the driver's own language: the
-    driver takes rows as tuples at a fraction of what a statement object costs per row.
-
-    It counts as having changed a row only when the report was the highest of at least one part.
-    """
-    table = resource.table
-    insert = postgresql.insert if dialect.name == "postgresql" else sqlite.insert
-    statement = insert(table)
-    changes, when = resource.join(table.c, statement.excluded)
-    upsert = statement.on_conflict_do_update(
-        index_elements=[column.name for column in table.primary_key], set_=changes, where=when
-    )
-    given = [column.name for column in table.c if column.server_default is None]
-    return str(upsert.compile(dialect=dialect, column_keys=given))
-
-
 def compile_text(statement: ClauseElement, dialect: Dialect) -> str:
-    """A statement that is the same for every batch, likewise: building and binding one costs more
-    than SQLite takes to answer it."""
+    """A statement that is the same for every batch, in the driver's own language: building and
+    binding one costs more than SQLite takes to answer it."""
     rendered = {"render_postcompile": True}
     return str(statement.compile(dialect=dialect, compile_kwargs=rendered))
