@@ -88,27 +88,6 @@ async def test_only_a_newer_version_is_written(store: StateStore, first: str) ->
     assert (task.status, task.epoch, task.resource_version) == ("SCHEDULING", 2, 5)
 
 
-@pytest.mark.parametrize("count", [1, 3, 30, 499, 1001])
-async def test_batches_of_every_size(store_url: str, count: int) -> None:
-    """Each report is written once, and what changed nothing is counted, wherever a batch is
-    divided into statements."""
-    metrics = WorkerMetrics()
-    messages = [
-        report(f"task-{number}", version=(1, 2), node=f"node-{number}") for number in range(count)
-    ]
-    half = [report(f"task-{number}", version=(1, 3)) for number in range(0, count, 2)]
-    async with open_store(store_url, STORE, metrics=metrics) as store:
-        assert await _apply(store, *messages) == [Ack()] * count
-        assert metrics.stale == 0
-        assert {task.task_uuid: task.node for task in await store.tasks()} == {
-            f"task-{number}": f"node-{number}" for number in range(count)
-        }
-        await _apply(store, *half)
-        assert metrics.stale == 0
-        await _apply(store, *messages)
-        assert metrics.stale == count
-
-
 async def test_equal_and_older_versions_are_counted_as_stale(store_url: str) -> None:
     """They are acknowledged, change nothing, and are in the ledger."""
     metrics = WorkerMetrics()
