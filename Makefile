@@ -13,7 +13,7 @@ demo: .venv/.all
 	$(BIN)/osmo-pipeline demo $(ARGS)
 
 test: .venv/.dev
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest -n 2 --dist loadfile $(ARGS)
 
 bench: .venv/.bench
 	$(BIN)/osmo-pipeline bench $(ARGS)
