@@ -75,7 +75,7 @@ class Record:
         """Everything up to `sequence` of `epoch` is stored."""
         place = self._places.get(producer)
         if place is not None and place.epoch == epoch and place.sequence < sequence:
-            self._places[producer] = place._replace(sequence=sequence)
+            self._places[producer] = Place(epoch, sequence, place.listener)
 
 
 NOWHERE = Place(0, 0, "")

@@ -19,6 +19,7 @@ from osmo_transport.errors import (
 )
 from osmo_transport.factory import transport_for
 from osmo_transport.frames import Frame, Goodbye, GoodbyeCode, Pong, Push
+from osmo_transport.message import total_size
 from osmo_transport.session import Greeting, ServerSession, SessionConfig
 from osmo_transport.transports.abc import (
     Connection,
@@ -65,7 +66,7 @@ class Incoming:
     def __init__(self, peer: "_Peer", batch: ProducerBatch) -> None:
         self._peer = peer
         self.batch = batch
-        self.size = sum(m.size for m in batch.messages if m is not None)
+        self.size = total_size(batch.messages)
 
     def acknowledge(self) -> None:
         """Tell the listener that this batch, and so all before it, is stored."""

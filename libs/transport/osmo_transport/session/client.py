@@ -196,11 +196,14 @@ class ClientSession:
         window is full."""
         if not self._greeted:
             return None
-        limits = self._limits
         unanswered = self._sent - self._state.sequence
+        again = unanswered < len(self._window)
+        if not (again or self.outbox):
+            return None
+        limits = self._limits
         count = limits.window_messages - unanswered
         room = min(limits.batch_bytes, limits.window_bytes - self._unanswered_bytes)
-        if unanswered < len(self._window):
+        if again:
             messages = self._take_again(unanswered, count, room)
             self.resent += len(messages)
         else:

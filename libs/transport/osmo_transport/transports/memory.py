@@ -13,6 +13,7 @@ from osmo_transport.errors import (
     TransportError,
 )
 from osmo_transport.frames import Batch, Frame, Goodbye, GoodbyeCode
+from osmo_transport.message import total_size
 from osmo_transport.transports.abc import (
     WRITE_BUFFER,
     Accept,
@@ -71,7 +72,7 @@ class MemoryConnection(Connection):
 
     def send(self, frame: Frame) -> None:
         if self.error is None and self._other.error is None:
-            size = sum(m.size for m in frame.messages) if type(frame) is Batch else SMALL_FRAME
+            size = total_size(frame.messages) if type(frame) is Batch else SMALL_FRAME
             self._buffered += size
             self._other.arrive(frame, size)
 
