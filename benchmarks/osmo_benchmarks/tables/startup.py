@@ -238,6 +238,9 @@ def table(quick: bool) -> Table:
             f"The cluster is {where}, with pods of 14 kB. Services that acknowledge at once run"
             " before the listeners are started; a time from the start of the process includes that"
             " of its interpreter or runtime.",
+            "K1: reports that arrive together count as received at once. Ours of one page of the"
+            " list come in one frame, so nothing lies between them; client-go's are sent one by"
+            " one.",
             "K2 with 85 pods and K3: both listeners have reported one pod before anything else"
             " happens, and see the same changes. Who is started first alternates.",
         ),
