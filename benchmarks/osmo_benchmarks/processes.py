@@ -5,8 +5,8 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 from osmo_benchmarks.errors import ProgramError
@@ -79,6 +79,17 @@ class Program:
         if self._process.returncode:
             raise ProgramError(self._failure(f"ended with exit code {self._process.returncode}"))
         return printed.decode()
+
+    @contextmanager
+    def suspended(self) -> Iterator[None]:
+        """It does nothing until the context is left."""
+        self.check()
+        self._process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.send_signal(signal.SIGCONT)
 
     def cpu_seconds(self) -> float:
         """User and system time so far."""

@@ -200,7 +200,7 @@ async def test_messages_are_counted_in_redis_and_in_the_store(tmp_path: Path) ->
     async with Shared() as shared:
         heat = context(tmp_path, shared)
         (appended,) = (await sustained.through_operator(heat, 500)).values()
-        (stored,) = (await sustained.into_sqlite(heat, 10_000)).values()
+        (stored,) = (await sustained.into_sqlite(heat, 2_000)).values()
     assert appended.figures["rate_per_s"] > 0
     assert stored.figures["rate_per_s"] > 0
 

@@ -12,7 +12,15 @@ from osmo_benchmarks.programs.client import Result
 from osmo_benchmarks.run import Row
 from osmo_benchmarks.systems import Command
 from osmo_benchmarks.tables._programs import measured, running, serving
-from osmo_benchmarks.tables._queue import STREAM, address, empty_redis, entries, eventually
+from osmo_benchmarks.tables._queue import (
+    READY_TIMEOUT,
+    STREAM,
+    address,
+    empty_redis,
+    entries,
+    eventually,
+    waiting_readers,
+)
 from osmo_transport.testing.redis_server import RedisServer
 
 APPENDED, QUICK_APPENDED = 30_000, 10_000
@@ -57,29 +65,32 @@ async def through_operator(context: Context, messages: int) -> dict[str, Outcome
 async def into_sqlite(context: Context, messages: int) -> dict[str, Outcome]:
     """From Redis into rows of a file."""
     redis = await empty_redis(context.shared)
-    await fill(context, redis, messages)
     database = context.folder / "state.db"
     queue = f"{redis.url}?namespace={STREAM}"
     arguments = ("--queue", queue, "--store", f"sqlite:///{database}")
     command = Command((*module("osmo_worker"), *arguments))
     async with running(context, "worker", command) as worker:
-        at_work = partial(_fewer_than, redis, messages)
-        await eventually(at_work, "the worker takes nothing", TIMEOUT, worker)
-        left, began, cpu = entries(redis), time.perf_counter(), worker.cpu_seconds()
-        if not left:
-            raise WrongResultError(f"{messages} messages are too few to be timed")
-        await eventually(partial(_fewer_than, redis, 1), "the queue is not empty", TIMEOUT, worker)
+        waits = partial(_waits, redis)
+        await eventually(waits, "the worker does not wait for work", READY_TIMEOUT, worker)
+        with worker.suspended():
+            await fill(context, redis, messages)
+            began, cpu = time.perf_counter(), worker.cpu_seconds()
+        await eventually(partial(_empty, redis), "the queue is not empty", TIMEOUT, worker)
         seconds, cpu = time.perf_counter() - began, worker.cpu_seconds() - cpu
     with closing(sqlite3.connect(database)) as connection:
         (rows,) = connection.execute("SELECT count(*) FROM tasks").fetchone()
     if rows != messages:
         raise WrongResultError(f"the store has {rows} rows of {messages}")
-    figures = {"rate_per_s": left / seconds, "cpu_us_per_message": cpu / left * 1e6}
+    figures = {"rate_per_s": messages / seconds, "cpu_us_per_message": cpu / messages * 1e6}
     return {context.system.name: Outcome(figures)}
 
 
-def _fewer_than(redis: RedisServer, limit: int) -> bool:
-    return entries(redis) < limit
+def _waits(redis: RedisServer) -> bool:
+    return waiting_readers(redis) > 0
+
+
+def _empty(redis: RedisServer) -> bool:
+    return entries(redis) == 0
 
 
 def table(quick: bool) -> Table:
@@ -140,8 +151,8 @@ def table(quick: bool) -> Table:
             " processes of their own; Redis writes nothing to disk. A message is acknowledged when"
             " Redis holds it: go appends with one XADD for each, and every stream is counted"
             " afterwards.",
-            "The worker's time starts when it has settled its first batch, and ends when the queue"
-            " is empty; then each task has its row.",
+            "The worker is suspended while the queue is filled: its time starts when it goes on,"
+            " and ends when the queue is empty; then each task has its row.",
         ),
     )
 
