@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from math import inf
 from xml.etree import ElementTree
 
 import pytest
@@ -136,6 +137,21 @@ def test_a_ratio_is_turned_so_that_more_is_ahead() -> None:
     assert ratio is not None
     assert ahead == Spread(1 / ratio.median, 1 / ratio.high, 1 / ratio.low, ROUNDS)
     assert rate.advantage("go") == rate.peers["go"].ratio
+
+
+def test_what_takes_no_time_is_infinitely_ahead() -> None:
+    """And is drawn, as what is ahead."""
+    run = whole()
+    row = next(row for table in run.tables for row in table.rows if row.id == "T1 ws 500")
+    before = picture.render(run), html.render(run)
+    for sample in run.samples(row.experiment, row.ours):
+        sample.figures[row.figure] = 0.0
+    found = {line.row.id: line for table in run.tables for line in lines(run, table)}
+    assert found[row.id].advantage("go") == Spread(inf, inf, inf, ROUNDS)
+    assert found[row.id].verdict is Verdict.MET
+    drawn, page = picture.render(run), html.render(run)
+    assert (drawn, page) != before
+    ElementTree.fromstring(drawn)
 
 
 @pytest.mark.parametrize(

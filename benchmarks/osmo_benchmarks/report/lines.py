@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
+from math import inf
 
 from osmo_benchmarks import run as runs
 from osmo_benchmarks.run import Row, Run, Spread, Table
@@ -63,11 +64,14 @@ class Line:
         return ", ".join(f"{name} {figure}" for name, figure in self.row.published.items())
 
     def advantage(self, peer: str) -> Spread | None:
-        """How many times ahead of a peer ours is; below 1: behind."""
+        """How many times ahead of a peer ours is; below 1: behind; infinite: it takes nothing."""
         ratio = self.peers[peer].ratio if peer in self.peers else None
-        if ratio is None or self.row.better == "higher" or ratio.low <= 0:
+        if ratio is None or self.row.better == "higher":
             return ratio
-        return Spread(1 / ratio.median, 1 / ratio.high, 1 / ratio.low, ratio.count)
+        median, low, high = (
+            1 / each if each else inf for each in (ratio.median, ratio.high, ratio.low)
+        )
+        return Spread(median, low, high, ratio.count)
 
 
 def lines(run: Run, table: Table) -> Iterator[Line]:

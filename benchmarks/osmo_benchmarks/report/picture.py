@@ -1,5 +1,6 @@
 """One picture of all ratios, for a README."""
 
+from math import isfinite
 from typing import Any
 
 from matplotlib import pyplot as plt
@@ -38,7 +39,8 @@ def render(run: Run) -> str:
         axes.set_yticks(range(len(found)), [_label(line) for line in reversed(found)], fontsize=8)
         axes.set_ylim(-0.7, len(found) - 0.3)
         axes.set_xlabel(
-            "times ahead of the Go draft (dot and range; bar: the target; grey: missed)"
+            "times ahead of the Go draft (dot and range, arrow: ours takes no time that can be"
+            " measured;\nbar: the target; grey: missed)"
         )
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
         axes.xaxis.set_minor_formatter(NullFormatter())
@@ -56,8 +58,13 @@ def _draw(axes: Any, place: int, line: Line) -> None:
     assert ahead is not None
     assert limit is not None
     own = colour("osmo-ws") if line.verdict is not Verdict.MISSED else colour("legacy")
-    axes.plot([ahead.low, ahead.high], [place, place], color=own, linewidth=2.5)
-    axes.plot([ahead.median], [place], color=own, marker="o", markersize=6)
+    measured = [each for each in (ahead.low, ahead.median, ahead.high) if isfinite(each)]
+    axes.plot(measured, [place] * len(measured), color=own, linewidth=2.5)
+    if isfinite(ahead.median):
+        axes.plot([ahead.median], [place], color=own, marker="o", markersize=6)
+    if not isfinite(ahead.high):
+        edge = {"transform": axes.get_yaxis_transform(), "clip_on": False}
+        axes.plot([1.0], [place], color=own, marker=">", markersize=6, **edge)
     target = limit if line.row.better == "higher" else 1 / limit
     axes.plot([target, target], [place - 0.35, place + 0.35], color=INK, linewidth=1.5)
     axes.axhline(place, color=GRID, linewidth=0.4, zorder=0)
