@@ -235,12 +235,13 @@ def test_what_cannot_be_applied_becomes_a_dead_letter_with_its_reason(running: R
 
     async def send(client: Client) -> None:
         version = Version(await client.epoch_after(0), 1)
-        for kind, payload in (
-            ("update_pod", b"\xc1 is no MessagePack"),
-            ("of_the_future", b"{}"),
-            ("update_pod", msgspec.msgpack.encode(newer)),
+        # Of different tasks: of two reports about one, the older may be skipped unread.
+        for task, kind, payload in (
+            ("unreadable", "update_pod", b"\xc1 is no MessagePack"),
+            ("t", "of_the_future", b"{}"),
+            ("t", "update_pod", msgspec.msgpack.encode(newer)),
         ):
-            key = UpdatePod.key("w", "t", 0)
+            key = UpdatePod.key("w", task, 0)
             await client.send(new_message(kind, key, payload, version=version))
         with pytest.raises(MessageTooLargeError, match=r"limits\.message_bytes"):
             await client.send(new_message("update_pod", "big", bytes(2**21), version=version))
