@@ -1,6 +1,6 @@
 #!/bin/sh
 # Prints the Python that makes the virtual environment: $PYTHON if it is set, else the first fit one.
-# 3.12 and 3.11 come before newer ones because the Redis of the tests is a wheel for these two.
+# 3.12 and 3.11 come before newer ones because the wheel of the oldest supported Redis is for these.
 set -eu
 
 for python in ${PYTHON:-python3.12 python3.11 python3.13 python3.14 python3}; do

@@ -1,11 +1,16 @@
 """Fixtures of every area; what tests import stands in modules beside this one."""
 
-from collections.abc import Iterator
+import os
+import subprocess
+from collections.abc import Generator, Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from osmo_simulator import api_server as kube
+from osmo_transport.testing.redis_server import redis_programs
+from tests import postgres
 
 settings.register_profile("long", deadline=None, max_examples=10_000)
 # A run says the same as the one before it, on a slow and busy machine too; `long` is for the hunt.
@@ -13,6 +18,52 @@ settings.register_profile(
     "usual", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("usual")
+
+
+FAILED = pytest.StashKey[bool]()
+"""Of a test's item: whether its call failed."""
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Let fixtures know whether the test that they served failed."""
+    report = yield
+    if call.when == "call":
+        item.stash[FAILED] = report.failed
+    return report
+
+
+def pytest_report_header() -> list[str]:
+    """Which servers the tests are put to."""
+    try:
+        servers = [*redis_programs().values()]
+    except FileNotFoundError as exc:
+        servers = []
+        missing = [str(exc)]
+    else:
+        missing = []
+    given = os.environ.get("OSMO_TEST_POSTGRES_URL")
+    home = postgres.programs()
+    if home is not None and not given:
+        servers.append(str(home / "postgres"))
+    elif not given:
+        missing.append(postgres.MISSING)
+    assets = kube.assets()
+    if assets is not None:
+        servers.append(str(assets / "kube-apiserver"))
+    else:
+        missing.append(kube.MISSING)
+    found = [_version(server) for server in servers]
+    if given:
+        found.append("the PostgreSQL of OSMO_TEST_POSTGRES_URL")
+    return [f"servers: {'; '.join(found)}", *[f"not tested: {reason}" for reason in missing]]
+
+
+def _version(program: str) -> str:
+    said = subprocess.run([program, "--version"], capture_output=True, text=True, check=False)
+    return f"{Path(program).name}: {said.stdout.strip()}"
 
 
 @pytest.fixture(scope="session")

