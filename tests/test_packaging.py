@@ -14,18 +14,9 @@ from tests.test_layout import PACKAGES, ROOT
 
 PROGRAMS = ["osmo-listener", "osmo-operator", "osmo-pipeline", "osmo-simulator", "osmo-worker"]
 EXTRAS = [
-    *(
-        "aiofastnet",
-        "aiohttp",
-        "google",
-        "grpc",
-        "httptools",
-        "kubernetes",
-        "opentelemetry",
-        "picows",
-        "psycopg",
-    ),
-    *("redis", "rich", "sqlalchemy", "uvloop", "yaml"),
+    *("aiofastnet", "aiohappyeyeballs", "aiohttp", "google", "grpc", "grpc_health"),
+    *("grpc_reflection", "hiredis", "httptools", "kubernetes", "opentelemetry", "picows"),
+    *("psycopg", "re2", "redis", "rich", "sqlalchemy", "uvloop", "websockets", "yaml"),
 ]
 """Every package that an extra brings."""
 
@@ -98,6 +89,24 @@ def test_pytest_plugin_resolves() -> None:
     assert entry_points("pytest11")["osmo_transport"].load()
 
 
+@pytest.mark.parametrize(
+    "group",
+    [
+        "osmo_transport.transports",
+        "osmo_transport.queues",
+        "osmo_transport.redis_layouts",
+        "osmo_transport.testing",
+        "osmo_reports.directories",
+    ],
+)
+def test_what_a_scheme_leads_to_exists(group: str) -> None:
+    """What is registered as the implementation of a scheme, or of a layout, can be called."""
+    registered = entry_points(group)
+    assert registered
+    for entry in registered.values():
+        assert callable(entry.load()), entry
+
+
 def run(code: str) -> subprocess.CompletedProcess[str]:
     """A fresh interpreter, to its end."""
     return subprocess.run(
@@ -107,7 +116,10 @@ def run(code: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize(
     "module",
-    ["osmo_transport", "osmo_protos", "osmo_runtime.runner", "osmo_listener", "osmo_operator"],
+    [
+        *("osmo_transport", "osmo_protos", "osmo_reports", "osmo_deployed"),
+        *("osmo_runtime.runner", "osmo_listener", "osmo_operator"),
+    ],
 )
 def test_import_needs_no_extra(module: str) -> None:
     """It imports where no extra is installed."""

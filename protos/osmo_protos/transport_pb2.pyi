@@ -33,8 +33,8 @@ class Frame(_message.Message):
     HELLO_FIELD_NUMBER: _builtins.int
     WELCOME_FIELD_NUMBER: _builtins.int
     BATCH_FIELD_NUMBER: _builtins.int
-    ACK_FIELD_NUMBER: _builtins.int
-    REJECT_FIELD_NUMBER: _builtins.int
+    STORED_FIELD_NUMBER: _builtins.int
+    REFUSED_FIELD_NUMBER: _builtins.int
     PING_FIELD_NUMBER: _builtins.int
     PONG_FIELD_NUMBER: _builtins.int
     GOODBYE_FIELD_NUMBER: _builtins.int
@@ -46,9 +46,9 @@ class Frame(_message.Message):
     @_builtins.property
     def batch(self) -> Global___Batch: ...
     @_builtins.property
-    def ack(self) -> Global___Ack: ...
+    def stored(self) -> Global___Stored: ...
     @_builtins.property
-    def reject(self) -> Global___Reject: ...
+    def refused(self) -> Global___Refused: ...
     @_builtins.property
     def ping(self) -> Global___Ping: ...
     @_builtins.property
@@ -63,18 +63,18 @@ class Frame(_message.Message):
         hello: Global___Hello | None = ...,
         welcome: Global___Welcome | None = ...,
         batch: Global___Batch | None = ...,
-        ack: Global___Ack | None = ...,
-        reject: Global___Reject | None = ...,
+        stored: Global___Stored | None = ...,
+        refused: Global___Refused | None = ...,
         ping: Global___Ping | None = ...,
         pong: Global___Pong | None = ...,
         goodbye: Global___Goodbye | None = ...,
         push: Global___Push | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["ack", b"ack", "batch", b"batch", "frame", b"frame", "goodbye", b"goodbye", "hello", b"hello", "ping", b"ping", "pong", b"pong", "push", b"push", "reject", b"reject", "welcome", b"welcome"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch", "frame", b"frame", "goodbye", b"goodbye", "hello", b"hello", "ping", b"ping", "pong", b"pong", "push", b"push", "refused", b"refused", "stored", b"stored", "welcome", b"welcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ack", b"ack", "batch", b"batch", "frame", b"frame", "goodbye", b"goodbye", "hello", b"hello", "ping", b"ping", "pong", b"pong", "push", b"push", "reject", b"reject", "welcome", b"welcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch", "frame", b"frame", "goodbye", b"goodbye", "hello", b"hello", "ping", b"ping", "pong", b"pong", "push", b"push", "refused", b"refused", "stored", b"stored", "welcome", b"welcome"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_frame: _TypeAlias = _typing.Literal["hello", "welcome", "batch", "ack", "reject", "ping", "pong", "goodbye", "push"]  # noqa: Y015
+    _WhichOneofReturnType_frame: _TypeAlias = _typing.Literal["hello", "welcome", "batch", "stored", "refused", "ping", "pong", "goodbye", "push"]  # noqa: Y015
     _WhichOneofArgType_frame: _TypeAlias = _typing.Literal["frame", b"frame"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_frame) -> _WhichOneofReturnType_frame | None: ...
 
@@ -115,74 +115,44 @@ class Hello(_message.Message):
     PROTOCOL_FIELD_NUMBER: _builtins.int
     BACKEND_FIELD_NUMBER: _builtins.int
     SOURCE_FIELD_NUMBER: _builtins.int
-    LISTENER_FIELD_NUMBER: _builtins.int
+    INSTANCE_FIELD_NUMBER: _builtins.int
     QUEUE_EPOCH_FIELD_NUMBER: _builtins.int
     EPOCH_FIELD_NUMBER: _builtins.int
     SEQUENCE_FIELD_NUMBER: _builtins.int
     LIMITS_FIELD_NUMBER: _builtins.int
-    REGISTRATION_FIELD_NUMBER: _builtins.int
+    INTRODUCTION_FIELD_NUMBER: _builtins.int
     protocol: _builtins.int
     backend: _builtins.str
     source: _builtins.str
-    listener: _builtins.str
+    instance: _builtins.str
     queue_epoch: _builtins.str
     epoch: _builtins.int
     """0: just started, give me one."""
     sequence: _builtins.int
+    introduction: _builtins.bytes
+    """What the client says of itself, for whoever lets it in."""
     @_builtins.property
     def limits(self) -> Global___Limits: ...
-    @_builtins.property
-    def registration(self) -> Global___Registration:
-        """Absent: the listener does not tell which cluster it is."""
-
     def __init__(
         self,
         *,
         protocol: _builtins.int = ...,
         backend: _builtins.str = ...,
         source: _builtins.str = ...,
-        listener: _builtins.str = ...,
+        instance: _builtins.str = ...,
         queue_epoch: _builtins.str = ...,
         epoch: _builtins.int = ...,
         sequence: _builtins.int = ...,
         limits: Global___Limits | None = ...,
-        registration: Global___Registration | None = ...,
+        introduction: _builtins.bytes = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["limits", b"limits", "registration", b"registration"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["limits", b"limits"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["backend", b"backend", "epoch", b"epoch", "limits", b"limits", "listener", b"listener", "protocol", b"protocol", "queue_epoch", b"queue_epoch", "registration", b"registration", "sequence", b"sequence", "source", b"source"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["backend", b"backend", "epoch", b"epoch", "instance", b"instance", "introduction", b"introduction", "limits", b"limits", "protocol", b"protocol", "queue_epoch", b"queue_epoch", "sequence", b"sequence", "source", b"source"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Hello: _TypeAlias = Hello  # noqa: Y015
-
-@_typing.final
-class Registration(_message.Message):
-    DESCRIPTOR: _descriptor.Descriptor
-
-    CLUSTER_UID_FIELD_NUMBER: _builtins.int
-    NAMESPACE_FIELD_NUMBER: _builtins.int
-    VERSION_FIELD_NUMBER: _builtins.int
-    NODE_CONDITION_PREFIX_FIELD_NUMBER: _builtins.int
-    cluster_uid: _builtins.str
-    namespace: _builtins.str
-    version: _builtins.str
-    node_condition_prefix: _builtins.str
-    def __init__(
-        self,
-        *,
-        cluster_uid: _builtins.str = ...,
-        namespace: _builtins.str = ...,
-        version: _builtins.str = ...,
-        node_condition_prefix: _builtins.str = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster_uid", b"cluster_uid", "namespace", b"namespace", "node_condition_prefix", b"node_condition_prefix", "version", b"version"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___Registration: _TypeAlias = Registration  # noqa: Y015
 
 @_typing.final
 class Welcome(_message.Message):
@@ -214,52 +184,6 @@ class Welcome(_message.Message):
 Global___Welcome: _TypeAlias = Welcome  # noqa: Y015
 
 @_typing.final
-class Message(_message.Message):
-    DESCRIPTOR: _descriptor.Descriptor
-
-    ID_FIELD_NUMBER: _builtins.int
-    KIND_FIELD_NUMBER: _builtins.int
-    KEY_FIELD_NUMBER: _builtins.int
-    EPOCH_FIELD_NUMBER: _builtins.int
-    RESOURCE_VERSION_FIELD_NUMBER: _builtins.int
-    TIMESTAMP_FIELD_NUMBER: _builtins.int
-    PAYLOAD_FIELD_NUMBER: _builtins.int
-    FINAL_FIELD_NUMBER: _builtins.int
-    TRACEPARENT_FIELD_NUMBER: _builtins.int
-    id: _builtins.str
-    kind: _builtins.str
-    key: _builtins.str
-    epoch: _builtins.int
-    resource_version: _builtins.int
-    timestamp: _builtins.float
-    """Seconds since the Unix epoch."""
-    payload: _builtins.bytes
-    final: _builtins.bool
-    traceparent: _builtins.str
-    def __init__(
-        self,
-        *,
-        id: _builtins.str = ...,
-        kind: _builtins.str = ...,
-        key: _builtins.str = ...,
-        epoch: _builtins.int = ...,
-        resource_version: _builtins.int = ...,
-        timestamp: _builtins.float = ...,
-        payload: _builtins.bytes = ...,
-        final: _builtins.bool = ...,
-        traceparent: _builtins.str | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_traceparent", b"_traceparent", "traceparent", b"traceparent"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_traceparent", b"_traceparent", "epoch", b"epoch", "final", b"final", "id", b"id", "key", b"key", "kind", b"kind", "payload", b"payload", "resource_version", b"resource_version", "timestamp", b"timestamp", "traceparent", b"traceparent"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType__traceparent: _TypeAlias = _typing.Literal["traceparent"]  # noqa: Y015
-    _WhichOneofArgType__traceparent: _TypeAlias = _typing.Literal["_traceparent", b"_traceparent"]  # noqa: Y015
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__traceparent) -> _WhichOneofReturnType__traceparent | None: ...
-
-Global___Message: _TypeAlias = Message  # noqa: Y015
-
-@_typing.final
 class Batch(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -268,12 +192,17 @@ class Batch(_message.Message):
     first: _builtins.int
     """The sequence number of the first message; the others follow without a gap."""
     @_builtins.property
-    def messages(self) -> _containers.RepeatedCompositeFieldContainer[Global___Message]: ...
+    def messages(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """Each as its sender encoded it, and as the queue keeps it: the msgpack array
+        [kind, key, [epoch, revision], id, timestamp, payload, final, traceparent or nil],
+        see osmo_transport.message. An empty one takes up its sequence number and nothing else.
+        """
+
     def __init__(
         self,
         *,
         first: _builtins.int = ...,
-        messages: _abc.Iterable[Global___Message] | None = ...,
+        messages: _abc.Iterable[_builtins.bytes] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
@@ -284,7 +213,9 @@ class Batch(_message.Message):
 Global___Batch: _TypeAlias = Batch  # noqa: Y015
 
 @_typing.final
-class Ack(_message.Message):
+class Stored(_message.Message):
+    """Every message up to this one is stored or was refused."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     SEQUENCE_FIELD_NUMBER: _builtins.int
@@ -300,10 +231,12 @@ class Ack(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___Ack: _TypeAlias = Ack  # noqa: Y015
+Global___Stored: _TypeAlias = Stored  # noqa: Y015
 
 @_typing.final
-class Reject(_message.Message):
+class Refused(_message.Message):
+    """This message will never be stored."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     SEQUENCE_FIELD_NUMBER: _builtins.int
@@ -322,7 +255,7 @@ class Reject(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___Reject: _TypeAlias = Reject  # noqa: Y015
+Global___Refused: _TypeAlias = Refused  # noqa: Y015
 
 @_typing.final
 class Push(_message.Message):

@@ -8,8 +8,10 @@ import runpy
 import sys
 from unittest.mock import patch
 
+from msgspec.structs import replace
+
 from osmo_operator.relay import Relay
-from osmo_transport import AppendOutcome, Incoming, Message, ProducerBatch, Server
+from osmo_transport import AppendOutcome, Incoming, ProducerBatch, Server
 
 SLEEP = 0.01
 """Seconds that a slow server takes for each message."""
@@ -23,7 +25,7 @@ def make_slow() -> None:
 
     async def slow(self: Server) -> list[Incoming]:
         incoming = await receive(self)
-        await asyncio.sleep(SLEEP * sum(len(each.batch.messages) for each in incoming))
+        await asyncio.sleep(SLEEP * sum(len(each.encoded) for each in incoming))
         return incoming
 
     patch.object(Server, "receive", slow).start()
@@ -34,16 +36,17 @@ def make_lossy() -> None:
     append = Relay._append
 
     async def lossy(self: Relay, batches: list[ProducerBatch]) -> list[AppendOutcome]:
-        return await append(self, [each._replace(messages=_without(each)) for each in batches])
+        return await append(self, [_without(each) for each in batches])
 
     patch.object(Relay, "_append", lossy).start()
 
 
-def _without(batch: ProducerBatch) -> tuple[Message | None, ...]:
-    return tuple(
-        None if sequence % LOST == 0 else message
-        for sequence, message in enumerate(batch.messages, batch.first)
-    )
+def _without(batch: ProducerBatch) -> ProducerBatch:
+    kinds, encoded = list(batch.kinds), list(batch.encoded)
+    for place, sequence in enumerate(range(batch.first, batch.last + 1)):
+        if sequence % LOST == 0:
+            kinds[place], encoded[place] = "", b""
+    return replace(batch, kinds=tuple(kinds), encoded=tuple(encoded))
 
 
 if __name__ == "__main__":

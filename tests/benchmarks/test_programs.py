@@ -24,8 +24,8 @@ from osmo_benchmarks.programs.worker import (
 )
 from osmo_benchmarks.records import Record, Records
 from osmo_benchmarks.systems import Osmo
-from osmo_transport import Producer, ProducerBatch, ProducerState, Version, open_queue
-from osmo_transport.bodies import decode_body
+from osmo_reports.bodies import decode_body
+from osmo_transport import NEW, Producer, Version, batch_of, open_queue
 from osmo_worker import Worker, WorkerConfig
 from tests.helpers import eventually
 
@@ -159,8 +159,8 @@ async def test_a_handler_takes_its_time() -> None:
     handler = WaitingHandler(0.002)
     async with await open_queue("memory://") as queue:
         producer = Producer("bench", "listener")
-        state = await queue.open_producer(producer, "one", ProducerState("", 0, 0))
-        await queue.append([ProducerBatch(producer, state, 1, (report(1),))])
+        state = await queue.open_producer(producer, "one", NEW)
+        await queue.append([batch_of(producer, state, 1, [report(1)])])
         async with queue.consumer("workers", "one") as consumer:
             (delivery,) = await consumer.receive(1)
             for _ in range(20):
@@ -182,8 +182,8 @@ async def test_what_is_settled_is_recorded_and_what_was_superseded(tmp_path: Pat
     stop = asyncio.Event()
     async with await open_queue("memory://") as queue, recording(path, records) as recorder:
         producer = Producer("bench", "listener")
-        state = await queue.open_producer(producer, "one", ProducerState("", 0, 0))
-        await queue.append([ProducerBatch(producer, state, 1, tuple(messages))])
+        state = await queue.open_producer(producer, "one", NEW)
+        await queue.append([batch_of(producer, state, 1, messages)])
         handler = WaitingHandler(0.001)
         consumer = ObservedConsumer(queue.consumer("workers", "one"), "one", handler, recorder)
         working = asyncio.create_task(Worker(consumer, handler, WORKER).run(stop))

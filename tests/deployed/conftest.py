@@ -1,4 +1,5 @@
-"""Fixtures of this folder: clients generated from the contract, as those of deployed listeners."""
+"""Fixtures of this folder: what is deployed. Clients are generated from the contract, as those of
+deployed listeners."""
 
 import importlib.util
 import logging
@@ -10,6 +11,9 @@ from typing import Any
 
 import pytest
 from grpc_tools import protoc
+
+from osmo_transport.testing.redis_server import RedisServer
+from tests.deployed.programs import DeployedOperator, DeployedWorker
 
 ROOT = Path(__file__).parents[2]
 CONTRACT = "osmo_protos/listener_service.proto"
@@ -60,3 +64,19 @@ def go_listener(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pytest.skip(f"the modules of the listener in Go cannot be had: {built.stderr[-300:]}")
     assert built.returncode == 0, built.stderr
     return program
+
+
+@pytest.fixture
+def operator(server: RedisServer) -> Iterator[DeployedOperator]:
+    """A deployed operator on `server`."""
+    operator = DeployedOperator(server)
+    yield operator
+    operator.close()
+
+
+@pytest.fixture
+def worker(server: RedisServer) -> Iterator[DeployedWorker]:
+    """A deployed worker on `server`."""
+    worker = DeployedWorker(server)
+    yield worker
+    worker.close()

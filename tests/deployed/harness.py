@@ -7,6 +7,7 @@ from typing import Any
 
 from grpc import aio
 
+from osmo_deployed import DeployedConfig, ListenerServiceCompanion
 from osmo_protos import listener_service_pb2 as pb
 from osmo_transport import Message, Server, ServerConfig, listen
 from osmo_transport.message import new_id
@@ -35,7 +36,7 @@ class Desk:
     @property
     def held(self) -> int:
         """Messages that deployed listeners have been read and not been answered."""
-        feeds: list[Any] = [peer._connection for peer in self.server._peers]
+        feeds: list[Any] = [peer._connection for peer in self.server._hub.peers]
         return sum(feed.held for feed in feeds)
 
     @property
@@ -44,22 +45,27 @@ class Desk:
 
     async def store(self) -> None:
         while taken := await self.server.receive():
-            self.taken += sum(len(incoming.batch.messages) for incoming in taken)
+            self.taken += sum(len(incoming.encoded) for incoming in taken)
             await self.open.wait()
             for incoming in taken:
-                batch = incoming.batch
-                kept = [m for m in batch.messages if m is not None]
-                self.stored += [(batch.producer.backend, m) for m in kept]
-                self.batches.append(len(batch.messages))
+                backend = incoming.producer.backend
+                self.stored += [(backend, message) for message in incoming.messages]
+                self.batches.append(len(incoming.encoded))
                 incoming.acknowledge()
 
 
 @asynccontextmanager
 async def serving(
-    config: ServerConfig | None = None, admit: Admit | None = None
+    config: ServerConfig | None = None,
+    admit: Admit | None = None,
+    limits: DeployedConfig | None = None,
 ) -> AsyncIterator[Desk]:
-    """A server that stores everything at once, until the test says otherwise."""
-    async with listen("grpc://127.0.0.1:0", admit=admit, config=config) as server:
+    """A server that stores everything at once, until the test says otherwise; `limits` are those
+    of deployed listeners."""
+    service = ListenerServiceCompanion(limits or DeployedConfig())
+    async with listen(
+        "grpc://127.0.0.1:0", admit=admit, config=config, companions=(service,)
+    ) as server:
         desk = Desk(server)
         storing = asyncio.create_task(desk.store())
         try:

@@ -13,9 +13,9 @@ import grpc
 import pytest
 from grpc import aio
 
+from osmo_deployed import DeployedConfig
 from osmo_protos import listener_service_pb2 as pb
 from osmo_transport import Limits, ServerConfig, SessionConfig
-from osmo_transport.transports.abc import DeployedConfig
 from tests.deployed.harness import Desk, acknowledged, deployed, pod, serving
 from tests.helpers import eventually
 
@@ -23,9 +23,14 @@ STREAMS = ["ListenerStream", "NodeConditionStream"]
 
 
 @asynccontextmanager
-async def beside(stub: Any, config: ServerConfig | None = None) -> AsyncIterator[Desk]:
+async def beside(
+    stub: Any, config: ServerConfig | None = None, limits: DeployedConfig | None = None
+) -> AsyncIterator[Desk]:
     """A server, and a well-behaved listener that has to stay unharmed."""
-    async with serving(config) as desk, deployed(stub, desk.target, "bystander") as listener:
+    async with (
+        serving(config, limits=limits) as desk,
+        deployed(stub, desk.target, "bystander") as listener,
+    ):
         call = listener.stream()
         await call.write(pod("first"))
         await acknowledged(call, 1)
@@ -89,7 +94,7 @@ async def test_metadata_over_the_limit_is_refused(stub: Any) -> None:
         (pb.ListenerMessage(uuid="u"), "no body"),
         (pb.ListenerMessage.FromString(b"\x0a\x01u\xfa\x06\x02\x0a\x00"), "no body"),  # of later
         (pb.ListenerMessage(uuid="u", update_node=pb.UpdateNodeBody()), "names nothing"),
-        (pod("t" * 1500), "1024 characters"),
+        (pod("t" * 1500), "length <= 1024 - at `key`"),
         (pod("t", message="m" * 8000), "limit is 6000"),
     ],
 )
@@ -183,8 +188,10 @@ async def test_a_report_far_over_the_limit_is_refused_unread(stub: Any) -> None:
 
 async def test_streams_of_a_backend_are_bounded(stub: Any) -> None:
     """One more is refused with a sentence that says the limit; another backend has its own."""
-    config = ServerConfig(deployed=DeployedConfig(max_streams=2))
-    async with beside(stub, config) as desk, deployed(stub, desk.target) as listener:
+    async with (
+        beside(stub, limits=DeployedConfig(max_streams=2)) as desk,
+        deployed(stub, desk.target) as listener,
+    ):
         calls = [listener.stream(), listener.conditions()]
         await calls[1].read()
         await calls[0].write(pod("t"))
@@ -216,18 +223,20 @@ async def test_streams_are_bounded_altogether(stub: Any) -> None:
 async def test_who_reads_no_acknowledgements_is_read_no_more(stub: Any) -> None:
     """So that what he does not read fills his own buffers, not the operator's memory; and the
     operator can stop."""
-    config = ServerConfig(deployed=DeployedConfig(window_messages=50))
     small = ("grpc.http2.bdp_probe", 0), ("grpc.http2.lookahead_bytes", 1)
 
     async def send(call: Any) -> None:
         while True:
             await call.write(pod(str(desk.taken)))
 
-    async with serving(config) as desk, deployed(stub, desk.target, "old", *small) as listener:
+    async with (
+        serving(limits=DeployedConfig(window_messages=50)) as desk,
+        deployed(stub, desk.target, "old", *small) as listener,
+    ):
         call = listener.stream()
         sending = asyncio.create_task(send(call))
         await eventually(lambda: desk.server.connections == 1)
-        (peer,) = desk.server._peers
+        (peer,) = desk.server._hub.peers
         feed: Any = peer._connection
         waiting = feed._owner._acknowledgements
         await eventually(lambda: len(waiting) >= 49)  # One is being written.
@@ -267,7 +276,7 @@ async def test_a_killed_listener_leaves_nothing_behind(stub: Any) -> None:
             await listener.single(pod("after"))
             (source,) = {
                 producer.source
-                for producer in desk.server._by_producer
+                for producer in desk.server._hub._by_producer
                 if producer.backend == "old"
             }
             assert source.endswith("-0")

@@ -3,10 +3,25 @@
 import asyncio
 from collections.abc import Sequence
 
-from osmo_transport import Limits, Server, ServerConfig, SessionConfig, new_message
-from osmo_transport.errors import ClosedError, ConnectionLostError, TransportError
+import pytest
+
+from osmo_deployed.feed import Feed, FeedOwner
+from osmo_transport import (
+    Limits,
+    ServerConfig,
+    SessionConfig,
+    encode_message,
+    listen,
+    new_message,
+    read_message,
+)
+from osmo_transport.errors import (
+    ClosedError,
+    ConnectionLostError,
+    TransportError,
+    UnsendableError,
+)
 from osmo_transport.frames import (
-    Ack,
     Batch,
     Frame,
     Goodbye,
@@ -15,11 +30,11 @@ from osmo_transport.frames import (
     Ping,
     Pong,
     Push,
-    Reject,
+    Refused,
+    Stored,
     Welcome,
 )
 from osmo_transport.transports.abc import Connection, FrameSink
-from osmo_transport.transports.feed import Feed, FeedOwner
 from tests.helpers import eventually
 
 
@@ -66,7 +81,10 @@ class Side(FrameSink):
         self.lost.append(error)
 
 
-LIMITS = Limits(batch_bytes=100, window_messages=3)
+SMALL = len(encode_message(new_message("kind", "a", b"")))
+"""Bytes of a message without a payload."""
+
+LIMITS = Limits(batch_bytes=4 * SMALL, window_messages=3)
 
 
 def opened(limits: Limits = LIMITS) -> tuple[Feed[str], Owner, Side]:
@@ -76,9 +94,9 @@ def opened(limits: Limits = LIMITS) -> tuple[Feed[str], Owner, Side]:
     return feed, owner, side
 
 
-def put(feed: Feed[str], *names: str, size: int = 10) -> None:
+def put(feed: Feed[str], *names: str, payload: bytes = b"") -> None:
     for name in names:
-        feed.put(new_message("kind", name, b""), name, size)
+        feed.put(new_message("kind", name, payload), name)
 
 
 async def turn() -> None:
@@ -89,7 +107,7 @@ async def turn() -> None:
 
 def keys(frame: Frame) -> tuple[int, list[str]]:
     assert isinstance(frame, Batch)
-    return frame.first, [message.key for message in frame.messages]
+    return frame.first, [read_message(data).key for data in frame.messages]
 
 
 async def test_it_says_hello_as_one_who_knows_nothing() -> None:
@@ -99,7 +117,7 @@ async def test_it_says_hello_as_one_who_knows_nothing() -> None:
     assert isinstance(hello, Hello)
     assert isinstance(other, Hello)
     assert (hello.backend, hello.source, hello.epoch, hello.sequence) == ("backend", "source", 0, 0)
-    assert hello.listener != other.listener
+    assert hello.instance != other.instance
 
 
 async def test_messages_wait_for_the_welcome() -> None:
@@ -121,19 +139,31 @@ async def test_one_batch_is_on_its_way() -> None:
     put(feed, "a")
     await turn()
     put(feed, "b", "c", "d", "e", "f")
-    put(feed, "g", "h", size=60)
-    put(feed, "large", size=1000)
+    put(feed, "g", "h", payload=bytes(2 * SMALL))
+    put(feed, "l", payload=bytes(9 * SMALL))
     put(feed, "i")
     await turn()
     assert [keys(f) for f in side.frames[1:]] == [(1, ["a"])]
-    for sequence, batches in ((1, 2), (2, 2), (4, 3), (7, 4), (8, 5), (9, 6)):
-        feed.send(Ack(sequence))
+    for sequence, batches in ((1, 2), (2, 2), (4, 3), (6, 4), (7, 5), (8, 6), (9, 7)):
+        feed.send(Stored(sequence))
         await turn()
         assert len(side.frames) - 1 == batches  # not while a part of one is on its way
     sent = [keys(frame)[1] for frame in side.frames[1:]]
-    assert sent == [["a"], ["b", "c", "d"], ["e", "f", "g"], ["h"], ["large"], ["i"]]
-    assert owner.told[1:] == [["a"], ["b"], ["c", "d"], ["e", "f", "g"], ["h"], ["large"]]
-    assert (feed.held, feed.held_bytes) == (1, 10)
+    assert sent == [["a"], ["b", "c", "d"], ["e", "f"], ["g"], ["h"], ["l"], ["i"]]
+    assert owner.told[1:] == [["a"], ["b"], ["c", "d"], ["e", "f"], ["g"], ["h"], ["l"]]
+    assert (feed.held, feed.held_bytes) == (1, SMALL)
+
+
+async def test_what_no_server_would_take_is_not_put() -> None:
+    """Its owner is told at once, and nothing else is affected."""
+    feed, _, side = opened()
+    feed.send(Welcome("queue", 1, 0, LIMITS))
+    with pytest.raises(UnsendableError):
+        put(feed, "n" * 2000)
+    put(feed, "a")
+    await turn()
+    assert (feed.held, feed.held_bytes) == (1, SMALL)
+    assert keys(side.frames[1]) == (1, ["a"])
 
 
 async def test_answers_are_told_by_token() -> None:
@@ -142,8 +172,8 @@ async def test_answers_are_told_by_token() -> None:
     feed.send(Welcome("queue", 1, 0, LIMITS))
     put(feed, "a", "b", "c")
     await turn()
-    feed.send(Reject(2, "no"))
-    feed.send(Ack(3))
+    feed.send(Refused(2, "no"))
+    feed.send(Stored(3))
     push = Push("kind", 1, b"")
     feed.send(push)
     assert owner.told[1:] == [("b", "no"), ["a", "b", "c"], push]
@@ -166,7 +196,7 @@ async def test_a_goodbye_is_told_once_with_what_is_open() -> None:
     goodbye = Goodbye(GoodbyeCode.RESYNC, "why")
     feed.send(goodbye)
     feed.close()
-    feed.send(Ack(1))
+    feed.send(Stored(1))
     put(feed, "b")
     assert owner.told == []
     await feed.wait_closed()
@@ -196,7 +226,7 @@ async def test_a_listener_that_leaves_is_told_nothing() -> None:
     feed.send(Welcome("queue", 1, 0, LIMITS))
     put(feed, "a")
     feed.leave()
-    feed.send(Ack(1))
+    feed.send(Stored(1))
     await turn()
     assert owner.told == ["welcomed"]
     (error,) = side.lost
@@ -207,15 +237,14 @@ async def test_a_listener_that_leaves_is_told_nothing() -> None:
 async def test_a_silent_feed_is_not_given_up() -> None:
     """Whether its listener is alive, the feed's owner finds out."""
     config = SessionConfig(heartbeat_interval=0.02, heartbeat_timeout=0.02)
-    server = Server(ServerConfig(session=config), None)
     owner = Owner()
     feed = Feed("a listener", LIMITS, owner)
-    feed.open(server.accept, "backend", "source")
-    server.tick()
-    (peer,) = server._peers
-    end = server.now() + 5 * (config.heartbeat_interval + config.heartbeat_timeout)
-    await eventually(lambda: peer.session._heartbeat.heard > end or not server.connections)
-    assert server.connections == 1
-    await server.aclose()
+    async with listen(config=ServerConfig(session=config)) as server:
+        hub = server._hub
+        feed.open(hub.accept, "backend", "source")
+        (peer,) = hub.peers
+        end = hub.now() + 5 * (config.heartbeat_interval + config.heartbeat_timeout)
+        await eventually(lambda: peer.session._heartbeat.heard > end or not server.connections)
+        assert server.connections == 1
     await turn()
     assert owner.told[0] == "welcomed"

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from osmo_transport.bodies import Registration, decode_body
+from osmo_reports.bodies import Registration, decode_body
 from tests.deployed.harness import serving
 from tests.deployed.test_node_conditions import push
 from tests.helpers import eventually

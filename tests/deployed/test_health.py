@@ -10,8 +10,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from osmo_transport import connect, new_message
-from osmo_transport.transports import grpc as transport
-from osmo_transport.transports import health
+from osmo_transport.transports.grpc import health, transport
 from tests.deployed.harness import Desk, acknowledged, deployed, pod, serving
 from tests.helpers import eventually
 
@@ -156,4 +155,4 @@ async def test_a_stop_does_not_wait_for_calls_that_are_left(stub: Any) -> None:
 
 async def _close(desk: Desk) -> None:
     desk.server.stop()
-    await desk.server.aclose()
+    await desk.server._hub.aclose()

@@ -7,17 +7,17 @@ import grpc
 import pytest
 from grpc import aio
 
+from osmo_deployed import service
+from osmo_reports.bodies import Registration, decode_body, decode_introduction
+from osmo_reports.errors import BackendTakenError
 from osmo_transport import (
-    BackendTakenError,
     ProducerState,
     QueueUnavailableError,
     ServerConfig,
     UsageError,
 )
-from osmo_transport.bodies import Registration, decode_body
 from osmo_transport.server import Admit
 from osmo_transport.session import Greeting
-from osmo_transport.transports import listener_service
 from tests.deployed.harness import deployed, serving
 
 BODY = {
@@ -55,7 +55,9 @@ async def test_a_backend_introduces_itself(stub: Any) -> None:
         answer = await listener.introduce(**BODY)
         assert (answer.success, answer.message) == (True, "")
         registration = Registration("uid-1", "osmo", "6.0", "osmo.nvidia.com/")
-        assert [g.registration for g in greetings] == [registration]
+        assert [decode_introduction(greeting.introduction) for greeting in greetings] == [
+            registration
+        ]
         ((backend, message),) = desk.stored
         assert (backend, message.kind, message.key) == ("old", "heartbeat", "old")
         assert decode_body(message.kind, message.payload) == registration
@@ -68,12 +70,12 @@ async def test_a_backend_introduces_itself(stub: Any) -> None:
         ({"k8s_uid": "uid"}, "backend name is required"),  # 2.1
         (
             {"name": "n" * 2000},
-            "failed to initialize backend: a hello needs a backend, a source and a listener id,"
-            " each of up to 1024 characters",
+            "failed to initialize backend: the message cannot be sent: Expected `str` of"
+            " length <= 1024 - at `key`",
         ),
         (
-            {"name": "old", "version": "v" * 2000},
-            "failed to initialize backend: a registration's fields have up to 1024 characters each",
+            {"name": "old", "version": "v" * 5000},
+            "failed to initialize backend: the introduction has 5012 bytes, and 4096 may be used",
         ),
     ],
 )
@@ -112,14 +114,14 @@ async def test_a_short_outage_is_waited_out(stub: Any, monkeypatch: pytest.Monke
     """As a deployed listener ends when it is told of a problem."""
     away = refusing(lambda: QueueUnavailableError("away"), times=3)
     config = ServerConfig(retry_after=0.0)
-    monkeypatch.setattr(listener_service, "INIT_PAUSE", 0.0)
+    monkeypatch.setattr(service, "INIT_PAUSE", 0.0)
     async with serving(config, away) as desk, deployed(stub, desk.target) as listener:
         assert (await listener.introduce(**BODY)).success
 
 
 async def test_a_long_outage_is_told(stub: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the reason."""
-    monkeypatch.setattr(listener_service, "INIT_TIMEOUT", 0.05)
+    monkeypatch.setattr(service, "INIT_TIMEOUT", 0.05)
     away = refusing(lambda: QueueUnavailableError("the store is away"))
     async with serving(admit=away) as desk, deployed(stub, desk.target) as listener:
         answer = await listener.introduce(**BODY)
@@ -128,7 +130,7 @@ async def test_a_long_outage_is_told(stub: Any, monkeypatch: pytest.MonkeyPatch)
 
 async def test_what_is_not_stored_is_told(stub: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A queue that lets a backend in and stores nothing of it is a problem, too."""
-    monkeypatch.setattr(listener_service, "INIT_TIMEOUT", 0.05)
+    monkeypatch.setattr(service, "INIT_TIMEOUT", 0.05)
     async with serving() as desk, deployed(stub, desk.target) as listener:
         desk.open.clear()
         answer = await listener.introduce(**BODY)
@@ -139,6 +141,6 @@ async def test_a_stopping_operator_is_no_answer(stub: Any) -> None:
     """The call itself fails, for the listener to ask another operator: it would end otherwise."""
     async with serving() as desk, deployed(stub, desk.target) as listener:
         desk.server.stop()
-        with pytest.raises(aio.AioRpcError, match="this operator is stopping") as info:
+        with pytest.raises(aio.AioRpcError, match="this server is stopping") as info:
             await listener.introduce(**BODY)
         assert info.value.code() is grpc.StatusCode.UNAVAILABLE

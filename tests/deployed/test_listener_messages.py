@@ -7,12 +7,9 @@ from google.protobuf import json_format
 from hypothesis import given
 from hypothesis import strategies as st
 
-from osmo_protos import listener_service_pb2 as pb
-from osmo_transport import PeerError
-from osmo_transport.bodies import Registration
-from osmo_transport.deployed import ListenerMessage, LoggingBody
-from osmo_transport.queues import _osmo_json
-from osmo_transport.transports.listener_messages import (
+from osmo_deployed import protojson
+from osmo_deployed.messages import ListenerMessage, LoggingBody
+from osmo_deployed.protobuf import (
     Introduction,
     decode_introduction,
     decode_report,
@@ -21,6 +18,9 @@ from osmo_transport.transports.listener_messages import (
     encode_initialized,
     encode_rules,
 )
+from osmo_protos import listener_service_pb2 as pb
+from osmo_reports.bodies import Registration
+from osmo_transport import PeerError
 
 text = st.text(st.characters(codec="utf-8"), max_size=20)
 texts = st.lists(text, max_size=3)
@@ -105,7 +105,7 @@ def test_every_field_is_read(report: pb.ListenerMessage) -> None:
     json = json_format.MessageToJson(
         report, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
     )
-    assert decode_report(report.SerializeToString()) == _osmo_json.decode(json.encode())
+    assert decode_report(report.SerializeToString()) == protojson.decode(json.encode())
 
 
 @given(st.binary(max_size=200))

@@ -7,9 +7,9 @@ import grpc
 import pytest
 from grpc import aio
 
+from osmo_deployed import DeployedConfig
 from osmo_protos import listener_service_pb2 as pb
-from osmo_transport import Limits, ServerConfig, SessionConfig
-from osmo_transport.bodies import (
+from osmo_reports.bodies import (
     Logging,
     LogType,
     NodeInventory,
@@ -20,7 +20,7 @@ from osmo_transport.bodies import (
     UpdatePod,
     decode_body,
 )
-from osmo_transport.transports.abc import DeployedConfig
+from osmo_transport import Limits, ServerConfig, SessionConfig
 from tests.deployed.harness import acknowledged, deployed, pod, serving
 from tests.helpers import eventually
 
@@ -138,7 +138,7 @@ async def test_a_freed_place_is_taken_again(stub: Any) -> None:
             call = listener.stream()
             await call.write(pod(str(number)))
             await acknowledged(call, 1)
-            names |= {producer.source for producer in desk.server._by_producer}
+            names |= {producer.source for producer in desk.server._hub._by_producer}
             await call.done_writing()
             assert await call.read() is aio.EOF
             await eventually(lambda: desk.server.connections == 0)
@@ -163,8 +163,10 @@ async def test_who_has_sent_all_gets_every_answer(stub: Any) -> None:
 async def test_more_than_a_window_is_not_read(stub: Any) -> None:
     """A listener that sends on without acknowledgements fills his own buffers, not the operator's
     memory."""
-    config = ServerConfig(deployed=DeployedConfig(window_messages=10))
-    async with serving(config) as desk, deployed(stub, desk.target) as listener:
+    async with (
+        serving(limits=DeployedConfig(window_messages=10)) as desk,
+        deployed(stub, desk.target) as listener,
+    ):
         desk.open.clear()
         call = listener.stream()
         sent = 0
@@ -177,7 +179,7 @@ async def test_more_than_a_window_is_not_read(stub: Any) -> None:
 
         sending = asyncio.create_task(send())
         await eventually(lambda: desk.server.connections == 1)
-        (peer,) = desk.server._peers
+        (peer,) = desk.server._hub.peers
         feed: Any = peer._connection
         await eventually(lambda: feed.held == 10)
         before = -1
@@ -199,7 +201,7 @@ async def test_more_bytes_than_a_window_are_not_read(stub: Any) -> None:
         for _ in range(10):
             await call.write(pod("t", message="m" * 20_000))
         await eventually(lambda: desk.server.connections == 1)
-        (peer,) = desk.server._peers
+        (peer,) = desk.server._hub.peers
         feed: Any = peer._connection
         await eventually(lambda: feed.held_bytes >= 50_000)
         assert feed.held == 3
@@ -217,11 +219,11 @@ async def test_the_operators_goodbye_is_a_status(stub: Any, code: str) -> None:
         if code == "resync":
             assert desk.server.resync("another memory") == 1
         else:
-            await desk.server.aclose()
+            await desk.server._hub.aclose()
         with pytest.raises(aio.AioRpcError) as info:
             await call.read()
         assert info.value.code() is grpc.StatusCode.UNAVAILABLE
-        assert info.value.details() in {"the queue lost its memory", "this operator is stopping"}
+        assert info.value.details() in {"the queue lost its memory", "this server is stopping"}
         if code == "closing":
-            with pytest.raises(aio.AioRpcError, match="this operator is stopping"):
+            with pytest.raises(aio.AioRpcError, match="this server is stopping"):
                 await listener.stream().read()

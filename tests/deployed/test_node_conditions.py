@@ -7,17 +7,17 @@ import grpc
 import pytest
 from grpc import aio
 
+from osmo_deployed import DeployedConfig
+from osmo_deployed.calls import ConditionStream
+from osmo_deployed.feed import Feed
 from osmo_protos import listener_service_pb2 as pb
-from osmo_transport import Limits, Push, ServerConfig, Version, new_message
-from osmo_transport.bodies import Registration, decode_body
-from osmo_transport.directory import RULES_KIND, encode_rules
-from osmo_transport.transports.abc import DeployedConfig
-from osmo_transport.transports.feed import Feed
-from osmo_transport.transports.listener_calls import ConditionStream
+from osmo_reports.bodies import Registration, decode_body
+from osmo_reports.directory.abc import RULES_KIND, encode_rules
+from osmo_transport import Limits, Push, Version, new_message
 from tests.deployed.harness import deployed, serving
 from tests.helpers import eventually
 
-OFTEN = ServerConfig(deployed=DeployedConfig(heartbeat_interval=0.02))
+OFTEN = DeployedConfig(heartbeat_interval=0.02)
 
 
 def push(version: int, **rules: str) -> Push:
@@ -58,7 +58,7 @@ async def test_other_pushes_are_not_rules(stub: Any) -> None:
 
 async def test_the_operator_gives_signs_of_life(stub: Any) -> None:
     """Again and again after the rules, with the time in RFC 3339 and UTC."""
-    async with serving(OFTEN) as desk, deployed(stub, desk.target) as listener:
+    async with serving(limits=OFTEN) as desk, deployed(stub, desk.target) as listener:
         call = listener.conditions()
         assert (await call.read()).HasField("node_conditions")
         for _ in range(3):
@@ -112,7 +112,7 @@ async def test_the_end_of_the_operator_is_a_status(stub: Any) -> None:
     async with serving() as desk, deployed(stub, desk.target) as listener:
         call = listener.conditions()
         await call.read()
-        await desk.server.aclose()
-        with pytest.raises(aio.AioRpcError, match="this operator is stopping") as info:
+        await desk.server._hub.aclose()
+        with pytest.raises(aio.AioRpcError, match="this server is stopping") as info:
             await call.read()
         assert info.value.code() is grpc.StatusCode.UNAVAILABLE

@@ -11,8 +11,9 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from osmo_operator.config import OperatorConfig
 from osmo_operator.service import run_operator
+from osmo_reports import open_directory
+from osmo_reports.bodies import Registration, decode_body
 from osmo_transport import Ack, BackoffConfig, Queue, open_queue
-from osmo_transport.bodies import Registration, decode_body
 from osmo_transport.testing.redis_server import RedisServer
 from tests.deployed.harness import acknowledged, deployed, pod
 from tests.helpers import eventually
@@ -136,7 +137,7 @@ async def test_rules_reach_deployed_listeners(stub: Any, redis: RedisServer) -> 
     """Whoever set them, at every operator, at once."""
     async with (
         operators(redis, 2) as targets,
-        await open_queue(redis.url) as queue,
+        await open_directory(redis.url) as directory,
         deployed(stub, targets[0]) as one,
         deployed(stub, targets[1]) as other,
     ):
@@ -144,7 +145,7 @@ async def test_rules_reach_deployed_listeners(stub: Any, redis: RedisServer) -> 
         for call in calls:
             assert (await call.read()).node_conditions.rules == {"Ready": "True"}
         for text in ("True|Unknown", "False"):
-            await queue.directory.set_rules("old", {"Ready": text})
+            await directory.set_rules("old", {"Ready": text})
             for call in calls:
                 assert (await call.read()).node_conditions.rules == {"Ready": text}
 

@@ -14,11 +14,8 @@ import pytest
 from google.protobuf import json_format
 from grpc import aio
 
-from osmo_operator.config import OperatorConfig
-from osmo_operator.service import run_operator
-from osmo_protos import listener_service_pb2 as pb
-from osmo_transport import Queue, connect, open_queue
-from osmo_transport.deployed import (
+from osmo_deployed import protojson
+from osmo_deployed.messages import (
     Arrivals,
     ListenerMessage,
     LoggingBody,
@@ -30,9 +27,12 @@ from osmo_transport.deployed import (
     UpdatePodBody,
     to_message,
 )
-from osmo_transport.deployed_time import written
-from osmo_transport.factory import queue_url
-from osmo_transport.queues import _osmo_json
+from osmo_deployed.times import written
+from osmo_operator.config import OperatorConfig
+from osmo_operator.service import run_operator
+from osmo_protos import listener_service_pb2 as pb
+from osmo_runtime.queues import queue_url
+from osmo_transport import Queue, connect, open_queue
 from osmo_transport.testing.redis_server import RedisServer
 from osmo_worker.config import WorkerConfig
 from osmo_worker.service import run_worker
@@ -150,7 +150,7 @@ async def by_their_service(url: str, messages: Sequence[ListenerMessage], stub: 
         stream = Listener(stub, channel, BACKEND).stream()
         waiting: list[str] = []
         for message in messages:
-            text = _osmo_json.encode(message)
+            text = protojson.encode(message)
             await stream.write(json_format.Parse(text, pb.ListenerMessage()))
             waiting.append(message.uuid)
             if len(waiting) == WINDOW:

@@ -7,8 +7,8 @@ import grpc
 import pytest
 from grpc import aio
 
+from osmo_deployed import DeployedConfig
 from osmo_transport import ServerConfig
-from osmo_transport.transports.abc import DeployedConfig
 from tests.deployed.harness import deployed, pod, serving
 from tests.helpers import eventually
 
@@ -44,8 +44,10 @@ async def test_calls_of_one_backend_share_a_connection(stub: Any) -> None:
 
 async def test_more_than_a_window_is_put_off(stub: Any) -> None:
     """With the status upon which deployed listeners try again by themselves."""
-    config = ServerConfig(deployed=DeployedConfig(window_messages=10))
-    async with serving(config) as desk, deployed(stub, desk.target) as listener:
+    async with (
+        serving(limits=DeployedConfig(window_messages=10)) as desk,
+        deployed(stub, desk.target) as listener,
+    ):
         desk.open.clear()
         answers = [asyncio.create_task(listener.single(pod(str(n)))) for n in range(11)]
         await eventually(lambda: any(answer.done() for answer in answers))
@@ -60,8 +62,10 @@ async def test_more_than_a_window_is_put_off(stub: Any) -> None:
 
 async def test_a_connection_without_use_is_closed(stub: Any) -> None:
     """One with use is not, and the next report opens another."""
-    config = ServerConfig(deployed=DeployedConfig(unary_idle=0.02))
-    async with serving(config) as desk, deployed(stub, desk.target) as listener:
+    async with (
+        serving(limits=DeployedConfig(unary_idle=0.02)) as desk,
+        deployed(stub, desk.target) as listener,
+    ):
         for number in range(3):
             desk.open.clear()
             answer = asyncio.create_task(listener.single(pod(str(number))))

@@ -14,9 +14,9 @@ from urllib.parse import urlsplit
 import msgspec
 import pytest
 
+from osmo_reports.bodies import UpdatePod, encode_body
 from osmo_simulator.api_server import Session
 from osmo_transport import Client, MessageTooLargeError, Version, connect, new_message
-from osmo_transport.bodies import UpdatePod, encode_body
 from osmo_transport.testing.ports import free_port
 from osmo_transport.testing.redis_server import RedisServer
 from tests.e2e.backends import Churn, wrong_rows
@@ -191,7 +191,7 @@ def test_of_two_listeners_of_a_backend_the_older_one_ends(running: Running) -> N
         wait_until(lambda: "connected to" in older.log(), SOON)
         with running.listen("--backend=twice") as newer:
             assert older.wait(SOON) == 1
-            assert "a newer listener" in complaint(older)
+            assert "a newer client of this backend" in complaint(older)
             assert newer.stop() == 0
 
 
@@ -202,7 +202,7 @@ def websocket_frame(payload: bytes, opcode: int = 2) -> bytes:
 @pytest.mark.parametrize(
     ("sent", "code"),
     [
-        (websocket_frame(b"\xc1 is no MessagePack"), 1003),
+        (websocket_frame(b"\xc1 is no MessagePack"), 1007),
         (websocket_frame(b"", opcode=15), 1002),
         (b"\x82\xff" + (1 << 40).to_bytes(8) + b"\0\0\0\0", 1009),
     ],

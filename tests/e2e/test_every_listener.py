@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 
 import pytest
 
+from osmo_reports.bodies import Taint
 from osmo_simulator.api_server import kubectl
-from osmo_transport.bodies import Taint
 from osmo_transport.testing.redis_server import RedisServer
 from osmo_worker.store import StateStore, open_store
 from osmo_worker.store.nodes import Node

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from osmo_listener.log_reports import LOGGER, LogReports, LogReportsConfig, report_logs
+from osmo_reports.bodies import Logging, LogType, decode_body
 from osmo_transport import (
     BackoffConfig,
     Client,
@@ -23,7 +24,6 @@ from osmo_transport import (
     connect,
     listen,
 )
-from osmo_transport.bodies import Logging, LogType, decode_body
 from tests.helpers import eventually
 
 LOG = logging.getLogger(f"{LOGGER}.part")
@@ -188,7 +188,7 @@ class Operator:
     async def work(self) -> None:
         while incoming := await self._server.receive():
             for each in incoming:
-                self.got += [message for message in each.batch.messages if message is not None]
+                self.got += each.messages
                 each.acknowledge()
 
 

@@ -35,10 +35,9 @@ class World:
     async def _receive(self) -> None:
         while incoming := await self._server.receive():
             for each in incoming:
-                for message in each.batch.messages:
-                    if message is not None:
-                        self.messages.append(message)
-                        self.rows.apply(message)
+                for message in each.messages:
+                    self.messages.append(message)
+                    self.rows.apply(message)
                 each.acknowledge()
 
     @property

@@ -115,7 +115,7 @@ async def kinds_of(server: Server, *wanted: str) -> None:
     async with asyncio.timeout(20):
         while missing:
             for incoming in await server.receive():
-                missing -= {m.kind for m in incoming.batch.messages if m is not None}
+                missing -= set(incoming.kinds)
                 incoming.acknowledge()
 
 

@@ -15,12 +15,12 @@ from osmo_listener.kubernetes.identity import read_cluster_uid
 from osmo_listener.listeners.registry import LISTENERS, ListenersConfig
 from osmo_listener.listeners.usage import UsageConfig
 from osmo_listener.service import load_credentials, run_listener
+from osmo_reports.bodies import Registration, UpdateNode, decode_body
+from osmo_reports.directory.abc import RULES_KIND, encode_rules
 from osmo_simulator.builders import make_event, make_node, make_pod, task_labels
 from osmo_simulator.faults import Fail, Hang
 from osmo_simulator.server import Simulator
 from osmo_transport import Message, Push, Server, UsageError, listen
-from osmo_transport.bodies import Registration, UpdateNode, decode_body
-from osmo_transport.directory import RULES_KIND, encode_rules
 from tests.helpers import eventually
 
 RUNNING = {"phase": "Running"}
@@ -38,8 +38,8 @@ class Operator:
         """Until the server stops."""
         while taken := await self.server.receive():
             for incoming in taken:
-                for message in incoming.batch.messages:
-                    assert message is not None
+                assert all(incoming.kinds)
+                for message in incoming.messages:
                     self.messages.append(message)
                     place = (message.kind, message.key)
                     known = self.newest.get(place)

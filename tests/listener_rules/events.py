@@ -12,7 +12,7 @@ from osmo_listener.kubernetes.objects import (
     InvolvedObject,
 )
 from osmo_listener.listeners.event import EventConfig, EventListener
-from osmo_transport.bodies import PodEvent, decode_body
+from osmo_reports.bodies import PodEvent, decode_body
 from osmo_transport.message import Message
 from tests.listener_rules.harness import SINCE, T0
 

@@ -13,7 +13,7 @@ from osmo_listener.kubernetes.objects import (
     Quantity,
 )
 from osmo_listener.listeners import NodeConfig, NodeListener
-from osmo_transport.bodies import NodeInventory, UpdateNode, decode_body
+from osmo_reports.bodies import NodeInventory, UpdateNode, decode_body
 from osmo_transport.message import Message
 from tests.listener_rules.harness import T0
 

@@ -14,7 +14,7 @@ from osmo_listener.listeners.event import (
     MAX_WORD,
     EventListener,
 )
-from osmo_transport.bodies import PodEvent
+from osmo_reports.bodies import PodEvent
 from osmo_transport.message import Version
 from tests.listener_rules.events import (
     EPOCH,

@@ -162,7 +162,7 @@ class World:
     async def receive(self, server: Server) -> None:
         while incoming := await server.receive():
             for each in incoming:
-                self.got += [message for message in each.batch.messages if message is not None]
+                self.got += each.messages
                 each.acknowledge()
 
     async def tick(self, _: float) -> None:

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from osmo_listener.kubernetes.objects import Event
-from osmo_transport.bodies import PodEvent
+from osmo_reports.bodies import PodEvent
 from osmo_transport.message import Message
 from tests.listener_rules.events import EPOCH, TTL, at, bodies, make_event, new_listener
 from tests.listener_rules.harness import T0

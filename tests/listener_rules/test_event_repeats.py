@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from osmo_listener.listeners.event import DUE_AT_ONCE, EventListener
-from osmo_transport.bodies import PodEvent
+from osmo_reports.bodies import PodEvent
 from osmo_transport.message import Version
 from tests.listener_rules.events import (
     EPOCH,

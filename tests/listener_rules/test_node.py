@@ -6,8 +6,8 @@ import pytest
 from osmo_listener.kubernetes.objects import Node, NodeTaint, Quantity
 from osmo_listener.listeners import NodeListener
 from osmo_listener.listeners.node import NodeConfig
-from osmo_transport.bodies import NodeInventory, Taint, UpdateNode, decode_body
-from osmo_transport.conditions import DEFAULT_RULES
+from osmo_reports.bodies import NodeInventory, Taint, UpdateNode, decode_body
+from osmo_reports.conditions import DEFAULT_RULES
 from osmo_transport.message import Version
 from tests.listener_rules.harness import T0
 from tests.listener_rules.nodes import EPOCH, READY, TTL, Sent, make_listener, make_node, see, sent

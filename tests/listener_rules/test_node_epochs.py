@@ -6,7 +6,7 @@ import logging
 import pytest
 
 from osmo_listener.listeners import NodeListener
-from osmo_transport.bodies import decode_body
+from osmo_reports.bodies import decode_body
 from tests.listener_rules.harness import T0
 from tests.listener_rules.nodes import (
     EPOCH,

@@ -26,8 +26,8 @@ from osmo_listener.kubernetes.objects import Node, NodeTaint, Quantity
 from osmo_listener.listeners import NodeListener
 from osmo_listener.source import Event, EventType, Page
 from osmo_listener.store import Change, ChangeType, Store
-from osmo_transport.bodies import NodeInventory, Taint, UpdateNode, decode_body
-from osmo_transport.conditions import DEFAULT_RULES
+from osmo_reports.bodies import NodeInventory, Taint, UpdateNode, decode_body
+from osmo_reports.conditions import DEFAULT_RULES
 from osmo_transport.message import Message
 from tests.listener_rules.harness import SINCE, T0
 from tests.listener_rules.nodes import TTL, Rows, make_node

@@ -8,7 +8,7 @@ import pytest
 
 from osmo_listener.kubernetes.objects import Pod, PodLabels
 from osmo_listener.listeners import PodStatusMode, WorkflowConfig, WorkflowListener
-from osmo_transport.bodies import Condition, PodExists, SnapshotEnd, UpdatePod, decode_body
+from osmo_reports.bodies import Condition, PodExists, SnapshotEnd, UpdatePod, decode_body
 from osmo_transport.message import Message, Version
 from tests.listener_rules.harness import (
     NOT_READY,

@@ -22,7 +22,7 @@ from osmo_listener.listeners import (
     is_terminal,
     pod_status,
 )
-from osmo_transport.bodies import Condition, UpdatePod, decode_body
+from osmo_reports.bodies import Condition, UpdatePod, decode_body
 from osmo_transport.message import Message, Version
 from tests.listener_rules.harness import T0, condition, ended, make_pod, running, waiting
 

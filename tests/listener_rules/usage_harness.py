@@ -18,7 +18,7 @@ from osmo_listener.kubernetes.objects import (
     UsageStatus,
 )
 from osmo_listener.listeners.usage import CountedPod, UsageConfig, UsageListener
-from osmo_transport.bodies import decode_body
+from osmo_reports.bodies import decode_body
 from osmo_transport.message import Message
 
 T0 = 1_000_000.0

@@ -1,32 +1,38 @@
 """The relay: nothing is acknowledged before it is stored, whatever the store does."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
 import pytest
 
-from osmo_operator.relay import Relay, grouped
+from osmo_operator.relay import SLOW_APPEND, Relay
 from osmo_transport import (
     AppendOutcome,
     BackoffConfig,
     Client,
     ClientConfig,
     FencedError,
-    Incoming,
+    Limits,
     Message,
     ProducerBatch,
-    ProducerState,
     QueueUnavailableError,
     Server,
+    SessionConfig,
     connect,
     listen,
     new_message,
 )
-from osmo_transport.delivery import Producer
 from tests.helpers import eventually
 
 AT_ONCE = BackoffConfig(base=0.0, maximum=0.0)
+CONFIG = ClientConfig(drain_timeout=0.0, backoff=AT_ONCE)
+
+ONE_BY_ONE = ClientConfig(
+    drain_timeout=0.0, backoff=AT_ONCE, session=SessionConfig(limits=Limits(batch_bytes=1))
+)
+"""Each message is a batch of its own."""
 
 
 class ScriptedStore:
@@ -34,6 +40,8 @@ class ScriptedStore:
 
     def __init__(self) -> None:
         self.appended: list[Message] = []
+        self.groups: list[list[str]] = []
+        """Of each append, the keys."""
         self.calls = 0
         self.gate = asyncio.Event()
         self.gate.set()
@@ -47,26 +55,44 @@ class ScriptedStore:
             self.failures -= 1
             raise QueueUnavailableError("away")
         if self.outcome is AppendOutcome.STORED:
-            self.appended += [m for b in batches for m in b.messages if m is not None]
+            group = [message for batch in batches for message in batch.messages]
+            self.appended += group
+            self.groups.append([message.key for message in group])
         return [self.outcome for _ in batches]
+
+
+def relay_of(
+    server: Server,
+    store: ScriptedStore,
+    *,
+    append_messages: int = 2_000,
+    append_bytes: int = 512 * 1024,
+    backlog_bytes: int = 1024 * 1024,
+    clock: Callable[[], float] = time.monotonic,
+) -> Relay:
+    return Relay(server, store, append_messages, append_bytes, backlog_bytes, AT_ONCE, clock)
+
+
+@asynccontextmanager
+async def running(relay: Relay) -> AsyncIterator[None]:
+    task = asyncio.create_task(relay.run())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 @asynccontextmanager
 async def relaying(store: ScriptedStore) -> AsyncIterator[tuple[Client, Server, Relay]]:
-    config = ClientConfig(drain_timeout=0.0, backoff=AT_ONCE)
     async with listen("memory://") as server:
-        relay = Relay(server, store, 2000, AT_ONCE)
-        task = asyncio.create_task(relay.run())
-        try:
-            async with connect(server.url, backend="b", config=config) as client:
-                yield client, server, relay
-        finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+        relay = relay_of(server, store)
+        async with running(relay), connect(server.url, backend="b", config=CONFIG) as client:
+            yield client, server, relay
 
 
-def report(number: int) -> Message:
-    return new_message("update_pod", f"key-{number}", b"x")
+def report(number: int, backend: str = "key") -> Message:
+    return new_message("update_pod", f"{backend}-{number}", b"x")
 
 
 async def test_acknowledges_after_the_append() -> None:
@@ -155,7 +181,7 @@ async def test_stop_answers_what_has_arrived() -> None:
     store = ScriptedStore()
     store.gate.clear()
     async with listen("memory://") as server:
-        relay = Relay(server, store, 2000, AT_ONCE)
+        relay = relay_of(server, store)
         task = asyncio.create_task(relay.run())
         async with connect(server.url, backend="b") as client:
             await client.send(report(1))
@@ -167,24 +193,106 @@ async def test_stop_answers_what_has_arrived() -> None:
             assert client.stats.acknowledged == 1
 
 
-def batch(size: int) -> Incoming:
-    state = ProducerState("q", 1, 0)
-    messages = tuple(report(n) for n in range(size))
-    return Incoming(None, ProducerBatch(Producer("b", "s"), state, 1, messages))  # type: ignore[arg-type]
+async def test_an_append_that_is_late_counts_as_an_outage() -> None:
+    """Whoever asks about the operator's health need not wait for the store's answer to learn that
+    there is none; the answer ends it."""
+    now = 100.0
+    store = ScriptedStore()
+    store.gate.clear()
+    async with listen("memory://") as server:
+        relay = relay_of(server, store, clock=lambda: now)
+        async with running(relay), connect(server.url, backend="b", config=CONFIG) as client:
+            now += 10 * SLOW_APPEND
+            assert relay.ready  # nothing to store is no outage
+            await client.send(report(1))
+            await eventually(lambda: store.calls)
+            now += SLOW_APPEND
+            assert relay.ready
+            now += 0.1
+            assert not relay.ready
+            store.gate.set()
+            await client.flush()
+            assert relay.ready
+            now += 10 * SLOW_APPEND
+            assert relay.ready
 
 
-@pytest.mark.parametrize(
-    ("sizes", "groups"),
-    [
-        ([], []),
-        ([3], [[3]]),
-        ([4, 4, 4], [[4, 4], [4]]),
-        ([20, 1], [[20], [1]]),
-        ([1, 20], [[1], [20]]),
-        ([10, 10], [[10], [10]]),
-    ],
-)
-def test_groups_keep_order_and_bound(sizes: list[int], groups: list[list[int]]) -> None:
-    """Groups hold up to ten messages; a larger batch is one by itself."""
-    got = [[len(i.batch.messages) for i in g] for g in grouped([batch(s) for s in sizes], 10)]
-    assert got == groups
+async def test_who_reports_much_holds_up_nobody() -> None:
+    """While the reports of one backend fill many appends, another one's are in the next."""
+    store = ScriptedStore()
+    store.gate.clear()
+    async with listen("memory://") as server:
+        relay = relay_of(server, store, append_messages=10)
+        async with (
+            running(relay),
+            connect(server.url, backend="loud", config=ONE_BY_ONE) as loud,
+            connect(server.url, backend="quiet", config=ONE_BY_ONE) as quiet,
+        ):
+            for number in range(100):
+                await loud.send(report(number, "loud"))
+            await eventually(lambda: loud.stats.in_flight == 100)
+            for number in range(3):
+                await quiet.send(report(number, "quiet"))
+            await eventually(lambda: quiet.stats.in_flight == 3)
+            store.gate.set()
+            await quiet.flush()
+            await loud.flush()
+    first, second, *_ = store.groups
+    assert {key for key in first if "quiet" in key} == set()
+    assert [key for key in second if "quiet" in key] == ["quiet-0", "quiet-1", "quiet-2"]
+    assert max(map(len, store.groups)) == 10
+    stored = [message.key for message in store.appended]
+    assert [key for key in stored if "loud" in key] == [f"loud-{n}" for n in range(100)]
+
+
+async def test_an_append_is_bounded_in_bytes() -> None:
+    """Whatever has arrived: over a slow link to the store nobody waits long for others' reports."""
+    store = ScriptedStore()
+    store.gate.clear()
+    async with listen("memory://") as server:
+        relay = relay_of(server, store, append_bytes=1)
+        async with running(relay), connect(server.url, backend="b", config=ONE_BY_ONE) as client:
+            for number in range(20):
+                await client.send(report(number))
+            await eventually(lambda: client.stats.in_flight == 20)
+            store.gate.set()
+            await client.flush()
+    assert store.groups == [[f"key-{number}"] for number in range(20)]
+
+
+async def test_what_waits_is_bounded() -> None:
+    """What does not fit into the backlog stays with the server, which bounds it in its turn, and is
+    fetched when there is room."""
+    store = ScriptedStore()
+    store.gate.clear()
+    async with listen("memory://") as server:
+        relay = relay_of(server, store, append_messages=1, backlog_bytes=1)
+        async with running(relay), connect(server.url, backend="b", config=ONE_BY_ONE) as client:
+            await client.send(report(0))
+            await eventually(lambda: store.calls)
+            for number in range(1, 5):
+                await client.send(report(number))
+            await eventually(lambda: client.stats.in_flight == 5)
+            store.gate.set()
+            await client.flush()
+            assert not relay._backlog
+            assert relay._backlog.size == 0
+    assert store.groups == [[f"key-{number}"] for number in range(5)]
+
+
+async def test_stop_answers_what_waits_too() -> None:
+    """Also what does not fit into one append, nor into the backlog."""
+    store = ScriptedStore()
+    store.gate.clear()
+    async with listen("memory://") as server:
+        relay = relay_of(server, store, append_messages=1, backlog_bytes=1)
+        task = asyncio.create_task(relay.run())
+        async with connect(server.url, backend="b", config=ONE_BY_ONE) as client:
+            for number in range(10):
+                await client.send(report(number))
+            await eventually(lambda: client.stats.in_flight == 10)
+            server.stop()
+            store.gate.set()
+            await task
+            await client.flush()
+            assert client.stats.acknowledged == 10

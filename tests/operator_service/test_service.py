@@ -9,24 +9,25 @@ import pytest
 from osmo_operator import service
 from osmo_operator.config import OperatorConfig
 from osmo_operator.service import run_operator
+from osmo_reports import Directory, Registration, open_directory
+from osmo_reports.bodies import encode_introduction
+from osmo_reports.directory import RULES_KIND, decode_rules
+from osmo_reports.errors import BackendTakenError
 from osmo_transport import (
-    BackendTakenError,
+    NEW,
     Greeting,
     Producer,
-    ProducerState,
-    Queue,
     QueueUnavailableError,
     UsageError,
     connect,
     new_message,
     open_queue,
 )
-from osmo_transport.bodies import Registration
-from osmo_transport.directory import RULES_KIND, decode_rules
 from osmo_transport.message import new_id
 from osmo_transport.testing.redis_server import RedisServer
 
-ONE, TWO = Registration("uid-1", "osmo", "1.0"), Registration("uid-2", "osmo", "1.0")
+ONE = encode_introduction(Registration("uid-1", "osmo", "1.0"))
+TWO = encode_introduction(Registration("uid-2", "osmo", "1.0"))
 
 
 @pytest.fixture(params=["memory", "redis"])
@@ -40,34 +41,34 @@ def queue_url(request: pytest.FixtureRequest) -> Iterator[str]:
 
 
 @asynccontextmanager
-async def serving(queue_url: str, replicas: int = 1) -> AsyncIterator[tuple[Queue, list[str]]]:
-    """Operators of one queue; the queue, and where each listens."""
+async def serving(queue_url: str, replicas: int = 1) -> AsyncIterator[tuple[Directory, list[str]]]:
+    """Operators of one queue; the directory beside it, and where each listens."""
     stop = asyncio.Event()
     config = OperatorConfig(queue=queue_url, listen=("ws://127.0.0.1:0",))
-    async with await open_queue(queue_url) as queue, asyncio.TaskGroup() as tasks:
+    async with await open_directory(queue_url) as directory, asyncio.TaskGroup() as tasks:
         urls = []
         for _ in range(replicas):
             ready: asyncio.Future[list[str]] = asyncio.get_running_loop().create_future()
             tasks.create_task(run_operator(config, stop, ready.set_result))
             urls += await ready
-        yield queue, urls
+        yield directory, urls
         stop.set()
 
 
 async def test_a_second_cluster_of_the_same_name_is_refused(queue_url: str) -> None:
     """By every operator, with both uids, for good; the first one goes on."""
-    async with serving(queue_url, replicas=2) as (queue, (here, there)):
-        async with connect(here, backend="a", registration=ONE) as first:
+    async with serving(queue_url, replicas=2) as (directory, (here, there)):
+        async with connect(here, backend="a", introduction=ONE) as first:
             await first.epoch_after(0)
-            async with connect(there, backend="a", source="x", registration=TWO) as second:
+            async with connect(there, backend="a", source="x", introduction=TWO) as second:
                 with pytest.raises(UsageError, match=r"uid-1.*uid-2"):
                     await second.epoch_after(0)
-            async with connect(there, backend="b", registration=TWO) as third:
+            async with connect(there, backend="b", introduction=TWO) as third:
                 await third.epoch_after(0)
             await first.send(new_message("update_pod", "key", b""))
             await first.flush()
         with pytest.raises(BackendTakenError):
-            await queue.directory.register("a", TWO)
+            await directory.register("a", Registration("uid-2"))
 
 
 async def test_nobody_is_let_in_before_the_rules_are_known(
@@ -77,9 +78,9 @@ async def test_nobody_is_let_in_before_the_rules_are_known(
     monkeypatch.setattr(service, "RULES_TIMEOUT", 0.01)
     known = asyncio.Event()
     producer = Producer("a", "listener")
-    greeting = Greeting(producer, "one", ProducerState("", 0, 0), ONE)
-    async with await open_queue(queue_url) as queue:
-        admit = service.admission(queue, known)
+    greeting = Greeting(producer, "one", NEW, ONE)
+    async with await open_queue(queue_url) as queue, await open_directory(queue_url) as directory:
+        admit = service.admission(queue, directory, known)
         with pytest.raises(QueueUnavailableError, match="rules"):
             await admit(greeting)
         known.set()
@@ -88,20 +89,20 @@ async def test_nobody_is_let_in_before_the_rules_are_known(
 
 async def test_a_forgotten_backends_listeners_are_told_the_default(queue_url: str) -> None:
     """Those of the next cluster of that name, and whoever is still there."""
-    async with serving(queue_url) as (queue, (url,)), connect(url, backend="a") as client:
-        await queue.directory.set_rules("a", {"Ready": "False"})
+    async with serving(queue_url) as (directory, (url,)), connect(url, backend="a") as client:
+        await directory.set_rules("a", {"Ready": "False"})
         version = (await client.push_after(RULES_KIND, 0)).version
-        await queue.directory.forget("a")
+        await directory.forget("a")
         push = await client.push_after(RULES_KIND, version)
         assert decode_rules(push.payload) == {"Ready": "True"}
-        async with connect(url, backend="a", source="next", registration=TWO) as second:
+        async with connect(url, backend="a", source="next", introduction=TWO) as second:
             assert await second.push_after(RULES_KIND, 0) == push
 
 
 async def test_rules_reach_the_listeners_of_every_operator(queue_url: str) -> None:
     """On connect and at each change, whoever set them; of their own backend only."""
     async with (
-        serving(queue_url, replicas=2) as (queue, (here, there)),
+        serving(queue_url, replicas=2) as (directory, (here, there)),
         connect(here, backend="a") as first,
         connect(there, backend="a", source="another") as second,
         connect(there, backend="b") as stranger,
@@ -110,14 +111,14 @@ async def test_rules_reach_the_listeners_of_every_operator(queue_url: str) -> No
             await client.epoch_after(0)
         version = 0
         for text in ("True", "False"):
-            await queue.directory.set_rules("a", {"Ready": text})
+            await directory.set_rules("a", {"Ready": text})
             for client in (first, second):
                 push = await client.push_after(RULES_KIND, version)
                 assert decode_rules(push.payload) == {"Ready": text}
             version = push.version
         async with connect(here, backend="a", source="late") as late:
             assert (await late.push_after(RULES_KIND, 0)).version == version
-        await queue.directory.set_rules("b", {"Ready": "Unknown"})
+        await directory.set_rules("b", {"Ready": "Unknown"})
         push = await stranger.push_after(RULES_KIND, 0)
         assert decode_rules(push.payload) == {"Ready": "Unknown"}
         assert (await first.push_after(RULES_KIND, 0)).version == version

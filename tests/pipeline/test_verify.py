@@ -8,7 +8,7 @@ import pytest
 from osmo_listener.kubernetes.objects import Pod
 from osmo_listener.listeners.workflow import WorkflowConfig
 from osmo_pipeline.verify import differences, expected_tasks
-from osmo_transport.bodies import UpdatePod
+from osmo_reports.bodies import UpdatePod
 from osmo_worker.store import Task
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)

@@ -1,20 +1,60 @@
 """The queues with the hooks of their contract: clock, crash, wipe."""
 
 import asyncio
+import dataclasses
 import time
 from collections.abc import Callable, Collection
 
 import msgspec
+from redis import ConnectionError as RedisConnectionError
 
-from osmo_transport import bodies
+from osmo_deployed.layout import OsmoLayout
+from osmo_reports import bodies
+from osmo_transport.kinds import stream_weights
 from osmo_transport.message import Message, Version, new_message
-from osmo_transport.queues import memory, redis
-from osmo_transport.queues._redis_consumer import RedisConsumer
-from osmo_transport.queues._redis_link import Address
 from osmo_transport.queues.abc import Consumer, Queue, QueueConfig
-from osmo_transport.queues.memory import MemoryConsumer, MemoryQueue
-from osmo_transport.queues.osmo_layout import OsmoLayout
+from osmo_transport.queues.memory import queue as memory
+from osmo_transport.queues.memory.queue import MemoryConsumer, MemoryQueue
+from osmo_transport.queues.redis import queue as redis
+from osmo_transport.queues.redis.address import Address
+from osmo_transport.queues.redis.consumer import RedisConsumer
 from osmo_transport.testing.redis_server import RedisServer
+from tests.helpers import eventually
+
+
+def current(config: QueueConfig) -> QueueConfig:
+    """The configuration with all streams that are registered by now: other tests may have
+    registered some since a constant was made."""
+    return dataclasses.replace(config, weights=stream_weights())
+
+
+def name_in_redis(consumer: Consumer) -> str:
+    """The name of its own that a consumer has there."""
+    assert isinstance(consumer, RedisConsumer)
+    return consumer._member._own
+
+
+async def crash(consumer: Consumer) -> None:
+    """Let a consumer of Redis fall silent, as if its process had been killed."""
+    assert isinstance(consumer, RedisConsumer)
+    consumer._closed = True
+    if consumer._renewer is not None:
+        consumer._renewer.cancel()
+    await consumer._member.aclose()
+
+
+async def cluster_of_one() -> RedisServer:
+    """A server that is a cluster by itself. It ends at once when another program has its second
+    port, so it is tried some times."""
+    for _ in range(5):
+        try:
+            server = RedisServer(cluster_enabled="yes")
+        except RedisConnectionError:
+            continue
+        break
+    server.command("CLUSTER", "ADDSLOTS", *range(16384))
+    await eventually(lambda: b"cluster_state:ok" in server.command("CLUSTER", "INFO"))
+    return server
 
 
 class Clock:
@@ -54,8 +94,9 @@ class MemoryHarness:
 class RedisHarness:
     """A namespace in a Redis server, which is flushed by `wipe`.
 
-    With a `clock` no time passes by itself: `pass_time` moves it, and ends in Redis the leases of
-    the consumers that are not in `live`, which would have renewed theirs.
+    With a `clock` no time passes by itself: `pass_time` moves it, and in Redis what waits for its
+    time; and it ends there the leases of the consumers that are not in `live`, which would have
+    renewed theirs.
     """
 
     def __init__(self, name: str, server: RedisServer, clock: Clock | None = None) -> None:
@@ -63,7 +104,7 @@ class RedisHarness:
         self.server = server
         self.clock = clock
         self.lease = 0.0
-        self.live: Collection[str] = ()
+        self.live: Collection[Consumer] = ()
 
     async def open_queue(self, config: QueueConfig) -> Queue:
         self.lease = config.lease
@@ -71,12 +112,7 @@ class RedisHarness:
         return await redis.open_queue(url, config, clock=self.clock or time.monotonic)
 
     async def crash(self, consumer: Consumer) -> None:
-        assert isinstance(consumer, RedisConsumer)
-        consumer._closed = True
-        if consumer._renewer is not None:
-            consumer._renewer.cancel()
-        await consumer._member.reader.abort()
-        await consumer._member.writer.abort()
+        await crash(consumer)
 
     async def wipe(self, queue: Queue) -> Queue:
         self.server.flush()
@@ -87,6 +123,9 @@ class RedisHarness:
             await asyncio.sleep(seconds)
             return
         self.clock.now += seconds
+        for key in self.server.command("KEYS", f"{{{self.name}}}:*due:*"):
+            for entry_id in self.server.command("ZRANGE", key, 0, -1):
+                self.server.command("ZINCRBY", key, -1000 * seconds, entry_id)
         if seconds >= self.lease:
             self._end_leases()
 
@@ -95,11 +134,12 @@ class RedisHarness:
         return f"{{{self.name}}}:stream:*"
 
     def _end_leases(self) -> None:
+        live = {name_in_redis(consumer) for consumer in self.live}
         for key in self.server.command("KEYS", self.streams()):
             for group in self.server.command("XINFO", "GROUPS", key):
                 who = (key, group[1])
                 for entry_id, name, *_ in self.server.command("XPENDING", *who, "-", "+", 10_000):
-                    if name.decode() not in self.live:
+                    if name.decode() not in live:
                         idle = int(self.lease * 1000)
                         claim = ("XCLAIM", *who, name, 0, entry_id, "IDLE", idle, "JUSTID")
                         self.server.command(*claim)
@@ -111,8 +151,8 @@ class OsmoHarness(RedisHarness):
 
     async def open_queue(self, config: QueueConfig) -> Queue:
         self.lease = config.lease
-        address, _ = Address.of(self.server.url)
-        layout = OsmoLayout(self.name, lease=0.001)
+        address = Address.of(self.server.url)
+        layout = OsmoLayout(self.name, config, lease=0.001)
         return await redis.open_layout(layout, address, config, clock=self.clock or time.monotonic)
 
     def streams(self) -> str:

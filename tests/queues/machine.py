@@ -8,13 +8,22 @@ from typing import Any, ClassVar, TypeVar
 import hypothesis.strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from osmo_transport.delivery import Ack, Delivery, Outcome, ProducerState, Reject, Retry
 from osmo_transport.errors import FencedError
-from osmo_transport.message import Message, kind_of
+from osmo_transport.kinds import kind_of
+from osmo_transport.message import Message
 from osmo_transport.queues.abc import AppendOutcome, Consumer, Queue, QueueConfig
+from osmo_transport.queues.delivery import (
+    NEW,
+    Ack,
+    Delivery,
+    Outcome,
+    ProducerState,
+    Reject,
+    Retry,
+)
 from osmo_transport.testing.cancellation import cancel_at
-from osmo_transport.testing.feeder import UNKNOWN, Feeder, report
-from tests.queues.harness import MemoryHarness, RedisHarness
+from osmo_transport.testing.feeder import Feeder, report
+from tests.queues.harness import MemoryHarness, RedisHarness, current
 
 T = TypeVar("T")
 LEASE = 10.0
@@ -60,7 +69,7 @@ class QueueMachine(RuleBasedStateMachine):
         self.harness = self.new_harness(f"machine{next(self.numbers)}")
         self.consumers: dict[str, Consumer] = {}
         if isinstance(self.harness, RedisHarness):
-            self.harness.live = self.consumers.keys()
+            self.harness.live = self.consumers.values()
         self.held: dict[str, dict[str, Delivery]] = {name: {} for name in NAMES}
         self.stale: list[Delivery] = []
         self.retired: list[tuple[Feeder, ProducerState]] = []
@@ -86,11 +95,11 @@ class QueueMachine(RuleBasedStateMachine):
 
     @initialize()
     def open(self) -> None:
-        self.queue: Queue = self.run(self.harness.open_queue(CONFIG))
+        self.queue: Queue = self.run(self.harness.open_queue(current(CONFIG)))
         self.feeders = {backend: Feeder(self.queue, backend) for backend in BACKENDS}
         self.sent: dict[str, list[Message | None]] = {}
         for feeder in self.feeders.values():
-            self.admit(feeder, UNKNOWN)
+            self.admit(feeder, NEW)
 
     def admit(self, feeder: Feeder, known: ProducerState) -> None:
         before = feeder.state
@@ -150,15 +159,15 @@ class QueueMachine(RuleBasedStateMachine):
         feeder = self.feeders[backend]
         if not knows:
             old = Feeder(self.queue, backend)
-            old.listener, feeder.listener = feeder.listener, old.listener
+            old.instance, feeder.instance = feeder.instance, old.instance
             self.retired.append((old, feeder.state))
-        self.admit(feeder, feeder.state if knows else UNKNOWN)
+        self.admit(feeder, feeder.state if knows else NEW)
 
-    @rule(backend=producers, late=st.sampled_from([UNKNOWN, ProducerState("", 1, 0)]))
+    @rule(backend=producers, late=st.sampled_from([NEW, ProducerState("", 1, 0)]))
     def ask_late(self, backend: str, late: ProducerState) -> None:
         """A question that the process gave up long ago is carried out."""
         feeder = self.feeders[backend]
-        asked = self.queue.open_producer(feeder.producer, feeder.listener, late)
+        asked = self.queue.open_producer(feeder.producer, feeder.instance, late)
         assert self.run(asked) == feeder.state
 
     @precondition(lambda self: self.retired)

@@ -3,7 +3,7 @@
 import pytest
 
 from osmo_transport.queues.abc import Consumer, Queue, QueueConfig
-from osmo_transport.testing.queue_contract import QueueContract
+from osmo_transport.testing.contracts.queues import QueueContract
 from osmo_transport.testing.redis_server import RedisServer
 from tests.queues.harness import MemoryHarness, RedisHarness
 

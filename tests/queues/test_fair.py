@@ -6,8 +6,8 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import example, given, settings
 
-from osmo_transport.message import STREAM_WEIGHTS
-from osmo_transport.queues._fair import FairOrder
+from osmo_transport.queues.fair import FairOrder
+from osmo_transport.testing.kinds import FIRST, LAST, SECOND, THIRD, WEIGHTS
 
 
 def read(order: FairOrder, holding: set[str]) -> str:
@@ -23,21 +23,21 @@ def read(order: FairOrder, holding: set[str]) -> str:
 
 def test_begins_with_the_heaviest() -> None:
     """At first the streams are tried by weight."""
-    assert FairOrder(STREAM_WEIGHTS).order() == ["pods", "nodes", "events", "usage"]
+    assert FairOrder(WEIGHTS).order() == [FIRST, SECOND, THIRD, LAST]
 
 
 def test_shares_by_weight() -> None:
     """Over `sum(weights)` reads each stream has exactly its weight's share."""
-    order = FairOrder(STREAM_WEIGHTS)
-    reads = Counter(read(order, set(STREAM_WEIGHTS)) for _ in range(sum(STREAM_WEIGHTS.values())))
-    assert reads == STREAM_WEIGHTS
+    order = FairOrder(WEIGHTS)
+    reads = Counter(read(order, set(WEIGHTS)) for _ in range(sum(WEIGHTS.values())))
+    assert reads == WEIGHTS
 
 
 def test_shares_by_weight_while_others_are_idle() -> None:
     """Idle streams leave the proportion between the others as it is."""
-    order = FairOrder(STREAM_WEIGHTS)
-    reads = Counter(read(order, {"pods", "usage"}) for _ in range(90))
-    assert reads == {"pods": 80, "usage": 10}
+    order = FairOrder(WEIGHTS)
+    reads = Counter(read(order, {FIRST, LAST}) for _ in range(90))
+    assert reads == {FIRST: 80, LAST: 10}
 
 
 def test_idleness_earns_nothing() -> None:

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from osmo_transport.delivery import Delivery, Outcome, ProducerBatch, Reject
+from osmo_deployed.layout import STREAM
 from osmo_transport.message import Message
-from osmo_transport.queues._memory_store import Store
 from osmo_transport.queues.abc import AppendOutcome, Queue, QueueConfig
-from osmo_transport.queues.memory import MemoryConsumer, MemoryQueue
-from osmo_transport.queues.osmo_layout import STREAM
+from osmo_transport.queues.delivery import Delivery, Outcome, ProducerBatch, Reject
+from osmo_transport.queues.memory.queue import MemoryConsumer, MemoryQueue
+from osmo_transport.queues.memory.store import MemoryStore
 from osmo_transport.testing.redis_server import RedisServer
 from tests.queues.harness import Clock, MemoryHarness, OsmoHarness, RedisHarness, report_with_body
 from tests.queues.machine import QueueMachine
@@ -103,7 +103,7 @@ class AckBeforeStore(MemoryQueue):
 class ResendTwice(MemoryQueue):
     """Does not look at what is stored already."""
 
-    def _append(self, store: Store, batch: ProducerBatch) -> AppendOutcome:
+    def _append(self, store: MemoryStore, batch: ProducerBatch) -> AppendOutcome:
         place = store.producers.place(batch.producer)
         if batch.first <= place.sequence:
             store.producers._places[batch.producer] = place._replace(sequence=batch.first - 1)
@@ -113,9 +113,9 @@ class ResendTwice(MemoryQueue):
 class _RemoveThenBury(MemoryConsumer):
     async def settle(self, outcomes: Sequence[tuple[Delivery, Outcome]]) -> None:
         for delivery, outcome in outcomes:
-            entry = self._member.held.get((delivery.stream, delivery.id))
+            entry = self._holder.held.get((delivery.stream, delivery.id))
             if isinstance(outcome, Reject) and entry and entry.attempt == delivery.attempt:
-                del self._member.held[delivery.stream, delivery.id]
+                del self._holder.held[delivery.stream, delivery.id]
                 self._store.remove(entry)
                 await asyncio.sleep(0)
                 self._store.pending[delivery.stream, delivery.id] = entry

@@ -5,36 +5,34 @@ import time
 
 import pytest
 
-from osmo_transport.delivery import Ack, Retry
 from osmo_transport.errors import UsageError
 from osmo_transport.queues.abc import QueueConfig
-from osmo_transport.queues.memory import _named, open_queue
-from osmo_transport.testing._queue_suite import drain, figures, keys
+from osmo_transport.queues.delivery import Ack, Retry
+from osmo_transport.queues.memory.queue import _named, open_queue
+from osmo_transport.testing.contracts.queue_suite import drain, figures, keys
 from osmo_transport.testing.feeder import Feeder, report
 from tests.queues.harness import Clock
-
-CONFIG = QueueConfig()
 
 
 async def test_a_name_is_shared_while_it_is_open() -> None:
     """Two openers of one name see one store; after the last has closed it, a new one begins."""
-    async with await open_queue("memory://shared", CONFIG) as one:
+    async with await open_queue("memory://shared", QueueConfig()) as one:
         await Feeder(one).append(report("a"))
-        async with await open_queue("memory://shared", CONFIG) as two:
+        async with await open_queue("memory://shared", QueueConfig()) as two:
             assert await figures(two) == (1, 0, 0)
             epoch = (await two.status()).queue_epoch
         assert (await one.status()).queue_epoch == epoch
     assert "shared" not in _named
-    async with await open_queue("memory://shared", CONFIG) as three:
+    async with await open_queue("memory://shared", QueueConfig()) as three:
         assert await figures(three) == (0, 0, 0)
         assert (await three.status()).queue_epoch != epoch
 
 
 async def test_without_a_name_it_is_ones_own() -> None:
     """`memory://` opened twice are two stores."""
-    async with await open_queue("memory://", CONFIG) as one:
+    async with await open_queue("memory://", QueueConfig()) as one:
         await Feeder(one).append(report("a"))
-        async with await open_queue("memory://", CONFIG) as two:
+        async with await open_queue("memory://", QueueConfig()) as two:
             assert await figures(two) == (0, 0, 0)
 
 
@@ -42,29 +40,29 @@ async def test_without_a_name_it_is_ones_own() -> None:
 async def test_refuses_what_it_does_not_know(url: str) -> None:
     """A URL with more than a name is refused."""
     with pytest.raises(UsageError):
-        await open_queue(url, CONFIG)
+        await open_queue(url, QueueConfig())
 
 
 async def test_a_dropped_consumer_ends_its_lease() -> None:
     """A consumer that nobody holds any more is a silent one, and its name is forgotten."""
     clock = Clock()
-    async with await open_queue("memory://", CONFIG, clock=clock) as queue:
+    async with await open_queue("memory://", QueueConfig(), clock=clock) as queue:
         await Feeder(queue).append(report("a"))
         dropped = queue.consumer("workers", "w1")
         await drain(dropped, 1)
         del dropped
         gc.collect()
-        clock.now += CONFIG.lease
+        clock.now += QueueConfig().lease
         async with queue.consumer("workers", "w2") as consumer:
             (delivery,) = await drain(consumer, 1)
             assert delivery.attempt == 2
-            assert set(queue._store.members) == {"w2"}
-        assert queue._store.members == {}
+            assert set(queue._store.holders) == {"w2"}
+        assert queue._store.holders == {}
 
 
 async def test_a_second_consumer_of_a_name_takes_over() -> None:
     """Who joins under a name has what the other held or was to retry, who can settle it no more."""
-    async with await open_queue("memory://", CONFIG) as queue:
+    async with await open_queue("memory://", QueueConfig()) as queue:
         await Feeder(queue).append(report("a"), report("b"))
         async with queue.consumer("workers", "w1") as one:
             before = await drain(one, 2)
@@ -78,7 +76,7 @@ async def test_a_second_consumer_of_a_name_takes_over() -> None:
 
 async def test_epochs_follow_the_wall_clock() -> None:
     """A first epoch is the time in milliseconds."""
-    async with await open_queue("memory://", CONFIG, wall=lambda: 1_800_000_000.5) as queue:
+    async with await open_queue("memory://", QueueConfig(), wall=lambda: 1_800_000_000.5) as queue:
         assert (await Feeder(queue).open()).epoch == 1_800_000_000_500
-    async with await open_queue("memory://", CONFIG) as queue:
+    async with await open_queue("memory://", QueueConfig()) as queue:
         assert (await Feeder(queue).open()).epoch / 1000 == pytest.approx(time.time(), abs=60)

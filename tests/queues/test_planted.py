@@ -5,13 +5,13 @@ from collections.abc import Sequence
 
 import pytest
 
-from osmo_transport.delivery import ProducerBatch
-from osmo_transport.queues import _scripts, redis
-from osmo_transport.queues._redis_layout import OwnLayout
-from osmo_transport.queues._redis_member import Member, Removal
 from osmo_transport.queues.abc import AppendOutcome, Queue, QueueConfig
-from osmo_transport.queues.redis import RedisQueue
-from osmo_transport.testing.queue_contract import QueueContract
+from osmo_transport.queues.delivery import ProducerBatch
+from osmo_transport.queues.redis.layout import OwnLayout
+from osmo_transport.queues.redis.member import Member, Removal
+from osmo_transport.queues.redis.queue import RedisQueue, open_queue
+from osmo_transport.queues.redis.scripts.script import script
+from osmo_transport.testing.contracts.queues import QueueContract
 from osmo_transport.testing.redis_server import RedisServer
 
 
@@ -21,7 +21,7 @@ def contract(redis_server: RedisServer) -> QueueContract:
 
     class Contract(QueueContract):
         async def open_queue(self, config: QueueConfig) -> Queue:
-            return await redis.open_queue(f"{redis_server.url}?namespace={self.name}", config)
+            return await open_queue(f"{redis_server.url}?namespace={self.name}", config)
 
     suite = Contract()
     suite.setup_method()
@@ -58,7 +58,9 @@ async def test_catches_removing_before_burying(
             key = self._keys.streams[stream]
             for entry_id, reason in letters:
                 ((_, fields),) = (await self.writer.run(("XRANGE", key, entry_id, entry_id)))[0]
-                await self.writer.run(("XACK", key, self.group, entry_id), ("XDEL", key, entry_id))
+                removed = ("HINCRBY", self._keys.counts, f"{key} out", 1)
+                acknowledge, delete = ("XACK", key, self.group, entry_id), ("XDEL", key, entry_id)
+                await self.writer.run(acknowledge, delete, removed)
                 letter = ("s", stream, "i", entry_id, "n", 1, "r", reason, *fields)
                 await self.writer.run(("XADD", self._keys.dead, "*", *letter))
         done, refused = await remove(self, Removal(removal.acks, {}))
@@ -75,11 +77,11 @@ async def test_catches_adding_a_resend_twice(
     contract: QueueContract, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An `append` that does not look at what is stored already of a batch."""
-    check = "local skip = last - first + 1"
-    assert check in _scripts.APPEND.text
+    check = "skip = ARGV[8], last - first + 1"
+    assert check in OwnLayout.append.text
     await contract.test_adds_the_rest_of_a_partial_resend(2)
-    faulty = _scripts.APPEND.text.replace(check, "local skip = 0")
-    monkeypatch.setattr(OwnLayout, "append", _scripts.script(faulty))
+    faulty = OwnLayout.append.text.replace(check, "skip = ARGV[8], 0")
+    monkeypatch.setattr(OwnLayout, "append", script(faulty))
     contract.setup_method()
     with pytest.raises(AssertionError):
         await contract.test_adds_the_rest_of_a_partial_resend(2)

@@ -1,7 +1,7 @@
 """Rules that the queues share."""
 
-from osmo_transport.queues._rules import retry_delay
 from osmo_transport.queues.abc import QueueConfig
+from osmo_transport.queues.rules import retry_delay
 
 
 def test_the_delay_doubles_up_to_its_maximum() -> None:

@@ -1,14 +1,13 @@
 """Frames, messages and sessions for the tests of this folder."""
 
+from collections.abc import Iterable
 from itertools import count
 
 from hypothesis import strategies as st
 
-from osmo_transport import Limits, Message, SessionConfig, Version
-from osmo_transport.bodies import Registration
-from osmo_transport.delivery import Producer, ProducerState
+from osmo_transport import Limits, Message, SessionConfig, Version, encode_message, read_message
 from osmo_transport.frames import (
-    Ack,
+    MAX_INTRODUCTION,
     Batch,
     Frame,
     Goodbye,
@@ -17,48 +16,56 @@ from osmo_transport.frames import (
     Ping,
     Pong,
     Push,
-    Reject,
+    Refused,
+    Stored,
     Welcome,
 )
+from osmo_transport.message import MAX_EPOCH, MAX_NAME, MAX_REVISION
+from osmo_transport.queues.delivery import Producer, ProducerState
 from osmo_transport.session import ClientSession, Greeting, ServerSession
+from osmo_transport.testing.kinds import EVENT, STATE
 
 PRODUCER = Producer("backend", "listener")
 
-NUMBERS = st.integers(0, 2**53)
-TEXT = st.text(st.characters(codec="utf-8"), max_size=20)
+SEQUENCES = st.integers(0, MAX_EPOCH)
+SIZES = st.integers(0, MAX_REVISION)
+CHARACTERS = st.characters(codec="utf-8")
+TEXT = st.text(CHARACTERS, max_size=20)
+NAMES = st.text(CHARACTERS, min_size=1, max_size=20) | st.just("é" * MAX_NAME)
 
 MESSAGES = st.builds(
     Message,
+    kind=NAMES,
+    key=NAMES,
+    version=st.builds(Version, SEQUENCES, SIZES),
     id=TEXT,
-    kind=TEXT,
-    key=TEXT,
-    version=st.builds(Version, NUMBERS, NUMBERS),
     timestamp=st.floats(0, 1e12, allow_nan=False),
     payload=st.binary(max_size=50),
     final=st.booleans(),
     traceparent=st.none() | st.just("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
 )
-LIMITS = st.builds(Limits, NUMBERS, NUMBERS, NUMBERS, NUMBERS)
-REGISTRATIONS = st.builds(Registration, TEXT, TEXT, TEXT, TEXT)
+LIMITS = st.builds(Limits, SIZES, SIZES, SIZES, SIZES)
 HELLOS = st.builds(
     Hello,
     protocol=st.integers(0, 2**31),
     backend=TEXT,
     source=TEXT,
-    listener=TEXT,
+    instance=TEXT,
     queue_epoch=TEXT,
-    epoch=NUMBERS,
-    sequence=NUMBERS,
+    epoch=SEQUENCES,
+    sequence=SEQUENCES,
     limits=LIMITS,
-    registration=st.none() | REGISTRATIONS,
+    introduction=st.binary(max_size=50) | st.just(b"\xff" * MAX_INTRODUCTION),
 )
+ENCODED = st.just(b"") | MESSAGES.map(encode_message)
+"""What a batch holds: encoded messages, and an empty one for each that was withdrawn."""
 FRAMES: st.SearchStrategy[Frame] = st.one_of(
     HELLOS,
-    st.builds(Welcome, TEXT, NUMBERS, NUMBERS, LIMITS),
-    st.builds(Batch, NUMBERS, st.lists(MESSAGES, max_size=4).map(tuple)),
-    st.builds(Ack, NUMBERS),
-    st.builds(Reject, NUMBERS, TEXT),
-    st.builds(Push, TEXT, NUMBERS, st.binary(max_size=50)),
+    st.builds(Welcome, TEXT, SEQUENCES, SEQUENCES, LIMITS),
+    st.builds(Batch, SEQUENCES, st.lists(ENCODED, max_size=4).map(tuple)),
+    st.builds(Stored, SEQUENCES),
+    st.builds(Refused, SEQUENCES, TEXT),
+    st.builds(Push, TEXT, SIZES, st.binary(max_size=50)),
     st.just(Ping()),
     st.just(Pong()),
     st.builds(Goodbye, st.sampled_from(GoodbyeCode), TEXT, st.floats(0, 1e6)),
@@ -68,19 +75,40 @@ FRAMES: st.SearchStrategy[Frame] = st.one_of(
 _numbers = count(1)
 
 
-def pod(key: str, *, rv: int = 1, size: int = 10, final: bool = False) -> Message:
+def state(key: str, *, revision: int = 1, size: int = 10, final: bool = False) -> Message:
     """A report of a `latest` kind."""
-    return _report("update_pod", key, rv, size, final=final)
+    return _report(STATE, key, revision, size, final=final)
 
 
 def event(key: str, *, size: int = 10) -> Message:
     """A report of an `every` kind."""
-    return _report("pod_event", key, 1, size)
+    return _report(EVENT, key, 1, size)
 
 
-def _report(kind: str, key: str, rv: int, size: int, *, final: bool = False) -> Message:
+def _report(kind: str, key: str, revision: int, size: int, *, final: bool = False) -> Message:
     # Not `new_message`: hypothesis forbids a strategy to draw from `random`.
-    return Message(f"{next(_numbers):032x}", kind, key, Version(0, rv), 0.0, b"x" * size, final)
+    name = f"{next(_numbers):032x}"
+    return Message(kind, key, Version(0, revision), name, 0.0, b"x" * size, final)
+
+
+def size_of(message: Message) -> int:
+    """What a message counts against every limit in bytes."""
+    return len(encode_message(message))
+
+
+def batch(first: int, *messages: Message) -> Batch:
+    """Messages with the sequence numbers from `first` on, as they travel."""
+    return Batch(first, tuple(map(encode_message, messages)))
+
+
+def read(encoded: Iterable[bytes]) -> list[Message | None]:
+    """The messages of a batch; None for one that takes up its number and nothing else."""
+    return [read_message(data) if data else None for data in encoded]
+
+
+def keys(encoded: Iterable[bytes]) -> list[str]:
+    """Of the messages of a batch."""
+    return [message.key for message in read(encoded) if message is not None]
 
 
 def client_session(limits: Limits | None = None) -> ClientSession:
@@ -88,18 +116,18 @@ def client_session(limits: Limits | None = None) -> ClientSession:
     return ClientSession(PRODUCER, "one", SessionConfig(limits=limits or Limits()))
 
 
-def server_session(limits: Limits | None = None) -> ServerSession:
+def server_session(limits: Limits | None = None, *, vouched: bool = False) -> ServerSession:
     """A server's session with some limits."""
-    return ServerSession(SessionConfig(limits=limits or Limits()), 0.0)
+    return ServerSession(SessionConfig(limits=limits or Limits()), 0.0, vouched=vouched)
 
 
 def introduce(
-    client: ClientSession, server: ServerSession, state: ProducerState, now: float = 0.0
+    client: ClientSession, server: ServerSession, place: ProducerState, now: float = 0.0
 ) -> Greeting:
     """Hello and welcome."""
     greeting = server.receive(client.connect(now), now, lambda _: None)
     assert isinstance(greeting, Greeting)
-    client.receive(server.welcome(state), now)
+    client.receive(server.welcome(place), now)
     return greeting
 
 
@@ -112,9 +140,9 @@ FRESH = ProducerState("q", 1, 0)
 """What a first welcome says."""
 
 
-def greeted(limits: Limits | None = None) -> ServerSession:
+def greeted(limits: Limits | None = None, *, vouched: bool = False) -> ServerSession:
     """A server's session that has welcomed a client."""
-    server = server_session(limits)
+    server = server_session(limits, vouched=vouched)
     introduce(client_session(), server, FRESH)
     return server
 

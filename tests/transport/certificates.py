@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,6 +11,8 @@ import pytest
 from osmo_transport import TlsConfig
 
 NAMES = "subjectAltName=IP:127.0.0.1,DNS:localhost"
+KEY_USAGE = ("-addext", "keyUsage=critical,keyCertSign,cRLSign")
+"""Of an authority; Python 3.13 trusts none that does not say it."""
 
 
 class Authority(NamedTuple):
@@ -27,7 +30,7 @@ class Authority(NamedTuple):
         cert, key, request = (self.folder / f"{name}.{end}" for end in ("pem", "key", "csr"))
         if not cert.exists():
             extensions = self.folder / f"{name}.ext"
-            extensions.write_text(f"{names}\n")
+            extensions.write_text(f"{names}\nauthorityKeyIdentifier=keyid\n")
             new_key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
             _openssl("req", *new_key, "-keyout", key, "-out", request, "-subj", f"/CN={name}")
             _openssl(
@@ -38,14 +41,14 @@ class Authority(NamedTuple):
         return TlsConfig(cert_file=cert, key_file=key)
 
 
-def authority(folder: Path) -> Authority:
+def authority(folder: Path, extensions: Sequence[str] = KEY_USAGE) -> Authority:
     """A new authority in `folder`; skips the test where there is no openssl."""
     if shutil.which("openssl") is None:
         pytest.skip("no openssl command to make certificates with: install openssl")
     _openssl(
         *("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"),
         *("-keyout", folder / "ca.key", "-out", folder / "ca.pem"),
-        *("-days", "2", "-subj", "/CN=tests"),
+        *("-days", "2", "-subj", "/CN=tests", *extensions),
     )
     return Authority(folder)
 

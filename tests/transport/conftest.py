@@ -7,8 +7,11 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from osmo_transport import Transport
+from osmo_transport.transports.websocket.transport import WebSocketTransport
 from tests.helpers import eventually
 from tests.transport.certificates import Authority, authority
+from tests.transport.engines import ENGINES
 
 
 @pytest.fixture(scope="session")
@@ -21,6 +24,12 @@ def trusted(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 def stranger(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     """Another authority."""
     return authority(tmp_path_factory.mktemp("stranger"))
+
+
+@pytest.fixture(params=ENGINES)
+def ws(request: pytest.FixtureRequest) -> Transport:
+    """The WebSocket transport over each of its engines in turn."""
+    return WebSocketTransport(ENGINES[request.param])
 
 
 @pytest.fixture

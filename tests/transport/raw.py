@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
 
 UPGRADE = (
-    "GET /osmo/v1 HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    "GET {path} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
 )
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
@@ -25,9 +25,9 @@ class RawPeer:
     def write(self, data: bytes) -> None:
         self.writer.write(data)
 
-    async def upgrade(self, headers: str = "") -> str:
+    async def upgrade(self, headers: str = "", path: str = "/osmo/v1") -> str:
         """Shake hands; the answer's head."""
-        self.write(f"{UPGRADE}{headers}\r\n".encode())
+        self.write(f"{UPGRADE.format(path=path)}{headers}\r\n".encode())
         return (await self.reader.readuntil(b"\r\n\r\n")).decode()
 
     def message(self, opcode: int, payload: bytes, *, fin: bool = True) -> None:
@@ -44,20 +44,22 @@ class RawPeer:
         return first & 15, await self.reader.readexactly(length)
 
     async def read_until_close(self) -> tuple[list[bytes], int, str]:
-        """Everything up to the close frame, its code and its reason."""
+        """Everything up to the close frame, its code (0: it has none) and its reason."""
         seen: list[bytes] = []
         while True:
             opcode, payload = await self.read_message()
             if opcode == CLOSE:
-                return seen, struct.unpack("!H", payload[:2])[0], payload[2:].decode()
+                return seen, int.from_bytes(payload[:2]), payload[2:].decode()
             seen.append(payload)
 
     async def at_end(self) -> bytes:
-        """Wait until the server hangs up; what it said before."""
+        """Wait until the server hangs up, and do so too; what it said before."""
         try:
             return await self.reader.read()
         except ConnectionResetError:
             return b""
+        finally:
+            self.writer.close()
 
 
 def frame(opcode: int, payload: bytes, *, fin: bool = True) -> bytes:

@@ -14,13 +14,32 @@ from osmo_transport import (
     ServerConfig,
     SessionConfig,
     TransportError,
+    UnsendableError,
+    UsageError,
     connect,
     listen,
     transport_for,
 )
-from osmo_transport.frames import Ack, Frame, Goodbye, GoodbyeCode, Hello, Welcome
+from osmo_transport.frames import (
+    MAX_INTRODUCTION,
+    Batch,
+    Frame,
+    Goodbye,
+    GoodbyeCode,
+    Hello,
+    Ping,
+    Pong,
+    Stored,
+    Welcome,
+)
 from osmo_transport.testing import FaultyTransport, Way, make_message, pair
-from osmo_transport.transports.abc import Connection, Endpoint, FrameSink, LinkConfig, Transport
+from osmo_transport.transports.abc import (
+    Connection,
+    ConnectionConfig,
+    Endpoint,
+    FrameSink,
+    Transport,
+)
 from osmo_transport.transports.memory import MemoryTransport
 from tests.helpers import eventually
 
@@ -35,7 +54,7 @@ async def test_waiting_and_giving_up_leaves_nothing_behind() -> None:
             with pytest.raises(TimeoutError):
                 async with asyncio.timeout(0):
                     await client.flush()
-        assert not client._milestones._waiters
+        assert not client._uplink.milestones._waiters
 
 
 async def test_flush_returns_when_nothing_is_left() -> None:
@@ -63,7 +82,7 @@ async def test_each_waiter_waits_for_what_was_sent_before() -> None:
 
 
 async def test_a_coalesced_report_needs_no_room() -> None:
-    """While the operator is away, one entry per resource is all that is kept."""
+    """While the server is away, one entry per resource is all that is kept."""
     async with connect("memory://nobody", backend="b", config=QUICK) as client:
         for _ in range(100):
             await client.send(make_message("a"))
@@ -79,7 +98,7 @@ async def test_what_is_sent_with_more_leaves_together() -> None:
                 await client.send(make_message(key), more=more)
             for size in sizes:
                 (incoming,) = await server.receive()
-                assert len(incoming.batch.messages) == size
+                assert len(incoming.messages) == size
                 incoming.acknowledge()
             await client.flush()
 
@@ -99,7 +118,7 @@ async def test_the_figures_add_up() -> None:
         assert stats.connects == 1
         assert stats.epoch == client.epoch > 0
         total = stats.acknowledged + stats.coalesced + stats.in_flight + stats.waiting
-        assert (total, stats.dropped, stats.rejected, stats.resent) == (5, 0, 0, 0)
+        assert (total, stats.dropped, stats.refused, stats.resent) == (5, 0, 0, 0)
 
 
 async def test_a_server_that_breaks_the_protocol_is_left(caplog: pytest.LogCaptureFixture) -> None:
@@ -115,13 +134,13 @@ async def test_a_server_that_breaks_the_protocol_is_left(caplog: pytest.LogCaptu
             if isinstance(frame, Hello):
                 greeted += 1
                 self.connection.send(Welcome("q", 1, 0, Limits()))
-                self.connection.send(Ack(77))
+                self.connection.send(Stored(77))
 
         def writing_resumed(self) -> None: ...
 
         def connection_lost(self, error: TransportError) -> None: ...
 
-    config = LinkConfig(limits=Limits(), tls=QUICK.tls, open_timeout=1.0, max_connections=10)
+    config = ConnectionConfig(limits=Limits(), tls=QUICK.tls, open_timeout=1.0, max_connections=10)
     endpoint = await MemoryTransport().listen("memory://", Confused, config)
     async with connect(endpoint.url, backend="b", config=QUICK) as client:
         await eventually(lambda: greeted >= 3)
@@ -135,10 +154,10 @@ async def test_a_broken_transport_ends_the_client_and_is_told() -> None:
     is not swallowed."""
 
     class Broken(Transport):
-        async def dial(self, url: str, sink: FrameSink, config: LinkConfig) -> Connection:
+        async def dial(self, url: str, sink: FrameSink, config: ConnectionConfig) -> Connection:
             raise ZeroDivisionError("a defect")
 
-        async def listen(self, url: str, accept: object, config: LinkConfig) -> Endpoint:
+        async def listen(self, url: str, accept: object, config: ConnectionConfig) -> Endpoint:
             raise NotImplementedError
 
     async def use() -> None:
@@ -150,13 +169,83 @@ async def test_a_broken_transport_ends_the_client_and_is_told() -> None:
         await use()
 
 
+async def test_a_defect_of_this_side_costs_a_reconnect(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is logged with its traceback; one frame that meets it does not end the client."""
+
+    def stumble(frame: Frame, now: float) -> Frame | None:
+        monkeypatch.undo()
+        raise ZeroDivisionError("a defect")
+
+    async with pair() as (client, server):
+        epoch = await client.epoch_after(0)
+        monkeypatch.setattr(client._session, "receive", stumble)
+        await client.send(make_message("a"))
+        (incoming,) = await server.receive()
+        incoming.acknowledge()
+        await client.flush()
+        await client.send(make_message("b"))
+        (incoming,) = await server.receive()
+        assert [message.key for message in incoming.messages] == ["b"]
+        incoming.acknowledge()
+        await client.flush()
+        assert (client.stats.connects, client.epoch) == (2, epoch)
+    assert any(r.exc_info and r.exc_info[0] is ZeroDivisionError for r in caplog.records)
+
+
+async def test_a_server_that_asks_and_does_not_read_is_not_answered_into_memory() -> None:
+    """What cannot be written now is left out; when it can be, it is answered again."""
+
+    class Line(Connection):
+        """One that keeps what is sent, and is writable when a test says so."""
+
+        peer, writable = "nobody", True
+
+        def __init__(self) -> None:
+            self.sent: list[Frame] = []
+            self.closed = asyncio.Event()
+
+        def send(self, frame: Frame) -> None:
+            self.sent.append(frame)
+
+        def close(self) -> None:
+            self.closed.set()
+
+        async def wait_closed(self) -> None:
+            await self.closed.wait()
+
+    class Lines(MemoryTransport):
+        """Dials the line."""
+
+        async def dial(self, url: str, sink: FrameSink, config: ConnectionConfig) -> Connection:
+            self.sink = sink
+            return line
+
+    line, lines = Line(), Lines()
+    async with connect("memory://x", backend="b", config=QUICK, transport=lines) as client:
+        await eventually(lambda: line.sent)
+        lines.sink.frame_received(Welcome("q", 1, 0, Limits()))
+        assert await client.epoch_after(0) == 1
+        line.writable = False
+        for _ in range(1000):
+            lines.sink.frame_received(Ping())
+        await client.send(make_message())
+        assert len(line.sent) == 1
+        line.writable = True
+        lines.sink.writing_resumed()
+        lines.sink.frame_received(Ping())
+        await eventually(lambda: len(line.sent) == 3)
+        assert {type(frame) for frame in line.sent[1:]} == {Batch, Pong}
+
+
 async def test_the_time_to_say_welcome_starts_with_the_connection() -> None:
     """A slow dial does not use up the patience for the answer."""
     faults = FaultyTransport(transport_for("memory://"))
     session = SessionConfig(heartbeat_interval=0.2, heartbeat_timeout=0.2)
 
     class Slow(FaultyTransport):
-        async def dial(self, url: str, sink: FrameSink, config: LinkConfig) -> Connection:
+        async def dial(self, url: str, sink: FrameSink, config: ConnectionConfig) -> Connection:
             await asyncio.sleep(0.3)
             return await super().dial(url, sink, config)
 
@@ -179,7 +268,7 @@ async def test_an_unanswered_hello_is_given_up() -> None:
 
 
 async def test_a_goodbye_with_patience_is_kept() -> None:
-    """The client stays away for as long as the operator asks."""
+    """The client stays away for as long as the server asks."""
     dialled: list[float] = []
     loop = asyncio.get_running_loop()
 
@@ -195,7 +284,7 @@ async def test_a_goodbye_with_patience_is_kept() -> None:
 
         def connection_lost(self, error: TransportError) -> None: ...
 
-    config = LinkConfig(limits=Limits(), tls=QUICK.tls, open_timeout=1.0, max_connections=10)
+    config = ConnectionConfig(limits=Limits(), tls=QUICK.tls, open_timeout=1.0, max_connections=10)
     endpoint = await MemoryTransport().listen("memory://", Busy, config)
     async with connect(endpoint.url, backend="b", config=QUICK):
         await eventually(lambda: len(dialled) >= 3)
@@ -205,11 +294,15 @@ async def test_a_goodbye_with_patience_is_kept() -> None:
 
 async def test_refusals_are_logged_with_their_reason(caplog: pytest.LogCaptureFixture) -> None:
     """More of them than the list of the last ones holds are still counted."""
-    small = SessionConfig(limits=Limits(message_bytes=150))
-    async with pair(server=ServerConfig(session=small)) as (client, server):
+    small = ServerConfig(session=SessionConfig(limits=Limits(message_bytes=150)))
+    faults = FaultyTransport(transport_for("memory://"))
+    faults.refuse()
+    async with pair(transport=faults, server=small) as (client, server):
+        # Before the client knows how little the server takes: it would not take them either.
         for number in range(1100):
             await client.send(make_message(str(number), payload=b"x" * 200))
         await client.send(make_message("last"))
+        faults.accept()
 
         async def acknowledge() -> None:
             while taken := await server.receive():
@@ -218,10 +311,41 @@ async def test_refusals_are_logged_with_their_reason(caplog: pytest.LogCaptureFi
 
         working = asyncio.create_task(acknowledge())
         await client.flush()
-        assert (client.stats.rejected, len(client.rejected)) == (1100, 1000)
+        assert (client.stats.refused, len(client.refusals)) == (1100, 1000)
         server.stop()
         await working
     assert "(1100 in all)" in caplog.text
+
+
+async def test_a_message_that_cannot_be_sent_is_refused_alone() -> None:
+    """The error is its sender's; the link, and what was sent before and after, do not notice."""
+    async with pair() as (client, server):
+        await client.epoch_after(0)
+        await client.send(make_message("before"))
+        for key in ("", "\ud800", "k" * 2000):
+            with pytest.raises(UnsendableError):
+                await client.send(make_message(key))
+        await client.send(make_message("after"))
+        arrived: list[str] = []
+        while len(arrived) < 2:
+            for incoming in await server.receive():
+                arrived += [message.key for message in incoming.messages]
+                incoming.acknowledge()
+        await client.flush()
+        assert arrived == ["before", "after"]
+        assert (client.stats.connects, client.stats.refused) == (1, 0)
+
+
+async def test_an_endless_introduction_is_refused() -> None:
+    """Before anything is dialled: every server would turn it away."""
+    longest = b"x" * MAX_INTRODUCTION
+    async with connect("memory://nobody", backend="b", config=QUICK, introduction=longest):
+        pass
+    with pytest.raises(UsageError, match=f"{MAX_INTRODUCTION + 1} bytes"):
+        async with connect(
+            "memory://nobody", backend="b", config=QUICK, introduction=longest + b"x"
+        ):
+            pass
 
 
 async def test_what_was_not_delivered_is_logged_with_its_count(
@@ -235,7 +359,7 @@ async def test_what_was_not_delivered_is_logged_with_its_count(
 
 
 async def test_an_exception_leaves_at_once() -> None:
-    """Without waiting for acknowledgements; the operator is told goodbye."""
+    """Without waiting for acknowledgements; the server is told goodbye."""
     async with listen("memory://") as server:
 
         async def fail() -> None:

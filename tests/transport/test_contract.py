@@ -2,8 +2,10 @@
 
 import pytest
 
-from osmo_transport import TlsConfig
-from osmo_transport.testing.transport_contract import TransportContract
+from osmo_transport import TlsConfig, Transport
+from osmo_transport.testing.contracts.transports import TransportContract
+from osmo_transport.transports.websocket import over_picows, over_websockets
+from osmo_transport.transports.websocket.transport import WebSocketTransport
 from tests.transport.certificates import Authority
 
 pytestmark = pytest.mark.usefixtures("no_socket_left")
@@ -16,9 +18,21 @@ class TestMemory(TransportContract):
 
 
 class TestWebSocket(TransportContract):
-    """Over loopback."""
+    """Over loopback, by the engine that every installation has."""
 
     url = "ws://127.0.0.1:0"
+
+    def transport(self) -> Transport:
+        return WebSocketTransport(over_websockets)
+
+
+class TestFastWebSocket(TransportContract):
+    """Over loopback, by the engine of the extra `speed`."""
+
+    url = "ws://127.0.0.1:0"
+
+    def transport(self) -> Transport:
+        return WebSocketTransport(over_picows)
 
 
 class TestGrpc(TransportContract):
@@ -38,6 +52,19 @@ class TestSecureWebSocket(TransportContract):
     """Over loopback, encrypted."""
 
     url = "wss://127.0.0.1:0"
+
+    def transport(self) -> Transport:
+        return WebSocketTransport(over_websockets)
+
+
+@pytest.mark.usefixtures("_certificates")
+class TestSecureFastWebSocket(TransportContract):
+    """Over loopback, encrypted."""
+
+    url = "wss://127.0.0.1:0"
+
+    def transport(self) -> Transport:
+        return WebSocketTransport(over_picows)
 
 
 @pytest.mark.usefixtures("_certificates")

@@ -5,9 +5,9 @@ import asyncio
 import pytest
 
 from osmo_transport import ConnectionLostError, transport_for
-from osmo_transport.frames import Ack, Frame
+from osmo_transport.frames import Frame, Stored
 from osmo_transport.testing import FaultyTransport, Way, make_message, pair
-from osmo_transport.testing._transport_suite import Accepted, Recorder, TransportSuite
+from osmo_transport.testing.contracts.transport_suite import Accepted, Recorder, TransportSuite
 from osmo_transport.transports.abc import Connection
 from tests.helpers import eventually
 
@@ -22,13 +22,13 @@ class Bench(TransportSuite):
         self.connection: Connection
 
     async def dial_through(self, url: str) -> None:
-        config = self.link_config(tls=self.client_tls, limits=self.limits, max_connections=1)
+        config = self.connection_config(tls=self.client_tls, limits=self.limits, max_connections=1)
         self.connection = await self.broken.dial(url, self.recorder, config)
 
     def send_both(self, *numbers: int) -> None:
         for number in numbers:
-            self.connection.send(Ack(number))
-            self.accepted[-1].connection.send(Ack(number))
+            self.connection.send(Stored(number))
+            self.accepted[-1].connection.send(Stored(number))
 
     @property
     def arrived(self) -> tuple[list[Frame], list[Frame]]:
@@ -42,8 +42,8 @@ async def settle() -> None:
         await asyncio.sleep(0)
 
 
-def acks(*numbers: int) -> list[Frame]:
-    return [Ack(number) for number in numbers]
+def frames(*numbers: int) -> list[Frame]:
+    return [Stored(number) for number in numbers]
 
 
 async def test_without_a_fault_everything_passes() -> None:
@@ -53,7 +53,7 @@ async def test_without_a_fault_everything_passes() -> None:
         await bench.dial_through(endpoint.url)
         bench.send_both(1, 2)
         await settle()
-        assert bench.arrived == (acks(1, 2), acks(1, 2))
+        assert bench.arrived == (frames(1, 2), frames(1, 2))
         assert bench.broken.connections == 1
         bench.connection.close()
         await bench.connection.wait_closed()
@@ -69,14 +69,14 @@ async def test_drop_swallows_so_many_frames() -> None:
         bench.broken.drop(2, Way.OUT)
         bench.send_both(1, 2, 3)
         await settle()
-        assert bench.arrived == (acks(3), acks(1, 2, 3))
+        assert bench.arrived == (frames(3), frames(1, 2, 3))
         bench.broken.drop()
         bench.send_both(4)
         await settle()
         bench.broken.drop(0)
         bench.send_both(5)
         await settle()
-        assert bench.arrived == (acks(3, 5), acks(1, 2, 3, 5))
+        assert bench.arrived == (frames(3, 5), frames(1, 2, 3, 5))
         assert bench.broken.dropped == 4
 
 
@@ -88,15 +88,15 @@ async def test_hold_keeps_frames_back_in_order() -> None:
         bench.broken.hold(Way.IN)
         bench.send_both(1, 2)
         await settle()
-        assert bench.arrived == (acks(1, 2), [])
+        assert bench.arrived == (frames(1, 2), [])
         bench.broken.hold()
         bench.send_both(3)
         bench.broken.release(Way.IN)
         await settle()
-        assert bench.arrived == (acks(1, 2), acks(1, 2, 3))
+        assert bench.arrived == (frames(1, 2), frames(1, 2, 3))
         bench.broken.release()
         await settle()
-        assert bench.arrived == (acks(1, 2, 3), acks(1, 2, 3))
+        assert bench.arrived == (frames(1, 2, 3), frames(1, 2, 3))
 
 
 async def test_delay_is_kept_and_the_order_too() -> None:
@@ -114,7 +114,7 @@ async def test_delay_is_kept_and_the_order_too() -> None:
         await settle()
         assert bench.arrived == ([], [])
         await eventually(lambda: all(len(frames) == 3 for frames in bench.arrived))
-        assert bench.arrived == (acks(1, 2, 3), acks(1, 2, 3))
+        assert bench.arrived == (frames(1, 2, 3), frames(1, 2, 3))
         assert loop.time() - begun >= 0.05
 
 
@@ -126,7 +126,7 @@ async def test_reset_breaks_every_connection_at_once() -> None:
         bench.broken.delay(10.0)
         bench.send_both(1)
         bench.broken.reset()
-        bench.connection.send(Ack(2))
+        bench.connection.send(Stored(2))
         await settle()
         assert isinstance(bench.recorder.ends[0], ConnectionLostError)
         await eventually(lambda: bench.accepted[0].ended)
@@ -153,10 +153,10 @@ async def test_a_close_delivers_what_was_delayed() -> None:
     async with bench.endpoint(bench.accepted) as endpoint:
         await bench.dial_through(endpoint.url)
         bench.broken.delay(10.0)
-        bench.connection.send(Ack(1))
+        bench.connection.send(Stored(1))
         bench.connection.close()
         await eventually(lambda: bench.accepted[0].ended)
-        assert bench.arrived[0] == acks(1)
+        assert bench.arrived[0] == frames(1)
 
 
 async def test_a_pair_survives_its_faults() -> None:
@@ -171,6 +171,6 @@ async def test_a_pair_survives_its_faults() -> None:
         assert not client.stats.connected
         faults.accept()
         (incoming,) = await server.receive()
-        assert [m and m.key for m in incoming.batch.messages] == ["kept"]
+        assert [m.key for m in incoming.messages] == ["kept"]
         incoming.acknowledge()
         await client.flush()

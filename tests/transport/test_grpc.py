@@ -3,7 +3,7 @@
 import asyncio
 import random
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import grpc
@@ -21,8 +21,9 @@ from osmo_transport import (
 )
 from osmo_transport.frames import PROTOCOL, Batch, Goodbye, GoodbyeCode, Hello, Ping, Welcome
 from osmo_transport.testing import make_message
-from osmo_transport.transports.grpc import END, METHOD, SERVICE
-from osmo_transport.transports.protobuf import decode, encode
+from osmo_transport.transports.grpc.connection import END, GrpcConnection
+from osmo_transport.transports.grpc.frames import PROTOBUF
+from osmo_transport.transports.grpc.transport import METHOD, SERVICE
 from tests.helpers import eventually
 from tests.transport.raw import raw_peer
 
@@ -56,8 +57,8 @@ async def stream(server: Server, *options: tuple[str, int]) -> AsyncIterator[Any
 async def test_another_language_can_speak_it() -> None:
     """The protobuf contract is all that a client needs."""
     async with serving() as server, stream(server) as call:
-        await call.write(encode(HELLO))
-        assert isinstance(decode(await call.read()), Welcome)
+        await call.write(PROTOBUF.encode(HELLO))
+        assert isinstance(PROTOBUF.decode(await call.read()), Welcome)
 
 
 @pytest.mark.parametrize("data", [b"\x00", b"\xff\xff\xff", b"\x0a\x05hello"])
@@ -65,7 +66,7 @@ async def test_what_is_no_frame_is_refused(data: bytes) -> None:
     """With a goodbye that says why; the call then ends in order."""
     async with serving() as server, stream(server) as call:
         await call.write(data)
-        goodbye = decode(await call.read())
+        goodbye = PROTOBUF.decode(await call.read())
         assert isinstance(goodbye, Goodbye)
         assert goodbye.code is GoodbyeCode.PROTOCOL
         assert await call.read() == END
@@ -82,7 +83,7 @@ async def test_random_messages_are_no_frames() -> None:
         for _ in range(30):
             async with stream(server) as call:
                 await call.write(draw.randbytes(draw.randrange(1, 1000)))
-                assert isinstance(decode(await call.read()), Goodbye)
+                assert isinstance(PROTOBUF.decode(await call.read()), Goodbye)
         await eventually(lambda: server.connections == 1)
 
 
@@ -122,7 +123,7 @@ async def test_a_message_over_the_limit_is_refused() -> None:
     config = ServerConfig(session=SessionConfig(limits=SMALL))
     async with serving(config) as server, stream(server) as call:
         await call.write(b"x" * (SMALL.frame_bytes + 1))
-        goodbye = decode(await call.read())
+        goodbye = PROTOBUF.decode(await call.read())
         assert isinstance(goodbye, Goodbye)
         assert str(SMALL.frame_bytes) in goodbye.reason
 
@@ -157,7 +158,7 @@ async def test_an_unknown_method_is_refused() -> None:
 async def test_a_call_that_is_cancelled_is_forgotten() -> None:
     """The other side's end may be rude."""
     async with serving() as server, stream(server) as call:
-        await call.write(encode(HELLO))
+        await call.write(PROTOBUF.encode(HELLO))
         await call.read()
         call.cancel()
         await eventually(lambda: server.connections == 1)
@@ -174,9 +175,11 @@ async def test_who_never_reads_is_bounded_and_cut_off() -> None:
         listen("grpc://127.0.0.1:0", config=config) as server,
         stream(server, *small) as call,
     ):
-        await call.write(encode(HELLO))
+        await call.write(PROTOBUF.encode(HELLO))
         await call.read()
-        (connection,) = server._peers
+        (peer,) = server._hub.peers
+        connection = peer._connection
+        assert isinstance(connection, GrpcConnection)
 
         async def acknowledge_all() -> None:
             while taken := await server.receive():
@@ -188,10 +191,10 @@ async def test_who_never_reads_is_bounded_and_cut_off() -> None:
         try:
             while server.connections:
                 sequence += 1
-                message = make_message("k" * 2000, payload=b"")
-                await call.write(encode(Batch(sequence, (message,))))
-                await call.write(encode(Ping()))
-                most = max(most, connection._connection._queued)  # type: ignore[attr-defined]
+                no_message = b"k" * 2000
+                await call.write(PROTOBUF.encode(Batch(sequence, (no_message,))))
+                await call.write(PROTOBUF.encode(Ping()))
+                most = max(most, connection._queued)
         except aio.AioRpcError:
             pass
         await eventually(lambda: not server.connections)
@@ -203,7 +206,11 @@ async def test_who_never_reads_is_bounded_and_cut_off() -> None:
 
 async def test_closing_does_not_wait_for_a_peer_that_does_not_answer() -> None:
     """It is cut off, and the server closes in time."""
-    async with asyncio.timeout(8):
-        async with listen("grpc://127.0.0.1:0") as server, stream(server) as call:
-            await call.write(encode(HELLO))
-            await eventually(lambda: server.connections == 1)
+    async with (
+        AsyncExitStack() as outlives_the_server,
+        asyncio.timeout(8),
+        listen("grpc://127.0.0.1:0") as server,
+    ):
+        call = await outlives_the_server.enter_async_context(stream(server))
+        await call.write(PROTOBUF.encode(HELLO))
+        await eventually(lambda: server.connections == 1)

@@ -8,10 +8,10 @@ from osmo_transport import (
     SessionConfig,
 )
 from osmo_transport.frames import (
-    Ack,
     Frame,
     Ping,
     Pong,
+    Stored,
 )
 from tests.transport.builders import (
     FRESH,
@@ -85,9 +85,9 @@ def test_a_server_that_acknowledges_nothing_is_given_up() -> None:
         client.put(event(key))
     batches(client)
     passes(59)
-    client.receive(Ack(1), now)
+    client.receive(Stored(1), now)
     passes(60)
-    client.receive(Ack(3), now)
+    client.receive(Stored(3), now)
     passes(100)
     client.put(event("d"))
     batches(client)
@@ -107,7 +107,7 @@ def test_a_process_that_slept_reads_before_it_gives_up() -> None:
     client.put(event("a"))
     batches(client)
     client.tick(1000.0)
-    client.receive(Ack(1), 1000.0)
+    client.receive(Stored(1), 1000.0)
     client.tick(1001.0)
 
 
@@ -146,6 +146,6 @@ def test_frames_after_the_end_are_ignored() -> None:
     client.put(event("a"))
     batches(client)
     client.disconnect()
-    assert client.receive(Ack(1), 0.0) is None
+    assert client.receive(Stored(1), 0.0) is None
     assert client.tick(1000.0) is None
     assert client.unsettled == 1

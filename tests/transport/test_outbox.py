@@ -3,14 +3,14 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from osmo_transport import Message, OutboxConfig
-from osmo_transport.message import Policy, kind_of
-from osmo_transport.outbox import Outbox
-from tests.transport.builders import event, pod
+from osmo_transport import Message, OutboxConfig, Policy, encode_message, kind_of, read_message
+from osmo_transport.session.outbox import Outbox
+from osmo_transport.testing.kinds import STATE
+from tests.transport.builders import event, size_of, state
 
 REPORTS = st.builds(
-    lambda latest, key, rv, size, final: (
-        pod(key, rv=rv, size=size, final=final) if latest else event(key, size=size)
+    lambda latest, key, revision, size, final: (
+        state(key, revision=revision, size=size, final=final) if latest else event(key, size=size)
     ),
     st.booleans(),
     st.sampled_from("abc"),
@@ -34,7 +34,7 @@ class Model:
             self.entries.append(message)
             while len(every := self.every()) > 1 and (
                 len(every) > self.config.max_every_entries
-                or sum(m.size for m in every) > self.config.max_every_bytes
+                or sum(map(size_of, every)) > self.config.max_every_bytes
             ):
                 self.entries.remove(every[0])
                 self.dropped += 1
@@ -54,11 +54,21 @@ class Model:
         return [m for m in self.entries if kind_of(m.kind).policy is Policy.EVERY]
 
 
+def put(outbox: Outbox, message: Message) -> int:
+    """Add a message as the session does; how many left without being sent."""
+    return outbox.put(message, encode_message(message))
+
+
 def pop(outbox: Outbox) -> Message:
     """The oldest entry, taken out."""
-    (message,), size = outbox.take(1, 1)
-    assert size == message.size
-    return message
+    (data,), size = outbox.take(1, 1)
+    assert size == len(data)
+    return read_message(data)
+
+
+def put_back(outbox: Outbox, messages: list[Message]) -> int:
+    """Return what was taken."""
+    return outbox.put_back(map(encode_message, messages))
 
 
 def newest(reports: list[Message]) -> list[Message]:
@@ -79,19 +89,21 @@ def test_it_does_what_the_model_does(steps: list[Message | str | int]) -> None:
     for step in steps:
         if isinstance(step, Message):
             before = outbox.coalesced + outbox.dropped
-            gone = outbox.put(step)
+            gone = put(outbox, step)
             assert gone == outbox.coalesced + outbox.dropped - before
             model.put(step)
         elif isinstance(step, int):
             taken = [pop(outbox) for _ in range(min(step, len(outbox)))]
             rest, model.entries = model.entries[len(taken) :], []
-            outbox.put_back(taken)
+            before = outbox.coalesced + outbox.dropped
+            gone = put_back(outbox, taken)
+            assert gone == outbox.coalesced + outbox.dropped - before
             for message in [*taken, *rest]:
                 model.put(message)
         elif model.entries:
             assert pop(outbox) == model.entries.pop(0)
         assert len(outbox) == len(model.entries)
-        assert outbox.bytes == sum(m.size for m in model.entries)
+        assert outbox.bytes == sum(map(size_of, model.entries))
         assert (outbox.coalesced, outbox.dropped) == (model.coalesced, model.dropped)
         assert outbox.full == (len(model.entries) >= 10)
     assert [pop(outbox) for _ in range(len(outbox))] == model.entries
@@ -100,10 +112,10 @@ def test_it_does_what_the_model_does(steps: list[Message | str | int]) -> None:
 def test_as_much_is_taken_as_there_is_room_for() -> None:
     """Up to a count, and to the entry that fills the room."""
     outbox = Outbox(OutboxConfig())
-    messages = [pod(name) for name in "abcd"]
-    for message in messages:
-        outbox.put(message)
-    size = messages[0].size
+    messages = [encode_message(state(name)) for name in "abcd"]
+    for data in messages:
+        outbox.put(read_message(data), data)
+    size = len(messages[0])
     assert outbox.take(0, 1000) == outbox.take(9, 0) == ([], 0)
     assert outbox.take(1, 10 * size) == (messages[:1], size)
     assert outbox.take(9, size + 1) == (messages[1:3], 2 * size)
@@ -115,10 +127,10 @@ def test_as_much_is_taken_as_there_is_room_for() -> None:
 def test_a_newer_report_takes_the_place_of_the_older() -> None:
     """So that the outbox holds at most one entry for each live resource."""
     outbox = Outbox(OutboxConfig())
-    for rv in range(1, 100):
-        outbox.put(pod("a", rv=rv))
-        outbox.put(pod("b", rv=rv))
-    assert [(m.key, m.version.resource_version) for m in (pop(outbox), pop(outbox))] == [
+    for revision in range(1, 100):
+        put(outbox, state("a", revision=revision))
+        put(outbox, state("b", revision=revision))
+    assert [(m.key, m.version.revision) for m in (pop(outbox), pop(outbox))] == [
         ("a", 99),
         ("b", 99),
     ]
@@ -128,28 +140,28 @@ def test_a_newer_report_takes_the_place_of_the_older() -> None:
 def test_a_final_report_is_never_replaced_by_another() -> None:
     """Only by a final one that is newer."""
     outbox = Outbox(OutboxConfig())
-    outbox.put(pod("a", rv=1, final=True))
-    outbox.put(pod("a", rv=2))
-    assert pop(outbox).version.resource_version == 1
-    outbox.put(pod("a", rv=3, final=True))
-    outbox.put(pod("a", rv=4, final=True))
-    assert pop(outbox).version.resource_version == 4
+    put(outbox, state("a", revision=1, final=True))
+    put(outbox, state("a", revision=2))
+    assert pop(outbox).version.revision == 1
+    put(outbox, state("a", revision=3, final=True))
+    put(outbox, state("a", revision=4, final=True))
+    assert pop(outbox).version.revision == 4
 
 
 def test_a_newer_report_follows_the_final_one_that_it_cannot_replace() -> None:
-    """Of a pod that is created again under the labels of one that ended both must be told: right
-    behind each other, ahead of what came later."""
+    """Of a resource that is created again after its end both must be told: right behind each other,
+    ahead of what came later."""
     outbox = Outbox(OutboxConfig())
-    outbox.put(pod("a", rv=1, final=True))
-    outbox.put(pod("b", rv=2))
-    for rv in (3, 4):
-        outbox.put(pod("a", rv=rv))
+    put(outbox, state("a", revision=1, final=True))
+    put(outbox, state("b", revision=2))
+    for revision in (3, 4):
+        put(outbox, state("a", revision=revision))
     assert len(outbox) == 3
     taken = [pop(outbox) for _ in range(3)]
-    assert [(m.key, m.version.resource_version) for m in taken] == [("a", 1), ("a", 4), ("b", 2)]
-    outbox.put_back(taken)
-    outbox.put(pod("a", rv=5, final=True))
-    assert [(m.key, m.version.resource_version) for m in (pop(outbox), pop(outbox))] == [
+    assert [(m.key, m.version.revision) for m in taken] == [("a", 1), ("a", 4), ("b", 2)]
+    put_back(outbox, taken)
+    put(outbox, state("a", revision=5, final=True))
+    assert [(m.key, m.version.revision) for m in (pop(outbox), pop(outbox))] == [
         ("a", 5),
         ("b", 2),
     ]
@@ -159,30 +171,30 @@ def test_a_newer_report_follows_the_final_one_that_it_cannot_replace() -> None:
 def test_an_older_report_does_not_replace_a_newer() -> None:
     """Versions decide, not the order of arrival."""
     outbox = Outbox(OutboxConfig())
-    outbox.put(pod("a", rv=2))
-    outbox.put(pod("a", rv=1))
-    assert pop(outbox).version.resource_version == 2
+    put(outbox, state("a", revision=2))
+    put(outbox, state("a", revision=1))
+    assert pop(outbox).version.revision == 2
 
 
 def test_the_oldest_event_makes_way_and_is_counted() -> None:
     """Beyond the bound of `every` kinds; a single one over the bytes stays."""
     outbox = Outbox(OutboxConfig(max_every_entries=2, max_every_bytes=1000))
-    outbox.put(pod("a"))
+    put(outbox, state("a"))
     for key in "abc":
-        outbox.put(event(key))
+        put(outbox, event(key))
     assert outbox.dropped == 1
-    outbox.put(event("d", size=5000))
+    put(outbox, event("d", size=5000))
     assert outbox.dropped == 3
-    assert [pop(outbox).kind, pop(outbox).key] == ["update_pod", "d"]
+    assert [pop(outbox).kind, pop(outbox).key] == [STATE, "d"]
 
 
 def test_it_is_full_at_either_bound() -> None:
     """In entries or in bytes."""
     entries = Outbox(OutboxConfig(max_entries=2))
-    entries.put(pod("a"))
+    put(entries, state("a"))
     assert not entries.full
-    entries.put(pod("b"))
+    put(entries, state("b"))
     assert entries.full
     by_bytes = Outbox(OutboxConfig(max_bytes=500))
-    by_bytes.put(pod("a", size=500))
+    put(by_bytes, state("a", size=500))
     assert by_bytes.full

@@ -6,31 +6,31 @@ import sys
 from pathlib import Path
 
 from osmo_transport.testing.redis_server import RedisServer
+from tests.transport.third_party import install
 
 USERS_TESTS = """
 import asyncio
 
-from osmo_transport import QueueConfig
+from osmo_transport import NEW, Ack, Producer, QueueConfig, batch_of
 from osmo_transport.testing import make_message
-from osmo_transport.delivery import Ack, Producer, ProducerBatch, ProducerState
 
 
-async def test_it_arrives(transport):
-    async with transport.listen() as server, transport.connect(server) as client:
+async def test_it_arrives(osmo_transport):
+    async with osmo_transport.listen() as server, osmo_transport.connect(server) as client:
         await client.send(make_message("key"))
         (incoming,) = await server.receive()
-        assert incoming.batch.messages[0].key == "key"
-        assert server.url.startswith(transport.scheme)
+        assert incoming.messages[0].key == "key"
+        assert server.url.startswith(osmo_transport.scheme)
         incoming.acknowledge()
 
 
-async def test_it_is_kept(queue):
+async def test_it_is_kept(osmo_queue):
     producer = Producer("backend", "listener")
-    async with queue.open() as store, queue.open(QueueConfig(max_attempts=2)) as other:
+    async with osmo_queue.open() as store, osmo_queue.open(QueueConfig(max_attempts=2)) as other:
         status = await other.status()
         assert sum(status.waiting.values()) == 0
-        state = await store.open_producer(producer, "one", ProducerState("", 0, 0))
-        await store.append([ProducerBatch(producer, state, 1, (make_message(),))])
+        state = await store.open_producer(producer, "one", NEW)
+        await store.append([batch_of(producer, state, 1, [make_message()])])
         async with other.consumer("workers", "one") as consumer:
             (delivery,) = await consumer.receive(1)
             await consumer.settle([(delivery, Ack())])
@@ -70,12 +70,31 @@ def test_a_users_test_runs_over_every_implementation(tmp_path: Path) -> None:
     assert "6 passed" in said
 
 
+def test_a_third_partys_are_among_them(tmp_path: Path) -> None:
+    """Each once, by its first scheme, and in the place that it asks for."""
+    installed = tmp_path / "installed"
+    installed.mkdir()
+    install(installed)
+    (tmp_path / "test_mine.py").write_text(
+        USERS_TESTS
+        + "\n\nasync def test_where(osmo_transport, osmo_queue):\n"
+        + "    print(osmo_transport.url, osmo_queue.url)\n"
+    )
+    said = run_pytest(tmp_path, *ASYNCIO, "-s", "-k", "third", PYTHONPATH=str(installed))
+    assert "test_it_arrives[third] PASSED" in said
+    assert "test_it_is_kept[third] PASSED" in said
+    assert "third://test-" in said
+    assert "-as-it-wants" in said
+    assert "also" not in said
+
+
 def test_it_needs_no_plugin_for_async_tests(tmp_path: Path) -> None:
     """The fixtures are plain functions, and work without one."""
     (tmp_path / "test_mine.py").write_text(
         USERS_TESTS.replace("async def test_it", "async def check_it")
-        + "\n\ndef test_it_arrives(transport):\n    asyncio.run(check_it_arrives(transport))\n"
-        + "\n\ndef test_it_is_kept(queue):\n    asyncio.run(check_it_is_kept(queue))\n"
+        + "\n\ndef test_it_arrives(osmo_transport):\n"
+        + "    asyncio.run(check_it_arrives(osmo_transport))\n"
+        + "\n\ndef test_it_is_kept(osmo_queue):\n    asyncio.run(check_it_is_kept(osmo_queue))\n"
     )
     assert "6 passed" in run_pytest(tmp_path, "-p", "no:asyncio")
 
@@ -93,7 +112,7 @@ def test_what_is_not_installed_is_skipped_aloud(tmp_path: Path) -> None:
     """With the command that installs it."""
     (tmp_path / "test_mine.py").write_text(USERS_TESTS)
     (tmp_path / "conftest.py").write_text(
-        "import sys\nsys.modules.update(picows=None, grpc=None, redis=None)\n"
+        "import sys\nsys.modules.update(picows=None, websockets=None, grpc=None, redis=None)\n"
     )
     said = run_pytest(tmp_path, *ASYNCIO)
     assert "3 passed, 3 skipped" in said
@@ -117,7 +136,7 @@ def test_the_plugin_is_cheap(tmp_path: Path) -> None:
     """No optional library is imported before a test that needs it runs."""
     (tmp_path / "test_mine.py").write_text(
         "import sys\n\ndef test_none():\n"
-        "    assert not {'picows', 'grpc', 'redis'} & set(sys.modules)\n\n"
-        "def test_some(transport, queue):\n    pass\n"
+        "    assert not {'picows', 'websockets', 'grpc', 'redis'} & set(sys.modules)\n\n"
+        "def test_some(osmo_transport, osmo_queue):\n    pass\n"
     )
     assert "7 passed" in run_pytest(tmp_path, *ASYNCIO)

@@ -8,13 +8,28 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from osmo_transport import ConnectionLostError, Message, ProducerBatch, ProducerState, Version
-from osmo_transport.admission import Place, admit
-from osmo_transport.delivery import Producer
+from osmo_transport import (
+    ConnectionLostError,
+    Message,
+    Policy,
+    ProducerBatch,
+    ProducerState,
+    Version,
+    kind_of,
+    new_message,
+    read_message,
+)
 from osmo_transport.errors import TransportError
-from osmo_transport.frames import Ack, Batch, Frame, Goodbye, GoodbyeCode, Limits, Welcome
-from osmo_transport.message import Policy, kind_of, new_message
-from osmo_transport.session import WITHDRAWN, ClientSession, Greeting, ServerSession, SessionConfig
+from osmo_transport.frames import Batch, Frame, Goodbye, GoodbyeCode, Limits, Stored, Welcome
+from osmo_transport.queues.delivery import Producer
+from osmo_transport.session import (
+    Arrival,
+    ClientSession,
+    Greeting,
+    ServerSession,
+    SessionConfig,
+)
+from osmo_transport.session.admission import Border, Place, admit
 
 PRODUCER = Producer("backend", "listener")
 
@@ -44,8 +59,8 @@ class Store:
 
     def admit(self, greeting: Greeting) -> ProducerState:
         """Let the client in, by the product's own rule."""
-        _, listener, known, _ = greeting
-        self.place = admit(self.place, self.queue_epoch, listener, known, 0.0)
+        _, instance, known, _ = greeting
+        self.place = admit(self.place, Border(), self.queue_epoch, instance, known, 0.0)
         return ProducerState(self.queue_epoch, self.place.epoch, self.place.sequence)
 
     def append(self, batch: ProducerBatch) -> bool:
@@ -55,8 +70,8 @@ class Store:
             return False
         if batch.state.epoch != place.epoch or batch.first > place.sequence + 1:
             return False
-        fresh = batch.messages[place.sequence + 1 - batch.first :]
-        self.log += [(place.epoch, message) for message in fresh if message is not None]
+        fresh = batch.after(place.sequence)
+        self.log += [(place.epoch, read_message(data)) for _, data in fresh]
         self.place = place._replace(sequence=max(place.sequence, batch.last))
         return True
 
@@ -96,8 +111,8 @@ class World:
         self.wire: Wire | None = None
         self.old_wires: list[Wire] = []
         self.puts: list[Message] = []
-        self.sent: dict[tuple[int, int], Message] = {}
-        self.rejected: set[str] = set()
+        self.sent: dict[tuple[int, int], bytes] = {}
+        self.refused: set[str] = set()
         self.acknowledged: set[str] = set()
         self.wiped: set[str] = set()
         """Ids that were stored and then wiped."""
@@ -140,7 +155,7 @@ class World:
             if batch is None:
                 return count
             self._check_batch(wire, batch)
-            self.rejected |= {rejected.message.id for rejected in self.client.rejected}
+            self.refused |= {refusal.id for refusal in self.client.refusals}
             wire.to_server.append(batch)
         return batches
 
@@ -154,8 +169,10 @@ class World:
                 continue
             if isinstance(got, Greeting):
                 wire.greeting = got
-            elif isinstance(got, ProducerBatch):
-                wire.received.append(got)
+            elif isinstance(got, Arrival):
+                first, kinds, encoded, _ = got
+                place = wire.server.state
+                wire.received.append(ProducerBatch(PRODUCER, place, first, kinds, encoded))
 
     def deliver_to_client(self, frames: int = 1000) -> None:
         while self.wire is not None and self.wire.to_client and frames:
@@ -174,7 +191,7 @@ class World:
             wire.welcomed = True
             wire.next_sequence = frame.sequence + 1
             self.epochs.append(self.client.epoch)
-        if isinstance(frame, Ack | Welcome) and self.client.epoch == epoch:
+        if isinstance(frame, Stored | Welcome) and self.client.epoch == epoch:
             self._check_acknowledged(epoch, before + 1, self.client.sequence)
         if answer is not None:
             wire.to_server.append(answer)
@@ -206,9 +223,9 @@ class World:
     def acknowledge(self, wire: Wire, batches: int = 1000) -> None:
         while wire.stored and batches:
             batches -= 1
-            ack = wire.server.acknowledge(wire.stored.popleft().last)
-            if ack is not None and wire.alive:
-                wire.to_client.append(ack)
+            answer = wire.server.acknowledge(wire.stored.popleft().last)
+            if answer is not None and wire.alive:
+                wire.to_client.append(answer)
 
     def part(self, wire: Wire, code: GoodbyeCode, reason: str) -> None:
         if wire.alive:
@@ -287,21 +304,21 @@ class World:
         wire.next_sequence += len(batch.messages)
         for sequence, message in enumerate(batch.messages, batch.first):
             taken = self.client._window[sequence - self.client.sequence - 1]
-            self._require(message in (taken, WITHDRAWN), "another message than in the window")
+            self._require(message in (taken, b""), "another message than in the window")
             known = self.sent.setdefault((self.client.epoch, sequence), taken)
             self._require(known == taken, "another message under the same number")
         epoch, acknowledged = self.client.epoch, self.client.sequence
         in_flight = [self.sent[epoch, n] for n in range(acknowledged + 1, wire.next_sequence)]
         agreed = self.config.limits.agreed(self.limits)
         self._require(len(in_flight) <= agreed.window_messages, "more in flight than agreed")
-        before = sum(m.size for m in in_flight[:-1])
+        before = sum(map(len, in_flight[:-1]))
         self._require(before < agreed.window_bytes, "more bytes in flight than agreed")
 
     def _check_acknowledged(self, epoch: int, first: int, last: int) -> None:
         stored = {message.id for message in self.store.messages}
         for sequence in range(first, last + 1):
-            message = self.sent[epoch, sequence].id
-            known = message in stored | self.wiped | self.rejected
+            message = read_message(self.sent[epoch, sequence]).id
+            known = message in stored | self.wiped | self.refused
             self._require(known, "acknowledged and not stored")
             self.acknowledged.add(message)
 
@@ -309,15 +326,15 @@ class World:
         newest: dict[tuple[int, str, str], int] = {}
         for epoch, message in self.store.log:
             place = (epoch, message.kind, message.key)
-            rises = newest.get(place, 0) < message.version.resource_version
+            rises = newest.get(place, 0) < message.version.revision
             self._require(rises, "the order of a key")
-            newest[place] = message.version.resource_version
+            newest[place] = message.version.revision
 
     def check_complete(self) -> None:
         """What holds when everything has settled."""
         stored = {message.id for message in self.store.messages}
         lost_by_store = self.wiped & self.acknowledged
-        excused = self.rejected | lost_by_store
+        excused = self.refused | lost_by_store
         every = [m.id for m in self.puts if kind_of(m.kind).policy is Policy.EVERY]
         missing = [name for name in every if name not in stored | excused]
         counted = len(missing) <= self.client.outbox.dropped

@@ -7,24 +7,7 @@ from contextlib import asynccontextmanager
 
 import msgspec
 
-from osmo_transport import (
-    Ack,
-    BackoffConfig,
-    Consumer,
-    Delivery,
-    Message,
-    Outcome,
-    Producer,
-    ProducerBatch,
-    ProducerState,
-    Queue,
-    QueueConfig,
-    QueueUnavailableError,
-    Version,
-    new_message,
-    open_queue,
-)
-from osmo_transport.bodies import (
+from osmo_reports.bodies import (
     NO_EXIT_CODE,
     NodeInventory,
     PodEvent,
@@ -35,6 +18,23 @@ from osmo_transport.bodies import (
     UpdateNodeUsage,
     UpdatePod,
     encode_body,
+)
+from osmo_transport import (
+    NEW,
+    Ack,
+    BackoffConfig,
+    Consumer,
+    Delivery,
+    Message,
+    Outcome,
+    Producer,
+    Queue,
+    QueueConfig,
+    QueueUnavailableError,
+    Version,
+    batch_of,
+    new_message,
+    open_queue,
 )
 from osmo_worker import BatchHandler, Handler, StoreConfig, Worker, WorkerConfig
 
@@ -174,8 +174,8 @@ def delivery(message: Message, *, backend: str = BACKEND, attempt: int = 1) -> D
 async def append(queue: Queue, messages: Sequence[Message], backend: str = BACKEND) -> None:
     """Put messages into the queue as a listener that has just started would."""
     producer = Producer(backend, f"source-{next(_ids)}")
-    state = await queue.open_producer(producer, "one", ProducerState("", 0, 0))
-    await queue.append([ProducerBatch(producer, state, 1, tuple(messages))])
+    state = await queue.open_producer(producer, "one", NEW)
+    await queue.append([batch_of(producer, state, 1, messages)])
 
 
 async def settled(queue: Queue) -> bool:

@@ -6,7 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from osmo_transport import Ack, BodyError, Delivery, Outcome, Reject, Retry
+from osmo_reports.errors import BodyError
+from osmo_transport import (
+    Ack,
+    Delivery,
+    Outcome,
+    Reject,
+    Retry,
+)
 from osmo_worker import HandlerNotFoundError, HandlerUnavailableError, load_handler
 from osmo_worker.handler import GuardedHandler
 from tests.worker.harness import Recorder, delivery, report

@@ -81,7 +81,7 @@ def test_the_same_key_of_two_backends_is_two_keys() -> None:
 
 
 messages = st.builds(
-    lambda kind, key, version, final: Message("", kind, key, Version(*version), 0.0, b"", final),
+    lambda kind, key, version, final: Message(kind, key, Version(*version), "", 0.0, b"", final),
     st.sampled_from(("update_pod", "update_pod", "pod_event")),
     st.sampled_from("ab"),
     st.tuples(st.integers(1, 2), st.integers(1, 4)),

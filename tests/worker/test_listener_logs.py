@@ -4,8 +4,8 @@ import logging
 
 import pytest
 
+from osmo_reports.bodies import Logging, LogType, encode_body
 from osmo_transport import Ack, Message, Reject, new_message
-from osmo_transport.bodies import Logging, LogType, encode_body
 from osmo_worker import StoreUnavailableError
 from osmo_worker.store import StateStore, open_store
 from osmo_worker.store.listener_logs import MAX_TEXT

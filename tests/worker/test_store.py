@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 
 import pytest
 
+from osmo_reports.bodies import Condition, UpdatePod, encode_body
 from osmo_transport import Ack, Delivery, Message, Outcome, Reject, Retry, Version, new_message
-from osmo_transport.bodies import Condition, UpdatePod, encode_body
 from osmo_worker import WorkerMetrics
 from osmo_worker.store import StateStore, Task, Totals, open_store
 from tests.worker.harness import BACKEND, STORE, delivery, existence, report, snapshot_end

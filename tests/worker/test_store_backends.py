@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 import msgspec
 import pytest
 
+from osmo_reports.bodies import Registration, encode_body
 from osmo_transport import Ack, Message, Version, new_message
-from osmo_transport.bodies import Registration, encode_body
 from osmo_worker.store import Backend, StateStore, open_store
 from tests.worker.harness import (
     BACKEND,

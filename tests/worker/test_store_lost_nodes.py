@@ -6,8 +6,8 @@ import random
 
 import pytest
 
+from osmo_reports.bodies import Condition, UpdatePod, encode_body
 from osmo_transport import Ack, Message, Version, new_message
-from osmo_transport.bodies import Condition, UpdatePod, encode_body
 from osmo_worker import WorkerMetrics
 from osmo_worker.store import StateStore, Task, open_store
 from tests.worker.harness import (

@@ -4,8 +4,8 @@ from datetime import UTC, datetime
 
 import pytest
 
+from osmo_reports.bodies import Taint, UpdateNode, encode_body
 from osmo_transport import Ack, Reject, Version, new_message
-from osmo_transport.bodies import Taint, UpdateNode, encode_body
 from osmo_worker import WorkerMetrics
 from osmo_worker.store import Node, StateStore, open_store
 from tests.worker.harness import (

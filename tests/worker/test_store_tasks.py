@@ -2,8 +2,8 @@
 
 import pytest
 
+from osmo_reports.bodies import Condition, UpdatePod, encode_body
 from osmo_transport import Version, new_message
-from osmo_transport.bodies import Condition, UpdatePod, encode_body
 from osmo_worker.store import StateStore, shown_conditions
 from tests.worker.harness import apply
 

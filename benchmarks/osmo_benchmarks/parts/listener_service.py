@@ -19,10 +19,10 @@ from osmo_benchmarks.parts.common import cpu_seconds, program, read_url, spread
 
 MESSAGES = 20_000
 WARM_UP = 2_000
-GO = Path(__file__).parents[1] / "tests" / "deployed" / "go"
+GO = Path(__file__).parents[3] / "tests" / "deployed" / "go"
 SERVERS = {
     "bare stream": ("osmo_benchmarks.parts.stream_echo",),
-    "ListenerService": ("osmo_benchmarks.programs.service", "grpc://127.0.0.1:0"),
+    "ListenerService": ("osmo_benchmarks.parts.stream_service",),
 }
 
 

@@ -103,8 +103,8 @@ async def one_round(
         missing = {ENDS[name] for name in listeners}
         while missing:
             for incoming in await server.receive():
-                for message in incoming.batch.messages:
-                    if message is not None and message.kind != "heartbeat":
+                for message in incoming.messages:
+                    if message.kind != "heartbeat":
                         first = first or time.perf_counter() - started
                         messages += 1
                         seen.add((message.kind, message.key))

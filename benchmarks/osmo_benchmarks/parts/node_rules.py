@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 
 from osmo_benchmarks.parts.common import program, read_url, spread
 from osmo_benchmarks.parts.listener_start import Size, cluster
-from osmo_transport import open_queue
+from osmo_reports.directory import open_directory
 from osmo_transport.testing.redis_server import RedisServer
 
 BACKEND = "benchmark"
@@ -59,11 +59,11 @@ async def measure(count: int, rounds: int) -> None:
             stack.enter_context(program("osmo_listener", *arguments, "--listeners=node"))
             await asyncio.to_thread(wait_for, database, True, count)
             times = []
-            async with await open_queue(redis.url) as opened:
+            async with await open_directory(redis.url) as directory:
                 for _ in range(rounds):
                     for rules, available in zip(RULES, (False, True), strict=True):
                         started = time.perf_counter()
-                        await opened.directory.set_rules(BACKEND, rules)
+                        await directory.set_rules(BACKEND, rules)
                         await asyncio.to_thread(wait_for, database, available, count)
                         times.append(time.perf_counter() - started)
     print(f"{count} nodes: from new rules to the last row {spread(times, 1e3)} ms")

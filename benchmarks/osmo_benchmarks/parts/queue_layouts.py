@@ -2,8 +2,8 @@
 
 python -m osmo_benchmarks.parts.queue_layouts [--rounds N]
 
-This process is the operator, and then the worker: it appends batches, and reads and settles them.
-The rate per core is by its own CPU seconds, Redis being a process of its own.
+This process is the operator, and then the worker: it appends batches, encoded as clients send them,
+and reads and settles them. The rate per core is by its own CPU seconds: Redis is another process.
 """
 
 import argparse
@@ -15,8 +15,8 @@ import uvloop
 
 from osmo_benchmarks.parts.common import Stopwatch, spread
 from osmo_benchmarks.programs.client import report
-from osmo_transport import Ack, Message, Queue, open_queue
-from osmo_transport.factory import QueueLayout, queue_url
+from osmo_runtime.queues import QueueLayout, queue_url
+from osmo_transport import Ack, Message, ProducerBatch, Queue, open_queue
 from osmo_transport.queues.abc import AppendOutcome
 from osmo_transport.testing.feeder import Feeder
 from osmo_transport.testing.redis_server import RedisServer
@@ -30,14 +30,18 @@ LAYOUTS: tuple[QueueLayout, ...] = ("own", "osmo")
 Rates = dict[str, list[float]]
 
 
-async def append(queue: Queue, messages: list[Message]) -> None:
-    """Append everything, ten batches at a time."""
+async def sent(queue: Queue, messages: list[Message]) -> list[ProducerBatch]:
+    """The batches that a client's messages arrive in."""
     feeder = Feeder(queue, "benchmark")
     await feeder.open()
-    batches = [
+    return [
         feeder.batch(*messages[start : start + BATCH], first=start + 1)
         for start in range(0, MESSAGES, BATCH)
     ]
+
+
+async def append(queue: Queue, batches: list[ProducerBatch]) -> None:
+    """Append everything, ten batches at a time."""
     for start in range(0, len(batches), 10):
         outcomes = await queue.append(batches[start : start + 10])
         if set(outcomes) != {AppendOutcome.STORED}:
@@ -73,8 +77,12 @@ async def measure(rounds: int, stack: ExitStack) -> None:
         for layout in LAYOUTS:
             redis.flush()
             async with await open_queue(queue_url(redis.url, layout)) as queue:
-                for name, step in (("append", append), ("read", read)):
-                    rate, core = await timed(step(queue, messages))
+                batches = await sent(queue, messages)
+                for name, step in (
+                    ("append", append(queue, batches)),
+                    ("read", read(queue, messages)),
+                ):
+                    rate, core = await timed(step)
                     rates.setdefault(f"{name} {layout}", []).append(rate)
                     rates.setdefault(f"{name} {layout} core", []).append(core)
     for name in ("append", "read"):

@@ -24,10 +24,10 @@ from osmo_benchmarks.parts.common import (
     rss_megabytes,
     spread,
 )
+from osmo_reports.bodies import decode_body
 from osmo_simulator.builders import TYPICAL_PADDING, make_node, make_pod, task_labels
 from osmo_simulator.server import Simulator
 from osmo_transport import Server, listen
-from osmo_transport.bodies import decode_body
 
 ALONE = ("workflow",)
 BOTH = ("workflow", "usage")
@@ -91,9 +91,7 @@ async def one_round(
         ended: set[str] = set()
         while len(ended) < len(listeners):
             for incoming in await server.receive():
-                for message in incoming.batch.messages:
-                    if message is None:
-                        continue
+                for message in incoming.messages:
                     if message.kind == "update_pod":
                         reported.add(message.key)
                     elif message.kind == "update_node_usage":

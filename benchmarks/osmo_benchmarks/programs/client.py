@@ -21,6 +21,7 @@ from osmo_benchmarks.errors import WrongResultError
 from osmo_benchmarks.programs._record import Recorder
 from osmo_benchmarks.programs.service import acknowledge_all, records
 from osmo_benchmarks.systems import BACKEND
+from osmo_reports.bodies import UpdatePod, encode_body
 from osmo_runtime import runner
 from osmo_runtime.fields import Setting
 from osmo_runtime.startup import unless_stopped
@@ -35,7 +36,6 @@ from osmo_transport import (
     listen,
     new_message,
 )
-from osmo_transport.bodies import UpdatePod, encode_body
 from osmo_transport.bounds import Count, CountOrZero
 
 
@@ -121,7 +121,7 @@ async def measure(client: Client, settings: Settings) -> Result:
     seconds = (time.perf_counter_ns() - started) / 1e9
     stats = client.stats
     sent = settings.warm_up + settings.messages
-    if stats.acknowledged != sent or stats.resent or stats.rejected or stats.coalesced:
+    if stats.acknowledged != sent or stats.resent or stats.refused or stats.coalesced:
         raise WrongResultError(f"{sent} reports were sent, and the ledger says {stats}")
     return Result(settings.messages, seconds, trips)
 

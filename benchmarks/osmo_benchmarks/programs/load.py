@@ -17,11 +17,11 @@ import msgspec
 
 from osmo_benchmarks.errors import PlanError, WrongResultError
 from osmo_benchmarks.systems import BACKEND
+from osmo_reports.bodies import UpdatePod, encode_body
 from osmo_runtime import runner
 from osmo_runtime.fields import Setting
 from osmo_runtime.startup import unless_stopped
 from osmo_transport import Client, Message, Version, connect, new_message
-from osmo_transport.bodies import UpdatePod, encode_body
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +91,7 @@ async def send(client: Client, events: Sequence[Event]) -> None:
         await client.send(report(event, Version(epoch, number)))
     await client.flush()
     stats = client.stats
-    if stats.acknowledged + stats.coalesced != len(events) or stats.resent or stats.rejected:
+    if stats.acknowledged + stats.coalesced != len(events) or stats.resent or stats.refused:
         raise WrongResultError(f"{len(events)} reports were sent, and the ledger says {stats}")
 
 

@@ -13,10 +13,10 @@ from typing import Annotated, NamedTuple
 
 from osmo_benchmarks.programs._record import Recorder, nanoseconds, recording
 from osmo_benchmarks.records import Record
+from osmo_reports.bodies import UpdatePod, decode_body
 from osmo_runtime import runner
 from osmo_runtime.fields import Setting
-from osmo_transport import Message, Server, listen
-from osmo_transport.bodies import UpdatePod, decode_body
+from osmo_transport import Server, listen, read_message
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,13 +36,14 @@ class Acknowledged(NamedTuple):
     """When it was received: CLOCK_MONOTONIC in ns."""
     acked: int
     """Unix time in ns."""
-    messages: tuple[Message | None, ...]
+    encoded: tuple[bytes, ...]
+    """As they came: reading them is left to whoever writes the records."""
 
 
 def records(seen: Acknowledged) -> Iterator[Record]:
     """Of the pods in a batch."""
-    for message in seen.messages:
-        if message is not None and message.kind == "update_pod":
+    for message in map(read_message, filter(None, seen.encoded)):
+        if message.kind == "update_pod":
             body: UpdatePod = decode_body(message.kind, message.payload)
             yield Record(
                 at=seen.at,
@@ -59,7 +60,7 @@ async def acknowledge_all(server: Server, recorder: Recorder[Acknowledged]) -> N
         at = time.monotonic_ns()
         for each in incoming:
             each.acknowledge()
-            recorder.add(Acknowledged(at, time.time_ns(), each.batch.messages))
+            recorder.add(Acknowledged(at, time.time_ns(), each.encoded))
 
 
 async def run(settings: Settings, stop: asyncio.Event) -> None:

@@ -13,10 +13,10 @@ from typing import Annotated, NamedTuple
 
 from osmo_benchmarks.programs._record import Recorder, nanoseconds, recording
 from osmo_benchmarks.records import Record
+from osmo_reports.bodies import UpdatePod, decode_body
 from osmo_runtime import runner
 from osmo_runtime.fields import Setting
 from osmo_transport import Ack, Consumer, Delivery, Outcome, open_queue
-from osmo_transport.bodies import UpdatePod, decode_body
 from osmo_transport.bounds import SecondsOrZero
 from osmo_worker import Worker, WorkerConfig, WorkerError
 

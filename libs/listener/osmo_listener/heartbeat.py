@@ -5,8 +5,8 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import NoReturn
 
+from osmo_reports.bodies import Registration, encode_body
 from osmo_transport import Client, Message, Version
-from osmo_transport.bodies import Registration, encode_body
 from osmo_transport.message import new_id
 
 KIND = "heartbeat"
@@ -33,5 +33,5 @@ async def send_heartbeats(
     while True:
         number += 1
         version = Version(client.epoch, number)
-        await client.send(Message(new_id(), KIND, backend, version, clock(), payload))
+        await client.send(Message(KIND, backend, version, new_id(), clock(), payload))
         await sleep(interval)

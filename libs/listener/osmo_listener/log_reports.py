@@ -11,10 +11,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NoReturn
 
+from osmo_reports.bodies import Logging, LogType, encode_body
 from osmo_runtime.logs import RepeatFilter
 from osmo_runtime.masking import mask_text
 from osmo_transport import Client, UnsendableError, new_message
-from osmo_transport.bodies import Logging, LogType, encode_body
 from osmo_transport.bounds import Count
 
 KIND = "logging"

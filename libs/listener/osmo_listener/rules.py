@@ -6,8 +6,8 @@ from typing import Any, NoReturn
 
 from osmo_listener.listeners.node import NodeListener
 from osmo_listener.reporter import Reporter
+from osmo_reports.directory.abc import RULES_KIND, decode_rules
 from osmo_transport import Client
-from osmo_transport.directory import RULES_KIND, decode_rules
 
 logger = logging.getLogger(__name__)
 

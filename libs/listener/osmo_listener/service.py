@@ -3,8 +3,11 @@
 import asyncio
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
+from typing import Any
+
+import anyio
 
 from osmo_listener.config import ListenerConfig
 from osmo_listener.errors import KubeconfigError
@@ -15,10 +18,10 @@ from osmo_listener.kubernetes.kubeconfig import load_kubeconfig
 from osmo_listener.listeners.registry import LISTENERS
 from osmo_listener.log_reports import report_logs
 from osmo_listener.watches import Watches
+from osmo_reports.bodies import Registration, encode_introduction
 from osmo_runtime import __version__
 from osmo_runtime.startup import unless_stopped
 from osmo_transport import Client, UsageError, connect
-from osmo_transport.bodies import Registration
 
 logger = logging.getLogger(__name__)
 
@@ -57,10 +60,10 @@ async def run_listener(
             config.connect,
             backend=config.backend,
             source=config.source,
-            registration=registration,
+            introduction=encode_introduction(registration),
             config=config.client,
         ) as client,
-        asyncio.TaskGroup() as tasks,
+        anyio.create_task_group() as tasks,
     ):
         started(client)
         works = [
@@ -69,11 +72,15 @@ async def run_listener(
         ]
         if config.report_logs:
             works.append(report_logs(client, config.log_reports))
-        running = [tasks.create_task(work) for work in works]
+        for work in works:
+            tasks.start_soon(_awaited, work)
         await stop.wait()
-        for task in running:
-            task.cancel()
+        tasks.cancel_scope.cancel()
     logger.info("stopped after %d messages", client.stats.acknowledged)
+
+
+async def _awaited(work: Coroutine[Any, Any, None]) -> None:
+    await work
 
 
 def load_credentials(config: ListenerConfig) -> Credentials:

@@ -2,13 +2,19 @@
 
 import asyncio
 import logging
+import resource
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 from urllib.parse import urlsplit
 
-from osmo_transport.backoff import Backoff, BackoffConfig
+import anyio
+
+from osmo_transport import Backoff, BackoffConfig
 
 _log = logging.getLogger(__name__)
+
+OTHER_FILES = 64
+"""Open files that a program needs beside its connections: its store, its queue, its logs."""
 
 T = TypeVar("T")
 
@@ -30,11 +36,8 @@ async def once_there(
         except absent as exc:
             delay = backoff.next_delay()
             _log.warning("not ready: %s; again in %.1f s", exc, delay)
-            try:
-                async with asyncio.timeout(delay):
-                    await stop.wait()
-            except TimeoutError:
-                continue
+            with anyio.move_on_after(delay):
+                await stop.wait()
     return None
 
 
@@ -43,18 +46,47 @@ async def unless_stopped(work: Awaitable[T], stop: asyncio.Event) -> T | None:
 
     Raises: whatever `work` raises.
     """
-    working = asyncio.ensure_future(work)
-    stopping = asyncio.ensure_future(stop.wait())
-    try:
-        await asyncio.wait((working, stopping), return_when=asyncio.FIRST_COMPLETED)
-        return working.result() if working.done() else None
-    finally:
-        working.cancel()
-        stopping.cancel()
-        await asyncio.gather(working, stopping, return_exceptions=True)
+    answers: list[T] = []
+    failures: list[Exception] = []
+
+    async def answer() -> None:
+        try:
+            answers.append(await work)
+        except Exception as exc:  # noqa: BLE001  (raised below, outside of the group)
+            failures.append(exc)
+        tasks.cancel_scope.cancel()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(answer)
+        await stop.wait()
+        tasks.cancel_scope.cancel()
+    if failures:
+        raise failures[0]
+    return answers[0] if answers else None
 
 
 def warn_of_private_queue(url: str) -> None:
     """Say so in the log if no other program can share the queue at `url`."""
     if urlsplit(url).scheme == "memory":
         _log.warning("the queue is in this process: no other program sees what is in it")
+
+
+def allow_connections(most: int) -> None:
+    """Let this process have so many connections beside its own files: raise its limit of open
+    files as far as the system lets it, and say so in the log if that is not far enough."""
+    needed = most + OTHER_FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= needed:
+        return
+    granted = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (granted, hard))
+    except (OSError, ValueError):
+        granted = soft  # some systems have a limit of their own below the hard one
+    if granted < needed:
+        _log.warning(
+            "this process may have %d files open, and %d connections are allowed: raise the limit"
+            " (ulimit -n, LimitNOFILE= of systemd), or lower server.max_connections",
+            granted,
+            most,
+        )

@@ -1,16 +1,62 @@
-"""Messages, the reliable link between listeners and the operator, and the queue behind it.
+"""Messages, the reliable link between clients and a server, and the queue behind it.
 
     async with listen("ws://127.0.0.1:0") as server, connect(server.url, backend="b") as client:
-        await client.send(new_message("update_pod", "key", b"payload"))
-        for incoming in await server.receive():
+        await client.send(new_message("state", "key", b"payload"))
+        async for incoming in server:
             incoming.acknowledge()
 
 See `client`, `server` and `queues.abc` for the promises.
 """
 
-from osmo_transport.backoff import BackoffConfig
+from osmo_transport.backoff import Backoff, BackoffConfig
 from osmo_transport.client import Client, ClientConfig, ClientStats, connect
-from osmo_transport.delivery import (
+from osmo_transport.errors import (
+    AddressInUseError,
+    ClosedError,
+    ConnectionLostError,
+    DefectError,
+    FencedError,
+    MessageTooLargeError,
+    MissingExtraError,
+    PeerError,
+    QueueError,
+    QueueLostError,
+    QueueRefusedError,
+    QueueUnavailableError,
+    TransportError,
+    UnknownSchemeError,
+    UnreadableError,
+    UnsendableError,
+    UsageError,
+    is_retryable,
+)
+from osmo_transport.frames import Limits, Push
+from osmo_transport.kinds import (
+    DEFAULT_STREAM,
+    Kind,
+    Policy,
+    kind_of,
+    register_kind,
+    register_stream,
+)
+from osmo_transport.message import (
+    Message,
+    Version,
+    encode_message,
+    new_id,
+    new_message,
+    read_message,
+)
+from osmo_transport.queues.abc import (
+    AppendOutcome,
+    Consumer,
+    Queue,
+    QueueConfig,
+    QueueStatus,
+    publish,
+)
+from osmo_transport.queues.delivery import (
+    NEW,
     Ack,
     DeadLetter,
     Delivery,
@@ -20,55 +66,33 @@ from osmo_transport.delivery import (
     ProducerState,
     Reject,
     Retry,
+    batch_of,
 )
-from osmo_transport.directory import Directory, RuleSet
-from osmo_transport.errors import (
-    AddressInUseError,
-    BackendTakenError,
-    BodyError,
-    ClosedError,
-    ConnectionLostError,
-    FencedError,
-    MessageTooLargeError,
-    MissingExtraError,
-    PeerError,
-    QueueError,
-    QueueLostError,
-    QueueRefusedError,
-    QueueUnavailableError,
-    RulesError,
-    TransportError,
-    UnknownSchemeError,
-    UnsendableError,
-    UsageError,
-    is_retryable,
-)
-from osmo_transport.factory import open_queue, transport_for
-from osmo_transport.frames import Limits, Push
-from osmo_transport.message import Kind, Message, Policy, Version, kind_of, new_message
-from osmo_transport.outbox import OutboxConfig
-from osmo_transport.queues.abc import AppendOutcome, Consumer, Queue, QueueConfig, QueueStatus
-from osmo_transport.server import Incoming, Server, ServerConfig, listen
-from osmo_transport.session import Greeting, SessionConfig
-from osmo_transport.transports.abc import DeployedConfig, TlsConfig, Transport
+from osmo_transport.registry import open_queue, transport_for
+from osmo_transport.server import Admit, Incoming, Server, ServerConfig, listen
+from osmo_transport.session import Greeting, Refusal, SessionConfig
+from osmo_transport.session.outbox import OutboxConfig
+from osmo_transport.transports.abc import Companion, TlsConfig, Transport
 
 __all__ = (
+    "DEFAULT_STREAM",
+    "NEW",
     "Ack",
     "AddressInUseError",
+    "Admit",
     "AppendOutcome",
-    "BackendTakenError",
+    "Backoff",
     "BackoffConfig",
-    "BodyError",
     "Client",
     "ClientConfig",
     "ClientStats",
     "ClosedError",
+    "Companion",
     "ConnectionLostError",
     "Consumer",
     "DeadLetter",
+    "DefectError",
     "Delivery",
-    "DeployedConfig",
-    "Directory",
     "FencedError",
     "Greeting",
     "Incoming",
@@ -92,10 +116,9 @@ __all__ = (
     "QueueRefusedError",
     "QueueStatus",
     "QueueUnavailableError",
+    "Refusal",
     "Reject",
     "Retry",
-    "RuleSet",
-    "RulesError",
     "Server",
     "ServerConfig",
     "SessionConfig",
@@ -103,14 +126,22 @@ __all__ = (
     "Transport",
     "TransportError",
     "UnknownSchemeError",
+    "UnreadableError",
     "UnsendableError",
     "UsageError",
     "Version",
+    "batch_of",
     "connect",
+    "encode_message",
     "is_retryable",
     "kind_of",
     "listen",
+    "new_id",
     "new_message",
     "open_queue",
+    "publish",
+    "read_message",
+    "register_kind",
+    "register_stream",
     "transport_for",
 )

@@ -4,23 +4,20 @@ TransportError
 ├── UsageError              the caller: mend the call or the configuration
 │   ├── UnknownSchemeError
 │   ├── MissingExtraError   install the extra that it names
-│   ├── UnsendableError     one message, that no server would take
-│   │   └── MessageTooLargeError
-│   ├── BodyError           a payload that does not fit its kind
-│   ├── RulesError          condition rules that cannot be used
-│   └── BackendTakenError   the backend's name belongs to another cluster
-├── AddressInUseError       the operator of the machine: choose another port
+│   └── UnsendableError     one message, that no server would take
+│       └── MessageTooLargeError
+├── AddressInUseError       who runs the machine: choose another port
 ├── ConnectionLostError     nobody: connect again (the reconnecting client does)
 ├── PeerError               the other side broke the protocol
-├── FencedError             a newer listener has taken this one's place: stop
+├── UnreadableError         who wrote these bytes: they are no message
+├── FencedError             a newer client has taken this one's place: stop
 ├── ClosedError             we closed it ourselves
+├── DefectError             us: a defect, whose traceback is in the log
 └── QueueError
     ├── QueueUnavailableError   the store is away: try again
     ├── QueueRefusedError       the store is not fit for the job: mend its configuration
     └── QueueLostError          the store forgot what it had acknowledged: start a snapshot
 """
-
-from collections.abc import Sequence
 
 
 class TransportError(Exception):
@@ -55,32 +52,6 @@ class MessageTooLargeError(UnsendableError):
         self.limit = limit
 
 
-class BodyError(UsageError):
-    """A payload that does not fit its kind, or a kind that this version does not know."""
-
-
-class RulesError(UsageError):
-    """Condition rules that cannot all be used; `problems` has a line for each that is wrong."""
-
-    def __init__(self, problems: Sequence[str]) -> None:
-        super().__init__("; ".join(problems))
-        self.problems = tuple(problems)
-
-
-class BackendTakenError(UsageError):
-    """The backend's name belongs to the cluster `owner`, and another one (`claimant`) reports."""
-
-    def __init__(self, backend: str, owner: str, claimant: str) -> None:
-        super().__init__(
-            f"backend {backend} is already being used by a different cluster (uid: {owner}); this"
-            f" one has the uid {claimant}: give it another name, or free the name with"
-            f" osmo-pipeline backends forget {backend}"
-        )
-        self.backend = backend
-        self.owner = owner
-        self.claimant = claimant
-
-
 class AddressInUseError(TransportError):
     """Another program listens on this address."""
 
@@ -93,12 +64,21 @@ class PeerError(TransportError):
     """The other side sent what the protocol does not allow."""
 
 
+class UnreadableError(TransportError):
+    """Bytes that are no message; the text says what is wrong with them."""
+
+
 class FencedError(TransportError):
-    """A newer listener of the same backend and stream took over; this one must stop."""
+    """A newer client of the same backend and source took over; this one must stop."""
 
 
 class ClosedError(TransportError):
     """The object was closed by its owner."""
+
+
+class DefectError(TransportError):
+    """Code of this side raised what it must not. Its traceback is in the log, and nobody else is to
+    blame."""
 
 
 class QueueError(TransportError):
@@ -114,13 +94,16 @@ class QueueRefusedError(QueueError):
 
 
 class QueueLostError(QueueError):
-    """The store lost what it had acknowledged: every listener has to send a full snapshot."""
+    """The store lost what it had acknowledged: every client has to report everything again."""
 
 
 def is_retryable(exc: BaseException) -> bool:
     """Whether trying again, unchanged, may succeed.
 
     A broken protocol counts: a new connection starts from a clean state, and one corrupted frame
-    must not end a listener.
+    must not end a client.
     """
-    return isinstance(exc, ConnectionLostError | PeerError | QueueUnavailableError | QueueLostError)
+    return isinstance(
+        exc,
+        ConnectionLostError | PeerError | DefectError | QueueUnavailableError | QueueLostError,
+    )

@@ -1,21 +1,29 @@
 """What the two ends of a connection say to each other.
 
-A client (a listener's side) opens with `Hello` and sends `Batch`; a server (the operator's side)
-answers with `Welcome`, then `Ack`, `Reject` and `Push`. Both send `Ping`, answer with `Pong`, and
-part with `Goodbye`. Frames are msgpack arrays `[tag, field, …]`; a newer peer may append fields.
+A client opens with `Hello` and sends `Batch`; a server answers with `Welcome`, then `Stored`,
+`Refused` and `Push`. Both send `Ping`, answer with `Pong`, and part with `Goodbye`. Frames are
+msgpack arrays `[tag, field, …]`; a newer peer may append fields. The messages of a batch are the
+bytes that their sender made: a frame carries them, and nobody on the way encodes them again.
 """
 
 from dataclasses import astuple, dataclass
 from enum import Enum
+from typing import Annotated, Any, Protocol
 
 import msgspec
 
-from osmo_transport.bodies import Registration
-from osmo_transport.errors import PeerError
-from osmo_transport.message import Message
+from osmo_transport.errors import PeerError, UnreadableError
+from osmo_transport.message import MAX_REVISION, Epoch, Message, Unreadable, read_message
 
 PROTOCOL = 1
 """Rises when an old peer could misread a frame; peers of different numbers part at once."""
+
+MAX_INTRODUCTION = 4096
+"""Bytes of what a client says of itself in its hello."""
+
+Sequence = Epoch
+"""A sequence number has the bounds of an epoch."""
+Size = Annotated[int, msgspec.Meta(ge=0, le=MAX_REVISION)]
 
 
 class GoodbyeCode(Enum):
@@ -28,9 +36,9 @@ class GoodbyeCode(Enum):
     RESYNC = "resync"
     """The queue lost its memory: connect again at once, to be given a new epoch."""
     REPLACED = "replaced"
-    """A newer connection of the same listener is in use; only the older one ends."""
+    """A newer connection of the same client is in use; only the older one ends."""
     FENCED = "fenced"
-    """A newer listener took over: stop."""
+    """A newer client took over: stop."""
     PROTOCOL = "protocol"
     """The receiver of this frame broke the protocol; the reason says how."""
     REFUSED = "refused"
@@ -43,17 +51,17 @@ class _Frame(msgspec.Struct, frozen=True, array_like=True, tag=str.lower, gc=Fal
 
 @dataclass(frozen=True)
 class Limits:
-    """What one side can take; of two sides' limits the smaller holds."""
+    """What one side can take; of two sides' limits the smaller holds. Bytes are those that travel:
+    of messages as they were encoded."""
 
-    window_messages: int = 10_000
-    """Messages sent and not yet acknowledged: twice what a fast link carries in 20 ms, the study's
-    round trip to a loaded operator."""
-    window_bytes: int = 16 * 1024 * 1024
-    """Their bytes: what the operator may have to hold for one listener."""
-    message_bytes: int = 1024 * 1024
-    """Bytes of one message: a report leaves out most of its object, and no object of the API server
-    is larger than 1.5 MiB."""
-    batch_bytes: int = 256 * 1024
+    window_messages: Size = 10_000
+    """Messages sent and not yet acknowledged: twice what a fast link carries in 20 ms, a round trip
+    to a loaded server."""
+    window_bytes: Size = 16 * 1024 * 1024
+    """Their bytes: what the server may have to hold for one client."""
+    message_bytes: Size = 1024 * 1024
+    """Bytes of one message: large enough for a report of anything that a person wrote."""
+    batch_bytes: Size = 256 * 1024
     """Bytes of one batch, a single larger message aside: short enough that an acknowledgement is
     never far behind."""
 
@@ -69,8 +77,8 @@ class Limits:
     @property
     def frame_bytes(self) -> int:
         """The largest encoded frame of a peer that keeps these limits: a batch and the message that
-        overshoots it, twice, because base64 in JSON and the names and trace context of many small
-        messages take more than `Message.size` counts."""
+        overshoots it, twice, because JSON needs base64 and the lengths of many small messages take
+        room too."""
         return 2 * (self.batch_bytes + self.message_bytes) + 4096
 
 
@@ -80,17 +88,17 @@ class Hello(_Frame, frozen=True):
     protocol: int
     backend: str
     source: str
-    listener: str
-    """Identity of this process: tells a reconnect from a second listener."""
+    instance: str
+    """Identity of this process: tells a reconnect from a second client."""
     queue_epoch: str
     """As the last welcome had it."""
-    epoch: int
+    epoch: Epoch
     """0: just started, give me one."""
-    sequence: int
+    sequence: Sequence
     """The last acknowledged sequence number of `epoch`."""
     limits: Limits
-    registration: Registration | None = None
-    """Which cluster it is; None: it does not tell."""
+    introduction: Annotated[bytes, msgspec.Meta(max_length=MAX_INTRODUCTION)] = b""
+    """What it says of itself, for whoever lets it in."""
 
 
 class Welcome(_Frame, frozen=True):
@@ -98,38 +106,39 @@ class Welcome(_Frame, frozen=True):
     everything again (a snapshot)."""
 
     queue_epoch: str
-    epoch: int
-    sequence: int
+    epoch: Epoch
+    sequence: Sequence
     """The last stored sequence number of `epoch`."""
     limits: Limits
 
 
 class Batch(_Frame, frozen=True):
-    """Messages with the sequence numbers `first`, `first + 1`, …"""
+    """Encoded messages with the sequence numbers `first`, `first + 1`, … An empty one takes up its
+    number and nothing else."""
 
-    first: int
-    messages: tuple[Message, ...]
-
-
-class Ack(_Frame, frozen=True):
-    """Every message up to `sequence` is stored or was rejected."""
-
-    sequence: int
+    first: Sequence
+    messages: tuple[bytes, ...]
 
 
-class Reject(_Frame, frozen=True):
+class Stored(_Frame, frozen=True):
+    """Every message up to `sequence` is stored or was refused."""
+
+    sequence: Sequence
+
+
+class Refused(_Frame, frozen=True):
     """The message `sequence` will never be stored; sending it again does not help."""
 
-    sequence: int
+    sequence: Sequence
     reason: str
 
 
 class Push(_Frame, frozen=True):
-    """What the operator wants the listeners of a backend to know, such as the rules by which nodes
-    are available. Comes with every welcome and whenever it changes."""
+    """What the server wants the clients of a backend to know. Comes with every welcome and whenever
+    it changes."""
 
     kind: str
-    version: int
+    version: Size
     """Rises with each change of what is told under `kind`; a lower one is out of date."""
     payload: bytes
 
@@ -151,39 +160,92 @@ class Goodbye(_Frame, frozen=True):
     """Seconds that the receiver should wait at least before it connects again."""
 
 
-Frame = Hello | Welcome | Batch | Ack | Reject | Push | Ping | Pong | Goodbye
+Frame = Hello | Welcome | Batch | Stored | Refused | Push | Ping | Pong | Goodbye
 
 
-class Codec:
-    """Frames to bytes and back, in msgpack, or in JSON for people and other languages."""
+Bytes = bytes | bytearray | memoryview
 
-    def __init__(self, module: "type[_Msgpack] | type[_Json]") -> None:
-        self.encode = module.encoder.encode
+
+class Codec(Protocol):
+    """Frames to bytes and back."""
+
+    def encode(self, frame: Frame) -> bytes:
         """The bytes of a frame."""
-        self._decode = module.decoder.decode
 
-    def decode(self, data: bytes | memoryview) -> Frame:
+    def decode(self, data: Bytes) -> Frame:
         """The frame of some bytes.
 
         Raises:
             PeerError: they are not a frame.
         """
-        try:
-            frame: Frame = self._decode(data)
-            return frame
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
-            raise PeerError(f"not a frame of this protocol: {exc}") from exc
+
+
+def not_a_frame(exc: Exception) -> PeerError:
+    """The error of bytes that a codec could not decode."""
+    return PeerError(f"not a frame of this protocol: {exc}")
 
 
 class _Msgpack:
-    encoder = msgspec.msgpack.Encoder()
-    decoder = msgspec.msgpack.Decoder(Frame)
+    """For programs: a message is a byte string in the frame."""
+
+    def __init__(self) -> None:
+        self.encode = msgspec.msgpack.Encoder().encode
+        self._decode = msgspec.msgpack.Decoder(Frame).decode
+
+    def decode(self, data: Bytes) -> Frame:
+        try:
+            frame: Frame = self._decode(data)
+        except (msgspec.MsgspecError, ValueError, RecursionError) as exc:
+            raise not_a_frame(exc) from exc
+        return frame
+
+
+class _JsonBatch(_Frame, frozen=True, tag="batch"):
+    first: Sequence
+    messages: tuple[msgspec.Raw, ...]
 
 
 class _Json:
-    encoder = msgspec.json.Encoder()
-    decoder = msgspec.json.Decoder(Frame)
+    """For people and other languages: a message is an array in the frame, with its payload in
+    base64."""
+
+    _encode = msgspec.json.Encoder().encode
+    _decode = msgspec.json.Decoder(
+        Hello | Welcome | _JsonBatch | Stored | Refused | Push | Ping | Pong | Goodbye
+    ).decode
+    _decode_message = msgspec.json.Decoder(Message).decode
+    _encode_message = msgspec.msgpack.Encoder().encode
+
+    def encode(self, frame: Frame) -> bytes:
+        return self._encode(self._spelt(frame) if type(frame) is Batch else frame)
+
+    def decode(self, data: Bytes) -> Frame:
+        try:
+            frame: Any = self._decode(data)
+        except (msgspec.MsgspecError, ValueError, RecursionError) as exc:
+            raise not_a_frame(exc) from exc
+        if type(frame) is _JsonBatch:
+            frame = Batch(frame.first, tuple(map(self._packed, frame.messages)))
+        result: Frame = frame
+        return result
+
+    def _packed(self, text: msgspec.Raw) -> bytes:
+        if bytes(text) == b"null":
+            return b""
+        try:
+            return self._encode_message(self._decode_message(text))
+        except (msgspec.MsgspecError, ValueError, OverflowError, RecursionError) as exc:
+            return Unreadable(str(exc).encode(errors="backslashreplace"))
+
+    def _spelt(self, batch: Batch) -> _JsonBatch:
+        return _JsonBatch(batch.first, tuple(map(self._text, batch.messages)))
+
+    def _text(self, data: bytes) -> msgspec.Raw:
+        try:
+            return msgspec.Raw(self._encode(read_message(data)))
+        except UnreadableError:
+            return msgspec.Raw(b"null")
 
 
-MSGPACK = Codec(_Msgpack)
-JSON = Codec(_Json)
+MSGPACK: Codec = _Msgpack()
+JSON: Codec = _Json()

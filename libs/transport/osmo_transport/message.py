@@ -1,132 +1,149 @@
-"""The message: one report about one resource, and the policy of each kind.
+"""The message: one report about one resource, and its bytes.
 
-A message's payload is opaque to the session, the transports, the operator and the queue: only the
-listener that encodes it and the worker that applies it know its shape (`osmo_transport.bodies`).
+A message is encoded once, by whoever sends it, and these bytes travel: over the wire, through the
+server and into the queue, until a consumer reads them. Its payload is opaque to all of these: only
+who sends it and who handles it know its shape.
 """
 
 import random
 import time
 from collections.abc import Iterable
-from enum import Enum
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import msgspec
 
-_UUID4_CLEAR = ~((0xF000 << 64) | (0xC000 << 48))
-_UUID4_SET = (0x4000 << 64) | (0x8000 << 48)
+from osmo_transport.errors import MessageTooLargeError, UnreadableError, UnsendableError
+
+MAX_NAME = 1024
+"""Characters of a kind or a key: what is longer is no name."""
+
+MAX_EPOCH = 2**53 - 1
+"""The largest epoch: what every encoding and store can hold exactly and count on from."""
+
+MAX_REVISION = 2**63 - 1
+"""The largest revision: what a database's integer can hold."""
+
+Name = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_NAME)]
+Epoch = Annotated[int, msgspec.Meta(ge=0, le=MAX_EPOCH)]
+Revision = Annotated[int, msgspec.Meta(ge=0, le=MAX_REVISION)]
 
 
 class Version(NamedTuple):
-    """Which of two reports about one key is newer; compared as a tuple, never by a wall clock.
+    """Which of two reports about one key is newer; compared as a tuple, never by a wall clock."""
 
-    `epoch` is the fencing number that the operator hands to a listener (0: none yet);
-    `resource_version` is the object's, or for a delete that a re-list inferred, the list's.
-    """
-
-    epoch: int
-    resource_version: int
+    epoch: Epoch
+    """The fencing number that the server handed to the sender; 0: none yet."""
+    revision: Revision
+    """Orders the reports within an epoch."""
 
 
 class Message(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One report.
 
     Two reports of a `latest` kind with the same `key` are about the same resource: the one with the
-    higher `version` wins, except that a `final` report (one of a terminal pod status) is never
-    replaced by one that is not final: then both are told, and the reader joins them.
+    higher `version` wins, except that a `final` report (one of an end) is never replaced by one
+    that is not final: then both are told, and the reader joins them.
     """
 
+    kind: Name
+    """What the payload is; see `kinds`."""
+    key: Name
+    """The resource it is about: orders, compacts and shards."""
+    version: Version
     id: str
     """uuid4 as 32 hex digits: correlation and tracing."""
-    kind: str
-    """What the payload is, for example `update_pod`; its policy is `policy_of(kind)`."""
-    key: str
-    """The resource it is about: orders, compacts and shards. Never empty."""
-    version: Version
     timestamp: float
-    """When the listener created it, in seconds since the Unix epoch: for latency metrics alone."""
+    """When it was created, in seconds since the Unix epoch: for latency metrics alone."""
     payload: bytes
     """The encoded body."""
     final: bool = False
     traceparent: str | None = None
     """W3C trace context."""
 
-    @property
-    def size(self) -> int:
-        """What it counts against every limit in bytes: key, payload and a fixed part."""
-        return FIXED_SIZE + len(self.key) + len(self.payload)
-
     def supersedes(self, other: "Message") -> bool:
         """Whether this report, of the same kind and key, makes `other` needless."""
         return self.version >= other.version and (self.final or not other.final)
 
 
-def total_size(messages: Iterable[Message | None]) -> int:
-    """The sizes of messages together; None has none."""
-    # Not by the property, which takes twice as long, and here it is done for each message.
-    return sum([FIXED_SIZE + len(m.key) + len(m.payload) for m in messages if m is not None])
+class Head(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """The beginning of an encoded message: all that whoever passes it on has to know."""
+
+    kind: Name
+    key: Name
+    version: tuple[Epoch, Revision]
 
 
-FIXED_SIZE = 96
-"""Bytes that a message takes beyond its key and payload: id, kind, version, timestamp, framing."""
+class Unreadable(bytes):
+    """Stands in a batch for what a peer sent in another encoding and could not be a message. Its
+    value is the reason."""
 
 
-MAX_NAME = 1024
-"""Characters of a message's key, kind and id together: what is longer is no name, and would pass
-under `Message.size`."""
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(Message).decode
+_decode_head = msgspec.msgpack.Decoder(Head).decode
 
 
-class Policy(Enum):
-    """What matters of a kind's reports."""
+def read_heads(messages: Iterable[bytes]) -> list[Head]:
+    """The heads of some encoded messages, checked as their sender did; not so what only their
+    reader looks at.
 
-    LATEST = "latest"
-    """Only the newest report of each key: an older one may be skipped anywhere."""
-    EVERY = "every"
-    """Each report: none is replaced by another."""
-
-
-class Kind(NamedTuple):
-    """A kind's policy, and the class of kinds whose stream carries it through the queue."""
-
-    policy: Policy
-    stream: str
+    Raises:
+        UnreadableError: one of them is no message; the text says what is wrong with it.
+    """
+    try:
+        return list(map(_decode_head, messages))
+    except (msgspec.MsgspecError, ValueError, RecursionError) as exc:
+        raise UnreadableError(_why(exc)) from exc
 
 
-class Stream:
-    """The classes of kinds, each a stream of its own in the queue."""
+def read_message(data: bytes) -> Message:
+    """The message of some bytes.
 
-    PODS = "pods"
-    NODES = "nodes"
-    USAGE = "usage"
-    EVENTS = "events"
+    Raises:
+        UnreadableError: they are none; the text says what is wrong.
+    """
+    try:
+        return _decode(data)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as exc:
+        raise UnreadableError(data.decode() if type(data) is Unreadable else _why(exc)) from exc
 
 
-STREAM_WEIGHTS: dict[str, int] = {
-    Stream.PODS: 8,
-    Stream.NODES: 4,
-    Stream.EVENTS: 2,
-    Stream.USAGE: 1,
+def encode_message(message: Message, limit: int = MAX_REVISION) -> bytes:
+    """The bytes of a message; at most `limit` of them.
+
+    Raises:
+        MessageTooLargeError: they are more.
+        UnsendableError: a field does not hold what it may: no server would take the message.
+    """
+    try:
+        data = _encode(message)
+        # Encoding checks no types: what would be unreadable for others is found out here.
+        _decode(data)
+        if not isinstance(message.version, tuple):
+            raise TypeError("Expected `Version` - at `version`")
+    except (msgspec.MsgspecError, TypeError, ValueError, OverflowError, RecursionError) as exc:
+        raise UnsendableError(f"the message cannot be sent: {_why(exc)}") from exc
+    if len(data) > limit:
+        raise MessageTooLargeError(len(data), limit)
+    return data
+
+
+_FIELDS = {f"`$[{place}]`": f"`{name}`" for place, name in enumerate(Message.__struct_fields__)} | {
+    "`$[2][0]`": "`version.epoch`",
+    "`$[2][1]`": "`version.revision`",
 }
-"""Each stream's share of a consumer's reads while all of them hold entries; none is starved."""
-
-KINDS: dict[str, Kind] = {
-    "update_pod": Kind(Policy.LATEST, Stream.PODS),
-    "pod_exists": Kind(Policy.LATEST, Stream.PODS),
-    "snapshot_end": Kind(Policy.LATEST, Stream.PODS),
-    "update_node": Kind(Policy.LATEST, Stream.NODES),
-    "node_inventory": Kind(Policy.LATEST, Stream.NODES),
-    "heartbeat": Kind(Policy.LATEST, Stream.NODES),
-    "update_node_usage": Kind(Policy.LATEST, Stream.USAGE),
-    "pod_event": Kind(Policy.EVERY, Stream.EVENTS),
-    "logging": Kind(Policy.EVERY, Stream.EVENTS),
-}
-
-UNKNOWN_KIND = Kind(Policy.EVERY, Stream.EVENTS)
-"""A kind that this version does not know: each report is kept, for a newer worker to read."""
 
 
-def kind_of(name: str) -> Kind:
-    """Policy and stream of the kind `name`; `UNKNOWN_KIND` for one that is not registered."""
-    return KINDS.get(name, UNKNOWN_KIND)
+def _why(exc: Exception) -> str:
+    """The error's text, with names in the place of positions."""
+    text = str(exc)
+    for place, name in _FIELDS.items():
+        text = text.replace(place, name)
+    return text
+
+
+_UUID4_CLEAR = ~((0xF000 << 64) | (0xC000 << 48))
+_UUID4_SET = (0x4000 << 64) | (0x8000 << 48)
 
 
 def new_id() -> str:
@@ -144,4 +161,4 @@ def new_message(
     traceparent: str | None = None,
 ) -> Message:
     """A message with a fresh id, created now."""
-    return Message(new_id(), kind, key, version, time.time(), payload, final, traceparent)
+    return Message(kind, key, version, new_id(), time.time(), payload, final, traceparent)

@@ -2,9 +2,11 @@
 
 from dataclasses import dataclass, field
 
+from osmo_deployed import DeployedConfig
+from osmo_reports.directory import MAX_BACKENDS
+from osmo_runtime.queues import QueueLayout
 from osmo_transport import BackoffConfig, QueueConfig, ServerConfig
-from osmo_transport.bounds import Count, Seconds, SecondsOrZero
-from osmo_transport.factory import QueueLayout
+from osmo_transport.bounds import Bytes, Count, Seconds, SecondsOrZero
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,9 +24,15 @@ class OperatorConfig:
     append_messages: Count = 2_000
     """Messages that one append may carry: enough to fill a round trip to the store, few enough that
     the first of them is acknowledged within some 20 ms."""
+    append_bytes: Bytes = 512 * 1024
+    """Bytes that one append may carry, a single larger batch aside: little enough that over a slow
+    link to the store nobody waits long for others' reports."""
     drain_timeout: SecondsOrZero = 10.0
     """Seconds that a stop may take to store and acknowledge what has arrived; the rest is sent
     again by its listeners."""
+    max_backends: Count = MAX_BACKENDS
+    """Backends whose names are kept, with the cluster that each belongs to; one more is turned away
+    until one is forgotten."""
     check_interval: Seconds = 2.0
     """Seconds between two checks of whether the queue was wiped, after which listeners send
     everything again; an append notices by itself, this is for quiet times."""
@@ -32,5 +40,7 @@ class OperatorConfig:
     """Limits of the listeners' connections."""
     limits: QueueConfig = field(default_factory=QueueConfig)
     """Limits of the queue."""
+    deployed: DeployedConfig = field(default_factory=DeployedConfig)
+    """Limits of the listeners that were deployed before ours."""
     backoff: BackoffConfig = field(default_factory=lambda: BackoffConfig(maximum=2.0))
     """Delays between tries while the store is away: short, as every listener waits for it."""

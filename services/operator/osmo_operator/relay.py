@@ -2,19 +2,24 @@
 
 import asyncio
 import logging
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from osmo_operator.backlog import Backlog
 from osmo_transport import (
     AppendOutcome,
+    Backoff,
     BackoffConfig,
     Incoming,
     ProducerBatch,
     QueueUnavailableError,
 )
-from osmo_transport.backoff import Backoff
 
 logger = logging.getLogger(__name__)
+
+SLOW_APPEND = 2.0
+"""Seconds after which an append that has not answered counts as a store that is away."""
 
 
 class Batches(Protocol):
@@ -22,6 +27,9 @@ class Batches(Protocol):
 
     async def receive(self) -> list[Incoming]:
         """All that have arrived; empty once no more will."""
+
+    def arrived(self) -> list[Incoming]:
+        """All that have arrived, without waiting."""
 
 
 class Store(Protocol):
@@ -36,31 +44,56 @@ class Relay:
 
     While an append is on its way, what arrives collects into the next one, so a store's round trip
     is shared by as many messages as the load brings. There is one append at a time: a later batch
-    of a producer can never be stored before an earlier one.
+    of a producer can never be stored before an earlier one. It takes turns between the backends,
+    and is bounded in bytes, so that whoever reports much over a slow link holds up nobody for long.
     """
 
-    def __init__(self, server: Batches, queue: Store, append_messages: int, backoff: BackoffConfig):
+    def __init__(
+        self,
+        server: Batches,
+        queue: Store,
+        append_messages: int,
+        append_bytes: int,
+        backlog_bytes: int,
+        backoff: BackoffConfig,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """An append carries at most `append_messages` and `append_bytes`, and what waits for its
+        turn is at most `backlog_bytes`, besides what the server holds; `clock` gives seconds."""
         self._server = server
         self._queue = queue
-        self._append_messages = append_messages
+        self._most = append_messages, append_bytes
+        self._backlog_bytes = backlog_bytes
         self._backoff = backoff
+        self._clock = clock
+        self._backlog = Backlog()
+        self._began: float | None = None
+        self._failing = False
         self.stored = 0
         """Messages that were stored and acknowledged."""
-        self.ready = True
-        """Whether the last append succeeded."""
         self.reachable = True
         """Whether the queue answered when it was last asked, which tells more in quiet times."""
 
+    @property
+    def ready(self) -> bool:
+        """Whether appends succeed: the last one did, and the present one is not late."""
+        late = self._began is not None and self._clock() - self._began > SLOW_APPEND
+        return not (self._failing or late)
+
     async def run(self) -> None:
         """Relay until the server has stopped and everything that had arrived is answered."""
-        while incoming := await self._server.receive():
-            for group in grouped(incoming, self._append_messages):
-                outcomes = await self._append([i.batch for i in group])
-                for one, outcome in zip(group, outcomes, strict=True):
-                    self._answer(one, outcome)
+        backlog = self._backlog
+        while arrived := await self._server.receive():
+            backlog.add(arrived)
+            while group := backlog.take(*self._most):
+                for incoming, outcome in zip(group, await self._append(group), strict=True):
+                    self._answer(incoming, outcome)
+                if backlog.size < self._backlog_bytes:
+                    backlog.add(self._server.arrived())
 
-    async def _append(self, batches: list[ProducerBatch]) -> list[AppendOutcome]:
+    async def _append(self, batches: Sequence[ProducerBatch]) -> list[AppendOutcome]:
         backoff = Backoff(self._backoff)
+        self._began = self._clock()
         while True:
             try:
                 outcomes = await self._queue.append(batches)
@@ -69,39 +102,25 @@ class Relay:
                 logger.warning(
                     "cannot store, nothing is acknowledged; again in %.1f s: %s", delay, exc
                 )
-                self.ready = False
+                self._failing = True
                 await asyncio.sleep(delay)
             else:
-                if not self.ready:
+                if self._failing:
                     logger.info("the queue stores again")
-                self.ready = True
+                self._failing = False
+                self._began = None
                 return outcomes
 
     def _answer(self, incoming: Incoming, outcome: AppendOutcome) -> None:
         match outcome:
             case AppendOutcome.STORED:
                 incoming.acknowledge()
-                self.stored += len(incoming.batch.messages)
+                self.stored += len(incoming.encoded)
             case AppendOutcome.FENCED:
                 incoming.fence()
             case AppendOutcome.LOST:
                 logger.error(
                     "the queue lost what it had acknowledged to %s: asking for a full snapshot",
-                    "/".join(incoming.batch.producer),
+                    "/".join(incoming.producer),
                 )
                 incoming.resync()
-
-
-def grouped(incoming: Sequence[Incoming], messages: int) -> Iterator[list[Incoming]]:
-    """In order, in groups of up to `messages` messages; a larger batch is a group of its own."""
-    group: list[Incoming] = []
-    count = 0
-    for one in incoming:
-        size = len(one.batch.messages)
-        if group and count + size > messages:
-            yield group
-            group, count = [], 0
-        group.append(one)
-        count += size
-    if group:
-        yield group

@@ -3,13 +3,21 @@
 import asyncio
 import logging
 from collections.abc import Callable
-from contextlib import aclosing
+from contextlib import AsyncExitStack, aclosing
 from typing import NoReturn
 
+import anyio
+
+from osmo_deployed import ListenerServiceCompanion
 from osmo_operator.config import OperatorConfig
 from osmo_operator.relay import Relay
-from osmo_runtime.startup import once_there
+from osmo_reports.bodies import decode_introduction
+from osmo_reports.directory import RULES_KIND, Directory, encode_rules, open_directory
+from osmo_runtime.queues import queue_url
+from osmo_runtime.startup import allow_connections, once_there
 from osmo_transport import (
+    Admit,
+    Backoff,
     BackoffConfig,
     Greeting,
     ProducerState,
@@ -21,10 +29,6 @@ from osmo_transport import (
     open_queue,
     transport_for,
 )
-from osmo_transport.backoff import Backoff
-from osmo_transport.directory import RULES_KIND, encode_rules
-from osmo_transport.factory import queue_url
-from osmo_transport.server import Admit
 
 logger = logging.getLogger(__name__)
 
@@ -47,69 +51,80 @@ async def run_operator(
     """
     for url in config.listen:
         transport_for(url)
+    allow_connections(config.server.max_connections * len(config.listen))
+    where = queue_url(config.queue, config.layout)
     queue = await once_there(
-        lambda: open_queue(queue_url(config.queue, config.layout), config.limits),
-        (QueueUnavailableError,),
-        config.backoff,
-        stop,
+        lambda: open_queue(where, config.limits), (QueueUnavailableError,), config.backoff, stop
     )
     if queue is None:
         return
     rules_known = asyncio.Event()
-    async with (
-        queue,
-        listen(*config.listen, admit=admission(queue, rules_known), config=config.server) as server,
-        asyncio.TaskGroup() as tasks,
-    ):
-        relay = Relay(server, queue, config.append_messages, config.backoff)
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(queue)
+        directory = await stack.enter_async_context(
+            await open_directory(where, config.limits, max_backends=config.max_backends)
+        )
+        server = await stack.enter_async_context(
+            listen(
+                *config.listen,
+                admit=admission(queue, directory, rules_known),
+                config=config.server,
+                companions=(ListenerServiceCompanion(config.deployed),),
+            )
+        )
+        relay = Relay(
+            server,
+            queue,
+            config.append_messages,
+            config.append_bytes,
+            config.server.inbox_bytes,
+            config.backoff,
+        )
         server.can_store = lambda: relay.ready and relay.reachable
-        relaying = tasks.create_task(relay.run())
-        watching = [
-            tasks.create_task(watch_memory(queue, server, relay, config.check_interval)),
-            tasks.create_task(tell_rules(queue, server, rules_known, config.backoff)),
-        ]
-        ready(server.urls)
-        await stop.wait()
-        for task in watching:
-            task.cancel()
-        server.stop()
-        try:
-            async with asyncio.timeout(config.drain_timeout):
-                await relaying
-        except TimeoutError:
+        async with anyio.create_task_group() as relaying:
+            relaying.start_soon(relay.run)
+            async with anyio.create_task_group() as watching:
+                watching.start_soon(watch_memory, queue, server, relay, config.check_interval)
+                watching.start_soon(tell_rules, directory, server, rules_known, config.backoff)
+                ready(server.urls)
+                await stop.wait()
+                watching.cancel_scope.cancel()
+            server.stop()
+            relaying.cancel_scope.deadline = anyio.current_time() + config.drain_timeout
+        if relaying.cancel_scope.cancelled_caught:
             logger.warning(
                 "not everything was stored within %s s; it is sent again", config.drain_timeout
             )
     logger.info("stopped after %d messages", relay.stored)
 
 
-def admission(queue: Queue, rules_known: asyncio.Event) -> Admit:
+def admission(queue: Queue, directory: Directory, rules_known: asyncio.Event) -> Admit:
     """Let in who belongs to the backend's cluster, where the queue says that it stands; not before
     the backend's rules are known, or it would judge its nodes by others first."""
 
     async def admit(greeting: Greeting) -> ProducerState:
-        producer, listener, known, registration = greeting
-        try:
-            async with asyncio.timeout(RULES_TIMEOUT):
-                await rules_known.wait()
-        except TimeoutError as exc:
-            raise QueueUnavailableError("the queue has not told the condition rules yet") from exc
+        producer, instance, known, introduction = greeting
+        with anyio.move_on_after(RULES_TIMEOUT):
+            await rules_known.wait()
+        if not rules_known.is_set():
+            raise QueueUnavailableError("the queue has not told the condition rules yet")
+        registration = decode_introduction(introduction)
         if registration is not None:
-            await queue.directory.register(producer.backend, registration)
-        return await queue.open_producer(producer, listener, known)
+            await directory.register(producer.backend, registration)
+        return await queue.open_producer(producer, instance, known)
 
     return admit
 
 
 async def tell_rules(
-    queue: Queue, server: Server, known_first: asyncio.Event, backoff: BackoffConfig
+    directory: Directory, server: Server, known_first: asyncio.Event, backoff: BackoffConfig
 ) -> NoReturn:
     """Push each backend's condition rules to its listeners, for ever; `known_first` is set when
     they are known."""
     delays = Backoff(backoff)
     while True:
         try:
-            async with aclosing(queue.directory.follow_rules()) as following:
+            async with aclosing(directory.follow_rules()) as following:
                 async for found in following:
                     delays = Backoff(backoff)
                     for backend, known in found.items():
@@ -118,13 +133,13 @@ async def tell_rules(
                     known_first.set()
         except QueueUnavailableError as exc:
             logger.debug("cannot ask the queue for condition rules: %s", exc)
-            await asyncio.sleep(delays.next_delay())
+            await anyio.sleep(delays.next_delay())
 
 
 async def watch_memory(queue: Queue, server: Server, relay: Relay, interval: float) -> NoReturn:
     """Notice that the queue lost its memory or is away also while nobody reports anything."""
     while True:
-        await asyncio.sleep(interval)
+        await anyio.sleep(interval)
         try:
             status = await queue.status()
         except QueueUnavailableError as exc:

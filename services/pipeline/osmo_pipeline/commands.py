@@ -8,9 +8,10 @@ from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
 
 from osmo_pipeline.config import BackendConfig, CommandConfig, ForgetConfig, RulesConfig
-from osmo_transport import Directory, UsageError, open_queue
-from osmo_transport.conditions import DEFAULT_RULES
-from osmo_transport.factory import queue_url
+from osmo_reports.conditions import DEFAULT_RULES
+from osmo_reports.directory import Directory, open_directory
+from osmo_runtime.queues import queue_url
+from osmo_transport import UsageError, open_queue
 
 
 @asynccontextmanager
@@ -19,8 +20,10 @@ async def _directory(config: CommandConfig) -> AsyncIterator[Directory]:
         raise UsageError(
             f"{config.queue} ends with this command: name the queue of the operators with --queue"
         )
-    async with await open_queue(queue_url(config.queue, config.layout)) as queue:
-        yield queue.directory
+    where = queue_url(config.queue, config.layout)
+    # What is not fit for a queue holds no directory either; the text says why.
+    async with await open_queue(where), await open_directory(where) as directory:
+        yield directory
 
 
 async def set_rules(config: RulesConfig, _: asyncio.Event) -> None:

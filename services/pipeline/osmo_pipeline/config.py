@@ -7,9 +7,9 @@ from typing import Annotated
 
 from osmo_runtime.fields import Setting
 from osmo_runtime.logs import LogLevel
+from osmo_runtime.queues import QueueLayout
 from osmo_runtime.runner import ProgramConfig
 from osmo_transport.bounds import Count, SecondsOrZero, Seed
-from osmo_transport.factory import QueueLayout
 
 DEFAULT_DATABASE = Path("osmo-demo.db")
 

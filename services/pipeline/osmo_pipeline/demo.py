@@ -20,6 +20,7 @@ from osmo_pipeline.config import DEFAULT_DATABASE, Carrier, DemoConfig
 from osmo_pipeline.display import Progress, open_display, tell
 from osmo_pipeline.errors import DemoError
 from osmo_pipeline.verify import Difference, differences, expected_tasks
+from osmo_runtime.startup import unless_stopped
 from osmo_simulator.scenario import Scenario, ScenarioConfig
 from osmo_simulator.server import Simulator
 from osmo_transport import Client, open_queue
@@ -131,16 +132,7 @@ async def _happen(scenario: Scenario | None, stop: asyncio.Event) -> None:
     if scenario is None:
         await stop.wait()
         return
-    playing = asyncio.create_task(scenario.run())
-    stopping = asyncio.create_task(stop.wait())
-    try:
-        await asyncio.wait((playing, stopping), return_when=asyncio.FIRST_COMPLETED)
-        if playing.done():
-            await playing
-    finally:
-        playing.cancel()
-        stopping.cancel()
-        await asyncio.gather(playing, stopping, return_exceptions=True)
+    await unless_stopped(scenario.run(), stop)
 
 
 @asynccontextmanager

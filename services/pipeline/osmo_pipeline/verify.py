@@ -7,7 +7,7 @@ from typing import NamedTuple
 from osmo_listener.kubernetes.objects import Pod
 from osmo_listener.listeners.pod_state import PodStatus, is_terminal
 from osmo_listener.listeners.workflow import KIND, WorkflowConfig, WorkflowListener, task_key
-from osmo_transport.bodies import NO_EXIT_CODE, UpdatePod, decode_body
+from osmo_reports.bodies import NO_EXIT_CODE, UpdatePod, decode_body
 from osmo_worker.store import Task
 from osmo_worker.store.tasks import shown_conditions
 

@@ -4,9 +4,9 @@ import os
 import socket
 from dataclasses import dataclass, field
 
+from osmo_runtime.queues import QueueLayout
 from osmo_transport import BackoffConfig, QueueConfig
 from osmo_transport.bounds import Count, CountOrZero, Seconds, SecondsOrZero
-from osmo_transport.factory import QueueLayout
 
 
 def default_name() -> str:
@@ -36,6 +36,9 @@ class StoreConfig:
     event_retention: Seconds = 20 * 86_400.0
     """Seconds for which an event of a pod is kept after it was stored: as long as users can read
     the conditions of a pod."""
+    epochs_interval: Seconds = 5.0
+    """Seconds between two looks whether the queue has lost its memory, and with it the epochs that
+    the listeners had: then the worker tells it those that the rows have."""
     housekeeping_interval: Seconds = 30.0
     """Seconds between two looks at what has become due by the two before."""
 

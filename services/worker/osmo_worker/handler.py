@@ -8,7 +8,14 @@ import math
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol, TypeGuard, runtime_checkable
 
-from osmo_transport import Ack, BodyError, Delivery, Outcome, Reject, Retry
+from osmo_reports.errors import BodyError
+from osmo_transport import (
+    Ack,
+    Delivery,
+    Outcome,
+    Reject,
+    Retry,
+)
 from osmo_worker.errors import HandlerNotFoundError, WorkerError
 
 logger = logging.getLogger(__name__)

@@ -1,11 +1,15 @@
 """What the state store needs from time to time, whether reports come or not."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import logging
+from collections.abc import Awaitable, Callable, Mapping
 from typing import NoReturn, Protocol
 
+from osmo_transport import Queue, QueueUnavailableError
 from osmo_worker.errors import HandlerUnavailableError
 from osmo_worker.metrics import WorkerMetrics
+
+_log = logging.getLogger(__name__)
 
 
 class Store(Protocol):
@@ -26,6 +30,46 @@ class Store(Protocol):
             HandlerUnavailableError: the database does not answer.
         """
         ...
+
+
+class Remembering(Protocol):
+    """What remembers the epochs of listeners."""
+
+    async def epochs(self) -> Mapping[str, int]:
+        """By backend, the highest epoch that its rows have.
+
+        Raises:
+            HandlerUnavailableError: the database does not answer.
+        """
+        ...
+
+
+async def tell_epochs(
+    store: Remembering,
+    queue: Queue,
+    interval: float,
+    *,
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+) -> NoReturn:
+    """Tell the queue which epochs the rows have, now and whenever it has lost its memory: what a
+    listener then reports is newer than they are, also where a clock was ahead that gave them.
+
+    Args:
+        store: what has the rows.
+        queue: which hands out the epochs.
+        interval: seconds between two looks at the queue.
+        sleep: waits for seconds.
+    """
+    told = ""
+    while True:
+        try:
+            queue_epoch = (await queue.status()).queue_epoch
+            if queue_epoch != told:
+                await queue.raise_epochs(await store.epochs())
+                told = queue_epoch
+        except (HandlerUnavailableError, QueueUnavailableError) as exc:
+            _log.debug("the epochs of the rows are not told yet: %s", exc)
+        await sleep(interval)
 
 
 async def keep_house(

@@ -4,23 +4,24 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
-from functools import partial
 from typing import Any
 
+import anyio
+
+from osmo_runtime.queues import queue_url
 from osmo_runtime.startup import once_there
-from osmo_transport import QueueUnavailableError, open_queue
-from osmo_transport.factory import queue_url
+from osmo_transport import Queue, QueueUnavailableError, open_queue
 from osmo_worker.config import WorkerConfig
 from osmo_worker.errors import HandlerUnavailableError
 from osmo_worker.handler import BatchHandler, Handler, load_handler
-from osmo_worker.housekeeping import keep_house
+from osmo_worker.housekeeping import keep_house, tell_epochs
 from osmo_worker.metrics import WorkerMetrics
 from osmo_worker.worker import Worker
 
 logger = logging.getLogger(__name__)
 
-Chore = Callable[[], Coroutine[Any, Any, None]]
-"""Runs until it is cancelled."""
+Chore = Callable[[Queue], Coroutine[Any, Any, None]]
+"""Runs beside a worker of the queue until it is cancelled."""
 
 _ABSENT = (HandlerUnavailableError, QueueUnavailableError)
 
@@ -56,11 +57,11 @@ async def run_worker(
         async with queue:
             consumer = queue.consumer(config.group, config.name)
             ready()
-            async with asyncio.TaskGroup() as tasks:
-                running = [tasks.create_task(chore()) for chore in chores]
+            async with anyio.create_task_group() as beside:
+                for chore in chores:
+                    beside.start_soon(chore, queue)
                 await Worker(consumer, handler, config, metrics=metrics).run(stop)
-                for task in running:
-                    task.cancel()
+                beside.cancel_scope.cancel()
         logger.info("stopped after %d deliveries", metrics.received)
 
 
@@ -77,5 +78,12 @@ async def _open_handler(
 
     async with open_store(config.store, config.store_limits, metrics=metrics) as store:
         await once_there(store.check, _ABSENT, config.backoff, stop)
-        interval = config.store_limits.housekeeping_interval
-        yield store, (partial(keep_house, store, metrics, interval),)
+        limits = config.store_limits
+
+        async def sweep(_: Queue) -> None:
+            await keep_house(store, metrics, limits.housekeeping_interval)
+
+        async def remember(queue: Queue) -> None:
+            await tell_epochs(store, queue, limits.epochs_interval)
+
+        yield store, (sweep, remember)

@@ -23,6 +23,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import TypeVar
 
+import anyio
+
 from osmo_transport import Ack, Consumer, Delivery, Outcome, QueueUnavailableError, Retry
 from osmo_transport.backoff import Backoff
 from osmo_worker.config import WorkerConfig
@@ -76,18 +78,18 @@ class Worker:
         Raises:
             ExceptionGroup: of a `QueueError` or `WorkerError` that trying again does not mend.
         """
-        async with self._consumer, asyncio.TaskGroup() as tasks:
-            reader = tasks.create_task(self._read())
-            others = (tasks.create_task(self._dispatch()), tasks.create_task(self._settle()))
-            await stop.wait()
-            reader.cancel()
-            try:
-                async with asyncio.timeout(self._config.drain_timeout):
-                    await self._idle.wait()
-            except TimeoutError:
+        async with self._consumer, anyio.create_task_group() as handling:
+            handling.start_soon(self._dispatch)
+            handling.start_soon(self._settle)
+            async with anyio.create_task_group() as reading:
+                reading.start_soon(self._read)
+                await stop.wait()
+                reading.cancel_scope.cancel()
+            with anyio.move_on_after(self._config.drain_timeout):
+                await self._idle.wait()
+            if self._in_hand:
                 logger.warning("gives back %d deliveries that it could not finish", self._in_hand)
-            for task in others:
-                task.cancel()
+            handling.cancel_scope.cancel()
 
     async def _read(self) -> None:
         while True:
@@ -101,13 +103,13 @@ class Worker:
             self._signal_ready()
 
     async def _dispatch(self) -> None:
-        async with asyncio.TaskGroup() as calls:
+        async with anyio.create_task_group() as calls:
             while True:
                 await self._slots.acquire()
                 await self._may_take.wait()
                 works = self._inbox.take(self._limit)
                 self._signal_ready()
-                calls.create_task(self._handle(works))
+                calls.start_soon(self._handle, works)
 
     async def _handle(self, works: Sequence[Work]) -> None:
         deliveries = [work.delivery for work in works]
@@ -150,7 +152,7 @@ class Worker:
                 if backoff is None:
                     backoff = Backoff(self._config.backoff)
                     self._hold(str(exc))
-                await asyncio.sleep(backoff.next_delay())
+                await anyio.sleep(backoff.next_delay())
             else:
                 if backoff is not None:
                     self._release()

@@ -35,7 +35,7 @@ import msgspec
 
 from osmo_listener.kubernetes.objects import Event
 from osmo_listener.listeners.pod_state import parse_time
-from osmo_transport.bodies import PodEvent, encode_body
+from osmo_reports.bodies import PodEvent, encode_body
 from osmo_transport.bounds import Count, SecondsOrZero
 from osmo_transport.message import Message, Version, new_id
 
@@ -288,7 +288,7 @@ class EventListener:
     def _message(self, report: _Report, now: float) -> Message:
         version = Version(self._epoch, report.resource_version)
         body = report.body
-        return Message(new_id(), KIND, body.pod, version, now, encode_body(body))
+        return Message(KIND, body.pod, version, new_id(), now, encode_body(body))
 
     def _due_at(self, entry: _Entry) -> float:
         return entry.sent_at + self._config.dedupe_ttl

@@ -1,7 +1,7 @@
 """The node listener: where a backend's tasks can run.
 
 A node is reported when anything that the body holds has changed. Whether it is available follows
-from its conditions by the backend's rules (`osmo_transport.conditions`), so new rules are a change
+from its conditions by the backend's rules (`osmo_reports.conditions`), so new rules are a change
 too: every node is judged anew at once.
 
 - Messages are keyed by the node's name. The hostname label is what users see; several nodes may
@@ -31,9 +31,9 @@ import msgspec
 from osmo_listener.kubernetes.objects import Node, Quantity
 from osmo_listener.kubernetes.quantity import parse_quantity
 from osmo_listener.listeners.deadlines import Deadlines
-from osmo_transport.bodies import NodeInventory, Taint, UpdateNode, encode_body
+from osmo_reports.bodies import NodeInventory, Taint, UpdateNode, encode_body
+from osmo_reports.conditions import DEFAULT_RULES, ConditionRules
 from osmo_transport.bounds import SecondsOrZero
-from osmo_transport.conditions import DEFAULT_RULES, ConditionRules
 from osmo_transport.message import Message, Version, new_id
 
 logger = logging.getLogger(__name__)
@@ -287,7 +287,7 @@ class NodeListener:
         self, kind: str, key: str, version: int, body: UpdateNode | NodeInventory, now: float
     ) -> Message:
         self._highest = max(self._highest, version)
-        return Message(new_id(), kind, key, Version(self._epoch, version), now, encode_body(body))
+        return Message(kind, key, Version(self._epoch, version), new_id(), now, encode_body(body))
 
 
 def _body(node: Node, available: bool, *, deleted: bool = False) -> UpdateNode:

@@ -7,7 +7,7 @@ from enum import Enum, IntEnum, StrEnum
 import msgspec
 
 from osmo_listener.kubernetes import objects
-from osmo_transport.bodies import NO_EXIT_CODE
+from osmo_reports.bodies import NO_EXIT_CODE
 
 
 class PodStatus(StrEnum):

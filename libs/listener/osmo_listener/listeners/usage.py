@@ -27,7 +27,7 @@ import msgspec
 
 from osmo_listener.kubernetes.objects import Quantity, Requests, SharedPod, UsagePod
 from osmo_listener.kubernetes.quantity import parse_quantity
-from osmo_transport.bodies import SnapshotEnd, UpdateNodeUsage, encode_body
+from osmo_reports.bodies import SnapshotEnd, UpdateNodeUsage, encode_body
 from osmo_transport.bounds import Seconds
 from osmo_transport.message import Message, Version, new_id
 
@@ -206,7 +206,7 @@ class UsageListener:
         end = encode_body(SnapshotEnd(KIND, len(self._counted or ())))
         self._counted = None
         version = Version(epoch, resource_version)
-        yield Message(new_id(), "snapshot_end", KIND, version, now, end)
+        yield Message("snapshot_end", KIND, version, new_id(), now, end)
 
     def _place(self, pod: CountedPod) -> None:
         """Let the pod count as what it is now."""
@@ -271,7 +271,7 @@ class UsageListener:
         if self._counted is not None:
             self._counted.add(name)
         version = Version(self._epoch, self._reported)
-        return Message(new_id(), KIND, name, version, now, payload)
+        return Message(KIND, name, version, new_id(), now, payload)
 
     def _hostname_of(self, name: str, node: _Node) -> str:
         return self._hostname(name) or node.hostname or name

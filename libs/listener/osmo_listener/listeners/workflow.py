@@ -30,7 +30,7 @@ from osmo_listener.kubernetes.objects import Pod
 from osmo_listener.listeners.deadlines import Deadlines
 from osmo_listener.listeners.pod_state import PodState, PodStatus, PodStatusMode, is_terminal
 from osmo_listener.listeners.pod_status import pod_status
-from osmo_transport.bodies import (
+from osmo_reports.bodies import (
     Condition,
     PodExists,
     SnapshotEnd,
@@ -191,7 +191,7 @@ class WorkflowListener:
         end = encode_body(SnapshotEnd(KIND, len(self._counted or ())))
         self._counted = None
         version = Version(epoch, resource_version)
-        yield Message(new_id(), "snapshot_end", KIND, version, now, end)
+        yield Message("snapshot_end", KIND, version, new_id(), now, end)
 
     def _place(self, pod: Pod, resource_version: int, now: float) -> Message | None:
         """Put the pod where its labels say. Returns what the task that it leaves has to report."""
@@ -255,7 +255,7 @@ class WorkflowListener:
         task.reported = resource_version
         version = Version(self._epoch, resource_version)
         body = encode_body(PodExists(*task.key, deleted))
-        return Message(new_id(), EXISTS_KIND, task.message_key, version, now, body)
+        return Message(EXISTS_KIND, task.message_key, version, new_id(), now, body)
 
     def _expired(self, task: _Task, now: float) -> bool:
         return 0 < self._config.resend_after < now - task.sent_at
@@ -266,7 +266,7 @@ class WorkflowListener:
         changed = payload != task.payload
         reported = max(resource_version, task.reported + changed)
         version = Version(self._epoch, reported)
-        message = Message(new_id(), KIND, task.message_key, version, now, payload, final)
+        message = Message(KIND, task.message_key, version, new_id(), now, payload, final)
         task.payload, task.final, task.reported, task.sent_at = payload, final, reported, now
         if self._counted is not None:
             self._counted.add(task.message_key)

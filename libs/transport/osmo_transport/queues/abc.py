@@ -13,8 +13,12 @@
   are used up becomes a dead letter, in the same atomic step as its removal.
 - *Shared fairly.* While several streams hold entries they are read in proportion to their weights;
   a stream with entries is read at least once in every `sum(weights)` reads.
-- *Honest about loss.* `ProducerState.queue_epoch` changes when the store lost its memory, and a
-  batch that carries the old one is answered with `AppendOutcome.LOST`.
+- *Honest about loss.* `ProducerState.queue_epoch` changes when the store lost its memory, or
+  entries that it had acknowledged, and a batch that carries the old one is answered with
+  `AppendOutcome.LOST`.
+
+What every queue decides alike is in `rules`, `fair` and `session.admission`, to be used by whoever
+writes another one.
 """
 
 from abc import ABC, abstractmethod
@@ -25,16 +29,19 @@ from types import TracebackType
 from typing import NamedTuple, Self
 
 from osmo_transport.bounds import Count, Seconds
-from osmo_transport.delivery import (
+from osmo_transport.errors import FencedError, QueueLostError
+from osmo_transport.kinds import stream_weights
+from osmo_transport.message import Message, new_id
+from osmo_transport.queues.delivery import (
+    NEW,
     DeadLetter,
     Delivery,
     Outcome,
     Producer,
     ProducerBatch,
     ProducerState,
+    batch_of,
 )
-from osmo_transport.directory import Directory
-from osmo_transport.message import STREAM_WEIGHTS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,14 +49,14 @@ class QueueConfig:
     """Limits and times of a queue, the same for every implementation."""
 
     max_entries: Count = 1_000_000
-    """Entries that all streams together may hold; then `append` is refused, and listeners coalesce.
+    """Entries that all streams together may hold; then `append` is refused, and clients coalesce.
     At 600 bytes a message this is about 1 GB in Redis."""
     max_dead_letters: Count = 100_000
     """Dead letters that are kept; beyond it the oldest is dropped and counted."""
     max_attempts: Count = 5
     """Deliveries of one entry before it becomes a dead letter."""
     lease: Seconds = 30.0
-    """Seconds until a silent consumer's entries go to another: longer than a worker's pause."""
+    """Seconds until a silent consumer's entries go to another: longer than a process's pause."""
     claim_interval: Seconds = 5.0
     """Seconds between two looks for entries whose lease has ended."""
     retry_base: Seconds = 0.5
@@ -59,9 +66,9 @@ class QueueConfig:
     max_delayed: Count = 100_000
     """Entries of one consumer that may wait for their next try; then it takes nothing but what is
     due, and its own from before a restart. What it has in hand by then may still be added. So many
-    take 30 MB in the worker, and in each third of a lease less than a second to be renewed."""
-    weights: Mapping[str, Count] = field(default_factory=lambda: dict(STREAM_WEIGHTS))
-    """Each stream's share of the reads."""
+    take 30 MB in its process, and in each third of a lease less than a second to be renewed."""
+    weights: Mapping[str, Count] = field(default_factory=stream_weights)
+    """Each stream's share of the reads; those that are registered when this is made."""
 
 
 class AppendOutcome(Enum):
@@ -88,7 +95,7 @@ class QueueStatus(NamedTuple):
     dead_dropped: int
     """Dead letters dropped because `max_dead_letters` was reached, since this object was opened."""
     lost: int = 0
-    """Entries that somebody else deleted while they were pending, since this object was opened."""
+    """Entries that somebody else removed from the store, found out since this object was opened."""
 
 
 class Consumer(ABC):
@@ -144,9 +151,9 @@ class Queue(ABC):
 
     @abstractmethod
     async def open_producer(
-        self, producer: Producer, listener: str, known: ProducerState
+        self, producer: Producer, instance: str, known: ProducerState
     ) -> ProducerState:
-        """Admit the process `listener` as `producer`, which last knew `known` (all empty or zero:
+        """Admit the process `instance` as `producer`, which last knew `known` (all empty or zero:
         it has just started).
 
         If the store's memory agrees with `known` the producer goes on where the store stands.
@@ -154,11 +161,12 @@ class Queue(ABC):
         acknowledged) it gets a new epoch with sequence 0, higher than any before:
         `max(stored + 1, known.epoch + 1, milliseconds since the Unix epoch)`, so that it rises also
         after the store was wiped. A process that knows of less than it was given is told again:
-        the answer may have been lost on its way, or an old question be carried out late.
+        the answer may have been lost on its way, or an old question be carried out late. The rule
+        is `session.admission.admit`.
 
         Raises:
             FencedError: a newer epoch of this producer is in use.
-            QueueUnavailableError: the store does not answer.
+            QueueUnavailableError: the store does not answer, or remembers too many producers.
         """
 
     @abstractmethod
@@ -172,16 +180,24 @@ class Queue(ABC):
 
     @abstractmethod
     def consumer(self, group: str, name: str) -> Consumer:
-        """Join `group` as `name`; a restarted worker of the same name gets its own entries back."""
+        """Join `group` as `name`; one that is restarted under the same name gets its own entries
+        back."""
 
-    @property
     @abstractmethod
-    def directory(self) -> Directory:
-        """What is known about the backends, beside the queue and as durable."""
+    async def raise_epochs(self, epochs: Mapping[str, int]) -> None:
+        """Let every epoch that is handed out to producers of these backends be higher than these:
+        what somebody else remembers of them, who applied their messages. Where no such border was
+        known yet, as after a loss of memory, a producer that got a lower one meanwhile is told
+        `LOST`, and so gets a higher one. A border never falls.
+
+        Raises:
+            QueueUnavailableError: the store does not answer.
+        """
 
     @abstractmethod
     async def status(self) -> QueueStatus:
-        """The figures of this moment.
+        """The figures of this moment. Entries that somebody else removed are found out here, if
+        not before: then the queue epoch is another one.
 
         Raises:
             QueueUnavailableError: the store does not answer.
@@ -210,3 +226,25 @@ class Queue(ABC):
         traceback: TracebackType | None,
     ) -> None:
         await self.aclose()
+
+
+async def publish(
+    queue: Queue, messages: Sequence[Message], *, backend: str, source: str = "publisher"
+) -> None:
+    """Put messages into a queue, as one batch of a producer that begins with it; returns when they
+    are stored. Of two calls for the same backend and source at a time one may be fenced.
+
+    Raises:
+        UnsendableError: a message cannot be encoded; nothing is stored.
+        FencedError, QueueLostError: somebody else began meanwhile, or the store was wiped: call
+            again.
+        QueueUnavailableError: the store does not answer, or is full.
+    """
+    producer = Producer(backend, source)
+    state = await queue.open_producer(producer, new_id(), NEW)
+    batch = batch_of(producer, state, state.sequence + 1, messages)
+    (outcome,) = await queue.append([batch])
+    if outcome is AppendOutcome.FENCED:
+        raise FencedError(f"somebody else publishes as {backend}/{source}")
+    if outcome is AppendOutcome.LOST:
+        raise QueueLostError("the queue lost its memory while this was published")

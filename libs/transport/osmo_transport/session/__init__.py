@@ -5,8 +5,8 @@ and sends it again, in order, on every new connection. The server's side takes b
 each other without a gap and acknowledges them cumulatively when they are stored. Both sides watch
 each other with pings. Neither knows a clock: `now` is any rising number of seconds.
 
-What the client promises: messages are sent in the order of `put` (a coalesced report keeps the
-place of the one it replaced); one leaves the window only when it is acknowledged or rejected;
+What the client promises: messages are sent in the order of `put` (a coalesced message keeps the
+place of the one it replaced); one leaves the window only when it is acknowledged or refused;
 whatever the order of faults, it is sent again until then.
 
 What the server promises: a batch reaches the application once for each connection, in order, with
@@ -14,18 +14,17 @@ the sequence numbers under which the queue stores it; nothing is acknowledged th
 did not tell it to acknowledge.
 """
 
-from osmo_transport.session.client import WITHDRAWN, ClientSession, PartedError, Rejected
+from osmo_transport.session.client import ClientSession, PartedError, Refusal
 from osmo_transport.session.config import NOTHING_KNOWN, SessionConfig
-from osmo_transport.session.server import MAX_NUMBER, Greeting, ServerSession
+from osmo_transport.session.server import Arrival, Greeting, ServerSession
 
 __all__ = (
-    "MAX_NUMBER",
     "NOTHING_KNOWN",
-    "WITHDRAWN",
+    "Arrival",
     "ClientSession",
     "Greeting",
     "PartedError",
-    "Rejected",
+    "Refusal",
     "ServerSession",
     "SessionConfig",
 )

@@ -1,23 +1,20 @@
-"""The listener's side of a session."""
+"""The client's side of a session."""
 
 from collections import deque
 from itertools import islice
 from typing import NamedTuple
 
-from osmo_transport.bodies import Registration
-from osmo_transport.delivery import Producer, ProducerState
+from osmo_transport._text import shown
 from osmo_transport.errors import (
     ConnectionLostError,
     FencedError,
     MessageTooLargeError,
     PeerError,
     TransportError,
-    UnsendableError,
     UsageError,
 )
 from osmo_transport.frames import (
     PROTOCOL,
-    Ack,
     Batch,
     Frame,
     Goodbye,
@@ -26,50 +23,63 @@ from osmo_transport.frames import (
     Ping,
     Pong,
     Push,
-    Reject,
+    Refused,
+    Stored,
     Welcome,
 )
-from osmo_transport.message import FIXED_SIZE, MAX_NAME, Message, Version
-from osmo_transport.outbox import Outbox
-from osmo_transport.session.config import BAD_NAMES, LONGEST_TICK, NOTHING_KNOWN, SessionConfig
+from osmo_transport.message import Message, encode_message, read_message
+from osmo_transport.queues.delivery import Producer, ProducerState
+from osmo_transport.session.config import LONGEST_TICK, NOTHING_KNOWN, SessionConfig
 from osmo_transport.session.heartbeat import Heartbeat
-
-WITHDRAWN = Message("", "", "", Version(0, 0), 0.0, b"")
-"""Takes the place of a message that cannot be sent: without a key, every server refuses it."""
-
+from osmo_transport.session.outbox import Outbox
 
 MAX_PUSHED_KINDS = 16
 """Kinds of pushes that a client remembers: there is a handful."""
 
+MAX_REASON = 1000
+"""Characters of a refusal's reason that are kept."""
 
-class Rejected(NamedTuple):
-    """A message that the server refused for good."""
+KEPT_REFUSALS = 1000
+"""Refusals that a client remembers: with names and reasons of the largest size some 4 MB."""
 
-    message: Message
+MAX_RETRY_AFTER = 60.0
+"""Seconds for which a server can keep a client away: more is a mistake of the server's."""
+
+_NOTHING = b""
+"""Goes out in the place of a message that is over the server's limit: it takes up its number."""
+
+
+class Refusal(NamedTuple):
+    """A message that will never be stored, and why."""
+
+    id: str
+    kind: str
+    key: str
     reason: str
 
 
 class ClientSession:
-    """The listener's side. It outlives connections: `connect` begins one, `disconnect` ends it."""
+    """The client's side. It outlives connections: `connect` begins one, `disconnect` ends it."""
 
     def __init__(
         self,
         producer: Producer,
-        listener: str,
+        instance: str,
         config: SessionConfig,
-        registration: Registration | None = None,
+        introduction: bytes = b"",
     ) -> None:
         self._producer = producer
-        self._listener = listener
+        self._instance = instance
         self._config = config
-        self._registration = registration
+        self._introduction = introduction
         self._state = NOTHING_KNOWN
         self.outbox = Outbox(config.outbox)
-        self._window: deque[Message] = deque()
+        self._window: deque[bytes] = deque()
         self._limits = config.limits
         self._sent = 0
         self._unanswered_bytes = 0
         self._refused: set[int] = set()
+        """Sequence numbers in the window that will never be stored."""
         self._greeted = False
         self._heartbeat: Heartbeat | None = None
         self._ticked = 0.0
@@ -79,14 +89,14 @@ class ClientSession:
         messages were in flight."""
         self.pushes: dict[str, Push] = {}
         """The newest of each kind that the server has pushed."""
-        self.rejected: deque[Rejected] = deque(maxlen=1000)
-        """The last messages that the server refused."""
-        self.rejections = 0
-        """How many it refused."""
+        self.refusals: deque[Refusal] = deque(maxlen=KEPT_REFUSALS)
+        """The last messages that were refused."""
+        self.refused = 0
+        """How many were refused."""
         self.settled = 0
-        """Messages that have left for good: acknowledged, rejected, coalesced or dropped."""
+        """Messages that have left for good: acknowledged, refused, coalesced or dropped."""
         self.acknowledged = 0
-        """Messages that the server acknowledged, rejected ones included."""
+        """Messages that the server acknowledged, refused ones included."""
         self.resent = 0
         """Messages that were sent more than once."""
 
@@ -116,19 +126,14 @@ class ClientSession:
         return len(self._window) + len(self.outbox)
 
     def put(self, message: Message) -> None:
-        """Take a message to be sent.
+        """Take a message to be sent; it is encoded here, once.
 
         Raises:
             MessageTooLargeError: it is over the limit; nothing else is affected.
-            UnsendableError: its key or kind is empty, or its names are too long; as before.
+            UnsendableError: a field does not hold what it may; as before.
         """
-        key, kind = message.key, message.kind
-        size = FIXED_SIZE + len(key) + len(message.payload)
-        if size > self._limits.message_bytes:
-            raise MessageTooLargeError(size, self._limits.message_bytes)
-        if not key or not kind or len(key) + len(kind) + len(message.id) > MAX_NAME:
-            raise UnsendableError(BAD_NAMES)
-        self.settled += self.outbox.put(message)
+        data = encode_message(message, self._limits.message_bytes)
+        self.settled += self.outbox.put(message, data)
 
     def renew_epoch(self) -> None:
         """Ask for a new epoch with the next connection, as if the queue's memory had changed."""
@@ -144,10 +149,10 @@ class ClientSession:
             PROTOCOL,
             self._producer.backend,
             self._producer.source,
-            self._listener,
+            self._instance,
             *self._state,
             self._config.limits,
-            self._registration,
+            self._introduction,
         )
 
     def disconnect(self) -> None:
@@ -160,19 +165,19 @@ class ClientSession:
 
         Raises:
             PeerError: the server broke the protocol.
-            FencedError: a newer listener took over.
+            FencedError: a newer client took over.
             UsageError: the two sides cannot work together.
             ConnectionLostError: the server said goodbye; connect again.
         """
         if self._heartbeat is None:
             return None
         self._heartbeat.heard = now
-        if type(frame) is Ack:
-            self._acknowledge(frame.sequence)
+        if type(frame) is Stored:
+            self._stored(frame.sequence)
         elif type(frame) is Welcome:
             self._welcome(frame)
-        elif type(frame) is Reject:
-            self._reject(frame)
+        elif type(frame) is Refused:
+            self._refuse(frame)
         elif type(frame) is Push:
             self._pushed(frame)
         elif type(frame) is Ping:
@@ -250,32 +255,32 @@ class ClientSession:
     # A message may overshoot the room by itself: otherwise one larger than what is left would wait
     # for a window that is never empty enough.
 
-    def _take_again(self, offset: int, count: int, room: int) -> list[Message]:
-        messages: list[Message] = []
+    def _take_again(self, offset: int, count: int, room: int) -> list[bytes]:
+        messages: list[bytes] = []
         size = 0
-        for message in islice(self._window, offset, None):
+        for data in islice(self._window, offset, None):
             if size >= room or len(messages) >= count:
                 break
-            size += message.size
-            messages.append(message)
+            size += len(data)
+            messages.append(data)
         self._unanswered_bytes += size
         return messages
 
-    def _take_new(self, count: int, room: int) -> list[Message]:
+    def _take_new(self, count: int, room: int) -> list[bytes]:
         messages, size = self.outbox.take(count, room)
         self._window.extend(messages)
         self._unanswered_bytes += size
         return messages
 
-    def _withdraw_too_large(self, first: int, messages: list[Message]) -> list[Message]:
+    def _withdraw_too_large(self, first: int, messages: list[bytes]) -> list[bytes]:
         """What was taken under this side's own limit may be over the server's, even over what its
         connection takes: the number goes out without the message, and is refused."""
         limit = self._limits.message_bytes
         kept = messages.copy()
-        for index, message in enumerate(messages):
-            if message.size > limit:
-                kept[index] = WITHDRAWN
-                self._refused_as(first + index, str(MessageTooLargeError(message.size, limit)))
+        for index, data in enumerate(messages):
+            if len(data) > limit:
+                kept[index] = _NOTHING
+                self._refused_as(first + index, str(MessageTooLargeError(len(data), limit)))
         return kept
 
     def _welcome(self, welcome: Welcome) -> None:
@@ -289,8 +294,12 @@ class ClientSession:
             if not known.sequence <= welcome.sequence <= known.sequence + len(self._window):
                 raise PeerError(f"welcomed at {welcome.sequence}, which was never sent")
             self._settle(welcome.sequence)
-        elif welcome.epoch <= known.epoch:
-            raise PeerError(f"epoch {welcome.epoch} after {known.epoch}: an epoch only rises")
+        elif welcome.epoch == known.epoch or (
+            # A store that lost its memory, and a server that does not believe what this side knows,
+            # begin lower: better than never to report again.
+            welcome.epoch < known.epoch and welcome.queue_epoch == known.queue_epoch
+        ):
+            raise PeerError(f"epoch {welcome.epoch} after {known.epoch}: a new epoch is higher")
         else:
             self._number_anew()
             self._state = ProducerState(welcome.queue_epoch, welcome.epoch, welcome.sequence)
@@ -305,7 +314,7 @@ class ClientSession:
         self._window.clear()
         self._refused.clear()
 
-    def _acknowledge(self, sequence: int) -> None:
+    def _stored(self, sequence: int) -> None:
         if sequence > self._sent or not self._greeted:
             raise PeerError(f"acknowledged {sequence}, which was not sent")
         self._settle(sequence)
@@ -318,8 +327,7 @@ class ClientSession:
         freed = 0
         pop = self._window.popleft
         for _ in range(count):
-            message = pop()
-            freed += FIXED_SIZE + len(message.key) + len(message.payload)
+            freed += len(pop())
         self._unanswered_bytes -= freed
         self._state = ProducerState(known.queue_epoch, known.epoch, sequence)
         self.settled += count
@@ -327,29 +335,31 @@ class ClientSession:
         if self._refused:
             self._refused = {number for number in self._refused if number > sequence}
 
-    def _reject(self, frame: Reject) -> None:
+    def _refuse(self, frame: Refused) -> None:
         number = frame.sequence
         if not self._state.sequence < number <= self._sent or not self._greeted:
-            raise PeerError(f"rejected {number}, which is not in flight")
+            raise PeerError(f"refused {number}, which is not in flight")
         self._refused_as(number, frame.reason)
 
     def _refused_as(self, number: int, reason: str) -> None:
         if number not in self._refused:
             self._refused.add(number)
-            self.rejections += 1
-            message = self._window[number - self._state.sequence - 1]
-            self.rejected.append(Rejected(message, reason))
+            self.refused += 1
+            message = read_message(self._window[number - self._state.sequence - 1])
+            kept = shown(reason, MAX_REASON)
+            self.refusals.append(Refusal(message.id, message.kind, message.key, kept))
 
 
 def parting_error(goodbye: Goodbye) -> TransportError:
     """What a server's goodbye means to the client that got it."""
+    reason = shown(goodbye.reason, MAX_REASON)
     match goodbye.code:
         case GoodbyeCode.FENCED:
-            return FencedError(goodbye.reason)
+            return FencedError(reason)
         case GoodbyeCode.REFUSED:
-            return UsageError(goodbye.reason)
+            return UsageError(reason)
         case GoodbyeCode.PROTOCOL:
-            return PeerError(goodbye.reason)
+            return PeerError(reason)
         case _:
             return PartedError(goodbye)
 
@@ -358,6 +368,6 @@ class PartedError(ConnectionLostError):
     """The other side said goodbye and may be tried again after `retry_after` seconds."""
 
     def __init__(self, goodbye: Goodbye) -> None:
-        super().__init__(f"{goodbye.code.value}: {goodbye.reason}")
+        super().__init__(f"{goodbye.code.value}: {shown(goodbye.reason)}")
         self.code = goodbye.code
-        self.retry_after = goodbye.retry_after
+        self.retry_after = min(goodbye.retry_after, MAX_RETRY_AFTER)

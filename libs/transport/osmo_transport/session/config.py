@@ -3,15 +3,11 @@
 from dataclasses import asdict, dataclass, field
 
 from osmo_transport.bounds import Seconds
-from osmo_transport.delivery import ProducerState
 from osmo_transport.frames import Limits
-from osmo_transport.message import MAX_NAME
-from osmo_transport.outbox import OutboxConfig
+from osmo_transport.queues.delivery import ProducerState
+from osmo_transport.session.outbox import OutboxConfig
 
 NOTHING_KNOWN = ProducerState("", 0, 0)
-
-BAD_NAMES = f"a message needs a key and a kind, of up to {MAX_NAME} characters with its id"
-
 
 LONGEST_TICK = 1.0
 """Seconds between two ticks of a session, at most."""
@@ -30,8 +26,8 @@ class SessionConfig:
     """Seconds that the answer may take; then the connection counts as dead."""
     ack_timeout: Seconds = 60.0
     """Seconds that a server may take to acknowledge anything while messages are in flight, pings
-    answered or not; then the client connects again, maybe to an operator that is in better health
-    (client only). Longer than a store's restart, which the operator waits for."""
+    answered or not; then the client connects again, maybe to a server that is in better health
+    (client only). Longer than a store's restart, which the server waits for."""
     outbox: OutboxConfig = field(default_factory=OutboxConfig)
     """Bounds of what waits to be sent (client only)."""
 

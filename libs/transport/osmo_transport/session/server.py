@@ -1,58 +1,73 @@
-"""The operator's side of a session."""
+"""The server's side of a session."""
 
 from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple
 
-import msgspec
-
-from osmo_transport.bodies import Registration
-from osmo_transport.delivery import Producer, ProducerBatch, ProducerState
+from osmo_transport._text import shown
 from osmo_transport.errors import (
     ConnectionLostError,
     MessageTooLargeError,
     PeerError,
+    UnreadableError,
     UsageError,
 )
 from osmo_transport.frames import (
+    MAX_INTRODUCTION,
     PROTOCOL,
-    Ack,
     Batch,
     Frame,
     Goodbye,
     Hello,
     Ping,
     Pong,
-    Reject,
+    Refused,
+    Stored,
     Welcome,
 )
-from osmo_transport.message import FIXED_SIZE, MAX_NAME, Message
-from osmo_transport.session.config import BAD_NAMES, NOTHING_KNOWN, SessionConfig
+from osmo_transport.message import MAX_EPOCH, MAX_NAME, Unreadable, read_heads
+from osmo_transport.queues.delivery import Producer, ProducerState
+from osmo_transport.session.config import NOTHING_KNOWN, SessionConfig
 from osmo_transport.session.heartbeat import Heartbeat
-
-MAX_NUMBER = 2**53
-"""The largest epoch or sequence number that a client may claim: what every encoding and store can
-hold and count on from."""
 
 
 class Greeting(NamedTuple):
     """Who asks to be let in."""
 
     producer: Producer
-    listener: str
+    instance: str
+    """Of the process: tells a reconnect from a second client."""
     known: ProducerState
-    registration: Registration | None = None
+    introduction: bytes = b""
+    """What it says of itself; opaque here."""
+
+
+class Arrival(NamedTuple):
+    """Messages that arrived, to be stored and then acknowledged."""
+
+    first: int
+    """The sequence number of the first one; the others follow without a gap."""
+    kinds: tuple[str, ...]
+    """Of each; empty for one that was refused."""
+    encoded: tuple[bytes, ...]
+    """Each as its sender encoded it; empty for one that was refused."""
+    size: int
+    """Bytes of all that arrived."""
 
 
 class ServerSession:
-    """The operator's side of one connection."""
+    """The server's side of one connection."""
 
-    def __init__(self, config: SessionConfig, now: float) -> None:
+    def __init__(self, config: SessionConfig, now: float, *, vouched: bool = False) -> None:
+        """`vouched`: the other end is part of this process and answers for the versions of its
+        messages; any other client's carry no epoch that it was not given."""
         self._config = config
         self._limits = config.limits
+        self._vouched = vouched
         self._heartbeat = Heartbeat(config, now)
         self._greeting: Greeting | None = None
         self._state: ProducerState | None = None
+        self._newest_epoch = MAX_EPOCH
         self._received = 0
         self._acknowledged = 0
         self._unacknowledged: deque[tuple[int, int]] = deque()
@@ -70,8 +85,8 @@ class ServerSession:
 
     def receive(
         self, frame: Frame, now: float, send: Callable[[Frame], None]
-    ) -> Greeting | ProducerBatch | None:
-        """Take a frame of the client: a greeting to be answered with `welcome`, a batch to be
+    ) -> Greeting | Arrival | None:
+        """Take a frame of the client: a greeting to be answered with `welcome`, messages to be
         stored and acknowledged, or nothing for the application. Answers go to `send`.
 
         Raises:
@@ -87,7 +102,7 @@ class ServerSession:
         if type(frame) is Ping:
             send(Pong())
         elif type(frame) is Goodbye:
-            raise ConnectionLostError(f"the client left: {frame.reason}")
+            raise ConnectionLostError(f"the client left: {shown(frame.reason)}")
         elif type(frame) is not Pong:
             raise PeerError(f"a client does not send {type(frame).__name__}")
         return None
@@ -95,10 +110,12 @@ class ServerSession:
     def welcome(self, state: ProducerState) -> Welcome:
         """Let the client in where `state` says that it stands."""
         self._state = state
+        if not self._vouched:
+            self._newest_epoch = state.epoch
         self._received = self._acknowledged = state.sequence
         return Welcome(*state, self._limits)
 
-    def acknowledge(self, sequence: int) -> Ack | None:
+    def acknowledge(self, sequence: int) -> Stored | None:
         """Everything up to `sequence` is stored; None when that has been said before."""
         if sequence <= self._acknowledged:
             return None
@@ -106,13 +123,14 @@ class ServerSession:
         batches = self._unacknowledged
         while batches and batches[0][0] <= sequence:
             self._unacknowledged_bytes -= batches.popleft()[1]
-        return Ack(sequence)
+        return Stored(sequence)
 
     def tick(self, now: float) -> Ping | None:
         """Call at least once a second; a ping to send, if it is time.
 
         Raises:
             ConnectionLostError: the client has been silent for too long.
+            PeerError: it has not said hello in time.
         """
         if (
             self._greeting is None
@@ -126,58 +144,54 @@ class ServerSession:
             raise PeerError("a second hello")
         if hello.protocol != PROTOCOL:
             raise UsageError(
-                f"the listener speaks protocol {hello.protocol} and this operator {PROTOCOL}:"
+                f"the client speaks protocol {hello.protocol} and this server {PROTOCOL}:"
                 " upgrade the older one"
             )
-        registration = hello.registration
-        if registration is not None and any(
-            len(text) > MAX_NAME for text in msgspec.structs.astuple(registration)
-        ):
-            raise UsageError(f"a registration's fields have up to {MAX_NAME} characters each")
-        names = (hello.backend, hello.source, hello.listener)
+        if len(hello.introduction) > MAX_INTRODUCTION:
+            raise UsageError(
+                f"the introduction has {len(hello.introduction)} bytes, and {MAX_INTRODUCTION} may"
+                " be used"
+            )
+        names = (hello.backend, hello.source, hello.instance)
         if not all(0 < len(name) <= MAX_NAME for name in names):
             raise UsageError(
-                "a hello needs a backend, a source and a listener id, each of up to"
+                "a hello needs a backend, a source and an instance, each of up to"
                 f" {MAX_NAME} characters"
             )
-        if not (0 <= hello.epoch <= MAX_NUMBER and 0 <= hello.sequence <= MAX_NUMBER):
-            raise PeerError(f"epoch {hello.epoch} or sequence {hello.sequence} is out of range")
+        if len(hello.queue_epoch) > MAX_NAME:
+            raise PeerError(f"a queue epoch of {len(hello.queue_epoch)} characters")
+        if not all(map(_is_text, (*names, hello.queue_epoch))):
+            raise UsageError("the names in a hello must be Unicode text")
         if not hello.limits.usable:
-            raise UsageError(f"the listener's limits must all be at least 1: {hello.limits}")
+            raise UsageError(f"the client's limits must all be at least 1: {hello.limits}")
         self._limits = self._config.limits.agreed(hello.limits)
         self._greeting = Greeting(
             Producer(hello.backend, hello.source),
-            hello.listener,
+            hello.instance,
             ProducerState(hello.queue_epoch, hello.epoch, hello.sequence),
-            hello.registration,
+            hello.introduction,
         )
         return self._greeting
 
-    def _batch(self, batch: Batch, send: Callable[[Frame], None]) -> ProducerBatch:
-        state, greeting = self._state, self._greeting
-        if state is None or greeting is None:
+    def _batch(self, batch: Batch, send: Callable[[Frame], None]) -> Arrival:
+        first, messages = batch.first, batch.messages
+        if self._state is None:
             raise PeerError("a batch before the welcome")
-        if batch.first != self._received + 1 or not batch.messages:
-            raise PeerError(f"expected sequence {self._received + 1}, got {batch.first}")
-        messages: tuple[Message | None, ...] = batch.messages
-        limit = self._limits.message_bytes
-        total = 0
-        fit = True
-        for message in batch.messages:
-            key, kind = message.key, message.kind
-            size = FIXED_SIZE + len(key) + len(message.payload)
-            total += size
-            if (
-                size > limit
-                or not key
-                or not kind
-                or len(key) + len(kind) + len(message.id) > MAX_NAME
-            ):
-                fit = False
-        self._hold(batch.first + len(messages) - 1, total)
-        if not fit:
-            messages = self._without_refused(batch, send)
-        return ProducerBatch(greeting.producer, state, batch.first, messages)
+        if first != self._received + 1 or not messages:
+            raise PeerError(f"expected sequence {self._received + 1}, got {first}")
+        sizes = list(map(len, messages))
+        total = sum(sizes)
+        self._hold(first + len(messages) - 1, total)
+        try:
+            heads = read_heads(messages)
+        except UnreadableError:
+            return self._without_refused(batch, total, send)
+        if (
+            max(sizes) > self._limits.message_bytes
+            or max([head.version[0] for head in heads]) > self._newest_epoch
+        ):
+            return self._without_refused(batch, total, send)
+        return Arrival(first, tuple([head.kind for head in heads]), messages, total)
 
     def _hold(self, last: int, size: int) -> None:
         self._received = last
@@ -190,22 +204,36 @@ class ServerSession:
         if self._unacknowledged_bytes > limits.window_bytes + limits.frame_bytes:
             raise PeerError(f"more than {limits.window_bytes} bytes in flight")
 
-    def _without_refused(
-        self, batch: Batch, send: Callable[[Frame], None]
-    ) -> tuple[Message | None, ...]:
-        kept: list[Message | None] = []
-        for sequence, message in enumerate(batch.messages, batch.first):
-            reason = _why_refused(message, self._limits.message_bytes)
-            if reason is not None:
-                send(Reject(sequence, reason))
-            kept.append(message if reason is None else None)
-        return tuple(kept)
+    def _without_refused(self, batch: Batch, total: int, send: Callable[[Frame], None]) -> Arrival:
+        kinds: list[str] = []
+        messages: list[bytes] = []
+        for sequence, data in enumerate(batch.messages, batch.first):
+            try:
+                kind = self._kind_of_fit(data)
+            except (UnreadableError, UsageError) as exc:
+                send(Refused(sequence, str(exc)))
+                kinds.append("")
+                messages.append(b"")
+            else:
+                kinds.append(kind)
+                messages.append(data)
+        return Arrival(batch.first, tuple(kinds), tuple(messages), total)
+
+    def _kind_of_fit(self, data: bytes) -> str:
+        limit = self._limits.message_bytes
+        if len(data) > limit:
+            raise MessageTooLargeError(len(data), limit)
+        if type(data) is Unreadable:
+            raise UnreadableError(data.decode())
+        (head,) = read_heads((data,))
+        if head.version[0] > self._newest_epoch:
+            raise UsageError(
+                f"the message's version has the epoch {head.version[0]}, and the newest that its"
+                f" sender was given is {self._newest_epoch}"
+            )
+        return head.kind
 
 
-def _why_refused(message: Message, limit: int) -> str | None:
-    if message.size > limit:
-        return str(MessageTooLargeError(message.size, limit))
-    key, kind = message.key, message.kind
-    if not key or not kind or len(key) + len(kind) + len(message.id) > MAX_NAME:
-        return BAD_NAMES
-    return None
+def _is_text(name: str) -> bool:
+    """Whether a store can hold it: a lone surrogate cannot be encoded."""
+    return not any("\ud800" <= c <= "\udfff" for c in name)

@@ -4,9 +4,9 @@
 - `FaultyTransport`: a transport that breaks on demand.
 - `make_message`: a message with defaults for everything.
 - `TransportContract`, `QueueContract`: the promises of a transport and of a queue as tests, to be
-  subclassed for an implementation of one's own. They need pytest and pytest-asyncio.
+  subclassed for an implementation of one's own. They need pytest.
 - The pytest plugin `osmo_transport.testing.plugin`, which is installed with the package: its
-  fixtures `transport` and `queue` run a test over every installed implementation.
+  fixtures `osmo_transport` and `osmo_queue` run a test over every installed implementation.
 """
 
 from importlib import import_module
@@ -16,8 +16,8 @@ from osmo_transport.testing.faults import FaultyTransport, Way
 from osmo_transport.testing.pair import make_message, pair
 
 if TYPE_CHECKING:
-    from osmo_transport.testing.queue_contract import QueueContract
-    from osmo_transport.testing.transport_contract import TransportContract
+    from osmo_transport.testing.contracts.queues import QueueContract
+    from osmo_transport.testing.contracts.transports import TransportContract
 
 __all__ = (
     "FaultyTransport",
@@ -29,8 +29,8 @@ __all__ = (
 )
 
 _NEEDS_PYTEST = {
-    "QueueContract": "osmo_transport.testing.queue_contract",
-    "TransportContract": "osmo_transport.testing.transport_contract",
+    "QueueContract": "osmo_transport.testing.contracts.queues",
+    "TransportContract": "osmo_transport.testing.contracts.transports",
 }
 
 

@@ -11,9 +11,9 @@ from osmo_transport.frames import Frame
 from osmo_transport.transports.abc import (
     Accept,
     Connection,
+    ConnectionConfig,
     Endpoint,
     FrameSink,
-    LinkConfig,
     Transport,
 )
 
@@ -90,7 +90,7 @@ class FaultyTransport(Transport):
         """Let connections be made again."""
         self._refusing = False
 
-    async def dial(self, url: str, sink: FrameSink, config: LinkConfig) -> Connection:
+    async def dial(self, url: str, sink: FrameSink, config: ConnectionConfig) -> Connection:
         self.dialled += 1
         if self._refusing:
             raise ConnectionLostError(f"cannot connect to {url}: refused by this test")
@@ -100,7 +100,7 @@ class FaultyTransport(Transport):
             self._connections.add(connection)
         return connection
 
-    async def listen(self, url: str, accept: Accept, config: LinkConfig) -> Endpoint:
+    async def listen(self, url: str, accept: Accept, config: ConnectionConfig) -> Endpoint:
         """As the wrapped transport: faults are the dialling side's."""
         return await self._inner.listen(url, accept, config)
 

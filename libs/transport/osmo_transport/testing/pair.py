@@ -7,6 +7,7 @@ from osmo_transport.backoff import BackoffConfig
 from osmo_transport.client import Client, ClientConfig, connect
 from osmo_transport.message import Message, Version, new_message
 from osmo_transport.server import Server, ServerConfig, listen
+from osmo_transport.testing.kinds import STATE
 from osmo_transport.transports.abc import Transport
 
 IMPATIENT = ClientConfig(backoff=BackoffConfig(base=0.01, maximum=0.05), drain_timeout=0.0)
@@ -37,12 +38,13 @@ async def pair(
 
 
 def make_message(
-    key: str = "workflow/task/0",
+    key: str = "key",
     *,
-    kind: str = "update_pod",
+    kind: str = STATE,
     payload: bytes = b"payload",
-    version: Version = Version(1, 1),
+    version: Version = Version(0, 1),
     final: bool = False,
 ) -> Message:
-    """A message, of which only what matters to a test has to be said."""
+    """A message, of which only what matters to a test has to be said. Its kind is of the policy
+    `latest`: one that waits makes way for a newer one of its key."""
     return new_message(kind, key, payload, version=version, final=final)

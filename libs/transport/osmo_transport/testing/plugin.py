@@ -1,52 +1,81 @@
 """The pytest plugin: fixtures that run a user's own test over every installed implementation.
 
-    async def test_it_arrives(transport):
-        async with transport.listen() as server, transport.connect(server) as client:
+    async def test_it_arrives(osmo_transport: TransportUnderTest) -> None:
+        async with osmo_transport.listen() as server, osmo_transport.connect(server) as client:
             ...
 
-    async def test_it_is_kept(queue):
-        async with queue.open() as store:
+    async def test_it_is_kept(osmo_queue: QueueUnderTest) -> None:
+        async with osmo_queue.open() as queue:
             ...
 
-Both fixtures are plain functions, so that they work under any plugin that runs `async` tests. An
-implementation whose library is not installed is skipped, with the command that installs it.
+Third parties' are among them, once they are installed. Both fixtures are plain functions, so that
+they work under any plugin that runs `async` tests. An implementation whose library is not installed
+is skipped, with the command that installs it.
+
+Where a test listens is `SCHEME://127.0.0.1:0`, and what it opens `SCHEME://NAME`, a fresh name for
+each test. An implementation that needs something else says so by an entry point of its scheme in
+the group `osmo_transport.testing`: a function of that name, which returns a context manager that
+gives a URL.
 """
 
-import os
 import uuid
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from importlib.metadata import entry_points
-from typing import Any
+from contextlib import (
+    AbstractAsyncContextManager,
+    ExitStack,
+    asynccontextmanager,
+    contextmanager,
+)
 
 import pytest
 
-from osmo_transport.client import Client, connect
+from osmo_transport.client import Client, ClientConfig, connect
 from osmo_transport.errors import MissingExtraError
-from osmo_transport.factory import open_queue, transport_for
 from osmo_transport.queues.abc import Queue, QueueConfig
-from osmo_transport.server import Server, listen
+from osmo_transport.registry import (
+    QUEUES,
+    TRANSPORTS,
+    find,
+    implementations,
+    named,
+    open_queue,
+    transport_for,
+)
+from osmo_transport.server import Admit, Server, ServerConfig, listen
+from osmo_transport.testing.contracts.suite import run_under_asyncio_plugin
+
+ASYNCIO_PLUGIN = "asyncio"
+"""How pytest-asyncio is registered."""
+
+PLACES = "osmo_transport.testing"
 
 
 class TransportUnderTest:
     """One installed transport."""
 
-    def __init__(self, scheme: str) -> None:
+    def __init__(self, scheme: str, url: str) -> None:
         self.scheme = scheme
         """Of its URLs."""
-        self.url = "memory://" if scheme == "memory" else f"{scheme}://127.0.0.1:0"
+        self.url = url
         """Where `listen` listens: a free address."""
 
-    def listen(self, **options: Any) -> AbstractAsyncContextManager[Server]:
-        """`osmo_transport.listen` at a free address, with its options."""
-        return listen(self.url, **options)
+    def listen(
+        self, *, admit: Admit | None = None, config: ServerConfig | None = None
+    ) -> AbstractAsyncContextManager[Server]:
+        """`osmo_transport.listen` at a free address."""
+        return listen(self.url, admit=admit, config=config)
 
     def connect(
-        self, server: Server | str, *, backend: str = "backend", **options: Any
+        self,
+        server: Server | str,
+        *,
+        backend: str = "backend",
+        source: str = "client",
+        config: ClientConfig | None = None,
     ) -> AbstractAsyncContextManager[Client]:
-        """`osmo_transport.connect` to a server or its URL, with its options."""
+        """`osmo_transport.connect` to a server or its URL."""
         url = server if isinstance(server, str) else server.url
-        return connect(url, backend=backend, **options)
+        return connect(url, backend=backend, source=source, config=config)
 
 
 class QueueUnderTest:
@@ -65,53 +94,59 @@ class QueueUnderTest:
             yield queue
 
 
-def _others() -> list[str]:
-    return [entry.name for entry in entry_points(group="osmo_transport.transports")]
+def pytest_configure(config: pytest.Config) -> None:
+    """Let the contracts run under what is there."""
+    if config.pluginmanager.hasplugin(ASYNCIO_PLUGIN):
+        run_under_asyncio_plugin()
 
 
-@pytest.fixture(params=["memory", "ws", "grpc", *_others()])
-def transport(request: pytest.FixtureRequest) -> TransportUnderTest:
-    """Each installed transport in turn; third parties' too, which have to serve `127.0.0.1:0`."""
-    under_test = TransportUnderTest(request.param)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Let a test that takes one of the fixtures run once for each implementation; one that serves
+    several schemes is tested by the first of them."""
+    for fixture, group in (("osmo_transport", TRANSPORTS), ("osmo_queue", QUEUES)):
+        if fixture in metafunc.fixturenames:
+            metafunc.parametrize(fixture, implementations(group), indirect=True)
+
+
+@pytest.fixture
+def osmo_transport(request: pytest.FixtureRequest) -> Iterator[TransportUnderTest]:
+    """Each installed transport in turn."""
+    scheme: str = request.param
+    with _skipped_without_extra():
+        transport_for(f"{scheme}://")
+    with _place(scheme, f"{scheme}://127.0.0.1:0") as url:
+        yield TransportUnderTest(scheme, url)
+
+
+@pytest.fixture
+def osmo_queue(request: pytest.FixtureRequest) -> Iterator[QueueUnderTest]:
+    """Each installed queue in turn, empty."""
+    scheme: str = request.param
+    with _skipped_without_extra():
+        find(QUEUES, f"{scheme}://")
+    with _place(scheme, f"{scheme}://test-{uuid.uuid4().hex}") as url:
+        yield QueueUnderTest(scheme, url)
+
+
+@contextmanager
+def _skipped_without_extra() -> Iterator[None]:
     try:
-        transport_for(under_test.url)
+        yield
     except MissingExtraError as exc:
         pytest.skip(str(exc))
-    return under_test
 
 
-@pytest.fixture(params=["memory", "redis"])
-def queue(request: pytest.FixtureRequest) -> Iterator[QueueUnderTest]:
-    """Each installed queue in turn, empty."""
-    name = f"test-{uuid.uuid4().hex}"
-    if request.param == "memory":
-        yield QueueUnderTest("memory", f"memory://{name}")
-        return
-    url: str = request.getfixturevalue("osmo_redis_url")
-    from osmo_transport.testing.redis_server import remove_namespace  # noqa: PLC0415
-
-    yield QueueUnderTest("redis", f"{url}{'&' if '?' in url else '?'}namespace={name}")
-    remove_namespace(url, name)
-
-
-@pytest.fixture(scope="session")
-def osmo_redis_url() -> Iterator[str]:
-    """The URL of a server for `redis://`: the one that `OSMO_TEST_REDIS` names, or one that is
-    started for the session, or a skip that says what is missing."""
-    try:
-        from osmo_transport.testing.redis_server import (  # noqa: PLC0415
-            CHOICE,
-            RedisServer,
-        )
-    except ModuleNotFoundError:
-        pytest.skip("redis:// needs redis: pip install 'osmo-pipeline[redis]'")
-    given = os.environ.get(CHOICE, "")
-    if "://" in given:
-        yield given
-        return
-    try:
-        server = RedisServer()
-    except FileNotFoundError as exc:
-        pytest.skip(str(exc))
-    with server:
-        yield server.url
+@contextmanager
+def _place(scheme: str, usual: str) -> Iterator[str]:
+    make = named(PLACES, scheme)
+    if scheme == "memory" and usual.startswith("memory://127"):
+        yield "memory://"
+    elif make is None:
+        yield usual
+    else:
+        with ExitStack() as stack:
+            try:
+                url: str = stack.enter_context(make(f"test-{uuid.uuid4().hex}"))
+            except FileNotFoundError as exc:
+                pytest.skip(str(exc))
+            yield url

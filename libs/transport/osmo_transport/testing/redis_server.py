@@ -4,6 +4,7 @@
 installed is not looked for, so that a test says the same on every machine.
 """
 
+import atexit
 import importlib.util
 import os
 import shutil
@@ -11,7 +12,8 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -135,9 +137,20 @@ class RedisServer:
         """As it was when it was started: empty, running, and configured as then."""
         if self._process is None:
             self.start()
+        self.resume()
         while self._changed:
             self.command("CONFIG", "SET", *self._changed.popitem())
         self.flush()
+
+    def hang(self) -> None:
+        """SIGSTOP: connections stay, and nothing is answered until `resume`."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Undo `hang`."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
 
     def break_disk(self) -> None:
         """Let it fail to write its snapshot: a folder is in the way."""
@@ -182,6 +195,7 @@ class RedisServer:
         process, self._process = self._process, None
         if process is not None:
             process.send_signal(number)
+            process.send_signal(signal.SIGCONT)
             process.wait()
 
 
@@ -190,3 +204,29 @@ def remove_namespace(url: str, namespace: str) -> None:
     with redis.Redis.from_url(url) as client:
         for key in client.scan_iter(match=f"{{{namespace}}}:*", count=1000):
             client.delete(key)
+
+
+_shared: RedisServer | None = None
+
+
+@contextmanager
+def fresh_namespace(name: str) -> Iterator[str]:
+    """The URL of a queue in a namespace of its own, for the fixture `osmo_queue`: on the server
+    that `OSMO_TEST_REDIS` names, or on one that is started for this process.
+
+    Raises:
+        FileNotFoundError: there is no server program.
+    """
+    url = os.environ.get(CHOICE, "")
+    if "://" not in url:
+        url = _shared_server().url
+    yield f"{url}{'&' if '?' in url else '?'}namespace={name}"
+    remove_namespace(url, name)
+
+
+def _shared_server() -> RedisServer:
+    global _shared  # noqa: PLW0603  (one server for all tests of a process)
+    if _shared is None:
+        _shared = RedisServer()
+        atexit.register(_shared.close)
+    return _shared

@@ -17,8 +17,8 @@ protocols the hot path is made of plain calls, so that a message costs no task s
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -45,23 +45,7 @@ class TlsConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DeployedConfig:
-    """Limits and times for the listeners that were deployed before ours (gRPC server only)."""
-
-    max_streams: Count = 64
-    """Calls of one backend at once, all of `SendListenerMessage` counting as one: a listener has
-    five, and while its network breaks again and again some that are not known to be gone yet."""
-    window_messages: Count = 1_024
-    """Reports of one stream, or single ones of one backend, that may wait to be stored and
-    acknowledged: a listener sends 100 before it waits for an acknowledgement."""
-    heartbeat_interval: Seconds = 20.0
-    """Seconds between two signs of life in a stream of node conditions."""
-    unary_idle: Seconds = 60.0
-    """Seconds without use after which the connection of a backend's single reports is closed."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class LinkConfig:
+class ConnectionConfig:
     """What a transport needs to know to open or accept a connection."""
 
     limits: Limits
@@ -75,12 +59,13 @@ class LinkConfig:
     ready: Callable[[], bool] = lambda: True
     """Whether what is received can be stored now, for those who ask about the server's health
     (server only)."""
-    deployed: DeployedConfig = field(default_factory=DeployedConfig)
-    """See there."""
+    companions: Sequence["Companion"] = ()
+    """What endpoints serve beside our own protocol (server only)."""
 
 
 class FrameSink(Protocol):
-    """Who gets the frames of a connection. Calls come from the event loop and must not raise."""
+    """Who gets the frames of a connection. Calls come from the event loop and must not raise: what
+    one raises is a defect, which ends its connection with a `DefectError` and no other."""
 
     def frame_received(self, frame: Frame) -> None:
         """A frame arrived."""
@@ -90,11 +75,17 @@ class FrameSink(Protocol):
 
     def connection_lost(self, error: TransportError) -> None:
         """The end: `ConnectionLostError` (a clean end of the other side included), `PeerError` when
-        what came was no frame, `ClosedError` when we closed it."""
+        what came was no frame, `ClosedError` when we closed it, `DefectError` when this sink
+        raised."""
 
 
 class Connection(ABC):
-    """One open connection, seen from one side."""
+    """One open connection, seen from one side. `connection.BaseConnection` keeps the promise of one
+    end for those that move bytes."""
+
+    vouched = False
+    """Whether the other end is part of this process, and answers for the versions of its messages:
+    an adapter for clients that speak no frames."""
 
     @property
     @abstractmethod
@@ -128,6 +119,19 @@ Accept = Callable[[Connection], FrameSink]
 """Called for each new connection of an endpoint, before its first frame is read."""
 
 
+class Companion(Protocol):
+    """Serves a foreign protocol on the port of an endpoint. Its clients become connections of our
+    own, so that nothing behind the transport knows of them."""
+
+    @property
+    def transport(self) -> str:
+        """The transport on whose endpoints it is served, for example `grpc`."""
+
+    def open(self, accept: Accept, config: ConnectionConfig) -> object:
+        """What an endpoint adds to its server, in a form that the transport names; `accept` takes
+        the connections that it makes."""
+
+
 class Endpoint(ABC):
     """An address that accepts connections."""
 
@@ -145,7 +149,7 @@ class Transport(ABC):
     """One way to move frames, serving one or more URL schemes."""
 
     @abstractmethod
-    async def dial(self, url: str, sink: FrameSink, config: LinkConfig) -> Connection:
+    async def dial(self, url: str, sink: FrameSink, config: ConnectionConfig) -> Connection:
         """Open a connection.
 
         Raises:
@@ -154,7 +158,7 @@ class Transport(ABC):
         """
 
     @abstractmethod
-    async def listen(self, url: str, accept: Accept, config: LinkConfig) -> Endpoint:
+    async def listen(self, url: str, accept: Accept, config: ConnectionConfig) -> Endpoint:
         """Accept connections at `url`; port 0 picks a free one.
 
         Raises:

@@ -3,26 +3,25 @@
 import asyncio
 from collections import deque
 from itertools import count
-from urllib.parse import urlsplit
 
 from osmo_transport.errors import (
     AddressInUseError,
-    ClosedError,
     ConnectionLostError,
     PeerError,
     TransportError,
 )
-from osmo_transport.frames import Batch, Frame, Goodbye, GoodbyeCode
-from osmo_transport.message import total_size
+from osmo_transport.frames import MSGPACK, Batch, Frame
 from osmo_transport.transports.abc import (
     WRITE_BUFFER,
     Accept,
     Connection,
+    ConnectionConfig,
     Endpoint,
     FrameSink,
-    LinkConfig,
     Transport,
 )
+from osmo_transport.transports.connection import BaseConnection
+from osmo_transport.transports.urls import parsed
 
 _endpoints: dict[str, "MemoryEndpoint"] = {}
 _free_names = count(1)
@@ -31,22 +30,20 @@ SMALL_FRAME = 64
 """Bytes that a frame without messages counts for in the write buffer."""
 
 
-class MemoryConnection(Connection):
+class MemoryConnection(BaseConnection):
     """One side of a pair. Frames are handed over in the next turn of the loop, as those of a socket
     are, so that a sink is never called from within its own `send`."""
 
     def __init__(self, peer: str, limit: int) -> None:
+        super().__init__(MSGPACK, limit)
         self._peer = peer
-        self._limit = limit
         self._loop = asyncio.get_running_loop()
-        self._sink: FrameSink | None = None
         self._other: MemoryConnection = self
         self._inbox: deque[tuple[Frame, int]] = deque()
         self._buffered = 0
         self._scheduled = False
-        self.error: TransportError | None = None
-        """Why it ended, from the moment of the end; the sink is told after what has arrived."""
-        self._closed = asyncio.Event()
+        self._gone: TransportError | None = None
+        """The wire is gone: the sink is told so after what has arrived."""
 
     def pair(self, other: "MemoryConnection") -> None:
         """What this side sends arrives at `other`."""
@@ -54,7 +51,7 @@ class MemoryConnection(Connection):
 
     def attach(self, sink: FrameSink) -> None:
         """What has arrived, and what will, is for `sink`."""
-        self._sink = sink
+        self._attach(sink)
         self._schedule()
 
     @property
@@ -66,15 +63,30 @@ class MemoryConnection(Connection):
         return self._buffered < WRITE_BUFFER
 
     @property
+    def over(self) -> bool:
+        """Whether one side has ended it."""
+        return self._error is not None
+
+    @property
     def ended(self) -> bool:
         """Whether the sink has been told the end."""
         return self._closed.is_set()
 
     def send(self, frame: Frame) -> None:
-        if self.error is None and self._other.error is None:
-            size = total_size(frame.messages) if type(frame) is Batch else SMALL_FRAME
+        # Not encoded: it stays in this process.
+        if not (self.over or self._other.over):
+            size = sum(map(len, frame.messages)) if type(frame) is Batch else SMALL_FRAME
             self._buffered += size
             self._other.arrive(frame, size)
+
+    def _write(self, data: bytes) -> None:
+        raise NotImplementedError("frames in memory are not encoded")
+
+    def _finish(self, error: TransportError) -> None:
+        self._inbox.clear()
+        self._gone = error
+        self._schedule()
+        self._other.lose()
 
     def arrive(self, frame: Frame, size: int) -> None:
         """The other side sent a frame."""
@@ -86,63 +98,36 @@ class MemoryConnection(Connection):
         blocked = not self.writable
         self._buffered -= size
         if blocked and self.writable:
-            self._loop.call_soon(self._resume)
-
-    def close(self) -> None:
-        self._end(ClosedError("closed by this side"))
+            self._loop.call_soon(self._resumed)
 
     def lose(self) -> None:
         """The other side has ended the connection."""
-        if self.error is None:
-            self.error = ConnectionLostError("the other side closed the connection")
+        if self._gone is None:
+            self._gone = ConnectionLostError("the other side closed the connection")
             self._schedule()
-
-    async def wait_closed(self) -> None:
-        await self._closed.wait()
-
-    def _end(self, error: TransportError) -> None:
-        self._inbox.clear()
-        if self.error is None:
-            self.error = error
-            self._schedule()
-            self._other.lose()
 
     def _schedule(self) -> None:
-        if not self._scheduled and self._sink is not None and (self._inbox or self.error):
+        if not self._scheduled and self._sink is not None and (self._inbox or self._gone):
             self._scheduled = True
             self._loop.call_soon(self._deliver)
 
     def _deliver(self) -> None:
         self._scheduled = False
-        sink = self._sink
-        if sink is None:
-            return
-        while self._inbox:
+        while self._inbox and self._error is None:
             frame, size = self._inbox.popleft()
             self._other.taken(size)
             if size > self._limit:
-                self._refuse(size)
+                self._refuse(PeerError(f"a frame of {size} bytes, and the limit is {self._limit}"))
             else:
-                sink.frame_received(frame)
-        if self.error is not None:
-            self._sink = None
-            sink.connection_lost(self.error)
-            self._closed.set()
-
-    def _refuse(self, size: int) -> None:
-        error = PeerError(f"a frame of {size} bytes, and the limit is {self._limit}")
-        self.send(Goodbye(GoodbyeCode.PROTOCOL, str(error)))
-        self._end(error)
-
-    def _resume(self) -> None:
-        if self._sink is not None and self.error is None:
-            self._sink.writing_resumed()
+                self._hand_over(frame)
+        if self._gone is not None:
+            self._lost(self._gone)
 
 
 class MemoryEndpoint(Endpoint):
     """A name in this process."""
 
-    def __init__(self, name: str, accept: Accept, config: LinkConfig) -> None:
+    def __init__(self, name: str, accept: Accept, config: ConnectionConfig) -> None:
         self._name = name
         self._accept = accept
         self._config = config
@@ -180,14 +165,14 @@ class MemoryEndpoint(Endpoint):
 class MemoryTransport(Transport):
     """The transport of tests and of the all-in-one process."""
 
-    async def dial(self, url: str, sink: FrameSink, config: LinkConfig) -> Connection:
-        endpoint = _endpoints.get(urlsplit(url).netloc)
+    async def dial(self, url: str, sink: FrameSink, config: ConnectionConfig) -> Connection:
+        endpoint = _endpoints.get(parsed(url).netloc)
         if endpoint is None:
             raise ConnectionLostError(f"nobody listens at {url} in this process")
         return endpoint.connect(sink, config.limits.frame_bytes)
 
-    async def listen(self, url: str, accept: Accept, config: LinkConfig) -> Endpoint:
-        name = urlsplit(url).netloc or f"free-{next(_free_names)}"
+    async def listen(self, url: str, accept: Accept, config: ConnectionConfig) -> Endpoint:
+        name = parsed(url).netloc or f"free-{next(_free_names)}"
         if name in _endpoints:
             raise AddressInUseError(f"memory://{name} is in use in this process")
         endpoint = _endpoints[name] = MemoryEndpoint(name, accept, config)

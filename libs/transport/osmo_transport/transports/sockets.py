@@ -1,8 +1,13 @@
-"""What the transports over sockets share."""
+"""What the transports over sockets share: connecting, listening, and what goes wrong there."""
 
+import asyncio
 import errno
+import socket
 import ssl
-from urllib.parse import urlsplit
+from typing import Any
+from urllib.parse import SplitResult
+
+import aiohappyeyeballs
 
 from osmo_transport.errors import (
     AddressInUseError,
@@ -10,22 +15,97 @@ from osmo_transport.errors import (
     TransportError,
     UsageError,
 )
+from osmo_transport.transports.abc import Connection, Endpoint
+
+NEXT_ADDRESS = 0.25
+"""Seconds after which the next address of a name is tried beside the first: as RFC 8305 says."""
+
+ANY_ADDRESS = "::"
+"""Every address of this machine, of both families, on every scheme alike."""
 
 
-def address(url: str) -> tuple[str, int]:
-    """Host and port of a URL.
+class SocketEndpoint(Endpoint):
+    """Servers of asyncio, one for each address, and their connections: those that are open or about
+    to be, which come and go in the set `connections`."""
+
+    def __init__(
+        self, url: str, servers: list[asyncio.Server], connections: set[Connection]
+    ) -> None:
+        self._url = url
+        self._servers = servers
+        self._connections = connections
+
+    @property
+    def url(self) -> str:
+        return self._url
+
+    async def aclose(self) -> None:
+        for server in self._servers:
+            server.close()
+        connections = list(self._connections)
+        for connection in connections:
+            connection.close()
+        for connection in connections:
+            await connection.wait_closed()
+
+
+async def connect(host: str, port: int) -> socket.socket:
+    """A connected socket. Of several addresses of the host each gets its turn, beside those before
+    it that have not answered yet.
 
     Raises:
-        UsageError: one of them is absent or not valid.
+        OSError: none could be connected to, or the name is not known.
     """
+    loop = asyncio.get_running_loop()
+    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    connected = await aiohappyeyeballs.start_connection(
+        found, happy_eyeballs_delay=NEXT_ADDRESS, interleave=1
+    )
+    connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return connected
+
+
+async def listen(host: str, port: int) -> list[socket.socket]:
+    """Listening sockets at every address of a host, all with one port; 0 picks a free one. `::`
+    takes both families.
+
+    Raises:
+        OSError: one of the addresses could not be listened at, or the name is not known.
+    """
+    loop = asyncio.get_running_loop()
+    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    sockets: list[socket.socket] = []
     try:
-        parts = urlsplit(url)
-        host, port = parts.hostname, parts.port
-    except ValueError as exc:
-        raise UsageError(f"{url!r} is not a valid URL: {exc}") from exc
-    if not host or port is None:
-        raise UsageError(f"{url!r} needs a host and a port, as in {parts.scheme}://127.0.0.1:8001")
-    return host, port
+        for family, *_, place in dict.fromkeys(found):
+            if family not in (socket.AF_INET, socket.AF_INET6):
+                continue
+            chosen = sockets[0].getsockname()[1] if sockets else port
+            sockets.append(_listening(family, (place[0], chosen, *place[2:])))
+    except OSError:
+        for each in sockets:
+            each.close()
+        raise
+    if not sockets:
+        raise OSError(errno.EADDRNOTAVAIL, f"{host} has no address to listen at")
+    return sockets
+
+
+def _listening(family: int, place: Any) -> socket.socket:
+    both = family == socket.AF_INET6 and place[0] == ANY_ADDRESS and socket.has_dualstack_ipv6()
+    listening = socket.create_server(
+        place,
+        family=family,
+        backlog=1024,
+        dualstack_ipv6=both,
+    )
+    listening.setblocking(False)
+    return listening
+
+
+def url_of(asked: SplitResult, listening: socket.socket) -> str:
+    """The URL of an endpoint: as it was asked for, with the port that was chosen."""
+    host, port = asked.hostname or "", listening.getsockname()[1]
+    return f"{asked.scheme}://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 def bind_error(url: str, exc: OSError) -> TransportError:

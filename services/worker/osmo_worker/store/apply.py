@@ -7,8 +7,15 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection
 
-from osmo_transport import Ack, BodyError, Delivery, Outcome, Reject, Version
-from osmo_transport.bodies import NodeInventory, SnapshotEnd, decode_body
+from osmo_reports.bodies import NodeInventory, SnapshotEnd, decode_body
+from osmo_reports.errors import BodyError
+from osmo_transport import (
+    Ack,
+    Delivery,
+    Outcome,
+    Reject,
+    Version,
+)
 from osmo_worker.config import StoreConfig
 from osmo_worker.store import backends, events, listener_logs, nodes, tasks
 from osmo_worker.store.database import Database, RowRefusedError

@@ -12,8 +12,8 @@ import msgspec
 from sqlalchemy import Connection, Dialect, Tuple, case, tuple_
 from sqlalchemy.dialects import postgresql, sqlite
 
+from osmo_reports.bodies import Registration
 from osmo_transport import Message
-from osmo_transport.bodies import Registration
 from osmo_worker.store.joining import Columns, Row, compile_text
 from osmo_worker.store.schema import backends
 from osmo_worker.store.values import moment_at, without_nul

@@ -9,7 +9,8 @@ from datetime import datetime
 
 import msgspec
 
-from osmo_transport import Delivery, bodies
+from osmo_reports import bodies
+from osmo_transport import Delivery
 from osmo_worker.store.joining import Columns, Join, Row
 from osmo_worker.store.values import moment, moment_at, shortened, without_nul
 

@@ -53,7 +53,7 @@ class Inventories:
         note = {
             "backend": backend,
             "epoch": inventory.version.epoch,
-            "resource_version": inventory.version.resource_version,
+            "resource_version": inventory.version.revision,
             "nodes": sorted(inventory.nodes),
             "applied_at": now,
         }

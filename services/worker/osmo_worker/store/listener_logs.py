@@ -2,7 +2,7 @@
 
 import logging
 
-from osmo_transport.bodies import Logging, LogType
+from osmo_reports.bodies import Logging, LogType
 from osmo_worker.store.values import shortened
 
 logger = logging.getLogger(__name__)

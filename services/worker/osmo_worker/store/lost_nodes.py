@@ -28,8 +28,8 @@ from sqlalchemy import (
     tuple_,
 )
 
+from osmo_reports.bodies import UpdateNode, UpdatePod
 from osmo_transport import Delivery, Version
-from osmo_transport.bodies import UpdateNode, UpdatePod
 from osmo_worker.store import nodes as node_rows
 from osmo_worker.store.conclusions import HAS_KEY, failing, key_parameters
 from osmo_worker.store.joining import Inventory, Known, Row, compile_text

@@ -16,8 +16,8 @@ from datetime import datetime
 import msgspec
 from sqlalchemy import Tuple, or_, tuple_
 
+from osmo_reports.bodies import Taint, UpdateNode
 from osmo_transport import Delivery, Version
-from osmo_transport.bodies import Taint, UpdateNode
 from osmo_worker.store.joining import Columns, Join, Known, Resource, Row, taken
 from osmo_worker.store.schema import nodes
 from osmo_worker.store.values import json_text, without_nul

@@ -7,7 +7,7 @@ from sqlalchemy import Connection, Select, Table, func, select
 
 from osmo_worker.store.backends import Backend
 from osmo_worker.store.events import PodEvent
-from osmo_worker.store.schema import backends, pod_events, tasks
+from osmo_worker.store.schema import backends, pod_events, snapshots, tasks
 from osmo_worker.store.tasks import Totals
 
 T = TypeVar("T", bound=msgspec.Struct)
@@ -40,6 +40,21 @@ def read_pod_events(
 def read_backends(connection: Connection) -> list[Backend]:
     """See `StateStore.backends`."""
     return _rows(connection, _columns(backends, Backend).order_by(backends.c.name), Backend)
+
+
+def read_epochs(connection: Connection) -> dict[str, int]:
+    """See `StateStore.epochs`."""
+    of_snapshots = select(snapshots.c.backend, func.max(snapshots.c.epoch)).group_by(
+        snapshots.c.backend
+    )
+    of_heartbeats = select(backends.c.name, backends.c.registration_epoch).where(
+        backends.c.registration_epoch.is_not(None)
+    )
+    epochs: dict[str, int] = {}
+    for query in (of_snapshots, of_heartbeats):
+        for backend, epoch in connection.execute(query):
+            epochs[backend] = max(epoch, epochs.get(backend, 0))
+    return epochs
 
 
 def read_counts(connection: Connection, backend: str | None) -> dict[str, int]:

@@ -3,8 +3,8 @@
 from sqlalchemy import func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
+from osmo_reports.bodies import SnapshotEnd
 from osmo_transport import Ack, Delivery, Outcome, Retry
-from osmo_transport.bodies import SnapshotEnd
 from osmo_worker.config import StoreConfig
 from osmo_worker.store.resources import RESOURCES
 from osmo_worker.store.schema import snapshots

@@ -116,6 +116,14 @@ class StateStore:
         """
         return await self._read(reading.read_backends)
 
+    async def epochs(self) -> dict[str, int]:
+        """By backend, the highest epoch of a snapshot or a heartbeat that was applied.
+
+        Raises:
+            StoreUnavailableError: the database does not answer.
+        """
+        return await self._read(reading.read_epochs)
+
     async def counts(self, backend: str | None = None) -> dict[str, int]:
         """How many live tasks are in each status, of one backend or of all. Reads the whole table:
         tens of milliseconds for 100 000 rows, during which no batch is applied.

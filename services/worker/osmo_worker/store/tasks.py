@@ -23,8 +23,8 @@ from datetime import datetime
 import msgspec
 from sqlalchemy import ColumnElement, Tuple, and_, case, func, literal_column, or_, tuple_
 
+from osmo_reports.bodies import NO_EXIT_CODE, Condition, PodExists, UpdatePod
 from osmo_transport import Delivery
-from osmo_transport.bodies import NO_EXIT_CODE, Condition, PodExists, UpdatePod
 from osmo_worker.store.joining import Columns, Join, Known, Resource, Row, existence, taken
 from osmo_worker.store.schema import tasks
 from osmo_worker.store.values import json_text, moment, without_nul

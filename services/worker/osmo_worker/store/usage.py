@@ -8,8 +8,8 @@ from datetime import datetime
 
 import msgspec
 
+from osmo_reports.bodies import UpdateNodeUsage
 from osmo_transport import Delivery
-from osmo_transport.bodies import UpdateNodeUsage
 from osmo_worker.store.joining import Columns, Join, Known, Resource, Row, existence, taken
 from osmo_worker.store.schema import node_usage
 from osmo_worker.store.values import json_text, without_nul

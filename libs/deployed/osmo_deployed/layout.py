@@ -1,0 +1,118 @@
+"""The queue of the operators and workers that are already deployed: `?layout=osmo`.
+
+Our operators and workers share one stream with theirs, in any mixture: each reads what the other
+appended. Beside it, under names that theirs do not have, are our own keys. `QUEUES.md` says what is
+lost.
+"""
+
+import dataclasses
+import logging
+from collections.abc import Sequence
+
+from osmo_deployed import protojson
+from osmo_deployed.messages import (
+    ListenerMessage,
+    LoggingBody,
+    arrival_at,
+    from_message,
+    to_message,
+)
+from osmo_deployed.times import written
+from osmo_reports.errors import BodyError
+from osmo_transport.errors import UnreadableError, UnsendableError
+from osmo_transport.message import Message, encode_message, read_message
+from osmo_transport.queues.abc import QueueConfig
+from osmo_transport.queues.delivery import ProducerBatch
+from osmo_transport.queues.redis.keys import Keys, hash_tag
+from osmo_transport.queues.redis.layout import REFUSED, Appended, Layout, way
+from osmo_transport.queues.redis.scripts.producers import append
+
+STREAM = "messages"
+"""The only class of kinds."""
+
+GROUP = "message_workers"
+"""The consumer group that the deployed workers are in."""
+
+DEPLOYED_LEASE = 300.0
+"""Seconds after which the deployed workers take over what another one holds; they do not renew what
+they hold, so nobody may take it earlier."""
+
+BACKEND_NOTICE = "__BACKEND_OP__:"
+"""Begin of a log message that is no log message: `create` or `update` follows, of the backend."""
+
+_ONLY = way(0)
+
+_log = logging.getLogger(__name__)
+
+
+class OsmoLayout(Layout):
+    """See the module."""
+
+    append = append("'message', ARGV[arg], 'backend', backend")
+    group = GROUP
+
+    def __init__(self, namespace: str, config: QueueConfig, lease: float = DEPLOYED_LEASE) -> None:
+        """`lease`: for how many seconds a worker that is not ours may hold an entry.
+
+        Raises:
+            UsageError: the namespace could not stand in a key.
+        """
+        tag = hash_tag(namespace)
+        stream = f"{tag}:{{message-queue}}:operator_messages"
+        super().__init__(Keys(f"{tag}:pipeline", {STREAM: stream}))
+        self.shared_for = lease
+
+    def configured(self, config: QueueConfig) -> QueueConfig:
+        lease = max(config.lease, self.shared_for)
+        return dataclasses.replace(config, lease=lease, weights={STREAM: 1})
+
+    def notices(self, backend: str, now: float) -> tuple[bytes, bytes]:
+        """What the stream is told of a backend that is new, and of one that has changed: see
+        `osmo_reports.directory.redis.Notifying`."""
+        uuid = f"backend-op-{backend}-{round(now * 1e9)}"
+
+        def notice(what: str) -> bytes:
+            body = LoggingBody(text=f"{BACKEND_NOTICE}{what}")
+            return protojson.encode(ListenerMessage(uuid, written(now), logging=body))
+
+        return notice("create"), notice("update")
+
+    def appended(self, batch: ProducerBatch) -> Appended:
+        backend = batch.producer.backend
+        ways: list[str] = []
+        payloads: list[bytes] = []
+        for data in batch.encoded:
+            theirs = self._translated(read_message(data), backend) if data else None
+            ways.append(_ONLY if theirs else REFUSED)
+            if theirs:
+                payloads.append(protojson.encode(theirs))
+        return Appended("".join(ways), payloads)
+
+    def _translated(self, message: Message, backend: str) -> ListenerMessage | None:
+        try:
+            return from_message(message, backend)
+        except BodyError as exc:
+            _log.error("a message of %s is left out, it cannot be translated: %s", backend, exc)
+            return None
+
+    def read(self, entry_id: str, fields: Sequence[bytes]) -> tuple[str, Message]:
+        entry = dict(zip(fields[::2], fields[1::2], strict=True))
+        try:
+            backend, payload = entry[b"backend"].decode(), entry[b"message"]
+        except KeyError as exc:
+            raise UnreadableError(f"it has no field {exc}") from exc
+        except UnicodeDecodeError as exc:
+            raise UnreadableError(f"its backend is no text: {exc}") from exc
+        if not backend:
+            raise UnreadableError("its backend is empty")
+        return backend, self.message(entry_id, payload)
+
+    def message(self, entry_id: str, payload: bytes) -> Message:
+        milliseconds, _, sequence = entry_id.partition("-")
+        arrival = arrival_at(int(milliseconds), int(sequence))
+        try:
+            message = to_message(protojson.decode(payload), arrival)
+            encode_message(message)
+        except (BodyError, UnsendableError) as exc:
+            raise UnreadableError(str(exc)) from exc
+        return message

@@ -1,0 +1,54 @@
+"""What listeners report and workers understand: the vocabulary of the pipeline.
+
+`kinds` are the kinds of reports, which importing this package registers; `bodies` what each of them
+carries; `conditions` the rules by which a node counts as available; and `directory` what all
+operators of a queue know together about the backends.
+"""
+
+from osmo_reports import kinds as _kinds
+from osmo_reports.bodies import (
+    BODY_TYPES,
+    Condition,
+    Logging,
+    LogType,
+    NodeInventory,
+    PodEvent,
+    PodExists,
+    Registration,
+    SnapshotEnd,
+    Taint,
+    UpdateNode,
+    UpdateNodeUsage,
+    UpdatePod,
+    decode_body,
+    encode_body,
+)
+from osmo_reports.directory import Directory, RuleSet, open_directory
+from osmo_reports.errors import BackendTakenError, BodyError, ReportsError, RulesError
+
+__all__ = (
+    "BODY_TYPES",
+    "BackendTakenError",
+    "BodyError",
+    "Condition",
+    "Directory",
+    "LogType",
+    "Logging",
+    "NodeInventory",
+    "PodEvent",
+    "PodExists",
+    "Registration",
+    "ReportsError",
+    "RuleSet",
+    "RulesError",
+    "SnapshotEnd",
+    "Taint",
+    "UpdateNode",
+    "UpdateNodeUsage",
+    "UpdatePod",
+    "decode_body",
+    "encode_body",
+    "open_directory",
+)
+
+del _kinds

@@ -1,0 +1,44 @@
+"""The directory beside a queue: `abc` is its contract, `memory` and `redis` keep it.
+
+An entry point in the group `osmo_reports.directories`, whose name is the scheme of a queue's URL,
+leads to an async function of the URL, a `QueueConfig` and `max_backends` that returns the directory
+beside that queue.
+"""
+
+from osmo_reports.directory.abc import (
+    MAX_BACKENDS,
+    RULES_KIND,
+    Directory,
+    RuleSet,
+    decode_rules,
+    encode_rules,
+)
+from osmo_transport import QueueConfig
+from osmo_transport.registry import find
+
+DIRECTORIES = "osmo_reports.directories"
+
+__all__ = (
+    "MAX_BACKENDS",
+    "RULES_KIND",
+    "Directory",
+    "RuleSet",
+    "decode_rules",
+    "encode_rules",
+    "open_directory",
+)
+
+
+async def open_directory(
+    url: str, config: QueueConfig | None = None, *, max_backends: int = MAX_BACKENDS
+) -> Directory:
+    """The directory beside the queue at `url`, which has the configuration `config`; it takes up to
+    `max_backends` names.
+
+    Raises:
+        UnknownSchemeError: there is none beside queues of this scheme.
+        UsageError: the URL is wrong.
+        MissingExtraError: its library is not installed.
+    """
+    directory: Directory = await find(DIRECTORIES, url)(url, config or QueueConfig(), max_backends)
+    return directory

@@ -1,0 +1,115 @@
+"""What all operators of a queue know together about the backends: who each is, and its rules.
+
+- *Durable.* What was registered or set lives as long as the queue's store, and every operator and
+  every command sees it.
+- *One cluster.* A backend's name belongs to the cluster that registered it first, until it is
+  forgotten.
+- *Told at once.* `follow_rules` notices a change within milliseconds, whoever made it, and goes on
+  with the newest after its connection broke.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import AsyncGenerator, Mapping
+from types import TracebackType
+from typing import Self
+
+import msgspec
+
+from osmo_reports.bodies import Registration
+from osmo_transport import QueueUnavailableError
+
+RULES_KIND = "node_conditions"
+"""The kind of the push that tells a backend's listeners its rules."""
+
+MAX_BACKENDS = 10_000
+"""Names that a directory keeps. Who may connect may make new ones, and no store holds them all."""
+
+
+class RuleSet(msgspec.Struct, frozen=True):
+    """The condition rules of one backend; see `conditions`."""
+
+    version: int
+    """Rises with each change, also after the store was wiped: by the store's own clock."""
+    rules: dict[str, str]
+
+
+class Directory(ABC):
+    """See the module. Use as `async with`. Every call may raise `QueueUnavailableError` and
+    `QueueRefusedError`."""
+
+    @abstractmethod
+    async def register(self, backend: str, registration: Registration) -> bool:
+        """Note who reports `backend`; whether nobody had before. A registration that does not tell
+        its cluster is noted, and compared with none.
+
+        Raises:
+            BackendTakenError: another cluster has the name.
+            QueueUnavailableError: there are as many names as are kept; the text says how many.
+        """
+
+    @abstractmethod
+    async def forget(self, backend: str) -> bool:
+        """Free a backend's name for another cluster, and let the default rules hold for it again;
+        whether it was known or had rules of its own."""
+
+    @abstractmethod
+    async def backends(self) -> dict[str, Registration]:
+        """Who reports each backend, by name."""
+
+    @abstractmethod
+    async def set_rules(self, backend: str, rules: Mapping[str, str]) -> RuleSet:
+        """Replace the rules of a backend.
+
+        Raises:
+            RulesError: at least one cannot be used; nothing is changed.
+            MissingExtraError: the library that checks them is not installed.
+        """
+
+    @abstractmethod
+    async def rules(self) -> dict[str, RuleSet]:
+        """The rules by backend, of those that have any."""
+
+    @abstractmethod
+    def follow_rules(self) -> AsyncGenerator[dict[str, RuleSet], None]:
+        """What `rules` says, now and after each change, for ever. Close it when done."""
+
+    @abstractmethod
+    async def aclose(self) -> None:
+        """Release the connections. Idempotent."""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+
+def too_many(most: int) -> QueueUnavailableError:
+    """The error of a name for which there is no room."""
+    return QueueUnavailableError(
+        f"{most} backends are known, as many as are kept: free the names that nobody uses any more"
+        " with osmo-pipeline backends forget NAME"
+    )
+
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(dict[str, str]).decode
+
+
+def encode_rules(rules: Mapping[str, str]) -> bytes:
+    """The payload of a push of rules."""
+    return _encode(dict(rules))
+
+
+def decode_rules(payload: bytes) -> dict[str, str]:
+    """The rules in the payload of a push.
+
+    Raises:
+        ValueError: they cannot be read.
+    """
+    return _decode(payload)

@@ -1,0 +1,151 @@
+"""The directory in Redis: two hashes, and a stream of one entry that tells of changes of rules."""
+
+import logging
+import time
+from collections.abc import AsyncGenerator, Callable, Mapping
+from typing import Protocol, runtime_checkable
+
+import msgspec
+
+from osmo_reports.bodies import Registration
+from osmo_reports.conditions import DEFAULT_RULES, check_rules
+from osmo_reports.directory import scripts
+from osmo_reports.directory.abc import MAX_BACKENDS, Directory, RuleSet, too_many
+from osmo_reports.errors import BackendTakenError
+from osmo_transport.queues.abc import QueueConfig
+from osmo_transport.queues.redis.address import Address
+from osmo_transport.queues.redis.client import Call, RedisClient
+from osmo_transport.queues.redis.layout import Layout, layout_named
+from osmo_transport.queues.redis.queue import new_client
+from osmo_transport.queues.rules import full
+
+BLOCK = 1.0
+"""Seconds of one blocking read: within them a connection that is dead is noticed."""
+
+_log = logging.getLogger(__name__)
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(dict[str, str]).decode
+_decode_registration = msgspec.json.Decoder(Registration).decode
+
+
+@runtime_checkable
+class Notifying(Protocol):
+    """A layout in whose queue others are told of the backends."""
+
+    def notices(self, backend: str, now: float) -> tuple[bytes, bytes]:
+        """What the first stream is told when `backend` is registered for the first time, and when
+        it is registered otherwise than before, `now` in seconds since the Unix epoch."""
+
+
+async def open_directory(
+    url: str,
+    config: QueueConfig,
+    max_backends: int = MAX_BACKENDS,
+    wall: Callable[[], float] = time.time,
+) -> "RedisDirectory":
+    """The directory beside a queue in Redis. `wall` gives seconds since the Unix epoch.
+
+    Raises:
+        UsageError: the URL is wrong.
+    """
+    address = Address.of(url)
+    layout = layout_named(address.layout, address.namespace, config)
+    return RedisDirectory(address, layout, config.max_entries, max_backends, wall)
+
+
+class RedisDirectory(Directory):
+    """Made by `open_directory`."""
+
+    def __init__(
+        self,
+        address: Address,
+        layout: Layout,
+        max_entries: int,
+        max_backends: int,
+        wall: Callable[[], float],
+    ) -> None:
+        self._address = address
+        self._client = new_client(address)
+        self._notices = layout.notices if isinstance(layout, Notifying) else None
+        self._streams = layout.keys.streams
+        self._max_entries = max_entries
+        self._max_backends = max_backends
+        self._wall = wall
+        prefix = layout.keys.prefix
+        self._backends = f"{prefix}:backends"
+        self._rules = f"{prefix}:rules"
+        self._rules_changed = f"{prefix}:rules:changed"
+
+    async def register(self, backend: str, registration: Registration) -> bool:
+        uid = registration.cluster_uid
+        registered = (backend, uid, _encode(registration), self._max_backends)
+        call: Call = (self._backends,), registered
+        most = self._max_entries
+        if self._notices is not None:
+            keys, arguments = call
+            notices = self._notices(backend, self._wall())
+            call = (*keys, *self._streams.values()), (*arguments, most, *notices)
+        (reply,) = await self._client.call(scripts.REGISTER, call)
+        if isinstance(reply, list):
+            raise full(reply[0], most)
+        if isinstance(reply, bytes):
+            raise BackendTakenError(backend, reply.decode(errors="replace"), uid)
+        if reply < 0:
+            raise too_many(self._max_backends)
+        return bool(reply)
+
+    async def forget(self, backend: str) -> bool:
+        keys = (self._backends, self._rules, self._rules_changed)
+        (known,) = await self._client.call(
+            scripts.FORGET, (keys, (backend, _encode(DEFAULT_RULES)))
+        )
+        return bool(known)
+
+    async def backends(self) -> dict[str, Registration]:
+        (fields,) = await self._client.run(("HGETALL", self._backends))
+        found: dict[str, Registration] = {}
+        for backend, value in zip(fields[::2], fields[1::2], strict=True):
+            try:
+                found[backend.decode()] = _decode_registration(value.rpartition(b"\n")[2])
+            except (ValueError, msgspec.MsgspecError) as exc:
+                _log.warning("who reports %r cannot be read in the store: %s", backend, exc)
+        return found
+
+    async def set_rules(self, backend: str, rules: Mapping[str, str]) -> RuleSet:
+        check_rules(rules)
+        (version,) = await self._client.call(
+            scripts.SET_RULES,
+            ((self._rules, self._rules_changed), (backend, _encode(dict(rules)))),
+        )
+        return RuleSet(int(version), dict(rules))
+
+    async def rules(self) -> dict[str, RuleSet]:
+        return await self._read(self._client)
+
+    async def follow_rules(self) -> AsyncGenerator[dict[str, RuleSet], None]:
+        client = new_client(self._address)
+        key = self._rules_changed
+        try:
+            while True:
+                (newest,) = await client.run(("XREVRANGE", key, "+", "-", "COUNT", 1))
+                last = newest[0][0] if newest else b"0-0"
+                yield await self._read(client)
+                wait = ("XREAD", "BLOCK", round(BLOCK * 1000), "STREAMS", key, last)
+                while not (await client.run(wait, wait=BLOCK))[0]:
+                    pass
+        finally:
+            await client.abort()
+
+    async def _read(self, client: RedisClient) -> dict[str, RuleSet]:
+        (fields,) = await client.run(("HGETALL", self._rules))
+        found: dict[str, RuleSet] = {}
+        for backend, value in zip(fields[::2], fields[1::2], strict=True):
+            version, _, rules = value.partition(b" ")
+            try:
+                found[backend.decode()] = RuleSet(int(version), _decode(rules))
+            except (ValueError, msgspec.MsgspecError) as exc:
+                _log.warning("the rules of %r in the store cannot be read: %s", backend, exc)
+        return found
+
+    async def aclose(self) -> None:
+        await self._client.abort()

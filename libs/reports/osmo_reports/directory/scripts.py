@@ -1,0 +1,71 @@
+"""What Redis carries out atomically in the directory; see `osmo_transport.queues.redis.scripts`."""
+
+from osmo_transport.queues.redis.scripts.script import script
+
+REGISTER = script("""
+local uid = ARGV[2]
+local stored = redis.call('HGET', KEYS[1], ARGV[1])
+if stored then
+  local owner = stored:match('^(.*)\\n')
+  if owner ~= '' then
+    if uid == '' then return 0 end
+    if uid ~= owner then return owner end
+  end
+elseif redis.call('HLEN', KEYS[1]) >= tonumber(ARGV[4]) then
+  return -1
+end
+local noted = uid .. '\\n' .. ARGV[3]
+if KEYS[2] and noted ~= stored then
+  local held = redis.call('XLEN', KEYS[2])
+  if held >= tonumber(ARGV[5]) then return {held} end
+  local notice = stored and ARGV[7] or ARGV[6]
+  redis.call('XADD', KEYS[2], '*', 'message', notice, 'backend', ARGV[1])
+end
+redis.call('HSET', KEYS[1], ARGV[1], noted)
+return stored and 0 or 1
+""")
+"""Notes who reports a backend. KEYS: backends, and the stream that is told, if any. ARGV: backend,
+cluster uid, registration, the most backends, and for the stream its most entries and what is added
+to it of a backend that is new and of one that has changed. Returns 1 if it is new, 0 if it was
+known, -1 if there are as many already, the uid of the other cluster that has the name, or if the
+stream has no room a list of the number of entries held."""
+
+# The store's own clock, because the clocks of those who ask do not agree: a version that falls back
+# after the store was wiped would never be told. Returns the version.
+_SET_RULES = """
+local function set_rules(rules, changes, backend, text)
+  local stored = redis.call('HGET', rules, backend)
+  local version = stored and tonumber(stored:match('^(%d+)')) or 0
+  local time = redis.call('TIME')
+  version = math.max(version + 1, time[1] * 1000 + math.floor(time[2] / 1000))
+  version = string.format('%.0f', version)
+  redis.call('HSET', rules, backend, version .. ' ' .. text)
+  redis.call('XADD', changes, 'MAXLEN', 1, '*', 'backend', backend)
+  return version
+end
+"""
+
+SET_RULES = script(
+    _SET_RULES
+    + """
+return set_rules(KEYS[1], KEYS[2], ARGV[1], ARGV[2])
+"""
+)
+"""Replaces a backend's rules, and tells who waits. KEYS: rules, their changes. ARGV: backend,
+rules. Returns the version."""
+
+FORGET = script(
+    _SET_RULES
+    + """
+local known = redis.call('HDEL', KEYS[1], ARGV[1])
+local stored = redis.call('HGET', KEYS[2], ARGV[1])
+if stored and stored:match('^%d+ (.*)$') ~= ARGV[2] then
+  set_rules(KEYS[2], KEYS[3], ARGV[1], ARGV[2])
+  return 1
+end
+return known
+"""
+)
+"""Forgets who reports a backend, and puts the default rules in the place of its own. KEYS:
+backends, rules, their changes. ARGV: backend, default rules. Returns 1 if it was known or had rules
+of its own, else 0."""

@@ -1,0 +1,36 @@
+"""The kinds of reports, and the streams that carry them, as `osmo_transport` has to know them.
+
+Pods come first, because a user waits for his task to run; usage last, because nobody waits for it.
+"""
+
+from osmo_transport.kinds import Policy, register_kind, register_stream
+
+
+class Stream:
+    """The classes of kinds, each a stream of its own in the queue."""
+
+    PODS = "pods"
+    NODES = "nodes"
+    USAGE = "usage"
+    EVENTS = "events"
+
+
+WEIGHTS = {Stream.PODS: 8, Stream.NODES: 4, Stream.EVENTS: 2, Stream.USAGE: 1}
+"""Each stream's share of a worker's reads while all of them hold entries."""
+
+KINDS = {
+    "update_pod": (Policy.LATEST, Stream.PODS),
+    "pod_exists": (Policy.LATEST, Stream.PODS),
+    "snapshot_end": (Policy.LATEST, Stream.PODS),
+    "update_node": (Policy.LATEST, Stream.NODES),
+    "node_inventory": (Policy.LATEST, Stream.NODES),
+    "heartbeat": (Policy.LATEST, Stream.NODES),
+    "update_node_usage": (Policy.LATEST, Stream.USAGE),
+    "pod_event": (Policy.EVERY, Stream.EVENTS),
+    "logging": (Policy.EVERY, Stream.EVENTS),
+}
+
+for _stream, _weight in WEIGHTS.items():
+    register_stream(_stream, _weight)
+for _kind, (_policy, _stream) in KINDS.items():
+    register_kind(_kind, _policy, _stream)

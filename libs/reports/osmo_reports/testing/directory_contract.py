@@ -1,0 +1,136 @@
+"""The contract of the directory beside a queue: durable, one cluster a backend, told at once."""
+
+import asyncio
+import uuid
+from contextlib import aclosing
+
+import pytest
+
+from osmo_reports.bodies import Registration
+from osmo_reports.conditions import DEFAULT_RULES
+from osmo_reports.directory import MAX_BACKENDS, Directory
+from osmo_reports.errors import BackendTakenError, RulesError
+from osmo_transport import QueueUnavailableError
+from osmo_transport.testing.contracts.queue_suite import PATIENCE
+from osmo_transport.testing.contracts.suite import AsyncSuite
+
+ONE, TWO, UNTOLD = Registration("uid-1", "osmo", "1.0"), Registration("uid-2"), Registration()
+
+
+class DirectoryContract(AsyncSuite):
+    """One test for each promise of `osmo_reports.Directory`. Override `open`."""
+
+    name: str
+    """Fresh for each test: what names the store, so that tests do not see each other's."""
+
+    def setup_method(self) -> None:
+        """Called by pytest before each test."""
+        self.name = uuid.uuid4().hex
+
+    async def open(self, max_backends: int = MAX_BACKENDS) -> Directory:
+        """Open the directory `self.name`, which keeps so many names; within a test each call must
+        lead to the same store."""
+        raise NotImplementedError
+
+    async def test_a_backend_belongs_to_one_cluster(self) -> None:
+        """Its listeners may come again, in any version; those of another cluster are refused with
+        both uids, and nothing is changed."""
+        async with await self.open() as directory, await self.open() as other:
+            assert await directory.register("a", ONE)
+            assert not await other.register("a", Registration("uid-1", "n", "2.0"))
+            assert await other.register("b", TWO)
+            with pytest.raises(BackendTakenError, match=r"uid-1.*uid-2") as refused:
+                await other.register("a", TWO)
+            assert (refused.value.owner, refused.value.claimant) == ("uid-1", "uid-2")
+            assert not await directory.register("a", ONE)
+
+    async def test_who_does_not_tell_its_cluster_is_compared_with_none(self) -> None:
+        """And takes nobody's place; who tells it later has the name."""
+        async with await self.open() as directory:
+            assert await directory.register("a", UNTOLD)
+            assert not await directory.register("a", TWO)
+            assert not await directory.register("a", UNTOLD)
+            with pytest.raises(BackendTakenError):
+                await directory.register("a", ONE)
+
+    async def test_a_forgotten_name_is_free(self) -> None:
+        """Without its rules: who follows them is told that the default ones hold again."""
+        async with await self.open() as directory, await self.open() as other:
+            await directory.register("a", ONE)
+            own = await directory.set_rules("a", {"Ready": "False"})
+            async with asyncio.timeout(PATIENCE), aclosing(other.follow_rules()) as told:
+                assert (await anext(told))["a"] == own
+                assert await directory.forget("a")
+                default = (await anext(told))["a"]
+            assert default.rules == DEFAULT_RULES
+            assert default.version > own.version
+            assert await directory.rules() == {"a": default}
+            assert not await directory.forget("a")
+            assert not await directory.forget("unknown")
+            assert await directory.register("a", TWO)
+            assert await directory.forget("a")
+
+    async def test_names_are_bounded(self) -> None:
+        """A new one is refused while as many are known as are kept; those that are known come
+        again, and a name that is freed makes room."""
+        async with await self.open(max_backends=2) as directory:
+            assert await directory.register("a", ONE)
+            assert await directory.register("b", UNTOLD)
+            with pytest.raises(QueueUnavailableError, match="2 backends are known"):
+                await directory.register("c", TWO)
+            assert not await directory.register("a", ONE)
+            assert not await directory.register("b", TWO)
+            assert await directory.forget("a")
+            assert await directory.register("c", TWO)
+            assert await directory.backends() == {"b": TWO, "c": TWO}
+
+    async def test_what_a_cluster_says_of_itself_is_kept_as_it_is(self) -> None:
+        """Also what no cluster would say."""
+        odd = Registration("uid\n\x00 ü", "a\nb", "1.0\n")
+        async with await self.open() as directory:
+            assert await directory.register("a", odd)
+            assert not await directory.register("a", odd)
+            assert await directory.backends() == {"a": odd}
+            with pytest.raises(BackendTakenError):
+                await directory.register("a", Registration("uid"))
+
+    async def test_tells_who_reports_each_backend(self) -> None:
+        """As they registered last."""
+        async with await self.open() as directory, await self.open() as other:
+            await directory.register("a", ONE)
+            newer = Registration("uid-1", "osmo", "2.0")
+            await other.register("a", newer)
+            await other.register("b ü", UNTOLD)
+            assert await directory.backends() == {"a": newer, "b ü": UNTOLD}
+
+    async def test_rules_are_kept_by_backend(self) -> None:
+        """Whoever opens the queue reads the newest, whose version is higher than any before."""
+        async with await self.open() as directory, await self.open() as other:
+            first = await directory.set_rules("a", {"Ready": "True", "ä|b": ".*"})
+            second = await other.set_rules("a", {"Ready": "False"})
+            assert second.version > first.version > 1_577_836_800_000
+            third = await other.set_rules("b ü", {})
+            assert await directory.rules() == {"a": second, "b ü": third}
+
+    async def test_rules_that_cannot_be_used_change_nothing(self) -> None:
+        """The error names each of them."""
+        async with await self.open() as directory:
+            kept = await directory.set_rules("a", {"Ready": "True"})
+            with pytest.raises(RulesError) as refused:
+                await directory.set_rules("a", {"Disk(": "True", "A": "True", "B": "["})
+            assert len(refused.value.problems) == 2
+            assert await directory.rules() == {"a": kept}
+
+    async def test_who_follows_the_rules_is_told_at_once(self) -> None:
+        """First what they are, then after each change, also one that came while it did not look."""
+        async with await self.open() as directory, await self.open() as other:
+            await directory.set_rules("a", {"Ready": "1"})
+            async with asyncio.timeout(PATIENCE), aclosing(other.follow_rules()) as told:
+                assert (await anext(told))["a"].rules == {"Ready": "1"}
+                for text in ("2", "3"):
+                    await directory.set_rules("a", {"Ready": text})
+                assert (await anext(told))["a"].rules == {"Ready": "3"}
+                waiting = asyncio.ensure_future(anext(told))
+                await asyncio.sleep(0.01)
+                await directory.set_rules("b", {"Ready": "4"})
+                assert set(await waiting) == {"a", "b"}

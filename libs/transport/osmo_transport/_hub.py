@@ -1,0 +1,361 @@
+"""The server's connections: who is let in, what has arrived, and who is told what."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from itertools import count
+
+from osmo_transport import _tasks
+from osmo_transport._text import shown
+from osmo_transport.errors import (
+    ConnectionLostError,
+    FencedError,
+    PeerError,
+    QueueUnavailableError,
+    TransportError,
+    UsageError,
+)
+from osmo_transport.frames import Frame, Goodbye, GoodbyeCode, Pong, Push
+from osmo_transport.queues.delivery import Producer, ProducerBatch, ProducerState
+from osmo_transport.session import Arrival, Greeting, ServerSession, SessionConfig
+from osmo_transport.transports.abc import Connection, FrameSink
+
+logger = logging.getLogger("osmo_transport.server")
+
+Admit = Callable[[Greeting], Awaitable[ProducerState]]
+"""Decides whether a client is let in, and where it stands, as `Queue.open_producer` tells. It
+raises a `TransportError` for one that is not; a `UsageError` tells it never to come back."""
+
+MESSAGE_OVERHEAD = 64
+"""Bytes that holding a message takes beyond its own."""
+
+OVERTAKEN = "a newer client of this backend reports now"
+RECONNECTED = "the same client has connected again"
+STOPPING = "this server is stopping"
+FORGOTTEN = "the queue lost its memory"
+
+
+class Incoming(ProducerBatch, frozen=True, eq=False):
+    """A batch of one client, to be stored and then answered with one of the verbs."""
+
+    peer: "Peer"
+    """Whose it is; for the verbs."""
+    size: int
+    """Bytes that it holds in memory."""
+
+    def acknowledge(self) -> None:
+        """Tell the client that this batch, and so all before it, is stored."""
+        self.peer.acknowledge(self)
+
+    def fence(self) -> None:
+        """Tell the client that a newer one took over."""
+        self.peer.part(GoodbyeCode.FENCED, OVERTAKEN)
+
+    def resync(self) -> None:
+        """Tell the client that the queue lost its memory."""
+        self.peer.part(GoodbyeCode.RESYNC, FORGOTTEN)
+
+
+@dataclass(frozen=True, kw_only=True)
+class HubConfig:
+    """See `ServerConfig`."""
+
+    session: SessionConfig
+    inbox_bytes: int
+    retry_after: float
+    admit_timeout: float
+
+
+_numbers = count()
+
+
+class Peer(FrameSink):
+    """One connection of a client."""
+
+    def __init__(self, hub: "Hub", connection: Connection) -> None:
+        self._hub = hub
+        self._connection = connection
+        self.session = ServerSession(hub.config.session, hub.now(), vouched=connection.vouched)
+        self.number = next(_numbers)
+        """Rises from connection to connection."""
+        self.alive = True
+        self.admission: asyncio.Task[None] | None = None
+        """While it is asked for whether to let it in; ends with the connection."""
+        self._stored = 0
+
+    def __str__(self) -> str:
+        greeting = self.session.greeting
+        name = shown("/".join(greeting.producer)) if greeting else "a stranger"
+        return f"{name} at {self._connection.peer}"
+
+    def frame_received(self, frame: Frame) -> None:
+        if not self.alive:
+            return
+        try:
+            got = self.session.receive(frame, self._hub.now(), self._answer)
+        except TransportError as exc:
+            self.fail(exc)
+            return
+        if type(got) is Arrival:
+            self._arrived(got)
+        elif type(got) is Greeting:
+            self._hub.greeted(self, got)
+
+    def _arrived(self, arrival: Arrival) -> None:
+        greeting = self.session.greeting
+        if greeting is not None:
+            first, kinds, encoded, size = arrival
+            size += MESSAGE_OVERHEAD * len(encoded)
+            self._hub.arrived(
+                Incoming(greeting.producer, self.session.state, first, kinds, encoded, self, size)
+            )
+
+    def _answer(self, frame: Frame) -> None:
+        # Whoever does not read what he gets could otherwise fill the memory with answers. Refusals
+        # are bounded by the window.
+        if type(frame) is not Pong or self._connection.writable:
+            self._connection.send(frame)
+
+    def writing_resumed(self) -> None:
+        self._acknowledge_stored()
+
+    def connection_lost(self, error: TransportError) -> None:
+        if self.alive:
+            self.alive = False
+            if self.admission is not None:
+                self.admission.cancel()
+            self._hub.parted(self, error)
+
+    def welcome(self, state: ProducerState) -> None:
+        """Let it in."""
+        self._connection.send(self.session.welcome(state))
+
+    def push(self, push: Push) -> None:
+        """Tell it something."""
+        if self.alive:
+            self._connection.send(push)
+
+    def acknowledge(self, batch: ProducerBatch) -> None:
+        """A batch of its is stored."""
+        self._hub.stored(batch)
+        self._stored = max(self._stored, batch.last)
+        # A client that does not read is not acknowledged, so that its window bounds what it can
+        # send; one acknowledgement makes up for all when it reads again.
+        if self._connection.writable:
+            self._acknowledge_stored()
+
+    def _acknowledge_stored(self) -> None:
+        stored = self.session.acknowledge(self._stored) if self.alive else None
+        if stored is not None:
+            self._connection.send(stored)
+
+    def tick(self, now: float) -> None:
+        """Look at its heartbeat."""
+        try:
+            ping = self.session.tick(now)
+        except TransportError as exc:
+            self.fail(exc)
+            return
+        if ping is not None:
+            self._connection.send(ping)
+
+    def fail(self, error: TransportError) -> None:
+        """End the connection for `error`, of which the client is told what it should do."""
+        match error:
+            case PeerError():
+                self.part(GoodbyeCode.PROTOCOL, str(error))
+            case FencedError():
+                self.part(GoodbyeCode.FENCED, str(error))
+            case UsageError():
+                self.part(GoodbyeCode.REFUSED, str(error))
+            case ConnectionLostError():
+                self._end(error)
+            case _:
+                self.part(GoodbyeCode.UNAVAILABLE, str(error), self._hub.config.retry_after)
+
+    def part(self, code: GoodbyeCode, reason: str, retry_after: float = 0.0) -> None:
+        """Say goodbye."""
+        if self.alive:
+            self._connection.send(Goodbye(code, reason, retry_after))
+            self._end(ConnectionLostError(f"{code.value}: {reason}"))
+
+    def _end(self, error: TransportError) -> None:
+        self._connection.close()
+        self.connection_lost(error)
+
+
+class Hub:
+    """What a `Server` stands on."""
+
+    def __init__(
+        self,
+        config: HubConfig,
+        admit: Admit,
+        stored: Callable[[ProducerBatch], None] = lambda _: None,
+    ) -> None:
+        """`stored` is called for each batch that is acknowledged."""
+        self.config = config
+        self.stored = stored
+        self.now = asyncio.get_running_loop().time
+        self.peers: set[Peer] = set()
+        self.stopping = False
+        self._admit = admit
+        self._admissions: set[asyncio.Task[None]] = set()
+        self._by_producer: dict[Producer, Peer] = {}
+        self._by_instance: dict[tuple[Producer, str], Peer] = {}
+        self._pushes: dict[str, dict[str, Push]] = {}
+        self._inbox: list[Incoming] = []
+        self._inbox_bytes = 0
+        self._arrival = asyncio.Event()
+        self._ticker: asyncio.TimerHandle | None = None
+
+    # What arrives
+
+    def accept(self, connection: Connection) -> FrameSink:
+        """A transport's new connection."""
+        peer = Peer(self, connection)
+        self.peers.add(peer)
+        if self.stopping:
+            peer.part(GoodbyeCode.CLOSING, STOPPING)
+        return peer
+
+    def greeted(self, peer: Peer, greeting: Greeting) -> None:
+        """A client said who it is."""
+        if self.stopping:
+            peer.part(GoodbyeCode.CLOSING, STOPPING)
+            return
+        instance = (greeting.producer, greeting.instance)
+        other = self._by_instance.get(instance)
+        # Of two connections of one process the newer counts, and before anybody is asked to let one
+        # of them in: an epoch for the older would fence the newer.
+        if other is not None and other.number > peer.number:
+            peer.part(GoodbyeCode.REPLACED, RECONNECTED)
+            return
+        self._by_instance[instance] = peer
+        if other is not None:
+            other.part(GoodbyeCode.REPLACED, RECONNECTED)
+        peer.admission = asyncio.create_task(self._let_in(peer, greeting))
+        self._admissions.add(peer.admission)
+        peer.admission.add_done_callback(self._admissions.discard)
+
+    def arrived(self, incoming: Incoming) -> None:
+        """A client's batch arrived."""
+        if self.stopping:
+            return
+        if self._inbox and self._inbox_bytes + incoming.size > self.config.inbox_bytes:
+            incoming.peer.part(
+                GoodbyeCode.UNAVAILABLE, "the server is overloaded", self.config.retry_after
+            )
+            return
+        self._inbox.append(incoming)
+        self._inbox_bytes += incoming.size
+        self._arrival.set()
+
+    def parted(self, peer: Peer, error: TransportError) -> None:
+        """A connection ended."""
+        self.peers.discard(peer)
+        greeting = peer.session.greeting
+        if greeting is not None:
+            instance = (greeting.producer, greeting.instance)
+            if self._by_instance.get(instance) is peer:
+                del self._by_instance[instance]
+            if self._by_producer.get(greeting.producer) is peer:
+                del self._by_producer[greeting.producer]
+        logger.info("%s left: %s", peer, error)
+
+    async def receive(self) -> list[Incoming]:
+        """See `Server.receive`."""
+        while not self._inbox and not self.stopping:
+            self._arrival.clear()
+            await self._arrival.wait()
+        return self.taken()
+
+    def taken(self) -> list[Incoming]:
+        """See `Server.arrived`."""
+        taken, self._inbox = self._inbox, []
+        self._inbox_bytes = 0
+        return taken
+
+    # Who is let in
+
+    async def _let_in(self, peer: Peer, greeting: Greeting) -> None:
+        timeout = self.config.admit_timeout
+        try:
+            async with asyncio.timeout(timeout):
+                state = await self._admit(greeting)
+        except TimeoutError:
+            late = f"nobody could say within {timeout:g} s where this client stands"
+            self._turn_away(peer, QueueUnavailableError(late))
+        except TransportError as exc:
+            self._turn_away(peer, exc)
+        except Exception:
+            logger.exception("%s is not let in: a defect of this program", peer)
+            peer.part(GoodbyeCode.UNAVAILABLE, "a defect of this side", self.config.retry_after)
+        else:
+            self._welcome(peer, greeting.producer, state)
+
+    def _turn_away(self, peer: Peer, error: TransportError) -> None:
+        logger.warning("%s is not let in: %s", peer, error)
+        peer.fail(error)
+
+    def _welcome(self, peer: Peer, producer: Producer, state: ProducerState) -> None:
+        if not peer.alive:
+            return
+        older = self._by_producer.get(producer)
+        if older is not None:
+            if older.session.state.epoch > state.epoch:
+                peer.part(GoodbyeCode.FENCED, OVERTAKEN)
+                return
+            older.part(GoodbyeCode.FENCED, OVERTAKEN)
+        self._by_producer[producer] = peer
+        peer.welcome(state)
+        for push in self._pushes.get(producer.backend, {}).values():
+            peer.push(push)
+        logger.info("%s reports, epoch %d from sequence %d", peer, state.epoch, state.sequence + 1)
+
+    # Who is told what
+
+    def resync(self, queue_epoch: str) -> int:
+        """See `Server.resync`."""
+        strangers = [
+            peer
+            for peer in self._by_producer.values()
+            if peer.session.state.queue_epoch != queue_epoch
+        ]
+        for peer in strangers:
+            peer.part(GoodbyeCode.RESYNC, FORGOTTEN)
+        return len(strangers)
+
+    def push(self, backend: str, push: Push) -> None:
+        """See `Server.push`."""
+        kept = self._pushes.setdefault(backend, {})
+        if push.kind in kept and kept[push.kind].version >= push.version:
+            return
+        kept[push.kind] = push
+        for producer, peer in self._by_producer.items():
+            if producer.backend == backend:
+                peer.push(push)
+
+    # The end
+
+    def tick(self) -> None:
+        """Look at the heartbeats, now and from then on."""
+        now = self.now()
+        for peer in list(self.peers):
+            peer.tick(now)
+        self._ticker = asyncio.get_running_loop().call_later(self.config.session.tick, self.tick)
+
+    def stop(self) -> None:
+        """See `Server.stop`."""
+        self.stopping = True
+        self._arrival.set()
+
+    async def aclose(self) -> None:
+        """Say goodbye to everybody. Idempotent."""
+        self.stop()
+        if self._ticker is not None:
+            self._ticker.cancel()
+        await _tasks.end(*self._admissions)
+        for peer in list(self.peers):
+            peer.part(GoodbyeCode.CLOSING, STOPPING)

@@ -1,0 +1,224 @@
+"""A client's connection to its server, kept up for ever: the session with its I/O."""
+
+import asyncio
+import logging
+from math import inf
+
+from osmo_transport._milestones import Milestones
+from osmo_transport.backoff import Backoff, BackoffConfig
+from osmo_transport.errors import (
+    ClosedError,
+    ConnectionLostError,
+    TransportError,
+    is_retryable,
+)
+from osmo_transport.frames import Frame, Goodbye, GoodbyeCode, Push
+from osmo_transport.session import ClientSession, PartedError
+from osmo_transport.transports.abc import Connection, ConnectionConfig, FrameSink, Transport
+
+logger = logging.getLogger("osmo_transport.client")
+
+
+class _Link(FrameSink):
+    """One connection; what comes after its end is ignored."""
+
+    def __init__(self, uplink: "Uplink") -> None:
+        self._uplink = uplink
+        self.connection: Connection | None = None
+        self.ticker: asyncio.TimerHandle | None = None
+        self.ended: asyncio.Future[TransportError] = asyncio.get_running_loop().create_future()
+
+    def frame_received(self, frame: Frame) -> None:
+        if not self.ended.done():
+            self._uplink.frame_received(self, frame)
+
+    def writing_resumed(self) -> None:
+        self._uplink.flush_soon()
+
+    def connection_lost(self, error: TransportError) -> None:
+        self.end(error)
+
+    def end(self, error: TransportError) -> None:
+        """End the link with `error`; the first one counts."""
+        if not self.ended.done():
+            self.ended.set_result(error)
+
+
+class Uplink:
+    """What a `Client` stands on."""
+
+    def __init__(
+        self,
+        transport: Transport,
+        url: str,
+        session: ClientSession,
+        connection: ConnectionConfig,
+        *,
+        tick: float,
+        backoff: BackoffConfig,
+    ) -> None:
+        """`tick`: seconds between two looks at the heartbeat."""
+        self.session = session
+        self.room = asyncio.Event()
+        """Set when the outbox may have room again, or the end has come."""
+        self.changed = asyncio.Event()
+        """Set when the epoch has changed, or the end has come."""
+        self.pushed = asyncio.Event()
+        """Set when something was pushed, or the end has come."""
+        self.milestones = Milestones()
+        """Of the number of acknowledged messages."""
+        self.failure: TransportError | None = None
+        """Why nothing is delivered any more."""
+        self.connects = 0
+        """Times that the server welcomed this client."""
+        self._transport = transport
+        self._url = url
+        self._config = connection
+        self._period = tick
+        self._loop = asyncio.get_running_loop()
+        self._backoff = Backoff(backoff)
+        self._link: _Link | None = None
+        self._flush_handle: asyncio.Handle | None = None
+        self._welcomed_at: float | None = None
+        self._reported = 0
+
+    # Sending
+
+    def flush_soon(self) -> None:
+        """Send what waits in the next turn of the loop."""
+        if self._flush_handle is None:
+            self._flush_handle = self._loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._flush_handle = None
+        self.flush()
+
+    def flush(self) -> None:
+        """Send what waits, as far as the window and the connection take it."""
+        link = self._link
+        if link is None or link.connection is None or link.ended.done():
+            return
+        connection = link.connection
+        next_batch = self.session.next_batch
+        while connection.writable and (batch := next_batch()) is not None:
+            connection.send(batch)
+        self.room.set()
+        if self.session.refused != self._reported:
+            self._report_refusals()
+
+    def part(self, error: TransportError) -> None:
+        """End the present connection; another one is made."""
+        if self._link is not None:
+            self._link.end(error)
+
+    # Receiving
+
+    def frame_received(self, link: _Link, frame: Frame) -> None:
+        """A frame arrived over the connection in use."""
+        session = self.session
+        epoch, welcomed = session.epoch, session.welcomed
+        try:
+            answer = session.receive(frame, self._loop.time())
+        except TransportError as exc:
+            link.end(exc)
+            return
+        # Whoever does not read what he gets could otherwise fill the memory with answers.
+        if answer is not None and link.connection is not None and link.connection.writable:
+            link.connection.send(answer)
+        if session.refused != self._reported:
+            self._report_refusals()
+        if session.welcomed and not welcomed:
+            self.connects += 1
+            self._welcomed_at = self._loop.time()
+            logger.info("connected to %s, epoch %d", self._url, session.epoch)
+        if session.epoch != epoch:
+            self.changed.set()
+        if type(frame) is Push:
+            self.pushed.set()
+        if session.unsettled:
+            self.milestones.rise(session.acknowledged)
+            self.flush_soon()
+        else:
+            self.milestones.rise(inf)
+
+    def _report_refusals(self) -> None:
+        self._reported = self.session.refused
+        last = self.session.refusals[-1]
+        logger.error("refused %s: %s (%d in all)", last.key, last.reason, self._reported)
+
+    # Keeping the connection up
+
+    def fail(self, error: TransportError) -> None:
+        """Nothing is delivered from now on, and whoever waits is told why."""
+        self.failure = error
+        self.changed.set()
+        self.pushed.set()
+        self.room.set()
+        self.milestones.fail(error)
+
+    async def run(self) -> None:
+        """Keep connected until a fatal error, which is then the `failure`."""
+        try:
+            await self._keep_connected()
+        except Exception as exc:
+            self.fail(ClosedError(f"the client cannot go on after {exc!r}"))
+            raise
+
+    async def _keep_connected(self) -> None:
+        while True:
+            self._welcomed_at = None
+            error = await self._one_connection()
+            if not is_retryable(error):
+                logger.error("cannot go on with %s: %s", self._url, error)
+                self.fail(error)
+                return
+            if self._welcomed_at is not None:
+                self._backoff.healthy(self._loop.time() - self._welcomed_at)
+            delay = self._backoff.next_delay()
+            if isinstance(error, PartedError):
+                delay = max(delay, error.retry_after)
+            logger.warning("%s: %s; connecting again in %.1f s", self._url, error, delay)
+            await asyncio.sleep(delay)
+
+    async def _one_connection(self) -> TransportError:
+        link = self._link = _Link(self)
+        try:
+            link.connection = await self._transport.dial(self._url, link, self._config)
+            link.connection.send(self.session.connect(self._loop.time()))
+            self._tick(link)
+            return await link.ended
+        except TransportError as exc:
+            return exc
+        finally:
+            link.end(ClosedError("closed by this side"))
+            self.session.disconnect()
+            self._link = None
+            if link.ticker is not None:
+                link.ticker.cancel()
+            if link.connection is not None:
+                link.connection.close()
+                await link.connection.wait_closed()
+
+    def _tick(self, link: _Link) -> None:
+        try:
+            ping = self.session.tick(self._loop.time())
+        except TransportError as exc:
+            link.end(exc)
+            return
+        if ping is not None and link.connection is not None:
+            link.connection.send(ping)
+        link.ticker = self._loop.call_later(self._period, self._tick, link)
+
+    # Leaving
+
+    def say_goodbye(self) -> None:
+        """Tell the server that this client leaves, and take no more messages."""
+        link = self._link
+        if link is not None and link.connection is not None:
+            link.connection.send(Goodbye(GoodbyeCode.CLOSING, "the client stops"))
+        self.fail(self.failure or ClosedError("the client is closed"))
+        if self._flush_handle is not None:
+            self._flush_handle.cancel()
+
+
+RENEWED = ConnectionLostError("a new epoch was asked for")

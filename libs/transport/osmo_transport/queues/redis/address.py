@@ -1,0 +1,241 @@
+"""Where Redis is: a URL, and whoever has to be asked which server it is for now."""
+
+import ssl
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from redis.asyncio import Redis, Sentinel
+from redis.asyncio.cluster import ClusterNode, RedisCluster
+from redis.asyncio.connection import Connection, SSLConnection
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+
+from osmo_transport.errors import UsageError
+from osmo_transport.transports import sockets
+
+CONNECT_TIMEOUT = 5.0
+"""Seconds for a connection, or for an answer of whoever is asked where Redis is."""
+
+TLS_OPTIONS = frozenset(
+    {
+        "ssl_ca_certs",
+        "ssl_cert_reqs",
+        "ssl_certfile",
+        "ssl_check_hostname",
+        "ssl_keyfile",
+    }
+)
+"""What the query of a `rediss://` URL may hold; see redis-py."""
+
+DEFAULT_NAMESPACE = "osmo"
+"""Of the keys of a queue whose URL names none."""
+
+QUEUE_OPTIONS = frozenset({"cluster", "layout", "namespace", "sentinel"})
+"""What the query of every URL may hold: the queue's own options."""
+
+SECURE = {"redis": False, "valkey": False, "rediss": True, "valkeys": True}
+"""By scheme, whether it is for TLS."""
+
+FORM = (
+    "the queue's URL is not of the form redis://[USER:PASSWORD@]HOST[:PORT][/DB]; write special"
+    " characters of a password as %XX"
+)
+
+Place = tuple[str, int]
+"""Host and port."""
+
+_NEVER_AGAIN = Retry(NoBackoff(), 0)
+"""Whoever calls decides whether to try again; a command that is sent twice may count twice."""
+
+
+class _Raced(Connection):
+    """Connects to all addresses of a name in their turn, where redis-py leaves the first one all of
+    the time."""
+
+    async def _connect(self) -> None:
+        self._raced = await sockets.connect(self.host, self.port)
+        await super()._connect()  # type: ignore[no-untyped-call]
+
+    def _connection_arguments(self) -> dict[str, Any]:
+        arguments = dict(super()._connection_arguments())
+        host = arguments.pop("host")
+        del arguments["port"]
+        if "ssl" in arguments:
+            arguments["server_hostname"] = host
+        return {**arguments, "sock": self._raced}
+
+
+class _RacedTls(_Raced, SSLConnection):
+    """The same over TLS."""
+
+
+@dataclass(frozen=True)
+class Address:
+    """`str()` and `repr()` of it have no password."""
+
+    name: str
+    """For logs and errors."""
+    namespace: str
+    layout: str
+    _find: Callable[[], Awaitable[Place]] = field(repr=False)
+    _options: dict[str, Any] = field(repr=False)
+    _secure: bool
+
+    def __str__(self) -> str:
+        return self.name
+
+    @classmethod
+    def of(cls, url: str) -> "Address":
+        """The address in a queue's URL::
+
+            redis://[USER:PASSWORD@]HOST[:PORT][,HOST[:PORT]…][/DB][?OPTION=VALUE&…]
+
+        With `sentinel=NAME` the hosts are Sentinels, which know the master `NAME`; with
+        `cluster=true` they are some of a cluster, which know the node that has the queue's slot;
+        without, there is one host.
+
+        Raises:
+            UsageError: the URL is wrong. Its text never holds the URL, which may hold a password.
+        """
+        try:
+            parts = urlsplit(url)
+            scheme = parts.scheme
+            credentials, _, hosts = parts.netloc.rpartition("@")
+            places = [_place(text) for text in hosts.split(",")]
+            query = parse_qsl(parts.query, strict_parsing=bool(parts.query))
+            database = int(parts.path.strip("/") or 0)
+        except ValueError:
+            raise UsageError(FORM) from None
+        if scheme not in SECURE or parts.fragment or database < 0:
+            raise UsageError(FORM)
+        secure = SECURE[scheme]
+        options = _checked(dict(query), secure=secure)
+        user, _, password = credentials.partition(":")
+        asked: dict[str, Any] = {
+            "username": unquote(user) or None,
+            "password": unquote(password) or None,
+            "protocol": 2,
+            "retry": _NEVER_AGAIN,
+            "socket_timeout": None,
+            "socket_connect_timeout": CONNECT_TIMEOUT,
+            "socket_keepalive": True,
+            **{name: value for name, value in options.items() if name in TLS_OPTIONS},
+        }
+        namespace = options.get("namespace", DEFAULT_NAMESPACE)
+        find = _finder(places, options, asked, namespace, secure=secure)
+        shown = ",".join(f"{host}:{port}" for host, port in places)
+        return cls(
+            name=f"{scheme}://{shown}/{database}",
+            namespace=namespace,
+            layout=options.get("layout", "own"),
+            _find=find,
+            _options={**asked, "db": database},
+            _secure=secure,
+        )
+
+    async def connection(self) -> Connection:
+        """A connection that is not open yet, to the server that is the right one now.
+
+        Raises:
+            RedisError, OSError: whoever knows where that is cannot be asked.
+        """
+        host, port = await self._find()
+        kind = _RacedTls if self._secure else _Raced
+        return kind(host=host, port=port, **self._options)
+
+
+def _place(text: str) -> Place:
+    """Host and port of a part of a URL. Raises ValueError."""
+    parts = urlsplit(f"//{text}")
+    return parts.hostname or "localhost", parts.port or 6379
+
+
+def _checked(options: dict[str, str], *, secure: bool) -> dict[str, Any]:
+    """The options of a URL. Raises UsageError for one that is not known or cannot be used."""
+    known = QUEUE_OPTIONS | (TLS_OPTIONS if secure else frozenset())
+    if unknown := sorted(options.keys() - known):
+        raise UsageError(
+            f"the queue's URL has the unknown option {unknown[0]!r}; known are"
+            f" {', '.join(sorted(known))}"
+        )
+    checked: dict[str, Any] = dict(options)
+    if "ssl_check_hostname" in checked:
+        checked["ssl_check_hostname"] = _flag("ssl_check_hostname", checked["ssl_check_hostname"])
+    if "cluster" in checked:
+        checked["cluster"] = _flag("cluster", checked["cluster"])
+    if checked.get("cluster") and "sentinel" in checked:
+        raise UsageError("the queue's URL asks for a cluster and for Sentinels: choose one")
+    if secure:
+        tls = {name: value for name, value in checked.items() if name in TLS_OPTIONS}
+        try:
+            # Now, because a file that is not there would be taken for an outage later.
+            SSLConnection(**tls).ssl_context.get()
+        except (OSError, ssl.SSLError, RedisError, ValueError) as exc:
+            raise UsageError(f"the TLS options of the queue's URL cannot be used: {exc}") from exc
+    return checked
+
+
+def _flag(name: str, text: str) -> bool:
+    match text.lower():
+        case "true" | "yes" | "1":
+            return True
+        case "false" | "no" | "0":
+            return False
+    raise UsageError(f"{name} in the queue's URL is {text!r}: it must be true or false")
+
+
+def _finder(
+    places: list[Place],
+    options: dict[str, Any],
+    asked: dict[str, Any],
+    namespace: str,
+    *,
+    secure: bool,
+) -> Callable[[], Awaitable[Place]]:
+    if master := options.get("sentinel"):
+
+        async def of_sentinels() -> Place:
+            own = {name: value for name, value in asked.items() if not name.endswith("name")}
+            own = {**own, "password": None}
+            sentinel = Sentinel(places, sentinel_kwargs=own, ssl=secure)  # type: ignore[no-untyped-call]
+            try:
+                host, port = await sentinel.discover_master(master)
+            finally:
+                await _close(*sentinel.sentinels)
+            return str(host), int(port)
+
+        return of_sentinels
+    if options.get("cluster"):
+
+        async def of_cluster() -> Place:
+            start = [ClusterNode(host, port) for host, port in places]
+            own = {name: value for name, value in asked.items() if name != "retry"}
+            cluster = RedisCluster(startup_nodes=start, ssl=secure, **own)
+            try:
+                await cluster.initialize()
+                node = cluster.get_node_from_key(f"{{{namespace}}}")
+            finally:
+                await cluster.aclose()
+            if node is None:
+                raise RedisError("no node of the cluster has the queue's slot")
+            return node.host, int(node.port)
+
+        return of_cluster
+    if len(places) != 1:
+        raise UsageError(
+            "the queue's URL has several hosts: add sentinel=NAME, or cluster=true, to say what"
+            " they are"
+        )
+
+    async def the_only_one() -> Place:
+        return places[0]
+
+    return the_only_one
+
+
+async def _close(*clients: Redis) -> None:
+    for client in clients:
+        await client.aclose()

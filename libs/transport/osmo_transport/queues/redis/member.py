@@ -1,0 +1,354 @@
+"""What one member of a consumer group says to Redis; `consumer` decides when."""
+
+import itertools
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeVar
+
+from osmo_transport.message import new_id
+from osmo_transport.queues.abc import QueueConfig
+from osmo_transport.queues.redis.client import Argument, Command, ErrorReply, RedisClient
+from osmo_transport.queues.redis.layout import Layout
+from osmo_transport.queues.redis.scripts import entries
+from osmo_transport.queues.rules import EXHAUSTED, other_group
+
+CHUNK = 500
+"""Entries that one call of a script looks at: bounds the time for which Redis serves nobody
+else."""
+
+READ_BYTES = 512 * 1024
+"""Bytes that one exchange brings, about: bounds the time that it takes over a slow link."""
+
+UNKNOWN_SIZE = 8 * 1024
+"""Bytes that an entry is taken to have before any was read."""
+
+STALE_LEASES = 10
+"""A consumer that holds nothing and was silent for so many leases is removed from the group."""
+
+AT_ONCE = 24 * 3600.0
+"""Seconds of idleness of an entry that is given back: longer than anybody's lease."""
+
+ORPHANS = "orphans"
+"""The member that entries are given to whose own was removed by hand: nobody, and its lease has
+ended."""
+
+_log = logging.getLogger(__name__)
+_T = TypeVar("_T")
+
+
+class NoGroupError(Exception):
+    """A stream or its group is missing: `Member.join` makes them."""
+
+
+class Found(NamedTuple):
+    """An entry that is pending for this member now."""
+
+    stream: str
+    id: str
+    fields: list[bytes]
+    attempt: int
+
+
+class New(NamedTuple):
+    """What a read of new entries brought."""
+
+    found: list[Found]
+    more: bool
+    """Whether there may be more of them."""
+
+
+class Pending(NamedTuple):
+    """An entry that is pending for this member, without its content."""
+
+    id: str
+    attempt: int
+
+
+class Returned(NamedTuple):
+    """An entry that a member which leaves gives back."""
+
+    stream: str
+    id: str
+    wait: float
+    """Seconds for which nobody may have it."""
+    attempt: int
+    """Attempts to count."""
+
+
+class Removal(NamedTuple):
+    """What `Member.remove` is asked for: ids to acknowledge, and ids with reasons to bury."""
+
+    acks: dict[str, list[str]]
+    dead: dict[str, list[tuple[str, str]]]
+
+
+@dataclass
+class Tally:
+    """What the members of one queue object count together; see `QueueStatus`."""
+
+    dead_dropped: int = 0
+    lost: int = 0
+
+
+class Member:
+    """The consumer `name` of `group`, in every stream.
+
+    In Redis it has a name of its own, which begins with `name`: so what an earlier consumer of the
+    name had, and what this one had and was not told of, are never confused. A blocked read has a
+    connection of its own, so that nothing waits behind it. Every call raises
+    `QueueUnavailableError` and `QueueRefusedError` as `RedisClient.run` does.
+    """
+
+    def __init__(
+        self,
+        make_client: Callable[[], RedisClient],
+        layout: Layout,
+        config: QueueConfig,
+        tally: Tally,
+        group: str,
+        name: str,
+    ) -> None:
+        self.group = group
+        self.name = name
+        self.queue_epoch = ""
+        """As of the last read."""
+        self.reader = make_client()
+        self.writer = make_client()
+        self._own = f"{name}:{new_id()[:12]}"
+        self._lease = max(1, int(config.lease * 1000))
+        self._shared_for = int(layout.shared_for * 1000)
+        self._keys = layout.keys
+        self._names = {key: stream for stream, key in self._keys.streams.items()}
+        self._config = config
+        self._tally = tally
+        self._size = float(UNKNOWN_SIZE)
+
+    # Reading
+
+    async def read_new(
+        self, count: int, streams: Sequence[str], wait: float | None = None
+    ) -> "New":
+        """Take up to `count` new entries of each stream, and fewer where they are large, first
+        waiting up to `wait` seconds if all are empty.
+
+        Raises:
+            NoGroupError
+        """
+        block: Command = () if wait is None else ("BLOCK", max(1, int(wait * 1000)))
+        keys = [self._keys.streams[stream] for stream in streams]
+        ids = (">",) * len(keys)
+        asked = max(1, min(count, int(READ_BYTES / self._size) // len(keys)))
+        command: Command = ("XREADGROUP", "GROUP", self.group, self._own, "COUNT", asked)
+        (reply,) = await self._read((*command, *block, "STREAMS", *keys, *ids), wait=wait or 0.0)
+        found: list[Found] = []
+        more = False
+        for key, read in reply or ():
+            stream = self._names[key.decode()]
+            found += [Found(stream, id_.decode(), fields, 1) for id_, fields in read]
+            more = more or len(read) >= asked
+        self._learn(found)
+        return New(found, more)
+
+    def _learn(self, found: Sequence[Found]) -> None:
+        """Remember how large entries are, the latest ones above all."""
+        sizes = [sum(map(len, entry.fields)) for entry in found]
+        if sizes:
+            mean = sum(sizes) / len(sizes)
+            self._size = max(1.0, mean, (self._size + mean) / 2)
+
+    async def look(self) -> None:
+        """Read the queue epoch alone."""
+        await self._read()
+
+    async def pending(self, stream: str, after: str) -> list[Pending]:
+        """A page of what is pending for this member; `after` is "-" or "(ID".
+
+        Raises:
+            NoGroupError
+        """
+        key = self._keys.streams[stream]
+        (reply,) = await self._read(("XPENDING", key, self.group, after, "+", CHUNK, self._own))
+        return [Pending(id_.decode(), attempt) for id_, _, _, attempt in reply]
+
+    async def former(self) -> dict[str, list[str]]:
+        """By stream, the members that had this one's name before it. Those of others that are gone
+        and hold nothing are removed."""
+        silence = self._lease * STALE_LEASES
+        arguments = (self.group, self._own, self.name, silence)
+        replies = await self.reader.call(
+            entries.FORMER, *(((key,), arguments) for key in self._names)
+        )
+        return {
+            stream: [name.decode() for name in names]
+            for stream, names in zip(self._names.values(), replies, strict=True)
+        }
+
+    async def claim(
+        self, stream: str, room: int, cursor: str, former: str = ""
+    ) -> tuple[list[Found], str]:
+        """Take over up to `room` entries of the stream whose lease has ended, or that are pending
+        for the member `former`, from `cursor` on ("-": the beginning); they count as another
+        attempt. Returns them, and the next cursor, empty at the end."""
+        # Who shares the queue with others tries what they tried for ever once all the same.
+        spare = int(self._shared_for > 0)
+        how = (spare, former, self._lease, room, READ_BYTES, cursor, CHUNK)
+        reply = await self._taking(stream, entries.CLAIM, how)
+        return reply.found, reply.end.decode()
+
+    async def take(self, stream: str, wanted: Sequence[Pending]) -> tuple[list[Found], int]:
+        """Read entries that are pending for this member, each as the attempt that is said; those
+        whose attempts are used up become dead letters instead. Returns them, and how many of the
+        wanted were looked at: fewer where they are large."""
+        named = [part for entry in wanted[:CHUNK] for part in entry]
+        reply = await self._taking(stream, entries.TAKE, (READ_BYTES, *named))
+        return reply.found, int(reply.end)
+
+    async def _taking(self, stream: str, script: Any, how: Sequence[Argument]) -> "_Reply":
+        keys = self._keys
+        ((taken, lost, dropped, failure, end),) = await self.reader.call(
+            script,
+            (
+                (keys.dead, keys.counts, keys.due(stream), keys.streams[stream]),
+                (
+                    self.group,
+                    self._own,
+                    stream,
+                    self._config.max_attempts,
+                    self._config.max_dead_letters,
+                    EXHAUSTED,
+                    *how,
+                ),
+            ),
+            expect=2 * READ_BYTES,
+        )
+        self._tally.dead_dropped += dropped
+        if lost:
+            _log.error("%d pending entries of stream %s were deleted by others", lost, stream)
+        if failure:
+            _log.warning("dead letters of stream %s have to wait: %s", stream, failure.decode())
+        found = [Found(stream, id_.decode(), fields, n) for id_, fields, n in taken]
+        return _Reply(found, end)
+
+    async def join(self) -> None:
+        """Make the group where it is missing, from the beginning of each stream.
+
+        Raises:
+            QueueRefusedError: there is another group.
+        """
+        (other,) = await self.reader.call(entries.JOIN, (tuple(self._names), (self.group,)))
+        if other:
+            raise other_group(other.decode(), self.group)
+
+    async def adopt(self, cursors: Mapping[str, str]) -> dict[str, str]:
+        """Look from each stream's cursor on ("-": the beginning) for entries whose member was
+        removed while it held them; the next cursors of those that are not at the end."""
+        # Who does not settle in one step leaves an entry pending for nobody for a moment.
+        how = (self.group, ORPHANS, int(AT_ONCE * 1000), self._shared_for)
+        replies = await self.reader.call(
+            entries.ADOPT,
+            *(
+                ((self._keys.streams[stream],), (*how, cursor, CHUNK))
+                for stream, cursor in cursors.items()
+            ),
+        )
+        if found := sum(number for number, _ in replies):
+            _log.error("%d entries were pending for nobody, they are delivered again", found)
+        return {
+            stream: cursor.decode()
+            for stream, (_, cursor) in zip(cursors, replies, strict=True)
+            if cursor
+        }
+
+    # Settling
+
+    async def remove(self, removal: Removal) -> tuple[list[tuple[str, str]], str]:
+        """Acknowledge and bury what is still pending for this member. Returns the (stream, id) of
+        all that is done, and the error of dead letters that were refused."""
+        calls: list[tuple[tuple[str, ...], tuple[Argument, ...]]] = []
+        asked: list[list[tuple[str, str]]] = []
+        keys = self._keys
+        for stream in removal.acks.keys() | removal.dead.keys():
+            where = (keys.epoch, keys.dead, keys.counts, keys.due(stream), keys.streams[stream])
+            whose = (self.queue_epoch, self.group, self._own, stream)
+            most = self._config.max_dead_letters
+            for ids in _chunks(removal.acks.get(stream, ())):
+                calls.append((where, (*whose, most, len(ids), *ids)))
+                asked.append([(stream, entry_id) for entry_id in ids])
+            for letters in _chunks(removal.dead.get(stream, ())):
+                calls.append((where, (*whose, most, 0, *itertools.chain(*letters))))
+                asked.append([(stream, entry_id) for entry_id, _ in letters])
+        done: list[tuple[str, str]] = []
+        refused = ""
+        replies = await self.writer.call(entries.SETTLE, *calls) if calls else ()
+        for settled, (dropped, failure) in zip(asked, replies, strict=True):
+            self._tally.dead_dropped += dropped
+            if failure:
+                refused = failure.decode()
+            else:
+                done += settled
+        return done, refused
+
+    async def renew(self, stream: str, ids: Sequence[str]) -> set[str]:
+        """Start leases anew; returns the ids that are no longer this member's."""
+        gone = set(ids)
+        for chunk in _chunks(ids):
+            key = self._keys.streams[stream]
+            (renewed,) = await self.writer.call(
+                entries.RENEW, ((key,), (self.group, self._own, *chunk))
+            )
+            gone.difference_update(entry_id.decode() for entry_id in renewed)
+        return gone
+
+    async def give_back(self, returned: Iterable[Returned]) -> None:
+        """End the leases of what is pending for this member, and remove its name if that is
+        all."""
+        by_stream: dict[str, list[Returned]] = {}
+        for entry in returned:
+            by_stream.setdefault(entry.stream, []).append(entry)
+        for stream, mine in by_stream.items():
+            keys = (self._keys.due(stream), self._keys.streams[stream])
+            for chunk in _chunks(mine):
+                named = [
+                    part for e in chunk for part in (e.id, max(0, int(e.wait * 1000)), e.attempt)
+                ]
+                how = (self.group, self._own, self._lease, int(AT_ONCE * 1000))
+                await self.writer.call(entries.GIVE_BACK, (keys, (*how, *named)))
+        await self.writer.call(
+            entries.LEAVE, *(((key,), (self.group, self._own)) for key in self._names)
+        )
+
+    async def aclose(self) -> None:
+        """Give up the connections."""
+        await self.reader.abort()
+        await self.writer.abort()
+
+    async def dismiss(self, former: str) -> None:
+        """Remove the name of a member that holds nothing any more."""
+        await self.reader.call(
+            entries.LEAVE, *(((key,), (self.group, former)) for key in self._names)
+        )
+
+    async def _read(self, *commands: Command, wait: float = 0.0) -> list[Any]:
+        """Run commands on the reader's connection and look at the queue epoch right after them."""
+        *replies, epoch = await self.reader.run(
+            *commands, ("GET", self._keys.epoch), wait=wait, expect=2 * READ_BYTES, check=False
+        )
+        for reply in replies:
+            if type(reply) is ErrorReply:
+                if "NOGROUP" in reply.text or "UNBLOCKED" in reply.text:
+                    raise NoGroupError
+                raise self.reader.refusal(reply.text)
+        if type(epoch) is ErrorReply:
+            raise self.reader.refusal(epoch.text)
+        self.queue_epoch = (epoch or b"").decode()
+        return replies
+
+
+class _Reply(NamedTuple):
+    found: list[Found]
+    end: Any
+
+
+def _chunks(items: Sequence[_T]) -> Iterator[Sequence[_T]]:
+    return (items[start : start + CHUNK] for start in range(0, len(items), CHUNK))

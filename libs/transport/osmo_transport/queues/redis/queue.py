@@ -1,0 +1,325 @@
+"""The queue in Redis streams: `redis://`, `rediss://`, `valkey://` and `valkeys://`; Redis 6.2 or
+newer, or Valkey.
+
+`QUEUES.md` describes the keys and fields.
+"""
+
+import asyncio
+import logging
+import re
+import time
+import uuid
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+
+import msgspec
+
+from osmo_transport.errors import (
+    ClosedError,
+    FencedError,
+    QueueRefusedError,
+    UnreadableError,
+)
+from osmo_transport.queues.abc import AppendOutcome, Queue, QueueConfig, QueueStatus
+from osmo_transport.queues.delivery import DeadLetter, Producer, ProducerBatch, ProducerState
+from osmo_transport.queues.redis.address import Address
+from osmo_transport.queues.redis.client import Info, RedisClient
+from osmo_transport.queues.redis.consumer import RedisConsumer
+from osmo_transport.queues.redis.layout import Layout, layout_named
+from osmo_transport.queues.redis.member import READ_BYTES, Member, Tally
+from osmo_transport.queues.redis.scripts import producers, state
+from osmo_transport.queues.rules import check_config, full
+from osmo_transport.session.admission import (
+    MAX_AHEAD,
+    MAX_PRODUCERS,
+    PRODUCER_MEMORY,
+    STRANGER_MEMORY,
+    too_many_producers,
+)
+
+OLDEST_VERSION = (6, 2)
+
+DEAD_LETTERS_PAGE = 64
+"""Dead letters that one exchange brings."""
+
+_LOSS_WINDOWS = {
+    "memory": "everything since its last snapshot file when it stops",
+    "process": "nothing when it is killed, up to two seconds when its machine loses power",
+    "disk": "nothing",
+}
+
+_log = logging.getLogger(__name__)
+_json = msgspec.json.Encoder().encode
+
+
+async def open_queue(
+    url: str,
+    config: QueueConfig,
+    *,
+    clock: Callable[[], float] = time.monotonic,
+    wall: Callable[[], float] = time.time,
+) -> "RedisQueue":
+    """The queue at a URL; see `Address.of` for its form.
+
+    Queues of different namespaces (`?namespace=NAME`) or layouts (`?layout=NAME`) share nothing.
+    `clock` gives the seconds by which this process times its retries, `wall` those since the Unix
+    epoch, a lower bound of the producers' epochs.
+
+    Raises:
+        UsageError: the URL or the configuration is wrong.
+        QueueUnavailableError: Redis does not answer.
+        QueueRefusedError: Redis could lose what it acknowledged, or refuses the credentials; the
+            text says what to change.
+    """
+    address = Address.of(url)
+    layout = layout_named(address.layout, address.namespace, config)
+    return await open_layout(layout, address, config, clock=clock, wall=wall)
+
+
+async def open_layout(
+    layout: Layout,
+    address: Address,
+    config: QueueConfig,
+    *,
+    clock: Callable[[], float] = time.monotonic,
+    wall: Callable[[], float] = time.time,
+) -> "RedisQueue":
+    """The queue of a layout; see `open_queue`, which reads it from a URL."""
+    check_config(config)
+    queue = RedisQueue(layout, address, config, clock, wall)
+    try:
+        await queue.check()
+    except BaseException:
+        await queue.aclose()
+        raise
+    return queue
+
+
+def inspect(info: Info) -> None:
+    """Refuse a server that is not fit for the queue. `info` is its answer to INFO.
+
+    Raises:
+        QueueRefusedError: with what to change.
+    """
+    version = info.get("redis_version", "0")
+    if tuple(map(int, re.findall(r"\d+", version)[:2])) < OLDEST_VERSION:
+        wanted = ".".join(map(str, OLDEST_VERSION))
+        raise QueueRefusedError(f"Redis {version} is too old for the queue: use {wanted} or newer")
+    policy = info.get("maxmemory_policy", "noeviction")
+    if policy != "noeviction":
+        raise QueueRefusedError(
+            f"Redis may evict acknowledged messages, its maxmemory-policy is {policy}: set"
+            " maxmemory-policy noeviction in its configuration, or give the queue its own Redis"
+        )
+
+
+def new_client(address: Address) -> RedisClient:
+    """A client of a server that is fit for a queue."""
+    return RedisClient(address, inspect)
+
+
+class RedisQueue(Queue):
+    """See the module; made by `open_queue`."""
+
+    def __init__(
+        self,
+        layout: Layout,
+        address: Address,
+        config: QueueConfig,
+        clock: Callable[[], float],
+        wall: Callable[[], float],
+    ) -> None:
+        self._address = address
+        self._layout = layout
+        self._keys = layout.keys
+        self._config = layout.configured(config)
+        self._clock = clock
+        self._wall = wall
+        # Each of these can take its time without holding up the others: whoever appends, whoever
+        # asks to be let in, and whoever asks for figures.
+        self._appending = new_client(address)
+        self._admitting = new_client(address)
+        self._asking = new_client(address)
+        self._tally = Tally()
+        self._consumers: weakref.WeakSet[RedisConsumer] = weakref.WeakSet()
+        self._closed = False
+
+    async def check(self) -> None:
+        """Look at the server, and say in the log what it may lose.
+
+        Raises:
+            QueueUnavailableError, QueueRefusedError: as `open_queue`.
+        """
+        await self._asking.call(state.EPOCH, ((self._keys.epoch,), (uuid.uuid4().hex,)))
+        (info,) = await self._asking.run(("INFO", "persistence"))
+        # CONFIG is forbidden on many managed servers.
+        answers = await self._asking.run(("CONFIG", "GET", "appendfsync"), check=False)
+        level = durability(b"aof_enabled:1" in info, answers[0])
+        _log.info(
+            "queue %s: durability level %s, Redis loses %s",
+            self._address,
+            level,
+            _LOSS_WINDOWS[level],
+        )
+
+    async def open_producer(
+        self, producer: Producer, instance: str, known: ProducerState
+    ) -> ProducerState:
+        self._check_open()
+        now = self._wall()
+        keys = self._keys
+        (reply,) = await self._admitting.call(
+            producers.OPEN,
+            (
+                (keys.epoch, keys.producers, keys.opened, keys.strangers, keys.borders),
+                (
+                    _json(producer),
+                    instance,
+                    *known,
+                    int(now * 1000),
+                    uuid.uuid4().hex,
+                    producer.backend,
+                    MAX_AHEAD,
+                    round((now - PRODUCER_MEMORY) * 1000),
+                    round((now - STRANGER_MEMORY) * 1000),
+                    MAX_PRODUCERS,
+                ),
+            ),
+        )
+        if reply == b"FENCED":
+            raise FencedError(f"a newer client of {producer.backend}/{producer.source} took over")
+        if reply == b"FULL":
+            raise too_many_producers()
+        queue_epoch, epoch, sequence = reply
+        return ProducerState(queue_epoch.decode(), int(epoch), int(sequence))
+
+    async def append(self, batches: Sequence[ProducerBatch]) -> list[AppendOutcome]:
+        self._check_open()
+        own = self._keys
+        keys = (own.epoch, own.producers, own.strangers, own.borders, own.counts)
+        everything = (*keys, *own.streams.values())
+        replies = await self._appending.call(
+            self._layout.append, *((everything, self._append_arguments(b)) for b in batches)
+        )
+        for reply in replies:
+            if isinstance(reply, list):
+                raise full(reply[0], self._config.max_entries)
+        return [AppendOutcome[reply.decode()] for reply in replies]
+
+    def _append_arguments(self, batch: ProducerBatch) -> list[str | bytes | int]:
+        added = self._layout.appended(batch)
+        return [
+            batch.state.queue_epoch,
+            _json(batch.producer),
+            batch.producer.backend,
+            batch.state.epoch,
+            batch.first,
+            len(batch.encoded),
+            self._config.max_entries,
+            added.ways,
+            *added.payloads,
+        ]
+
+    async def raise_epochs(self, epochs: Mapping[str, int]) -> None:
+        self._check_open()
+        named = [part for backend, epoch in epochs.items() for part in (backend, epoch)]
+        if named:
+            now = int(self._wall() * 1000)
+            await self._asking.call(producers.RAISE, ((self._keys.borders,), (now, *named)))
+
+    def consumer(self, group: str, name: str) -> RedisConsumer:
+        self._check_open()
+        if self._layout.group not in (None, group):
+            _log.info("joins the group %s, which the layout asks for", self._layout.group)
+            group = self._layout.group
+        member = Member(
+            lambda: new_client(self._address), self._layout, self._config, self._tally, group, name
+        )
+        consumer = RedisConsumer(member, self._layout, self._config, self._clock)
+        self._consumers.add(consumer)
+        return consumer
+
+    async def status(self) -> QueueStatus:
+        self._check_open()
+        await self._asking.inspect()
+        # Others append and remove in a shared queue, and count nothing.
+        counted = int(self._layout.shared_for == 0)
+        ((epoch, lost, dead, figures),) = await self._asking.call(
+            state.STATUS,
+            (
+                (
+                    self._keys.epoch,
+                    self._keys.dead,
+                    self._keys.counts,
+                    *self._keys.streams.values(),
+                ),
+                (uuid.uuid4().hex, counted),
+            ),
+        )
+        if lost:
+            self._tally.lost += lost
+            _log.error("%d entries were removed by others: the queue begins a new epoch", lost)
+        lengths, pending = figures[::2], figures[1::2]
+        streams = list(self._keys.streams)
+        return QueueStatus(
+            queue_epoch=epoch.decode(),
+            # A pending entry that somebody deleted still counts as pending.
+            waiting={s: max(0, n - p) for s, n, p in zip(streams, lengths, pending, strict=True)},
+            pending=dict(zip(streams, pending, strict=True)),
+            dead=dead,
+            dead_dropped=self._tally.dead_dropped,
+            lost=self._tally.lost,
+        )
+
+    async def dead_letters(self, limit: int) -> list[DeadLetter]:
+        self._check_open()
+        letters: list[DeadLetter] = []
+        start = "-"
+        while (room := limit - len(letters)) > 0:
+            asked = min(room, DEAD_LETTERS_PAGE)
+            (page,) = await self._asking.run(
+                ("XRANGE", self._keys.dead, start, "+", "COUNT", asked), expect=8 * READ_BYTES
+            )
+            letters += [self._dead_letter(fields) for _, fields in page]
+            if len(page) < asked:
+                break
+            start = f"({page[-1][0].decode()}"
+        return letters
+
+    def _dead_letter(self, fields: list[bytes]) -> DeadLetter:
+        letter = dict(zip(fields[::2], fields[1::2], strict=True))
+        entry_id, raw = letter[b"i"].decode(), letter[b"m"]
+        try:
+            message = self._layout.message(entry_id, raw)
+        except UnreadableError:
+            message = None
+        return DeadLetter(
+            id=entry_id,
+            stream=letter[b"s"].decode(),
+            backend=letter[b"b"].decode(errors="replace"),
+            reason=letter[b"r"].decode(errors="replace"),
+            attempt=int(letter[b"n"]),
+            message=message,
+            raw=raw,
+        )
+
+    async def aclose(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        try:
+            await asyncio.gather(*(consumer.aclose() for consumer in self._consumers))
+        finally:
+            for client in (self._appending, self._admitting, self._asking):
+                await client.abort()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ClosedError("the queue is closed")
+
+
+def durability(append_only: bool, appendfsync: object) -> str:
+    """The level: `memory`, `process` or `disk`. `appendfsync` is the answer to CONFIG GET."""
+    if not append_only:
+        return "memory"
+    return "disk" if appendfsync == [b"appendfsync", b"always"] else "process"

@@ -1,0 +1,154 @@
+"""Who appends, and appending.
+
+A backend's *border* is `HIGHEST LOWEST`: the highest epoch that was handed out to one of its
+producers or is remembered elsewhere, and the lowest that still counts.
+"""
+
+from osmo_transport.queues.redis.scripts.script import Script, script
+
+_BORDER = """
+local function border(borders, backend)
+  local text = redis.call('HGET', borders, backend)
+  if not text then return 0, 0 end
+  local highest, lowest = text:match('^(%d+) (%d+)$')
+  return tonumber(highest), tonumber(lowest)
+end
+local function set_border(borders, backend, highest, lowest)
+  redis.call('HSET', borders, backend, string.format('%.0f %.0f', highest, lowest))
+end
+"""
+
+OPEN = script(
+    _BORDER
+    + """
+local queue_epoch = redis.call('GET', KEYS[1])
+if not queue_epoch then
+  queue_epoch = ARGV[7]
+  redis.call('SET', KEYS[1], queue_epoch)
+end
+local producer, instance, backend = ARGV[1], ARGV[2], ARGV[8]
+local known_queue_epoch, known_epoch, known_sequence = ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
+local now = tonumber(ARGV[6])
+local highest, lowest = border(KEYS[5], backend)
+local function forget(key, before)
+  for _, silent in ipairs(redis.call('ZRANGEBYSCORE', key, 0, before, 'LIMIT', 0, 20)) do
+    local place = redis.call('HGET', KEYS[2], silent)
+    if place and tonumber(place:match('^%d+')) > now then
+      redis.call('ZADD', key, before, silent)
+    else
+      redis.call('HDEL', KEYS[2], silent)
+      redis.call('ZREM', KEYS[3], silent)
+      redis.call('ZREM', KEYS[4], silent)
+      local whose = cjson.decode(silent)[1]
+      local handed_out, counts = border(KEYS[5], whose)
+      if counts == 0 and handed_out <= now then redis.call('HDEL', KEYS[5], whose) end
+    end
+  end
+end
+local stored = redis.call('HGET', KEYS[2], producer)
+if stored then
+  local e, s, holder = stored:match('^(%d+) (%d+) ?(.*)$')
+  local held, sequence = tonumber(e), tonumber(s)
+  local asks_again = known_epoch < held and holder == instance
+  if known_epoch < held and known_epoch > 0 and not asks_again then return 'FENCED' end
+  local agrees = known_queue_epoch == queue_epoch and known_epoch == held
+    and known_sequence <= sequence
+  redis.call('ZADD', KEYS[3], now, producer)
+  if held >= lowest and (asks_again or agrees) then return {queue_epoch, e, s} end
+  highest = math.max(highest, held)
+else
+  forget(KEYS[4], ARGV[11])
+  forget(KEYS[3], ARGV[10])
+  if redis.call('HLEN', KEYS[2]) >= tonumber(ARGV[12]) then return 'FULL' end
+  redis.call('ZADD', KEYS[3], now, producer)
+end
+redis.call('ZADD', KEYS[4], now, producer)
+local believed = 0
+if known_epoch <= math.max(highest, now + ARGV[9]) then believed = known_epoch end
+local epoch = math.max(highest + 1, believed + 1, now)
+set_border(KEYS[5], backend, epoch, lowest)
+epoch = string.format('%.0f', epoch)
+redis.call('HSET', KEYS[2], producer, epoch .. ' 0 ' .. instance)
+return {queue_epoch, epoch, '0'}
+"""
+)
+"""Admits a producer, by the rule of `session.admission.admit`, and when it makes a place also
+forgets some that nobody has asked for since long. KEYS: epoch, producers, when each connected, when
+each that has appended nothing yet connected, borders. ARGV: producer, instance, its known queue
+epoch, epoch and sequence, milliseconds since the Unix epoch, a fresh queue epoch, backend,
+milliseconds by which a claim may be ahead, the milliseconds before which any is forgotten and
+before which one is that appended nothing, most producers. Returns its state, FENCED, or FULL."""
+
+RAISE = script(
+    _BORDER
+    + """
+local now = tonumber(ARGV[1])
+for i = 2, #ARGV, 2 do
+  local backend, epoch = ARGV[i], tonumber(ARGV[i + 1])
+  local highest = border(KEYS[1], backend)
+  if epoch > highest and epoch >= now then set_border(KEYS[1], backend, epoch, epoch + 1) end
+end
+return 0
+"""
+)
+"""Lets every epoch of a backend be higher than one that is remembered elsewhere, where the clock
+alone does not see to that. KEYS: borders. ARGV: milliseconds since the Unix epoch, then backend and
+epoch of each."""
+
+_APPEND = (
+    _BORDER
+    + """
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 'LOST' end
+local stored = redis.call('HGET', KEYS[2], ARGV[2])
+if not stored then return 'LOST' end
+local epoch, last, instance = stored:match('^(%d+) (%d+) ?(.*)$')
+epoch, last = tonumber(epoch), tonumber(last)
+local backend = ARGV[3]
+local own, first, count = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
+if epoch > own then return 'FENCED' end
+local _, lowest = border(KEYS[4], backend)
+if epoch < own or own < lowest or first > last + 1 then return 'LOST' end
+if first + count - 1 <= last then return 'STORED' end
+
+local ways, skip = ARGV[8], last - first + 1
+local fresh = ways:sub(skip + 1)
+local _, room = fresh:gsub('[^0]', '')
+if room > 0 then
+  local held, limit = 0, tonumber(ARGV[7])
+  for i = 6, #KEYS do held = held + redis.call('XLEN', KEYS[i]) end
+  if held + room > limit then return {held} end
+end
+
+local _, before = ways:sub(1, skip):gsub('[^0]', '')
+local arg, added = 9 + before, {}
+for i = 1, #fresh do
+  local way = fresh:byte(i) - 48
+  if way > 0 then
+    redis.call('XADD', KEYS[5 + way], '*', FIELDS)
+    added[way] = (added[way] or 0) + 1
+    arg = arg + 1
+  end
+end
+for way, number in pairs(added) do
+  redis.call('HINCRBY', KEYS[5], KEYS[5 + way] .. ' in', number)
+end
+if last == 0 then redis.call('ZREM', KEYS[3], ARGV[2]) end
+local place = string.format('%.0f %.0f ', epoch, first + count - 1) .. instance
+redis.call('HSET', KEYS[2], ARGV[2], place)
+return 'STORED'
+"""
+)
+
+
+def append(fields: str) -> Script:
+    """Adds what is new of one batch, each message as an entry with these `fields`, in which
+    `backend` is the backend and `ARGV[arg]` the message's bytes.
+
+    KEYS: epoch, producers, when each that has appended nothing yet connected, borders, counts,
+    streams. ARGV: queue epoch, producer, backend, epoch, first sequence, count, most entries
+    allowed, ways, then each message that is not refused. The ways have a character for each
+    message: 0 for one that is refused, else the character that is as many behind 0 as the stream is
+    among the streams. Returns STORED, FENCED, LOST, or if there is no room a list of the number of
+    entries held.
+    """
+    return script(_APPEND.replace("FIELDS", fields))

@@ -1,0 +1,83 @@
+"""Rules that every queue follows alike, with the errors that go with them."""
+
+from collections.abc import Container
+
+from osmo_transport.errors import QueueRefusedError, QueueUnavailableError, UsageError
+from osmo_transport.kinds import DEFAULT_STREAM, kind_of, stream_weights
+from osmo_transport.queues.abc import QueueConfig
+
+EXHAUSTED = "delivered {} times and never settled: its consumer stopped each time"
+"""Reason of a dead letter whose attempts ended without an outcome; takes their number."""
+
+MAX_REASON = 4096
+"""Characters of a dead letter's reason that are kept: an error's text may hold all that failed."""
+
+
+def kept_reason(text: str) -> str:
+    """The reason in a form that every store can hold: its beginning, and escaped what is no
+    Unicode."""
+    return text[:MAX_REASON].encode("utf-8", "backslashreplace").decode()
+
+
+def check_config(config: QueueConfig) -> None:
+    """Refuse values that no queue can work with.
+
+    Raises:
+        UsageError: with the field's name and what it must be.
+    """
+    positive = {
+        "max_entries": config.max_entries,
+        "max_dead_letters": config.max_dead_letters,
+        "max_attempts": config.max_attempts,
+        "max_delayed": config.max_delayed,
+        "lease": config.lease,
+        "claim_interval": config.claim_interval,
+        "retry_base": config.retry_base,
+        "retry_maximum": config.retry_maximum,
+        **{f"weights[{stream!r}]": weight for stream, weight in config.weights.items()},
+    }
+    for name, value in positive.items():
+        if not value > 0:
+            raise UsageError(f"{name} of the queue is {value}: it must be greater than zero")
+    if missing := stream_weights().keys() - config.weights.keys():
+        raise UsageError(
+            f"weights of the queue lack {', '.join(sorted(missing))}: what nobody reads is lost"
+        )
+
+
+def retry_delay(config: QueueConfig, attempt: int) -> float:
+    """Seconds between delivery number `attempt` and the next one."""
+    # The exponent is bounded because 2**n overflows a float; the maximum is reached long before.
+    return min(config.retry_maximum, config.retry_base * float(1 << min(attempt - 1, 32)))
+
+
+def stream_of(kind: str, streams: Container[str]) -> str:
+    """Which of the `streams` of a queue carries messages of `kind`."""
+    stream = kind_of(kind).stream
+    return stream if stream in streams else DEFAULT_STREAM
+
+
+def full(entries: int, limit: int) -> QueueUnavailableError:
+    """The error of an append for which there is no room."""
+    return QueueUnavailableError(
+        f"the queue is full: it holds {entries} entries and max_entries is {limit}; add consumers,"
+        " or raise max_entries if the store has the memory"
+    )
+
+
+def other_group(present: str, asked: str) -> QueueRefusedError:
+    """The error of a second consumer group: what one settles is removed for both."""
+    return QueueRefusedError(
+        f"the queue is consumed by the group {present!r}, and a settled entry is removed for every"
+        f" group: join that one instead of {asked!r}, or remove it from the store first"
+    )
+
+
+def check_limit(limit: int) -> None:
+    """Refuse to receive nothing.
+
+    Raises:
+        UsageError: `limit` is not positive.
+    """
+    if limit < 1:
+        raise UsageError(f"receive takes a limit of at least 1, not {limit}")

@@ -1,0 +1,154 @@
+"""From a URL to an implementation, by entry points: ours and everybody's are found alike.
+
+The name of an entry point is the URL's scheme. In the group `osmo_transport.transports` it leads to
+a function without arguments that returns a `Transport`, in `osmo_transport.queues` to an async
+function of a URL and a `QueueConfig` that returns a `Queue`. A module is imported when its scheme
+is first asked for.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from osmo_transport.errors import MissingExtraError, UnknownSchemeError, UsageError
+from osmo_transport.queues.abc import Queue, QueueConfig
+from osmo_transport.transports.abc import Transport
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
+TRANSPORTS = "osmo_transport.transports"
+QUEUES = "osmo_transport.queues"
+
+DISTRIBUTION = "osmo-pipeline"
+"""Which has ours; it is looked at first, because to look through everything that is installed takes
+several times as long."""
+
+EXTRAS = {
+    "ws": "websocket",
+    "wss": "websocket",
+    "grpc": "grpc",
+    "grpcs": "grpc",
+    "redis": "redis",
+    "rediss": "redis",
+    "valkey": "redis",
+    "valkeys": "redis",
+}
+"""By a scheme of ours, the extra that brings its libraries."""
+
+
+def transport_for(url: str) -> Transport:
+    """The transport that serves the URL's scheme, for example `memory`, `ws`, `wss`, `grpc`, or
+    `grpcs`.
+
+    Raises:
+        UnknownSchemeError: no transport serves it.
+        UsageError: it is no URL.
+        MissingExtraError: its library is not installed.
+    """
+    opener = find(TRANSPORTS, url)
+    with _missing_is_named(url):
+        transport: Transport = opener()
+    return transport
+
+
+async def open_queue(url: str, config: QueueConfig | None = None) -> Queue:
+    """The queue at a URL: `memory://` (its own), `memory://NAME` (shared within the process),
+    `redis://HOST:PORT/DB`, or of another scheme that is installed.
+
+    Raises:
+        UnknownSchemeError: no queue serves the scheme.
+        UsageError: the URL or the configuration is wrong.
+        MissingExtraError: its library is not installed.
+        QueueUnavailableError: the store does not answer.
+        QueueRefusedError: the store could lose what it acknowledged; the text says what to change.
+    """
+    opener = find(QUEUES, url)
+    with _missing_is_named(url):
+        queue: Queue = await opener(url, config or QueueConfig())
+    return queue
+
+
+def schemes(group: str) -> list[str]:
+    """The schemes that an implementation is installed for, ours first."""
+    return list(dict.fromkeys(entry.name for entry in (*_ours(group), *_everybodys(group))))
+
+
+def implementations(group: str) -> list[str]:
+    """As `schemes`, and of those that lead to the same implementation the first alone."""
+    first: dict[str, str] = {}
+    for entry in (*_ours(group), *_everybodys(group)):
+        first.setdefault(entry.value, entry.name)
+    return list(dict.fromkeys(first.values()))
+
+
+def find(group: str, url: str) -> Callable[..., Any]:
+    """What an entry point of `group` leads to, that of the URL's scheme.
+
+    Raises:
+        UnknownSchemeError, UsageError, MissingExtraError: as `transport_for`.
+    """
+    try:
+        scheme = urlsplit(url).scheme
+    except ValueError as exc:
+        raise UsageError(f"{url!r} is not a valid URL: {exc}") from exc
+    found = named(group, scheme)
+    if found is None:
+        known = ", ".join(f"{name}://" for name in schemes(group))
+        raise UnknownSchemeError(
+            f"no implementation for {scheme or url!r}: the URL starts with one of {known}"
+        )
+    return found
+
+
+def named(group: str, name: str) -> Callable[..., Any] | None:
+    """What the entry point `name` of `group` leads to; None if there is no such.
+
+    Raises:
+        MissingExtraError: its library is not installed.
+    """
+    for entries in (_ours, _everybodys):
+        for entry in entries(group):
+            if entry.name == name:
+                return _loaded(entry)
+    return None
+
+
+def _loaded(entry: "EntryPoint") -> Callable[..., Any]:
+    with _missing_is_named(f"{entry.name}://"):
+        loaded: Callable[..., Any] = entry.load()
+    return loaded
+
+
+@contextmanager
+def _missing_is_named(url: str) -> Iterator[None]:
+    try:
+        yield
+    except ModuleNotFoundError as exc:
+        scheme = url.partition(":")[0]
+        missing = (exc.name or "").partition(".")[0]
+        if scheme not in EXTRAS or missing == "osmo_transport":
+            raise
+        raise MissingExtraError(
+            f"{scheme}:// needs {missing}, which is not installed:"
+            f" pip install '{DISTRIBUTION}[{EXTRAS[scheme]}]'"
+        ) from exc
+
+
+# Imported when it is needed, because it takes longer than all of this package.
+
+
+def _ours(group: str) -> "list[EntryPoint]":
+    from importlib.metadata import PackageNotFoundError, distribution  # noqa: PLC0415
+
+    try:
+        return list(distribution(DISTRIBUTION).entry_points.select(group=group))
+    except PackageNotFoundError:
+        return []
+
+
+def _everybodys(group: str) -> "list[EntryPoint]":
+    from importlib.metadata import entry_points  # noqa: PLC0415
+
+    return list(entry_points(group=group))

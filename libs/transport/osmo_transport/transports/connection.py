@@ -1,0 +1,193 @@
+"""What every connection that moves bytes does alike: one end, told once, whatever goes wrong."""
+
+import asyncio
+import logging
+from abc import abstractmethod
+
+from osmo_transport._text import shown
+from osmo_transport.errors import (
+    ClosedError,
+    DefectError,
+    PeerError,
+    TransportError,
+)
+from osmo_transport.frames import Bytes, Codec, Frame, Goodbye, GoodbyeCode
+from osmo_transport.transports.abc import CLOSE_TIMEOUT, WRITE_BUFFER, Connection, FrameSink
+
+_log = logging.getLogger(__name__)
+
+DEFECT = Goodbye(GoodbyeCode.UNAVAILABLE, "this side made a mistake of its own")
+"""What the other side is told whose frame met a defect of ours."""
+
+
+class BaseConnection(Connection):
+    """Base of connections over a wire.
+
+    A subclass says how bytes leave (`_write`), how an end begins (`_finish`), and tells what
+    happens: `_attach` when it is open, `_received` for each frame's bytes, `_resumed` when it is
+    writable again, and `_lost` when the wire is gone. Everything else is here: after the first end
+    no frame passes in either direction, and the sink hears of one end.
+    """
+
+    def __init__(self, codec: Codec, limit: int) -> None:
+        """`limit`: the most bytes of a frame that is received."""
+        self._codec = codec
+        self._limit = limit
+        self._sink: FrameSink | None = None
+        self._error: TransportError | None = None
+        """Why it ends, from the moment that this is known."""
+        self._closed = asyncio.Event()
+
+    @abstractmethod
+    def _write(self, data: bytes) -> None:
+        """Send the bytes of one frame, or buffer them."""
+
+    @abstractmethod
+    def _finish(self, error: TransportError) -> None:
+        """This side ends the connection for `error`: let the other side read what was written, cut
+        it off after `CLOSE_TIMEOUT`, then call `_lost`."""
+
+    def send(self, frame: Frame) -> None:
+        if self._error is None:
+            self._write(self._codec.encode(frame))
+
+    def close(self) -> None:
+        self._end(ClosedError("closed by this side"))
+
+    async def wait_closed(self) -> None:
+        await self._closed.wait()
+
+    def _attach(self, sink: FrameSink) -> None:
+        """It is open: what arrives is for `sink`."""
+        self._sink = sink
+
+    def _received(self, data: Bytes) -> None:
+        """The bytes of a frame arrived."""
+        if self._error is not None:
+            return
+        if len(data) > self._limit:
+            self._refuse(PeerError(f"a frame of {len(data)} bytes, and the limit is {self._limit}"))
+            return
+        try:
+            frame = self._codec.decode(data)
+        except PeerError as exc:
+            self._refuse(exc)
+            return
+        self._hand_over(frame)
+
+    def _hand_over(self, frame: Frame) -> None:
+        """A frame arrived."""
+        if self._sink is not None and self._error is None:
+            try:
+                self._sink.frame_received(frame)
+            except Exception as exc:  # noqa: BLE001  (whatever it is, it is ours, and is logged)
+                self._defect(exc)
+
+    def _resumed(self) -> None:
+        """`writable` is True again."""
+        if self._sink is not None and self._error is None:
+            try:
+                self._sink.writing_resumed()
+            except Exception as exc:  # noqa: BLE001  (as above)
+                self._defect(exc)
+
+    def _refuse(self, error: PeerError) -> None:
+        """What came is not allowed: tell why, and end."""
+        self.send(Goodbye(GoodbyeCode.PROTOCOL, shown(str(error))))
+        self._end(error)
+
+    def _end(self, error: TransportError) -> None:
+        """This side ends the connection; the first reason counts."""
+        if self._error is None:
+            self._error = error
+            self._finish(error)
+
+    def _lost(self, error: TransportError) -> None:
+        """The wire is gone: for `error`, unless this side had ended it before."""
+        if self._closed.is_set():
+            return
+        if self._error is None:
+            self._error = error
+        self._closed.set()
+        sink, self._sink = self._sink, None
+        if sink is not None:
+            try:
+                sink.connection_lost(self._error)
+            except Exception:  # noqa: BLE001  (as above)
+                _log.exception("a sink raised at the end of its connection to %s", self.peer)
+
+    def _defect(self, exc: Exception) -> None:
+        _log.error("a sink raised, its connection to %s ends", self.peer, exc_info=exc)
+        self.send(DEFECT)
+        self._end(DefectError(f"a defect of this side: {exc!r}"))
+
+
+class WireConnection(BaseConnection):
+    """Base of connections over a transport of asyncio's kind: its buffer, its name, and its cut.
+
+    A subclass calls `_wired` when the transport is there, and `_throttle` after what it wrote. The
+    event loop calls `pause_writing` and `resume_writing`, as it does with every protocol.
+    """
+
+    def __init__(self, codec: Codec, limit: int) -> None:
+        super().__init__(codec, limit)
+        self._wire: asyncio.Transport | None = None
+        self._writable = True
+        self._most_written = WRITE_BUFFER + limit
+        self._cut: asyncio.TimerHandle | None = None
+        self._peer = "?"
+
+    @property
+    def peer(self) -> str:
+        return self._peer
+
+    @property
+    def writable(self) -> bool:
+        return self._writable
+
+    def _wired(self, wire: asyncio.Transport) -> None:
+        """This is the wire."""
+        self._wire = wire
+        wire.set_write_buffer_limits(high=WRITE_BUFFER)
+        name = wire.get_extra_info("peername")
+        self._peer = ":".join(map(str, name[:2])) if isinstance(name, tuple) else "?"
+
+    def _throttle(self) -> None:
+        """Who sends without reading what he is answered with is read no more."""
+        wire = self._wire
+        if (
+            not self._writable
+            and wire is not None
+            and wire.get_write_buffer_size() > self._most_written
+        ):
+            wire.pause_reading()
+
+    def pause_writing(self) -> None:
+        """The write buffer is over its bound."""
+        self._writable = False
+
+    def resume_writing(self) -> None:
+        """It is within it again."""
+        self._writable = True
+        if self._wire is not None and not self._wire.is_closing():
+            self._wire.resume_reading()
+        self._resumed()
+
+    def _cut_later(self, seconds: float = CLOSE_TIMEOUT) -> None:
+        """Cut the wire in a while, unless it ends before, or `_cut_not` is called."""
+        if self._cut is None:
+            self._cut = asyncio.get_running_loop().call_later(seconds, self._abort)
+
+    def _cut_not(self) -> None:
+        if self._cut is not None:
+            self._cut.cancel()
+            self._cut = None
+
+    def _abort(self) -> None:
+        """Cut the wire now."""
+        if self._wire is not None:
+            self._wire.abort()
+
+    def _lost(self, error: TransportError) -> None:
+        self._cut_not()
+        super()._lost(error)

@@ -1,0 +1,288 @@
+"""Dialling and listening at `grpc://` and `grpcs://`."""
+
+import asyncio
+from urllib.parse import SplitResult
+
+import grpc
+from grpc import aio
+
+from osmo_transport.errors import (
+    AddressInUseError,
+    ConnectionLostError,
+    TransportError,
+    UsageError,
+)
+from osmo_transport.transports import sockets
+from osmo_transport.transports.abc import (
+    Accept,
+    Connection,
+    ConnectionConfig,
+    Endpoint,
+    FrameSink,
+    TlsConfig,
+    Transport,
+)
+from osmo_transport.transports.grpc.connection import END, GrpcConnection
+from osmo_transport.transports.tls import client_context, server_context, system_authorities
+from osmo_transport.transports.urls import address, parsed
+
+SERVICE = "osmo.transport.v1.Transport"
+METHOD = "Connect"
+
+KEEPALIVE: tuple[tuple[str, int], ...] = (
+    ("grpc.keepalive_timeout_ms", 20_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.max_pings_without_data", 0),
+)
+"""HTTP/2 pings of both sides, at or below common idle timeouts of load balancers."""
+
+CLIENT_OPTIONS: tuple[tuple[str, int], ...] = (
+    *KEEPALIVE,
+    ("grpc.keepalive_time_ms", 40_000),
+    # The reconnecting client is the one who waits between tries.
+    ("grpc.enable_retries", 0),
+    ("grpc.use_local_subchannel_pool", 1),
+    ("grpc.enable_http_proxy", 0),
+)
+
+SERVER_OPTIONS: tuple[tuple[str, int], ...] = (
+    *KEEPALIVE,
+    ("grpc.keepalive_time_ms", 60_000),
+    # Well-behaved clients ping each 20 s or slower; the default of 300 s answers them with
+    # GOAWAY too_many_pings.
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 20_000),
+    # Otherwise a second server on the same port shares it silently.
+    ("grpc.so_reuseport", 0),
+    ("grpc.max_metadata_size", 16 * 1024),
+    # Calls of one client; those beyond wait at the client.
+    ("grpc.max_concurrent_streams", 1_000),
+)
+
+GRACE = 10.0
+"""Seconds that a server which stops gives to the calls that are left."""
+
+
+class GrpcEndpoint(Endpoint):
+    """A gRPC server with our own service, its companions' and health."""
+
+    def __init__(self, url: SplitResult, accept: Accept, config: ConnectionConfig) -> None:
+        self._asked = url
+        self._accept = accept
+        self._config = config
+        self._port = 0
+        self._connections: set[GrpcConnection] = set()
+        self._server = aio.server(
+            options=[
+                *SERVER_OPTIONS,
+                *_size_options(config),
+                # A connection that does not come to a call holds nothing for long.
+                ("grpc.server_handshake_timeout_ms", round(config.open_timeout * 1000)),
+                ("grpc.max_connection_idle_ms", round(config.open_timeout * 1000)),
+            ]
+        )
+        handler = grpc.stream_stream_rpc_method_handler(self._connect)
+        own = grpc.method_handlers_generic_handler(SERVICE, {METHOD: handler})
+        self._server.add_generic_rpc_handlers((own,))
+        # Here, because a client, which only dials, need not wait for it at its start.
+        from osmo_transport.transports.grpc.services import Services  # noqa: PLC0415
+
+        self._services = Services(self._server, SERVICE, accept, config)
+
+    async def start(self, credentials: grpc.ServerCredentials | None) -> None:
+        """Bind and serve.
+
+        Raises:
+            RuntimeError: the port cannot be bound.
+        """
+        where = _target(*address(self._asked))
+        if credentials is None:
+            self._port = self._server.add_insecure_port(where)
+        else:
+            self._port = self._server.add_secure_port(where, credentials)
+        await self._server.start()
+
+    @property
+    def url(self) -> str:
+        host, _ = address(self._asked)
+        return f"{self._asked.scheme}://{_target(host, self._port)}"
+
+    async def _connect(self, _: object, context: aio.ServicerContext[bytes, bytes]) -> None:
+        most = self._config.max_connections
+        if len(self._connections) >= most:
+            await context.abort(
+                grpc.StatusCode.RESOURCE_EXHAUSTED, f"{most} connections, the limit"
+            )
+
+        async def status() -> str:
+            return ""  # a client that is gone says nothing
+
+        async def half_close() -> None:
+            await context.write(END)
+
+        connection = GrpcConnection(
+            context.peer(), context, self._config.limits.frame_bytes, half_close, status
+        )
+        self._connections.add(connection)
+        try:
+            await connection.serve(self._accept(connection))
+        finally:
+            self._connections.discard(connection)
+
+    async def aclose(self) -> None:
+        for connection in list(self._connections):
+            connection.close()
+        self._services.close()
+        await self._server.stop(grace=GRACE)
+
+
+class _Dialled(GrpcConnection):
+    """A call of this side, with the channel and the task that carry it."""
+
+    def __init__(self, target: str, channel: aio.Channel, config: ConnectionConfig) -> None:
+        self._call = channel.stream_stream(f"/{SERVICE}/{METHOD}")()
+        super().__init__(
+            target, self._call, config.limits.frame_bytes, self._call.done_writing, self._said
+        )
+        self._channel = channel
+        self._task: asyncio.Task[None] | None = None
+
+    def open(self, sink: FrameSink) -> None:
+        """Move frames, in a task of its own, until the connection ends."""
+        self._task = asyncio.create_task(self._run(sink))
+
+    async def _run(self, sink: FrameSink) -> None:
+        try:
+            await self.serve(sink)
+        finally:
+            await self._channel.close()
+
+    async def _said(self) -> str:
+        """The status that the other side, or a proxy between, ended the call with."""
+        code, details = await self._call.code(), await self._call.details()
+        return f"{code.name}: {details}"
+
+    async def wait_closed(self) -> None:
+        await super().wait_closed()
+        if self._task is not None:
+            await asyncio.wait([self._task])
+
+
+class GrpcTransport(Transport):
+    """The transport of `grpc://` and `grpcs://`."""
+
+    async def dial(self, url: str, sink: FrameSink, config: ConnectionConfig) -> Connection:
+        parts = parsed(url)
+        host, port = address(parts)
+        target = _target(host, port)
+        options = [*CLIENT_OPTIONS, *_size_options(config)]
+        if parts.scheme == "grpcs":
+            channel = aio.secure_channel(target, _client_credentials(config.tls), options)
+        else:
+            channel = aio.insecure_channel(target, options)
+        try:
+            async with asyncio.timeout(config.open_timeout):
+                if not await _ready(channel):
+                    raise await _why(parts, config.tls)
+        except BaseException as exc:
+            await channel.close()
+            if isinstance(exc, TimeoutError):
+                late = f"{url} did not answer in {config.open_timeout:g} s"
+                raise ConnectionLostError(late) from exc
+            raise
+        connection = _Dialled(target, channel, config)
+        connection.open(sink)
+        return connection
+
+    async def listen(self, url: str, accept: Accept, config: ConnectionConfig) -> Endpoint:
+        parts = parsed(url)
+        address(parts)
+        credentials = _server_credentials(config.tls) if parts.scheme == "grpcs" else None
+        endpoint = GrpcEndpoint(parts, accept, config)
+        try:
+            await endpoint.start(credentials)
+        except RuntimeError as exc:
+            raise await _bind_error(parts) from exc
+        return endpoint
+
+
+def _target(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _size_options(config: ConnectionConfig) -> tuple[tuple[str, int], ...]:
+    # A frame over the limit is refused with words; what is far over it, gRPC refuses by itself
+    # before it is in memory.
+    return (("grpc.max_receive_message_length", 2 * config.limits.frame_bytes),)
+
+
+async def _ready(channel: aio.Channel) -> bool:
+    state = channel.get_state(try_to_connect=True)
+    while state is not grpc.ChannelConnectivity.READY:
+        if state is grpc.ChannelConnectivity.TRANSIENT_FAILURE:
+            return False
+        await channel.wait_for_state_change(state)
+        state = channel.get_state(try_to_connect=True)
+    return True
+
+
+async def _why(url: SplitResult, tls: TlsConfig) -> TransportError:
+    """A channel does not say why it failed; a plain connection does."""
+    context = None
+    if url.scheme == "grpcs":
+        context = client_context(tls)
+        context.set_alpn_protocols(["h2"])
+    host, port = address(url)
+    name = url.geturl()
+    try:
+        plain = await sockets.connect(host, port)
+        _, writer = await asyncio.open_connection(
+            sock=plain, ssl=context, server_hostname=host if context else None
+        )
+    except OSError as exc:
+        return sockets.connect_error(name, exc)
+    try:
+        secured = writer.get_extra_info("ssl_object")
+        if secured is None or secured.selected_alpn_protocol() != "h2":
+            return ConnectionLostError(
+                f"cannot connect to {name}: what listens there does not speak gRPC"
+            )
+        return ConnectionLostError(f"cannot connect to {name}: its gRPC handshake failed")
+    finally:
+        writer.close()
+
+
+async def _bind_error(url: SplitResult) -> TransportError:
+    """A server does not say why it could not bind; a plain socket does."""
+    name = url.geturl()
+    try:
+        for listening in await sockets.listen(*address(url)):
+            listening.close()
+    except OSError as exc:
+        return sockets.bind_error(name, exc)
+    return AddressInUseError(f"{name}: the port was in use a moment ago; try again")
+
+
+def _read(config: TlsConfig) -> tuple[bytes | None, bytes | None, bytes | None]:
+    files = (config.ca_file, config.key_file or config.cert_file, config.cert_file)
+    ca, key, cert = (f.read_bytes() if f is not None else None for f in files)
+    return ca, key, cert
+
+
+def _client_credentials(config: TlsConfig) -> grpc.ChannelCredentials:
+    client_context(config)
+    ca, key, cert = _read(config)
+    # gRPC would trust the authorities that it brings along.
+    return grpc.ssl_channel_credentials(ca or system_authorities() or None, key, cert)
+
+
+def _server_credentials(config: TlsConfig) -> grpc.ServerCredentials:
+    server_context(config)
+    ca, key, cert = _read(config)
+    if key is None or cert is None:
+        raise UsageError("a secure endpoint needs tls.cert_file and tls.key_file")
+    return grpc.ssl_server_credentials(((key, cert),), ca, require_client_auth=ca is not None)
+
+
+def open_transport() -> Transport:
+    """The transport of `grpc://` and `grpcs://`."""
+    return GrpcTransport()

@@ -1,0 +1,225 @@
+"""WebSockets over picows, which is compiled: the faster engine, where it is installed."""
+
+import asyncio
+import logging
+import socket
+import ssl
+from collections.abc import Callable, Sequence
+
+import picows
+from picows import (
+    WSCloseCode,
+    WSFrame,
+    WSListener,
+    WSMsgType,
+    WSTransport,
+    WSUpgradeRequest,
+    WSUpgradeResponse,
+    WSUpgradeResponseWithListener,
+)
+
+from osmo_transport._text import shown
+from osmo_transport.errors import ClosedError, ConnectionLostError, PeerError, TransportError
+from osmo_transport.frames import JSON, MSGPACK, Codec
+from osmo_transport.transports import sockets, urls
+from osmo_transport.transports.abc import Accept, Connection, ConnectionConfig, FrameSink
+from osmo_transport.transports.connection import WireConnection
+from osmo_transport.transports.websocket.handshake import (
+    ACCEPTED,
+    PREFERRED,
+    answer,
+    close_reason,
+)
+
+_quiet = logging.getLogger(f"{__name__}.picows")
+# It logs each connection with INFO, and so do the client and the server, with names.
+_quiet.setLevel(logging.WARNING)
+
+_OTHER_SOCKETS = False
+"""Whether aiofastnet moves the bytes instead of the event loop. As fast, measured; but its server
+takes a whole core while the process has no descriptor free (aiofastnet 1.2)."""
+
+_CLOSE = WSMsgType.CLOSE
+_PING = WSMsgType.PING
+_DATA = frozenset((WSMsgType.BINARY, WSMsgType.TEXT, WSMsgType.CONTINUATION))
+
+
+class WebSocketConnection(WireConnection, WSListener):
+    """A connection, either side."""
+
+    def __init__(
+        self,
+        codec: Codec,
+        limit: int,
+        opened: Callable[[Connection], FrameSink],
+        forget: Callable[[Connection], None],
+    ) -> None:
+        """`opened` is called when the handshake is completed, `forget` when the connection has
+        ended."""
+        super().__init__(codec, limit)
+        self._opened = opened
+        self._forget = forget
+        self._type = WSMsgType.TEXT if codec is JSON else WSMsgType.BINARY
+        self._transport: WSTransport | None = None
+        self._fragments = bytearray()
+
+    @property
+    def opened(self) -> bool:
+        """Whether the handshake has been completed."""
+        return self._transport is not None
+
+    def abandon(self) -> None:
+        """Nobody wants it any more: cut it, or let it be cut as soon as it is open."""
+        if self._error is None:
+            self._error = ClosedError("given up while it was opened")
+            self._abort()
+
+    def _write(self, data: bytes) -> None:
+        if self._transport is not None:
+            self._transport.send(self._type, data)
+
+    def _finish(self, error: TransportError) -> None:
+        if self._transport is None:
+            return
+        refused = isinstance(error, PeerError)
+        code = WSCloseCode.INVALID_TEXT if refused else WSCloseCode.OK
+        self._transport.send_close(code, close_reason(error).encode())
+        # Not disconnected before the other side has answered: a socket that is closed with unread
+        # input is reset, and then what was sent may not arrive.
+        self._cut_later()
+
+    def _abort(self) -> None:
+        if self._transport is not None:
+            self._transport.disconnect(graceful=False)
+
+    def on_ws_connected(self, transport: WSTransport) -> None:
+        self._transport = transport
+        self._wired(transport.underlying_transport)
+        if self._error is not None:
+            self._abort()
+            return
+        self._attach(self._opened(self))
+
+    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
+        kind = frame.msg_type
+        if kind is _CLOSE:
+            if self._error is None:
+                self._error = _ended(transport)
+                if not transport.is_close_frame_sent:
+                    transport.send_close(WSCloseCode.OK)
+            transport.disconnect()
+            self._cut_later()
+        elif self._error is None and kind in _DATA and not transport.is_close_frame_sent:
+            # picows sends a close frame and still reads on when a frame is not to its liking.
+            if frame.fin and not self._fragments:
+                self._received(frame.get_payload_as_memoryview())
+            else:
+                self._collect(frame)
+        elif self._error is None and kind is _PING:
+            transport.send_pong(frame.get_payload_as_bytes())
+        self._throttle()
+
+    def _collect(self, frame: WSFrame) -> None:
+        self._fragments += frame.get_payload_as_memoryview()
+        if len(self._fragments) > self._limit:
+            self._refuse(PeerError(f"a message over {self._limit} bytes"))
+        elif frame.fin:
+            data, self._fragments = bytes(self._fragments), bytearray()
+            self._received(data)
+
+    def on_ws_disconnected(self, transport: WSTransport) -> None:
+        self._lost(_ended(transport))
+        self._forget(self)
+
+
+def _ended(transport: WSTransport) -> TransportError:
+    """Why a connection has ended that this side did not close. What is no WebSocket frame, or is
+    too large, picows refuses by itself; the reason is in the close frame that it sent."""
+    handshake = transport.close_handshake
+    if handshake is None:
+        return ConnectionLostError("the connection broke")
+    if handshake.sent is not None:
+        return PeerError(str(handshake.sent.reason))
+    reason = handshake.recv.reason if handshake.recv is not None else ""
+    return ConnectionLostError(f"the other side closed: {shown(reason or 'no reason')}")
+
+
+async def dial(
+    url: str, context: ssl.SSLContext | None, sink: FrameSink, config: ConnectionConfig
+) -> Connection:
+    """An open connection to a URL with a host and a port.
+
+    Raises:
+        OSError, ConnectionLostError: none could be made, or the other side did not let it in.
+    """
+    limit = config.limits.frame_bytes
+    connection = WebSocketConnection(MSGPACK, limit, lambda _: sink, lambda _: None)
+    parts = urls.parsed(url, path=True)
+    wire = await sockets.connect(*urls.address(parts))
+    try:
+        await picows.ws_connect(
+            lambda: connection,
+            url,
+            ssl_context=context,
+            max_frame_size=limit,
+            extra_headers={"Sec-WebSocket-Protocol": PREFERRED},
+            websocket_handshake_timeout=config.open_timeout,
+            # Answered here, where whoever does not read the answers is read no more.
+            enable_auto_pong=False,
+            logger_name=_quiet,
+            socket_factory=lambda _: wire,
+            max_redirects=0,
+            use_aiofastnet=_OTHER_SOCKETS,
+        )
+    except picows.WSError as exc:
+        raise ConnectionLostError(shown(str(exc))) from exc
+    except BaseException:
+        connection.abandon()
+        raise
+    if not connection.opened:
+        raise ConnectionLostError("the other side closed the connection")
+    return connection
+
+
+async def serve(
+    listening: Sequence[socket.socket],
+    context: ssl.SSLContext | None,
+    accept: Accept,
+    config: ConnectionConfig,
+    connections: set[Connection],
+) -> list[asyncio.Server]:
+    """Accept connections at sockets; those that are open or about to be are in `connections`."""
+
+    def opened(connection: Connection) -> FrameSink:
+        connections.add(connection)
+        return accept(connection)
+
+    def upgrade(request: WSUpgradeRequest) -> WSUpgradeResponseWithListener:
+        names = request.headers.get("Sec-WebSocket-Protocol", "").split(",")
+        wished = [name.strip() for name in names if name.strip()]
+        path = request.path.decode(errors="replace")
+        given = answer(path, wished, len(connections), config.max_connections)
+        if given.status != ACCEPTED:
+            refusal = f"{given.reason}\n".encode()
+            response = WSUpgradeResponse.create_error_response(given.status, refusal)
+            return WSUpgradeResponseWithListener(response, None)
+        limit = config.limits.frame_bytes
+        connection = WebSocketConnection(given.codec, limit, opened, connections.discard)
+        headers = {"Sec-WebSocket-Protocol": given.subprotocol} if given.subprotocol else None
+        response = WSUpgradeResponse.create_101_response(headers)
+        return WSUpgradeResponseWithListener(response, connection)
+
+    return [
+        await picows.ws_create_server(
+            upgrade,
+            sock=each,
+            ssl=context,
+            max_frame_size=config.limits.frame_bytes,
+            websocket_handshake_timeout=config.open_timeout,
+            # Answered here, where whoever does not read the answers is read no more.
+            enable_auto_pong=False,
+            logger_name=_quiet,
+            use_aiofastnet=_OTHER_SOCKETS,
+        )
+        for each in listening
+    ]

@@ -1,0 +1,277 @@
+"""WebSockets over the library websockets: its protocol without I/O, driven by plain callbacks."""
+
+import asyncio
+import logging
+import socket
+import ssl
+from collections.abc import Sequence
+from typing import cast
+
+from websockets.client import ClientProtocol
+from websockets.frames import BINARY, CONT, TEXT, CloseCode, Frame
+from websockets.http11 import Request, Response
+from websockets.protocol import State
+from websockets.server import ServerProtocol
+from websockets.typing import Subprotocol
+from websockets.uri import parse_uri
+
+from osmo_transport._text import shown
+from osmo_transport.errors import ConnectionLostError, PeerError, TransportError
+from osmo_transport.frames import JSON, MSGPACK, Codec
+from osmo_transport.transports import sockets
+from osmo_transport.transports.abc import Accept, Connection, ConnectionConfig, FrameSink
+from osmo_transport.transports.connection import WireConnection
+from osmo_transport.transports.websocket.handshake import (
+    ACCEPTED,
+    PREFERRED,
+    answer,
+    close_reason,
+)
+
+_quiet = logging.getLogger(f"{__name__}.websockets")
+# It logs each connection with INFO, and so do the client and the server, with names.
+_quiet.setLevel(logging.WARNING)
+
+
+class WebSocketConnection(WireConnection, asyncio.Protocol):
+    """A connection, either side: bytes of the socket in, frames out, and the other way."""
+
+    def __init__(self, protocol: ClientProtocol | ServerProtocol, codec: Codec, limit: int) -> None:
+        super().__init__(codec, limit)
+        self._protocol = protocol
+        self._speak(codec)
+        self._fragments = bytearray()
+
+    def _speak(self, codec: Codec) -> None:
+        self._codec = codec
+        protocol = self._protocol
+        self._send_bytes = protocol.send_text if codec is JSON else protocol.send_binary
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._wired(cast("asyncio.Transport", transport))
+
+    def data_received(self, data: bytes) -> None:
+        protocol = self._protocol
+        protocol.receive_data(data)
+        for event in protocol.events_received():
+            if type(event) is Frame:
+                self._frame(event)
+            else:
+                self._handshake(cast("Request | Response", event))
+        if protocol.writes:
+            self._flush()
+        if protocol.state is not State.OPEN:
+            self._ending()
+
+    def _frame(self, frame: Frame) -> None:
+        opcode = frame.opcode
+        if opcode is BINARY or opcode is TEXT:
+            if frame.fin:
+                self._received(frame.data)
+            else:
+                self._fragments += frame.data
+        elif opcode is CONT:
+            self._fragments += frame.data
+            if frame.fin:
+                data, self._fragments = bytes(self._fragments), bytearray()
+                self._received(data)
+
+    def _handshake(self, event: Request | Response) -> None:
+        """A request to connect came, or its answer; to be said by the side."""
+
+    def _ending(self) -> None:
+        """The closing handshake goes on, or the connection failed."""
+        if self._error is None:
+            self._error = self._why()
+        if self._protocol.close_expected():
+            self._cut_later()
+
+    def _why(self) -> TransportError:
+        protocol = self._protocol
+        if protocol.parser_exc is not None and not isinstance(protocol.parser_exc, EOFError):
+            return PeerError(f"no WebSocket frame: {protocol.parser_exc}")
+        if protocol.close_rcvd is None:
+            return ConnectionLostError("the connection broke")
+        reason = protocol.close_rcvd.reason or "no reason"
+        return ConnectionLostError(f"the other side closed: {shown(reason)}")
+
+    def _write(self, data: bytes) -> None:
+        if self._protocol.state is State.OPEN:
+            self._send_bytes(data)
+            self._flush()
+
+    def _flush(self) -> None:
+        wire = self._wire
+        for data in self._protocol.data_to_send():
+            if wire is None or wire.is_closing():
+                return
+            if data:
+                wire.write(data)
+            elif wire.can_write_eof():
+                wire.write_eof()
+            else:
+                wire.close()
+        self._throttle()
+
+    def _finish(self, error: TransportError) -> None:
+        if self._protocol.state is State.OPEN:
+            code = (
+                CloseCode.INVALID_DATA if isinstance(error, PeerError) else CloseCode.NORMAL_CLOSURE
+            )
+            self._protocol.send_close(code, close_reason(error))
+            self._flush()
+            # Not cut before the other side has answered: a socket that is closed with unread input
+            # is reset, and then what was sent may not arrive.
+            self._cut_later()
+        else:
+            self._abort()
+
+    def eof_received(self) -> None:
+        self._protocol.receive_eof()
+        self._flush()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._protocol.receive_eof()
+        error = self._why()
+        if exc is not None and isinstance(error, ConnectionLostError):
+            error = ConnectionLostError(f"the connection broke: {exc}")
+        self._lost(error)
+
+
+class _Dialled(WebSocketConnection):
+    """The side that connects."""
+
+    def __init__(self, protocol: ClientProtocol, sink: FrameSink, limit: int) -> None:
+        super().__init__(protocol, MSGPACK, limit)
+        self._client = protocol
+        self._wanted = sink
+        self.opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """Whether the other side has let it in; a `ConnectionLostError` if not."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self._client.send_request(self._client.connect())
+        self._flush()
+
+    def _handshake(self, event: Request | Response) -> None:
+        # The protocol has looked at the response by now.
+        if self._client.handshake_exc is None and not self.opened.done():
+            self._attach(self._wanted)
+            self.opened.set_result(None)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        if not self.opened.done():
+            why = self._client.handshake_exc or exc or "the other side closed the connection"
+            self.opened.set_exception(ConnectionLostError(shown(str(why))))
+            self.opened.exception()  # asked for, whether or not somebody waits for it
+
+    def abandon(self) -> None:
+        """Nobody wants it any more."""
+        self._abort()
+
+
+async def dial(
+    url: str, context: ssl.SSLContext | None, sink: FrameSink, config: ConnectionConfig
+) -> Connection:
+    """An open connection to a URL with a host and a port.
+
+    Raises:
+        OSError, ConnectionLostError: none could be made, or the other side did not let it in.
+    """
+    loop = asyncio.get_running_loop()
+    uri = parse_uri(url)
+    limit = config.limits.frame_bytes
+    protocol = ClientProtocol(
+        uri, subprotocols=[Subprotocol(PREFERRED)], max_size=limit, logger=_quiet
+    )
+    connection = _Dialled(protocol, sink, limit)
+    wire = await sockets.connect(uri.host, uri.port)
+    try:
+        await loop.create_connection(
+            lambda: connection,
+            sock=wire,
+            ssl=context,
+            server_hostname=uri.host if context else None,
+            ssl_handshake_timeout=config.open_timeout if context else None,
+        )
+        await connection.opened
+    except BaseException:
+        connection.abandon()
+        raise
+    return connection
+
+
+class _Accepted(WebSocketConnection):
+    """The side that is connected to."""
+
+    def __init__(
+        self,
+        protocol: ServerProtocol,
+        accept: Accept,
+        config: ConnectionConfig,
+        all_: set[Connection],
+    ) -> None:
+        limit = config.limits.frame_bytes
+        super().__init__(protocol, MSGPACK, limit)
+        self._server = protocol
+        self._accept = accept
+        self._config = config
+        self._all = all_
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self._all.add(self)
+        self._cut_later(self._config.open_timeout)
+
+    def _handshake(self, event: Request | Response) -> None:
+        protocol, request = self._server, cast("Request", event)
+        wished = [
+            name.strip()
+            for value in request.headers.get_all("Sec-WebSocket-Protocol")
+            for name in value.split(",")
+            if name.strip()
+        ]
+        most = self._config.max_connections
+        given = answer(request.path, wished, len(self._all) - 1, most)
+        if given.status != ACCEPTED:
+            response = protocol.reject(given.status, f"{given.reason}\n")
+        else:
+            response = protocol.accept(request)
+        if given.subprotocol and response.status_code == ACCEPTED:
+            response.headers["Sec-WebSocket-Protocol"] = given.subprotocol
+        self._cut_not()
+        protocol.send_response(response)
+        self._flush()
+        if protocol.state is State.OPEN:
+            self._speak(given.codec)
+            self._attach(self._accept(self))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._all.discard(self)
+
+
+async def serve(
+    listening: Sequence[socket.socket],
+    context: ssl.SSLContext | None,
+    accept: Accept,
+    config: ConnectionConfig,
+    connections: set[Connection],
+) -> list[asyncio.Server]:
+    """Accept connections at sockets; those that are open or about to be are in `connections`."""
+
+    def make() -> _Accepted:
+        protocol = ServerProtocol(max_size=config.limits.frame_bytes, logger=_quiet)
+        return _Accepted(protocol, accept, config, connections)
+
+    loop = asyncio.get_running_loop()
+    return [
+        await loop.create_server(
+            make,
+            sock=each,
+            ssl=context,
+            ssl_handshake_timeout=config.open_timeout if context else None,
+        )
+        for each in listening
+    ]

@@ -1,0 +1,94 @@
+"""Dialling and listening at `ws://` and `wss://`, over either engine."""
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Sequence
+from typing import Protocol
+
+from osmo_transport.errors import ConnectionLostError
+from osmo_transport.transports import sockets, urls
+from osmo_transport.transports.abc import (
+    Accept,
+    Connection,
+    ConnectionConfig,
+    Endpoint,
+    FrameSink,
+    Transport,
+)
+from osmo_transport.transports.sockets import SocketEndpoint
+from osmo_transport.transports.tls import client_context, server_context
+from osmo_transport.transports.websocket.handshake import PATH
+
+
+class Engine(Protocol):
+    """What moves frames: a module."""
+
+    async def dial(
+        self, url: str, context: ssl.SSLContext | None, sink: FrameSink, config: ConnectionConfig
+    ) -> Connection:
+        """See `over_websockets.dial`."""
+
+    async def serve(
+        self,
+        listening: Sequence[socket.socket],
+        context: ssl.SSLContext | None,
+        accept: Accept,
+        config: ConnectionConfig,
+        connections: set[Connection],
+    ) -> list[asyncio.Server]:
+        """See `over_websockets.serve`."""
+
+
+class WebSocketTransport(Transport):
+    """The transport of `ws://` and `wss://`."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    async def dial(self, url: str, sink: FrameSink, config: ConnectionConfig) -> Connection:
+        parts = urls.parsed(url, path=True)
+        urls.address(parts)
+        context = client_context(config.tls) if parts.scheme == "wss" else None
+        target = parts if parts.path.strip("/") else parts._replace(path=PATH)
+        try:
+            async with asyncio.timeout(config.open_timeout):
+                return await self._engine.dial(target.geturl(), context, sink, config)
+        except TimeoutError as exc:
+            raise ConnectionLostError(f"{url} did not answer in {config.open_timeout:g} s") from exc
+        except OSError as exc:
+            raise sockets.connect_error(url, exc) from exc
+        except ConnectionLostError as exc:
+            raise ConnectionLostError(f"cannot connect to {url}: {exc}") from exc
+        except RuntimeError as exc:
+            # uvloop's word for a socket that is gone.
+            raise ConnectionLostError(f"cannot connect to {url}: {exc}") from exc
+
+    async def listen(self, url: str, accept: Accept, config: ConnectionConfig) -> Endpoint:
+        parts = urls.parsed(url)
+        host, port = urls.address(parts)
+        context = server_context(config.tls) if parts.scheme == "wss" else None
+        connections: set[Connection] = set()
+        listening: list[socket.socket] = []
+        try:
+            listening = await sockets.listen(host, port)
+            servers = await self._engine.serve(listening, context, accept, config, connections)
+        except OSError as exc:
+            for each in listening:
+                each.close()
+            raise sockets.bind_error(url, exc) from exc
+        return SocketEndpoint(sockets.url_of(parts, listening[0]), servers, connections)
+
+
+def open_transport() -> Transport:
+    """The transport of `ws://` and `wss://`: over picows where it is installed, else over
+    websockets."""
+    try:
+        from osmo_transport.transports.websocket import over_picows  # noqa: PLC0415
+    except ModuleNotFoundError as exc:
+        if exc.name != "picows":
+            raise
+        from osmo_transport.transports.websocket import over_websockets  # noqa: PLC0415
+
+        return WebSocketTransport(over_websockets)
+    return WebSocketTransport(over_picows)

@@ -1,0 +1,124 @@
+"""Every directory keeps the contract; Redis in both layouts, in the preferred version and in the
+oldest supported one."""
+
+import logging
+
+import pytest
+
+from osmo_reports import Directory, Registration, open_directory
+from osmo_reports.directory import MAX_BACKENDS
+from osmo_reports.testing.directory_contract import DirectoryContract
+from osmo_transport.errors import QueueUnavailableError, UnknownSchemeError, UsageError
+from osmo_transport.testing.redis_server import RedisServer
+
+
+class TestMemoryDirectory(DirectoryContract):
+    """`memory://NAME`."""
+
+    async def open(self, max_backends: int = MAX_BACKENDS) -> Directory:
+        return await open_directory(f"memory://{self.name}", max_backends=max_backends)
+
+
+class InRedis(DirectoryContract):
+    """`redis://`."""
+
+    server: RedisServer
+    options = ""
+
+    async def open(self, max_backends: int = MAX_BACKENDS) -> Directory:
+        url = f"{self.server.url}?namespace={self.name}{self.options}"
+        return await open_directory(url, max_backends=max_backends)
+
+
+class TestRedisDirectory(InRedis):
+    """Beside a queue in our own layout."""
+
+    @pytest.fixture(autouse=True)
+    def _server(self, redis_server: RedisServer) -> None:
+        self.server = redis_server
+
+
+class TestOldestRedisDirectory(InRedis):
+    """The same on the oldest supported server."""
+
+    @pytest.fixture(autouse=True)
+    def _server(self, oldest_redis_server: RedisServer) -> None:
+        self.server = oldest_redis_server
+
+
+class TestOsmoLayout(TestRedisDirectory):
+    """Beside a queue in the deployed layout."""
+
+    options = "&layout=osmo"
+
+
+class TestOldestOsmoLayout(TestOldestRedisDirectory):
+    """The same on the oldest supported server."""
+
+    options = "&layout=osmo"
+
+
+async def test_without_a_name_it_is_its_openers_own() -> None:
+    """`memory://` opened twice are two directories."""
+    async with (
+        await open_directory("memory://") as one,
+        await open_directory("memory://") as two,
+    ):
+        await one.register("a", Registration("uid"))
+        assert await two.backends() == {}
+
+
+async def test_a_name_is_shared_while_it_is_open() -> None:
+    """After the last opener is gone it begins anew, as the queue beside it."""
+    one = await open_directory("memory://shared directory")
+    await one.register("a", Registration("uid"))
+    await one.aclose()
+    del one
+    async with await open_directory("memory://shared directory") as again:
+        assert await again.backends() == {}
+
+
+@pytest.mark.parametrize("scheme", ["redis", "valkey"])
+async def test_versions_rise_by_the_stores_own_clock(server: RedisServer, scheme: str) -> None:
+    """Also after the store was wiped: those who ask need not agree on the time."""
+    url = server.url.replace("redis", scheme)
+    async with await open_directory(url) as directory:
+        before = await directory.set_rules("a", {"Ready": "True"})
+        newer = await directory.set_rules("a", {"Ready": "False"})
+        server.flush()
+        assert await directory.rules() == {}
+        after = await directory.set_rules("a", {"Ready": "True"})
+        seconds, _ = server.command("TIME")
+        assert newer.version > before.version
+        assert after.version >= before.version
+        assert after.version // 1000 in (int(seconds) - 1, int(seconds))
+
+
+async def test_rules_that_cannot_be_read_are_left_out(
+    server: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What somebody wrote by hand keeps nobody from those of the other backends."""
+    async with await open_directory(server.url) as directory:
+        kept = await directory.set_rules("a", {"Ready": "True"})
+        for name, text in (("b", "no number"), ("c", "7 no JSON"), ("d", '8 {"Ready": 1}')):
+            server.command("HSET", "{osmo}:rules", name, text)
+        assert await directory.rules() == {"a": kept}
+    warnings = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
+    assert len([text for text in warnings if "cannot be read" in text]) == 3
+
+
+async def test_a_server_that_is_away_is_told() -> None:
+    """At the first call: nothing is asked of it before."""
+    async with await open_directory("redis://127.0.0.1:1") as directory:
+        with pytest.raises(QueueUnavailableError):
+            await directory.backends()
+
+
+async def test_refuses_a_wrong_url() -> None:
+    """One that no directory is beside, or that is none."""
+    with pytest.raises(UnknownSchemeError, match=r"memory://.*redis://"):
+        await open_directory("other://h")
+    with pytest.raises(UsageError):
+        await open_directory("redis://h:port")
+    with pytest.raises(UsageError):
+        await open_directory("memory://name/path")
