@@ -16,9 +16,12 @@ START_TIMEOUT = 20.0
 class Program:
     """A module run as a program, its log kept in a file. Use as `with`."""
 
-    def __init__(self, log: Path, module: str, *arguments: str) -> None:
+    def __init__(self, log: Path, module: str, *arguments: str, files: int = 0) -> None:
+        """`files`: how many it may have open; 0: as this process."""
         self._log = log
         self._command = [sys.executable, "-m", module, *arguments]
+        if files:
+            self._command = ["sh", "-c", f'ulimit -n {files}; exec "$@"', "sh", *self._command]
         self._process: subprocess.Popen[str] | None = None
 
     def start(self) -> Self:

@@ -31,12 +31,12 @@ def decode(text: bytes) -> ListenerMessage:
     """
     try:
         return _decode(text)
-    except (msgspec.MsgspecError, ValueError):
+    except (ValueError, RecursionError):
         pass  # another form, or none at all
     try:
         plain = _plain(ListenerMessage, _decode_any(text))
         return msgspec.convert(plain, ListenerMessage, strict=False)
-    except (msgspec.MsgspecError, ValueError, RecursionError) as exc:
+    except (ValueError, RecursionError) as exc:
         raise BodyError(f"no message of a deployed listener: {exc}") from exc
 
 

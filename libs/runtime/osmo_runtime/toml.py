@@ -23,7 +23,7 @@ def read(file: str, table: Table) -> dict[str, object]:
         content = tomllib.loads(text)
     except OSError as exc:
         raise SettingsError(f"cannot read the configuration file {file}: {exc.strerror}") from exc
-    except ValueError as exc:
+    except (ValueError, RecursionError) as exc:
         raise SettingsError(f"{file} is not a TOML file: {exc}") from exc
     values: dict[str, object] = {}
     _flatten(file, table, content, values)

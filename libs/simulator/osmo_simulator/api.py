@@ -206,7 +206,7 @@ def _include(request: Request) -> str:
 def _decode(body: bytes) -> Any:
     try:
         return msgspec.json.decode(body)
-    except msgspec.MsgspecError as exc:
+    except (ValueError, RecursionError) as exc:
         raise errors.bad_request(f"the body of the request is not JSON: {exc}") from exc
 
 

@@ -89,7 +89,7 @@ def decode_fault(body: bytes) -> AnyFault:
     """
     try:
         fault: AnyFault = msgspec.json.decode(body, type=AnyFault)
-    except msgspec.MsgspecError as exc:
+    except (ValueError, RecursionError) as exc:
         raise bad_request(f"not a fault: {exc}") from exc
     return fault
 
@@ -111,7 +111,7 @@ def decode_restart(body: bytes) -> Restart:
     """
     try:
         return msgspec.json.decode(body or b"{}", type=Restart)
-    except msgspec.MsgspecError as exc:
+    except (ValueError, RecursionError) as exc:
         raise bad_request(f"not a restart: {exc}") from exc
 
 

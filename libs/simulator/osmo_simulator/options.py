@@ -1,7 +1,6 @@
 """The query parameters of a list or watch, checked as the API server checks them."""
 
 import base64
-import binascii
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -33,7 +32,7 @@ class Continue(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         try:
             padded = token + "=" * (-len(token) % 4)
             return msgspec.json.decode(base64.b64decode(padded, b"-_", validate=True), type=cls)
-        except (binascii.Error, ValueError, msgspec.MsgspecError) as exc:
+        except (ValueError, RecursionError) as exc:
             raise bad_request(f"invalid continue token: continue key is not valid: {exc}") from exc
 
 

@@ -85,7 +85,7 @@ async def read_cluster_uid(credentials: Credentials, http: HttpConfig | None = N
         try:
             await check(response, _ADVICE)
             uid = _decode(await response.read()).metadata.uid
-        except msgspec.MsgspecError as exc:
+        except (ValueError, RecursionError) as exc:
             raise MalformedError(f"the API server sent no namespace: {exc}") from exc
         except UnauthorizedError:
             credentials.forget()

@@ -50,8 +50,8 @@ class _Bookmark(msgspec.Struct):
     metadata: _ListMetadata
 
 
-_UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError)
-"""What msgspec raises for what is no JSON, has other types, or is no UTF-8."""
+_UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""What msgspec raises for what is no JSON, has other types, is no UTF-8, or nests too deeply."""
 
 _status_decoder = msgspec.json.Decoder(Status)
 _raw_event_decoder = msgspec.json.Decoder(_RawEvent)

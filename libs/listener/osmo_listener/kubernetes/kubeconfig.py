@@ -129,7 +129,7 @@ def _parse(path: Path) -> _Kubeconfig:
         ) from exc
     except msgspec.ValidationError as exc:
         raise KubeconfigError(f"{path} is no kubeconfig: {exc}") from exc
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         # The parser's own text may quote the line, and so a secret.
         raise KubeconfigError(f"{path} is no kubeconfig: it is not valid YAML") from None
 

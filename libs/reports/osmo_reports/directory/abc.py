@@ -112,4 +112,7 @@ def decode_rules(payload: bytes) -> dict[str, str]:
     Raises:
         ValueError: they cannot be read.
     """
-    return _decode(payload)
+    try:
+        return _decode(payload)
+    except RecursionError as exc:
+        raise ValueError(f"it nests too deeply: {exc}") from exc

@@ -107,7 +107,7 @@ class RedisDirectory(Directory):
         for backend, value in zip(fields[::2], fields[1::2], strict=True):
             try:
                 found[backend.decode()] = _decode_registration(value.rpartition(b"\n")[2])
-            except (ValueError, msgspec.MsgspecError) as exc:
+            except (ValueError, RecursionError) as exc:
                 _log.warning("who reports %r cannot be read in the store: %s", backend, exc)
         return found
 
@@ -143,7 +143,7 @@ class RedisDirectory(Directory):
             version, _, rules = value.partition(b" ")
             try:
                 found[backend.decode()] = RuleSet(int(version), _decode(rules))
-            except (ValueError, msgspec.MsgspecError) as exc:
+            except (ValueError, RecursionError) as exc:
                 _log.warning("the rules of %r in the store cannot be read: %s", backend, exc)
         return found
 

@@ -56,8 +56,29 @@ async def connect(host: str, port: int) -> socket.socket:
     Raises:
         OSError: none could be connected to, or the name is not known.
     """
+    return await _connected(await _found(host, port))
+
+
+async def answering(host: str, port: int) -> str:
+    """Which address of the host is to be connected to: of several, the first that answers, for a
+    library that makes its own connection.
+
+    Raises:
+        OSError: none answers, or the name is not known.
+    """
+    found = await _found(host, port)
+    if len(found) == 1:
+        return str(found[0][4][0])
+    with await _connected(found) as connected:
+        return str(connected.getpeername()[0])
+
+
+async def _found(host: str, port: int) -> list[Any]:
     loop = asyncio.get_running_loop()
-    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+
+
+async def _connected(found: list[Any]) -> socket.socket:
     connected = await aiohappyeyeballs.start_connection(
         found, happy_eyeballs_delay=NEXT_ADDRESS, interleave=1
     )
@@ -72,22 +93,37 @@ async def listen(host: str, port: int) -> list[socket.socket]:
     Raises:
         OSError: one of the addresses could not be listened at, or the name is not known.
     """
-    loop = asyncio.get_running_loop()
-    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     sockets: list[socket.socket] = []
     try:
-        for family, *_, place in dict.fromkeys(found):
-            if family not in (socket.AF_INET, socket.AF_INET6):
-                continue
+        for family, place in await _places(host, port):
             chosen = sockets[0].getsockname()[1] if sockets else port
             sockets.append(_listening(family, (place[0], chosen, *place[2:])))
     except OSError:
         for each in sockets:
             each.close()
         raise
-    if not sockets:
-        raise OSError(errno.EADDRNOTAVAIL, f"{host} has no address to listen at")
     return sockets
+
+
+async def addresses(host: str, port: int) -> list[str]:
+    """Every address of a host that can be listened at, for a library that listens by itself.
+
+    Raises:
+        OSError: there is none, or the name is not known.
+    """
+    return [str(place[0]) for _, place in await _places(host, port)]
+
+
+async def _places(host: str, port: int) -> list[tuple[int, Any]]:
+    loop = asyncio.get_running_loop()
+    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    families = (socket.AF_INET, socket.AF_INET6)
+    places: list[tuple[int, Any]] = [
+        (family, place) for family, *_, place in dict.fromkeys(found) if family in families
+    ]
+    if not places:
+        raise OSError(errno.EADDRNOTAVAIL, f"{host} has no address to listen at")
+    return places
 
 
 def _listening(family: int, place: Any) -> socket.socket:

@@ -58,6 +58,8 @@ SERVER_OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.max_concurrent_streams", 1_000),
 )
 
+Options = list[tuple[str, int | str]]
+
 GRACE = 10.0
 """Seconds that a server which stops gives to the calls that are left."""
 
@@ -93,12 +95,15 @@ class GrpcEndpoint(Endpoint):
 
         Raises:
             RuntimeError: the port cannot be bound.
+            OSError: the name is not known.
         """
-        where = _target(*address(self._asked))
-        if credentials is None:
-            self._port = self._server.add_insecure_port(where)
-        else:
-            self._port = self._server.add_secure_port(where, credentials)
+        host, self._port = address(self._asked)
+        for each in await sockets.addresses(host, self._port):
+            where = _target(each, self._port)
+            if credentials is None:
+                self._port = self._server.add_insecure_port(where)
+            else:
+                self._port = self._server.add_secure_port(where, credentials)
         await self._server.start()
 
     @property
@@ -173,23 +178,19 @@ class GrpcTransport(Transport):
     async def dial(self, url: str, sink: FrameSink, config: ConnectionConfig) -> Connection:
         parts = parsed(url)
         host, port = address(parts)
-        target = _target(host, port)
-        options = [*CLIENT_OPTIONS, *_size_options(config)]
-        if parts.scheme == "grpcs":
-            channel = aio.secure_channel(target, _client_credentials(config.tls), options)
-        else:
-            channel = aio.insecure_channel(target, options)
+        credentials = _client_credentials(config.tls) if parts.scheme == "grpcs" else None
         try:
             async with asyncio.timeout(config.open_timeout):
-                if not await _ready(channel):
-                    raise await _why(parts, config.tls)
-        except BaseException as exc:
-            await channel.close()
-            if isinstance(exc, TimeoutError):
-                late = f"{url} did not answer in {config.open_timeout:g} s"
-                raise ConnectionLostError(late) from exc
-            raise
-        connection = _Dialled(target, channel, config)
+                where = _target(await sockets.answering(host, port), port)
+                named = _name_options(host, port)
+                options: Options = [*CLIENT_OPTIONS, *named, *_size_options(config)]
+                channel = await _opened(parts, where, credentials, options, config.tls)
+        except TimeoutError as exc:
+            late = f"{url} did not answer in {config.open_timeout:g} s"
+            raise ConnectionLostError(late) from exc
+        except OSError as exc:
+            raise sockets.connect_error(url, exc) from exc
+        connection = _Dialled(_target(host, port), channel, config)
         connection.open(sink)
         return connection
 
@@ -200,6 +201,8 @@ class GrpcTransport(Transport):
         endpoint = GrpcEndpoint(parts, accept, config)
         try:
             await endpoint.start(credentials)
+        except OSError as exc:
+            raise sockets.bind_error(url, exc) from exc
         except RuntimeError as exc:
             raise await _bind_error(parts) from exc
         return endpoint
@@ -213,6 +216,35 @@ def _size_options(config: ConnectionConfig) -> tuple[tuple[str, int], ...]:
     # A frame over the limit is refused with words; what is far over it, gRPC refuses by itself
     # before it is in memory.
     return (("grpc.max_receive_message_length", 2 * config.limits.frame_bytes),)
+
+
+def _name_options(host: str, port: int) -> tuple[tuple[str, str], ...]:
+    # gRPC is given an address, because it would leave the first one of a name all of the time.
+    return (
+        ("grpc.default_authority", _target(host, port)),
+        ("grpc.ssl_target_name_override", host),
+    )
+
+
+async def _opened(
+    url: SplitResult,
+    where: str,
+    credentials: grpc.ChannelCredentials | None,
+    options: Options,
+    tls: TlsConfig,
+) -> aio.Channel:
+    """A channel that is connected to the address `where`."""
+    if credentials is None:
+        channel = aio.insecure_channel(where, options)
+    else:
+        channel = aio.secure_channel(where, credentials, options)
+    try:
+        if not await _ready(channel):
+            raise await _why(url, tls)
+    except BaseException:
+        await channel.close()
+        raise
+    return channel
 
 
 async def _ready(channel: aio.Channel) -> bool:

@@ -1,0 +1,92 @@
+"""What no waiting mends is told as such, where an outage would be waited for; and the other way."""
+
+from pathlib import Path
+
+import pytest
+
+from osmo_reports import Registration, open_directory
+from osmo_transport import Ack, QueueRefusedError, UsageError, open_queue
+from osmo_transport.testing.feeder import Feeder, report
+from osmo_transport.testing.redis_server import RedisServer
+from tests.transport.test_addresses import NAME, black_hole, two_addresses
+
+USED = (
+    *("info", "script|load", "evalsha", "get", "set", "hget", "hset", "hdel", "hgetall", "hlen"),
+    *("hmget", "hincrby", "zadd", "zrem", "zrangebyscore", "xadd", "xlen", "xrange", "xrevrange"),
+    *("xread", "xreadgroup", "xack", "xdel", "xtrim", "xpending", "xclaim", "xautoclaim", "xinfo"),
+    *("xgroup", "time", "del", "config|get"),
+)
+"""Commands that a queue and a directory need."""
+
+
+@pytest.mark.parametrize("missing", ["info", "evalsha", "set", "hset", "zadd", "xadd"])
+async def test_a_missing_right_is_told(redis_server: RedisServer, missing: str) -> None:
+    """By the command that the user may not do, at the start or at the first use of it."""
+    redis_server.reset()
+    rights = [f"+{name}" for name in USED if name != missing]
+    redis_server.command("ACL", "SETUSER", "osmo", "reset", "on", ">pw", "~{osmo}:*", *rights)
+    url = redis_server.url.replace("//", "//osmo:pw@")
+    try:
+        with pytest.raises(QueueRefusedError, match="does not let the URL's user do this"):
+            await use(url)
+    finally:
+        redis_server.command("ACL", "DELUSER", "osmo")
+
+
+async def use(url: str) -> None:
+    """Everything that a queue and a directory do in a life."""
+    async with await open_queue(url) as queue:
+        await Feeder(queue).append(report("a"))
+        async with queue.consumer("workers", "w") as consumer:
+            (delivery,) = await consumer.receive(1)
+            await consumer.settle([(delivery, Ack())])
+        assert not sum((await queue.status()).waiting.values())
+        async with await open_directory(url) as directory:
+            await directory.set_rules("b", {"Ready": "True"})
+            await directory.register("b", Registration("uid"))
+            await directory.forget("b")
+
+
+async def test_the_rights_that_are_needed_are_enough(redis_server: RedisServer) -> None:
+    """For everything that a queue does in a life."""
+    redis_server.reset()
+    rights = [f"+{name}" for name in USED]
+    redis_server.command("ACL", "SETUSER", "osmo", "reset", "on", ">pw", "~{osmo}:*", *rights)
+    url = redis_server.url.replace("//", "//osmo:pw@")
+    try:
+        await use(url)
+    finally:
+        redis_server.command("ACL", "DELUSER", "osmo")
+
+
+async def test_a_database_that_is_not_there_is_told(redis_server: RedisServer) -> None:
+    """It will not be there later either."""
+    with pytest.raises(QueueRefusedError, match="there is no such database"):
+        await open_queue(redis_server.url.replace("/0", "/99"))
+
+
+@pytest.mark.parametrize(
+    "option", ["ssl_ca_certs=/nowhere/ca.pem", "ssl_cert_reqs=bogus", "ssl_certfile=/nowhere"]
+)
+async def test_tls_options_that_cannot_be_used_are_told(option: str) -> None:
+    """Before anybody is connected to."""
+    with pytest.raises(UsageError, match="TLS options of the queue's URL cannot be used"):
+        await open_queue(f"rediss://127.0.0.1:1?{option}")
+
+
+async def test_a_file_that_is_no_certificate_is_told(tmp_path: Path) -> None:
+    """As one that is not there."""
+    (tmp_path / "ca.pem").write_text("nothing")
+    with pytest.raises(UsageError, match="TLS options of the queue's URL cannot be used"):
+        await open_queue(f"rediss://h:1?ssl_ca_certs={tmp_path / 'ca.pem'}")
+
+
+async def test_a_dead_first_address_holds_up_nobody(
+    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next one of the name gets its turn beside it, within the time of one command."""
+    redis_server.reset()
+    with black_hole(redis_server.port), two_addresses(monkeypatch):
+        url = redis_server.url.replace("127.0.0.1", NAME)
+        async with await open_queue(url) as queue:
+            await Feeder(queue).append(report("a"))
