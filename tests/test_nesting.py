@@ -1,4 +1,4 @@
-"""Bytes that nest deeply, wherever those of others are read: an error of ours, not the decoder's."""
+"""Bytes that nest deeply, wherever others' are read: an error of ours, not the decoder's."""
 
 from collections.abc import Callable
 from pathlib import Path

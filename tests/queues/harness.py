@@ -118,6 +118,13 @@ class RedisHarness:
         self.server.flush()
         return queue
 
+    async def remove(self) -> None:
+        """Delete the oldest entry of its first stream."""
+        for key in self.server.command("KEYS", self.streams()):
+            for entry_id, _ in self.server.command("XRANGE", key, "-", "+", "COUNT", 1):
+                self.server.command("XDEL", key, entry_id)
+                return
+
     async def pass_time(self, seconds: float) -> None:
         if self.clock is None:
             await asyncio.sleep(seconds)

@@ -1,4 +1,4 @@
-"""Both queues keep the contract; Redis in the version on PATH and in the oldest supported one."""
+"""Both queues keep the contract; Redis in the preferred version and in the oldest supported one."""
 
 import pytest
 
@@ -34,16 +34,25 @@ class TestMemoryQueue(Harnessed):
         self.harness = MemoryHarness(self.name)
 
 
-class TestRedisQueue(Harnessed):
+class InRedis(Harnessed):
     """`redis://`."""
+
+    harness: RedisHarness
+
+    async def remove(self, queue: Queue) -> None:
+        await self.harness.remove()
+
+
+class TestRedisQueue(InRedis):
+    """In the preferred version."""
 
     @pytest.fixture(autouse=True)
     def _harness(self, redis_server: RedisServer) -> None:
         self.harness = RedisHarness(self.name, redis_server)
 
 
-class TestOldestRedisQueue(Harnessed):
-    """`redis://` on the oldest supported server."""
+class TestOldestRedisQueue(InRedis):
+    """In the oldest supported one."""
 
     @pytest.fixture(autouse=True)
     def _harness(self, oldest_redis_server: RedisServer) -> None:

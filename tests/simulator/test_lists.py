@@ -83,7 +83,8 @@ async def test_exact_version(api: ApiClient) -> None:
     past = await api.list(resourceVersion=version, resourceVersionMatch="Exact")
     assert names(past) == ["a"]
     assert past.body["metadata"]["resourceVersion"] == version
-    newer = await api.list(resourceVersion=version, resourceVersionMatch="NotOlderThan")
+    newest = await api.version()
+    newer = await api.list(resourceVersion=newest, resourceVersionMatch="NotOlderThan")
     assert names(newer) == ["a", "b"]
     assert names(await api.list(resourceVersion=0)) == ["a", "b"]
 

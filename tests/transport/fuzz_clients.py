@@ -2,8 +2,10 @@
 expects to lose its connection and to be told why."""
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from itertools import count
 from typing import Any
 
 from grpc import aio
@@ -13,7 +15,7 @@ from osmo_transport.frames import Welcome
 from osmo_transport.transports.abc import ConnectionConfig
 from osmo_transport.transports.grpc.transport import METHOD, SERVICE
 from osmo_transport.transports.memory import MemoryTransport
-from tests.transport.fuzz_frames import AS_JSON, AS_MSGPACK, AS_PROTOBUF, Hostile, Place
+from tests.transport.fuzz_frames import AS_JSON, AS_MSGPACK, AS_PROTOBUF, Hostile, Place, Shape
 from tests.transport.fuzz_wires import (
     GONE,
     PATIENCE,
@@ -57,21 +59,17 @@ async def greet(wire: Wire, draw: Hostile, place: Place, damage: Damage) -> bool
     damage.welcomed += 1
     place.queue_epoch, place.epoch = welcome.queue_epoch, welcome.epoch
     place.first = welcome.sequence + 1
+    draw.memory.append((welcome.queue_epoch, welcome.epoch, welcome.sequence))
     place.room = draw.limits.window_messages
     return True
 
 
-async def break_for_certain(wire: Wire, damage: Damage) -> None:
+async def break_for_certain(wire: Wire, draw: Hostile, damage: Damage) -> None:
     """Say what a client never says; the server ends the connection, and says why."""
     with suppress(*GONE):
         damage.frames += 1
         await wire.say(["welcome", "", 1, 0, {}])
-    try:
-        await asyncio.wait_for(wire.ended.wait(), PATIENCE / 2)
-    except TimeoutError:
-        damage.kept += 1
-    else:
-        damage.untold += not (wire.told or wire.left)
+    await wire.expect_end(draw, damage)
 
 
 async def talk(wire: Wire, draw: Hostile) -> Damage:
@@ -80,8 +78,8 @@ async def talk(wire: Wire, draw: Hostile) -> Damage:
     place = Place()
     with suppress(TimeoutError, *GONE):
         if draw.often(0.95) and await greet(wire, draw, place, damage):
-            for _ in range(draw.choice((0, 1, 3, 10))):
-                borne = [draw.borne_by_server(place) for _ in range(20)]
+            for _ in range(draw.choice((0, 1, 2, 5))):
+                borne = [draw.borne_by_server(place) for _ in range(10)]
                 damage.frames += len(borne)
                 await wire.say(*borne)
         rude = [draw.rude(wire.encoding, place) for _ in range(draw.choice((1, 1, 2, 5)))]
@@ -89,7 +87,7 @@ async def talk(wire: Wire, draw: Hostile) -> Damage:
         await wire.blurt(rude)
         if draw.often(0.1):
             return damage  # and is gone
-    await break_for_certain(wire, damage)
+    await break_for_certain(wire, draw, damage)
     return damage
 
 
@@ -105,7 +103,7 @@ async def break_rules(wire: Wire, draw: Hostile) -> Damage:
                 frame = wire.encoding.encode(draw.borne_by_server(place))
                 damage.frames += 1
                 await wire.send_bytes(ws_garbage(draw, wire.opcode, frame, wire.masked))
-    await break_for_certain(wire, damage)
+    await break_for_certain(wire, draw, damage)
     return damage
 
 
@@ -114,22 +112,24 @@ UNREAD = 20_000
 
 
 async def never_read(
-    wire: Wire, send: Callable[[list[bytes]], Awaitable[None]], draw: Hostile
+    wire: Wire, draw: Hostile, ask: Callable[[list[bytes]], Awaitable[None]]
 ) -> Damage:
-    """Ask and ask, and never look at an answer."""
-    damage = Damage(connections=1)
+    """After the welcome: ask and ask, and never look at an answer."""
+    damage = Damage(connections=1, welcomed=1)
+    welcome = wire.frames[0]
+    if not isinstance(welcome, Welcome):
+        return damage
+    first = welcome.sequence + 1
+    pings = draw.often(0.5)
     with suppress(TimeoutError, *GONE):
-        place = Place()
-        await greet(wire, draw, place, damage)
-        pings = draw.often(0.5)
-        while damage.frames < UNREAD:
-            shapes = [["ping"]] * 100
+        while damage.unread < UNREAD:
+            shapes: list[Shape] = [["ping"]] * 100
             if not pings:
-                shapes = [["batch", place.first + 3 * n, [b""] * 3] for n in range(100)]
-                place.first += 300
+                shapes = [["batch", first + 3 * n, [b""] * 3] for n in range(100)]
+                first += 300
             async with asyncio.timeout(0.2):
-                await send([wire.encoding.encode(shape) for shape in shapes])
-            damage.frames += 100
+                await ask([wire.encoding.encode(shape) for shape in shapes])
+            damage.unread += 100
     return damage
 
 
@@ -157,23 +157,16 @@ async def ws_never_reads(url: str, draw: Hostile) -> Damage:
     async with raw_peer(url, receive_buffer=4096) as peer:
         await peer.upgrade()
         wire = WsWire(peer.reader, peer.writer, AS_MSGPACK, BINARY, MASKED)
+        await wire.say(draw.hello())
+        _, answer = await peer.read_message()
+        wire.heard(answer)
+        transport: Any = peer.reader._transport  # type: ignore[attr-defined]
+        transport.pause_reading()
 
-        async def send_pings(frames: list[bytes]) -> None:
+        async def ping(frames: list[bytes]) -> None:
             await wire.send_bytes(ws_frame(PING, bytes(125), MASKED) * len(frames))
 
-        reading = asyncio.create_task(wire.read())
-        wire.answered.set()
-        transport: Any = peer.writer.transport
-
-        async def send(frames: list[bytes]) -> None:
-            transport.pause_reading()
-            await (send_pings if pings else wire.send)(frames)
-
-        pings = draw.often(0.5)
-        damage = await never_read(wire, send, draw)
-        reading.cancel()
-        await asyncio.wait([reading])
-        return damage
+        return await never_read(wire, draw, ping if draw.often(0.5) else wire.send)
 
 
 async def http_garbage(url: str, draw: Hostile) -> Damage:
@@ -267,10 +260,13 @@ class Channels:
         """It asks until it can write no more."""
         call = self.call()
         wire = CallWire(call)
-        wire.answered.set()
-        damage = await never_read(wire, wire.send, draw)
-        call.cancel()
-        return damage
+        try:
+            async with asyncio.timeout(PATIENCE):
+                await wire.say(draw.hello())
+                wire.heard(await call.read())
+                return await never_read(wire, draw, wire.send)
+        finally:
+            call.cancel()
 
 
 @asynccontextmanager
@@ -329,17 +325,18 @@ async def attacks(url: str) -> AsyncIterator[dict[Attack, int]]:
 async def attack(url: str, frames: int, seed: int, limits: Limits) -> Damage:
     """Say so many frames to the server at `url`, some clients at a time."""
     total = Damage()
-    numbers = iter(range(10**9))
+    numbers = count()
+    memory: deque[tuple[str, int, int]] = deque(maxlen=100)
     async with attacks(url) as choices:
 
         async def one_after_the_other() -> None:
-            while total.frames < frames:
-                draw = Hostile(f"{seed}/{next(numbers)}", limits)
+            while total.frames < frames and total.failed <= 100 + total.connections // 2:
+                draw = Hostile(f"{seed}/{next(numbers)}", limits, memory)
                 (chosen,) = draw.choices(list(choices), list(choices.values()))
                 try:
                     total.add(await chosen(draw))
                 except (TimeoutError, *GONE):
-                    total.add(Damage(connections=1))
+                    total.failed += 1
 
         await asyncio.gather(*[one_after_the_other() for _ in range(AT_ONCE)])
     return total

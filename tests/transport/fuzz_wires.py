@@ -4,14 +4,14 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import grpc
 from grpc import aio
 
 from osmo_transport import PeerError, TransportError
-from osmo_transport.frames import Codec, Frame, Goodbye
+from osmo_transport.frames import Batch, Codec, Frame, Goodbye
 from osmo_transport.transports.abc import Connection, FrameSink
 from osmo_transport.transports.grpc.connection import END
 from tests.transport.fuzz_frames import AS_PROTOBUF, Encoding, Hostile
@@ -23,6 +23,10 @@ PATIENCE = 20.0
 GONE = (OSError, EOFError, grpc.RpcError, asyncio.InvalidStateError, aio.BaseError)
 """What using a connection raises that the other side has ended."""
 
+MANY = 200
+"""Answers that a hostile peer may be slow to read, so that it is cut off before it comes to the
+reason."""
+
 NORMAL = b"\x03\xe8"
 """The code of a close frame that says nothing."""
 
@@ -33,17 +37,26 @@ class Damage:
 
     frames: int = 0
     connections: int = 0
+    failed: int = 0
+    """Connections that could not be made, or broke before anything was said."""
     welcomed: int = 0
     kept: int = 0
     """Connections that broke the protocol and were not ended."""
     untold: int = 0
     """Connections that were ended for it without a word."""
+    overtaken: int = 0
+    """Connections that were ended so for a frame over the limit: the one who is writing it may be
+    reset before he has read why."""
+    unread: int = 0
+    """Frames, not counted above, of peers that never read."""
+    notes: list[str] = field(default_factory=list)
+    """The names of the draws of connections that were kept, or ended without a word."""
 
     def add(self, other: "Damage") -> None:
         """Count it in."""
-        for field in fields(self):
-            total = getattr(self, field.name) + getattr(other, field.name)
-            setattr(self, field.name, total)
+        for each in fields(self):
+            total = getattr(self, each.name) + getattr(other, each.name)
+            setattr(self, each.name, total)
 
 
 class Wire(ABC):
@@ -53,6 +66,12 @@ class Wire(ABC):
         self.encoding = encoding
         self.frames: list[Frame] = []
         """What the other side said first."""
+        self.last = 0
+        """The number of the last message that came."""
+        self.heard_in_all = 0
+        """Frames that came."""
+        self.largest = 0
+        """Bytes of the largest frame that was said."""
         self.told = False
         """Whether the other side said why it ended the connection."""
         self.left = False
@@ -73,24 +92,51 @@ class Wire(ABC):
 
     def hear(self, frame: Frame) -> None:
         """A frame came."""
+        self.heard_in_all += 1
         if len(self.frames) < 2:
             self.frames.append(frame)
+        if type(frame) is Batch:
+            self.last = max(self.last, frame.first + len(frame.messages) - 1)
         if isinstance(frame, Goodbye) and frame.reason:
             self.told = True
         self.answered.set()
+
+    @property
+    def over(self) -> bool:
+        """Whether the other side has ended it."""
+        return self.ended.is_set()
 
     def end(self) -> None:
         """Nothing more will come."""
         self.answered.set()
         self.ended.set()
 
+    async def expect_end(self, draw: Hostile, damage: Damage) -> None:
+        """The protocol is broken: the other side ends the connection, and says why."""
+        try:
+            await asyncio.wait_for(self.ended.wait(), PATIENCE)
+        except TimeoutError:
+            # What was said before the end may take long to read.
+            if not self.over:
+                damage.kept += 1
+                damage.notes.append(f"{draw.name}: kept")
+            return
+        if self.told or self.left or self.heard_in_all > MANY:
+            return
+        if self.largest > draw.limits.frame_bytes:
+            damage.overtaken += 1
+            return
+        damage.untold += 1
+        damage.notes.append(f"{draw.name}: untold, after {self.frames}"[:300])
+
     async def say(self, *frames: Any) -> None:
         """Send some frames that are in order; raises one of `GONE` after the end."""
-        await self.send([self.encoding.encode(frame) for frame in frames])
+        await self.blurt([self.encoding.encode(frame) for frame in frames], in_order=True)
 
-    async def blurt(self, frames: list[bytes]) -> None:
+    async def blurt(self, frames: list[bytes], *, in_order: bool = False) -> None:
         """Send what may be no frames, as above."""
-        for data in frames:
+        self.largest = max(self.largest, *map(len, frames))
+        for data in frames if not in_order else ():
             with suppress(PeerError):
                 self.left |= data == END or isinstance(self.codec.decode(data), Goodbye)
         await self.send(frames)
@@ -132,46 +178,39 @@ def ws_garbage(draw: Hostile, opcode: int, payload: bytes, masked: int) -> bytes
     """What breaks the rules of WebSockets, or goes to their edges."""
     small = payload[:125]
     control = draw.choice((PING, PONG, CLOSE))
-    match draw.randrange(15):
-        case 0:
-            reserved = draw.choice((0x10, 0x20, 0x40, 0x70))  # 0x40: it is compressed
-            return ws_frame(opcode, payload, masked, first=0x80 | reserved)
-        case 1:
-            return ws_frame(opcode, payload, masked ^ 0x80)
-        case 2:
-            return ws_frame(draw.choice((3, 4, 7, 11, 15)), small, masked)
-        case 3:
-            return ws_frame(control, b"x" * 126, masked)
-        case 4:
-            return ws_frame(control, small, masked, first=0)
-        case 5:
-            parts = [payload[at : at + 7] for at in range(0, min(len(payload), 200), 7)] or [b""]
-            last = len(parts) - 1
-            return b"".join(
-                ws_frame(CONTINUATION if n else opcode, part, masked, 0x80 if n == last else 0)
-                + (ws_frame(PING, b"between", masked) if n % 5 == 0 else b"")
-                for n, part in enumerate(parts)
-            )
-        case 6:
-            return ws_frame(opcode, payload, masked, first=0) * draw.choice((1, 3, 50))
-        case 7:
-            return ws_frame(CONTINUATION, payload, masked, draw.choice((0, 0x80)))
-        case 8:
-            codes = (b"", b"\x03", b"\0\0", b"\x03\xed", b"\xff\xff", NORMAL + b"\xff", NORMAL)
-            return ws_frame(CLOSE, draw.choice(codes), masked) * draw.choice((1, 2))
-        case 9:
-            length = draw.choice((0, 5, 2**31, 2**32, 2**62, 2**63, 2**64 - 1))
-            return bytes((opcode | 0x80, 127 | masked)) + length.to_bytes(8) + small
-        case 10:
-            return bytes((opcode | 0x80, 126 | masked)) + b"\0\x05" + b"\0\0\0\0" + small
-        case 11:
-            return ws_frame(TEXT, draw.choice((b"\xff\xfe", b"\xed\xa0\x80")), masked)
-        case 12:
-            return draw.randbytes(draw.choice((1, 10, 200)))
-        case 13:
-            return ws_frame(opcode, b"", masked, first=0) * draw.choice((1, 500))
-        case _:
-            return ws_frame(draw.choice((PING, PONG)), small, masked) * draw.choice((1, 200))
+    codes = (b"", b"\x03", b"\0\0", b"\x03\xed", b"\xff\xff", NORMAL + b"\xff", NORMAL)
+    length = draw.choice((0, 5, 2**31, 2**32, 2**62, 2**63, 2**64 - 1)).to_bytes(8)
+    reserved = 0x80 | draw.choice((0x10, 0x20, 0x40, 0x70))  # 0x40: it is compressed
+    return draw.choice(
+        (
+            ws_frame(opcode, payload, masked, reserved),
+            ws_frame(opcode, payload, masked ^ 0x80),
+            ws_frame(draw.choice((3, 4, 7, 11, 15)), small, masked),
+            ws_frame(control, b"x" * 126, masked),
+            ws_frame(control, small, masked, 0),
+            _in_fragments(opcode, payload[:200], masked),
+            ws_frame(opcode, payload, masked, 0) * draw.choice((1, 3, 50)),
+            ws_frame(CONTINUATION, payload, masked, draw.choice((0, 0x80))),
+            ws_frame(CLOSE, draw.choice(codes), masked) * draw.choice((1, 2)),
+            bytes((opcode | 0x80, 127 | masked)) + length + small,
+            bytes((opcode | 0x80, 126 | masked)) + b"\0\x05\0\0\0\0" + small,
+            ws_frame(TEXT, draw.choice((b"\xff\xfe", b"\xed\xa0\x80")), masked),
+            draw.randbytes(draw.choice((1, 10, 200))),
+            ws_frame(opcode, b"", masked, 0) * draw.choice((1, 500)),
+            ws_frame(draw.choice((PING, PONG)), small, masked) * draw.choice((1, 200)),
+        )
+    )
+
+
+def _in_fragments(opcode: int, payload: bytes, masked: int) -> bytes:
+    """Of seven bytes each, with pings between."""
+    parts = [payload[at : at + 7] for at in range(0, len(payload), 7)] or [b""]
+    last = len(parts) - 1
+    return b"".join(
+        ws_frame(CONTINUATION if n else opcode, part, masked, 0x80 if n == last else 0)
+        + (ws_frame(PING, b"between", masked) if n % 5 == 0 else b"")
+        for n, part in enumerate(parts)
+    )
 
 
 class WsFrames:
@@ -235,6 +274,8 @@ class WsWire(Wire):
 
     async def send_bytes(self, data: bytes) -> None:
         """Send what may be no WebSocket frames."""
+        if self._writer.is_closing():
+            raise ConnectionResetError
         self._writer.write(data)
         await self._writer.drain()
 
@@ -246,6 +287,8 @@ class WsWire(Wire):
                     if opcode == CLOSE:
                         self.told |= payload[:2] not in (b"", NORMAL)
                         self._writer.write(ws_frame(CLOSE, payload[:2], self.masked))
+                        if not self.masked:
+                            self._writer.close()  # as a server has to
                     elif opcode not in (PING, PONG):
                         self.heard(payload)
         self.end()
@@ -264,6 +307,10 @@ class CallWire(Wire):
     async def send(self, frames: list[bytes]) -> None:
         for data in frames:
             await self._call.write(data)
+
+    @property
+    def over(self) -> bool:
+        return bool(self._call.done())
 
     async def read(self) -> None:
         """Hear the other side until the call ends."""

@@ -286,3 +286,20 @@ def test_a_server_that_does_not_believe_an_epoch_is_believed() -> None:
     assert client.epoch == 4
     (sent,) = batches(client)
     assert (sent.first, keys(sent.messages)) == (1, ["a"])
+
+
+def test_a_new_epoch_keeps_the_order_of_the_window() -> None:
+    """What was sent goes out again as it was, and what waited follows it."""
+    client = client_session(Limits(window_messages=4))
+    introduce(client, server_session(), FRESH)
+    for key in "abcdef":
+        client.put(event(key))
+    batches(client)
+    client.receive(Stored(1), 0.0)
+    batches(client)
+    client.disconnect()
+    introduce(client, server_session(), ProducerState("r", 2, 0))
+    sent = batches(client)
+    assert (sent[0].first, [key for b in sent for key in keys(b.messages)]) == (1, list("bcde"))
+    client.receive(Stored(4), 0.0)
+    assert [key for b in batches(client) for key in keys(b.messages)] == ["f"]

@@ -154,8 +154,8 @@ class World:
             batch = self.client.next_batch()
             if batch is None:
                 return count
-            self._check_batch(wire, batch)
             self.refused |= {refusal.id for refusal in self.client.refusals}
+            self._check_batch(wire, batch)
             wire.to_server.append(batch)
         return batches
 
@@ -187,6 +187,7 @@ class World:
         except ConnectionLostError:
             self.lose(len(wire.to_server))
             return
+        self.refused |= {refusal.id for refusal in self.client.refusals}
         if isinstance(frame, Welcome):
             wire.welcomed = True
             wire.next_sequence = frame.sequence + 1

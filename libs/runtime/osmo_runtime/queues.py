@@ -2,13 +2,26 @@
 
 from typing import Literal
 
+from osmo_transport.errors import UsageError
+
 QueueLayout = Literal["own", "osmo"]
 """How a queue in Redis keeps its messages; osmo: as the operators and workers already deployed do,
 together with which ours then work."""
 
 
+IN_REDIS = frozenset({"redis", "rediss", "valkey", "valkeys"})
+"""Schemes of queues that have a layout."""
+
+
 def queue_url(url: str, layout: QueueLayout) -> str:
-    """The URL of a queue, in another layout if it is not our own."""
+    """The URL of a queue, in another layout if it is not our own.
+
+    Raises:
+        UsageError: the queue has no layout.
+    """
     if layout == "own":
         return url
+    scheme = url.partition(":")[0]
+    if scheme not in IN_REDIS:
+        raise UsageError(f"--layout {layout} is for a queue in Redis, and not for {scheme}://")
     return f"{url}{'&' if '?' in url else '?'}layout={layout}"

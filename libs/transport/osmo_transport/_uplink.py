@@ -5,10 +5,12 @@ import logging
 from math import inf
 
 from osmo_transport._milestones import Milestones
+from osmo_transport._text import shown
 from osmo_transport.backoff import Backoff, BackoffConfig
 from osmo_transport.errors import (
     ClosedError,
     ConnectionLostError,
+    PeerError,
     TransportError,
     is_retryable,
 )
@@ -120,6 +122,8 @@ class Uplink:
         try:
             answer = session.receive(frame, self._loop.time())
         except TransportError as exc:
+            if isinstance(exc, PeerError) and type(frame) is not Goodbye and link.connection:
+                link.connection.send(Goodbye(GoodbyeCode.PROTOCOL, shown(str(exc))))
             link.end(exc)
             return
         # Whoever does not read what he gets could otherwise fill the memory with answers.

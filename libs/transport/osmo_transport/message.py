@@ -108,6 +108,14 @@ def read_message(data: bytes) -> Message:
         raise UnreadableError(data.decode() if type(data) is Unreadable else _why(exc)) from exc
 
 
+_UNSENDABLE = (
+    *(msgspec.MsgspecError, TypeError, ValueError),
+    *(OverflowError, BufferError, RecursionError),
+)
+"""What encoding raises for the values of fields: of a number that is too large, of a memoryview
+with gaps, of a nesting that is too deep, and of other types."""
+
+
 def encode_message(message: Message, limit: int = MAX_REVISION) -> bytes:
     """The bytes of a message; at most `limit` of them.
 
@@ -121,7 +129,7 @@ def encode_message(message: Message, limit: int = MAX_REVISION) -> bytes:
         _decode(data)
         if not isinstance(message.version, tuple):
             raise TypeError("Expected `Version` - at `version`")
-    except (msgspec.MsgspecError, TypeError, ValueError, OverflowError, RecursionError) as exc:
+    except _UNSENDABLE as exc:
         raise UnsendableError(f"the message cannot be sent: {_why(exc)}") from exc
     if len(data) > limit:
         raise MessageTooLargeError(len(data), limit)

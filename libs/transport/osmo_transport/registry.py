@@ -97,7 +97,8 @@ def find(group: str, url: str) -> Callable[..., Any]:
     if found is None:
         known = ", ".join(f"{name}://" for name in schemes(group))
         raise UnknownSchemeError(
-            f"no implementation for {scheme or url!r}: the URL starts with one of {known}"
+            f"{group.partition('.')[2]} has nothing for {scheme or url!r}: the URL starts with one"
+            f" of {known}"
         )
     return found
 
@@ -128,8 +129,12 @@ def _missing_is_named(url: str) -> Iterator[None]:
     except ModuleNotFoundError as exc:
         scheme = url.partition(":")[0]
         missing = (exc.name or "").partition(".")[0]
-        if scheme not in EXTRAS or missing == "osmo_transport":
+        if missing == "osmo_transport":
             raise
+        if scheme not in EXTRAS:
+            raise UsageError(
+                f"{scheme}:// cannot be loaded: {exc}; install what its package needs"
+            ) from exc
         raise MissingExtraError(
             f"{scheme}:// needs {missing}, which is not installed:"
             f" pip install '{DISTRIBUTION}[{EXTRAS[scheme]}]'"

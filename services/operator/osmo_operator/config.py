@@ -17,7 +17,8 @@ class OperatorConfig:
     """URLs at which listeners connect (ws, wss, grpc, grpcs, memory); repeat for several. Port 0
     picks a free one."""
     queue: str = "redis://127.0.0.1:6379"
-    """URL of the queue (redis, rediss); what is in `memory://` no other process sees."""
+    """URL of the queue (redis, rediss, valkey, valkeys, or another scheme that is installed); what
+    is in `memory://` no other process sees."""
     layout: QueueLayout = "own"
     """How the queue in Redis is laid out; osmo: for workers already deployed, as `?layout=osmo` in
     its URL."""

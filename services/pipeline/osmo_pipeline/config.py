@@ -30,7 +30,7 @@ class DemoConfig(ProgramConfig):
     transport: Carrier = Carrier.WS
     """What carries reports from the listener to the operator."""
     queue: str = "memory://demo"
-    """URL of the queue (memory, redis, rediss), which no other worker may read."""
+    """URL of the queue (memory, redis, rediss, valkey, valkeys), which no other worker may read."""
     store: str | None = None
     """URL of the state store (sqlite, postgresql, memory); none: a new file, osmo-demo.db."""
     nodes: Count = 10

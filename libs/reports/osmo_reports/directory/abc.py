@@ -40,7 +40,7 @@ class Directory(ABC):
     @abstractmethod
     async def register(self, backend: str, registration: Registration) -> bool:
         """Note who reports `backend`; whether nobody had before. A registration that does not tell
-        its cluster is noted, and compared with none.
+        its cluster is compared with none; it is noted where the name belongs to no cluster yet.
 
         Raises:
             BackendTakenError: another cluster has the name.
@@ -49,8 +49,9 @@ class Directory(ABC):
 
     @abstractmethod
     async def forget(self, backend: str) -> bool:
-        """Free a backend's name for another cluster, and let the default rules hold for it again;
-        whether it was known or had rules of its own."""
+        """Free a backend's name for another cluster, and let the default rules hold for it again:
+        where it had others, `rules` has the default ones from now on, under a higher version, so
+        that those who follow are told. Returns whether it was known or had rules of its own."""
 
     @abstractmethod
     async def backends(self) -> dict[str, Registration]:

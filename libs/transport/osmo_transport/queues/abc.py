@@ -9,8 +9,9 @@
 - *At least once.* An entry is on lease to one consumer at a time and stays in the store until it is
   settled. A lease that is not renewed ends after `QueueConfig.lease`, and another consumer of the
   group gets the entry. Removing an entry and settling it are one atomic step.
-- *Bounded tries.* The attempt is counted before the entry is handed out; an entry whose attempts
-  are used up becomes a dead letter, in the same atomic step as its removal.
+- *Bounded tries.* The attempt is counted before the entry is handed out. A `Retry` of the last
+  attempt makes it a dead letter with its reason; one whose last consumer fell silent becomes a dead
+  letter when it would be handed out once more. Burying and removing are one atomic step.
 - *Shared fairly.* While several streams hold entries they are read in proportion to their weights;
   a stream with entries is read at least once in every `sum(weights)` reads.
 - *Honest about loss.* `ProducerState.queue_epoch` changes when the store lost its memory, or
@@ -87,9 +88,9 @@ class QueueStatus(NamedTuple):
 
     queue_epoch: str
     waiting: Mapping[str, int]
-    """By stream: entries that no consumer has been given."""
+    """By stream, those without entries too: entries that no consumer has been given."""
     pending: Mapping[str, int]
-    """By stream: entries on lease or waiting for a retry."""
+    """As `waiting`: entries on lease or waiting for a retry."""
     dead: int
     """Dead letters held."""
     dead_dropped: int
@@ -100,7 +101,7 @@ class QueueStatus(NamedTuple):
 
 class Consumer(ABC):
     """One member of a consumer group. Use as `async with`; leaving gives back what is not settled,
-    at once, without counting the attempt's lease against anyone.
+    at once, and this attempt is not counted. An entry that waits for its retry keeps its time.
 
     A queue has one group, because settling removes an entry for every group: whoever receives as
     another one gets a `QueueRefusedError`."""

@@ -9,6 +9,9 @@ from osmo_transport.queues.abc import QueueConfig
 EXHAUSTED = "delivered {} times and never settled: its consumer stopped each time"
 """Reason of a dead letter whose attempts ended without an outcome; takes their number."""
 
+UNREADABLE = "cannot be read as a message: {}"
+"""Reason of a dead letter whose bytes are no message; takes what is wrong with them."""
+
 MAX_REASON = 4096
 """Characters of a dead letter's reason that are kept: an error's text may hold all that failed."""
 

@@ -1,1 +1,1 @@
-"""Implementations of the transport contract, one per module; the factory chooses by URL."""
+"""Implementations of the transport contract, a module or a folder each; `registry` finds them."""

@@ -12,7 +12,13 @@ from osmo_transport.errors import (
     TransportError,
 )
 from osmo_transport.frames import Bytes, Codec, Frame, Goodbye, GoodbyeCode
-from osmo_transport.transports.abc import CLOSE_TIMEOUT, WRITE_BUFFER, Connection, FrameSink
+from osmo_transport.transports.abc import (
+    CLOSE_TIMEOUT,
+    WRITE_BUFFER,
+    Accept,
+    Connection,
+    FrameSink,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -24,9 +30,12 @@ class BaseConnection(Connection):
     """Base of connections over a wire.
 
     A subclass says how bytes leave (`_write`), how an end begins (`_finish`), and tells what
-    happens: `_attach` when it is open, `_received` for each frame's bytes, `_resumed` when it is
-    writable again, and `_lost` when the wire is gone. Everything else is here: after the first end
-    no frame passes in either direction, and the sink hears of one end.
+    happens: `_attach`, or `_accept` on the accepting side, when it is open, `_received` for each
+    frame's bytes, `_resumed` when it is writable again, and `_lost` when the wire is gone.
+    Everything else is here: after the first end no frame passes in either direction, and the sink
+    hears of one end.
+
+    What begins with an underscore here and in `WireConnection` is for subclasses, everybody's.
     """
 
     def __init__(self, codec: Codec, limit: int) -> None:
@@ -61,6 +70,13 @@ class BaseConnection(Connection):
         """It is open: what arrives is for `sink`."""
         self._sink = sink
 
+    def _accept(self, accept: Accept) -> None:
+        """It is open: what arrives is for the sink that `accept` gives."""
+        try:
+            self._attach(accept(self))
+        except Exception as exc:  # noqa: BLE001  (whatever it is, it is ours, and is logged)
+            self._defect(exc)
+
     def _received(self, data: Bytes) -> None:
         """The bytes of a frame arrived."""
         if self._error is not None:
@@ -80,7 +96,7 @@ class BaseConnection(Connection):
         if self._sink is not None and self._error is None:
             try:
                 self._sink.frame_received(frame)
-            except Exception as exc:  # noqa: BLE001  (whatever it is, it is ours, and is logged)
+            except Exception as exc:  # noqa: BLE001  (as above)
                 self._defect(exc)
 
     def _resumed(self) -> None:
@@ -123,10 +139,10 @@ class BaseConnection(Connection):
 
 
 class WireConnection(BaseConnection):
-    """Base of connections over a transport of asyncio's kind: its buffer, its name, and its cut.
+    """Base of connections over a transport of asyncio's kind: its buffer, its name, and its end.
 
     A subclass calls `_wired` when the transport is there, and `_throttle` after what it wrote. The
-    event loop calls `pause_writing` and `resume_writing`, as it does with every protocol.
+    event loop calls `pause_writing`, `resume_writing` and `eof_received`, as with every protocol.
     """
 
     def __init__(self, codec: Codec, limit: int) -> None:
@@ -145,12 +161,20 @@ class WireConnection(BaseConnection):
     def writable(self) -> bool:
         return self._writable
 
-    def _wired(self, wire: asyncio.Transport) -> None:
-        """This is the wire."""
+    def _wired(self, wire: asyncio.Transport, peer: str = "") -> None:
+        """This is the wire. `peer` names the other side, where an address does not."""
         self._wire = wire
         wire.set_write_buffer_limits(high=WRITE_BUFFER)
         name = wire.get_extra_info("peername")
-        self._peer = ":".join(map(str, name[:2])) if isinstance(name, tuple) else "?"
+        address = ":".join(map(str, name[:2])) if isinstance(name, tuple) else "?"
+        self._peer = peer or address
+
+    def _finish(self, error: TransportError) -> None:
+        # What was written arrives; then the other side ends too, or is cut off.
+        wire = self._wire
+        if wire is not None and not wire.is_closing():
+            wire.write_eof() if wire.can_write_eof() else wire.close()
+            self._cut_later()
 
     def _throttle(self) -> None:
         """Who sends without reading what he is answered with is read no more."""
@@ -172,6 +196,10 @@ class WireConnection(BaseConnection):
         if self._wire is not None and not self._wire.is_closing():
             self._wire.resume_reading()
         self._resumed()
+
+    def eof_received(self) -> None:
+        """The other side has ended; what is written still may arrive."""
+        self._cut_later()
 
     def _cut_later(self, seconds: float = CLOSE_TIMEOUT) -> None:
         """Cut the wire in a while, unless it ends before, or `_cut_not` is called."""

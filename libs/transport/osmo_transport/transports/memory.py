@@ -54,6 +54,11 @@ class MemoryConnection(BaseConnection):
         self._attach(sink)
         self._schedule()
 
+    def let_in(self, accept: Accept) -> None:
+        """The same, for the sink that `accept` gives."""
+        self._accept(accept)
+        self._schedule()
+
     @property
     def peer(self) -> str:
         return self._peer
@@ -107,7 +112,8 @@ class MemoryConnection(BaseConnection):
             self._schedule()
 
     def _schedule(self) -> None:
-        if not self._scheduled and self._sink is not None and (self._inbox or self._gone):
+        heard = self._sink is not None and self._inbox
+        if not self._scheduled and (heard or self._gone):
             self._scheduled = True
             self._loop.call_soon(self._deliver)
 
@@ -148,7 +154,7 @@ class MemoryEndpoint(Endpoint):
         client.pair(server)
         server.pair(client)
         client.attach(sink)
-        server.attach(self._accept(server))
+        server.let_in(self._accept)
         self._connections.add(server)
         return client
 

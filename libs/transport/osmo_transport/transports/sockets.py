@@ -20,18 +20,64 @@ from osmo_transport.transports.abc import Connection, Endpoint
 NEXT_ADDRESS = 0.25
 """Seconds after which the next address of a name is tried beside the first: as RFC 8305 says."""
 
+TURNS_TO_CONNECT = 4
+"""Turns of an event loop from a connection that it has accepted to its protocol."""
+
+EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+"""What the machine lacks for now, and not who asks."""
+
 ANY_ADDRESS = "::"
 """Every address of this machine, of both families, on every scheme alike."""
 
 
+class Connections:
+    """Those of an endpoint that are open, or about to be."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._inside: set[Connection] = set()
+        self._closing = False
+
+    def enter(self, connection: Connection) -> bool:
+        """Take in one that was accepted. False: the endpoint closes, and it has to be cut off."""
+        if not self._closing:
+            self._inside.add(connection)
+        return not self._closing
+
+    def leave(self, connection: Connection) -> None:
+        """It has ended."""
+        self._inside.discard(connection)
+
+    def refusal(self, more: int = 0) -> str:
+        """Why no connection is let in that is already inside, or with which there would be so many
+        `more`; empty if it is."""
+        if self._closing:
+            return "this endpoint closes"
+        crowded = len(self._inside) + more > self._most
+        return f"{self._most} connections, the limit" if crowded else ""
+
+    async def aclose(self) -> None:
+        """Let nobody in any more, and end those that are left."""
+        self._closing = True
+        connections = list(self._inside)
+        for connection in connections:
+            connection.close()
+        for connection in connections:
+            await connection.wait_closed()
+
+
 class SocketEndpoint(Endpoint):
-    """Servers of asyncio, one for each address, and their connections: those that are open or about
-    to be, which come and go in the set `connections`."""
+    """Listening sockets with a server of asyncio each, and their connections."""
 
     def __init__(
-        self, url: str, servers: list[asyncio.Server], connections: set[Connection]
+        self,
+        url: str,
+        listening: list[socket.socket],
+        servers: list[asyncio.Server],
+        connections: Connections,
     ) -> None:
         self._url = url
+        self._listening = listening
         self._servers = servers
         self._connections = connections
 
@@ -40,13 +86,18 @@ class SocketEndpoint(Endpoint):
         return self._url
 
     async def aclose(self) -> None:
+        loop = asyncio.get_running_loop()
+        # asyncio forgets who has been accepted and is not connected yet when its server closes, and
+        # leaves him waiting: accept no more, and let those come in first.
+        for each in self._listening:
+            if each.fileno() >= 0:
+                loop.remove_reader(each.fileno())
+        closing = asyncio.create_task(self._connections.aclose())
+        for _ in range(TURNS_TO_CONNECT):
+            await asyncio.sleep(0)
         for server in self._servers:
             server.close()
-        connections = list(self._connections)
-        for connection in connections:
-            connection.close()
-        for connection in connections:
-            await connection.wait_closed()
+        await closing
 
 
 async def connect(host: str, port: int) -> socket.socket:
@@ -82,7 +133,13 @@ async def _connected(found: list[Any]) -> socket.socket:
     connected = await aiohappyeyeballs.start_connection(
         found, happy_eyeballs_delay=NEXT_ADDRESS, interleave=1
     )
-    connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    try:
+        # Who has been reset already has no peer: picows would connect anew, and leak the socket.
+        connected.getpeername()
+        connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    except OSError:
+        connected.close()
+        raise
     return connected
 
 
@@ -150,7 +207,8 @@ def bind_error(url: str, exc: OSError) -> TransportError:
         return AddressInUseError(
             f"{url}: the port is in use; stop the program that holds it, or choose another (0: any)"
         )
-    return UsageError(f"cannot listen at {url}: {exc}")
+    kind = TransportError if exc.errno in EXHAUSTED else UsageError
+    return kind(f"cannot listen at {url}: {exc}")
 
 
 def connect_error(url: str, exc: OSError) -> TransportError:

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from urllib.parse import urlsplit
 
-from osmo_transport.errors import ClosedError, UsageError
+from osmo_transport.errors import ClosedError, UnreadableError, UsageError
 from osmo_transport.message import read_message
 from osmo_transport.queues.abc import AppendOutcome, Consumer, Queue, QueueConfig, QueueStatus
 from osmo_transport.queues.delivery import (
@@ -30,6 +30,7 @@ from osmo_transport.queues.fair import FairOrder
 from osmo_transport.queues.memory.store import Entry, Holder, MemoryStore, Timers
 from osmo_transport.queues.rules import (
     EXHAUSTED,
+    UNREADABLE,
     check_config,
     check_limit,
     full,
@@ -255,10 +256,14 @@ class MemoryConsumer(Consumer):
             self._store.bury(entry, reason, self._config.max_dead_letters)
             return
         entry.attempt += 1
+        try:
+            message = read_message(entry.data)
+        except UnreadableError as exc:
+            self._store.bury(entry, UNREADABLE.format(exc), self._config.max_dead_letters)
+            return
         entry.lease += 1
         entry.holder = self._holder
         self._holder.held[key] = entry
-        message = read_message(entry.data)
         taken.append(Delivery(entry.id, entry.stream, entry.backend, message, entry.attempt))
 
     async def settle(self, outcomes: Sequence[tuple[Delivery, Outcome]]) -> None:

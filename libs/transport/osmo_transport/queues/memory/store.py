@@ -7,6 +7,7 @@ import uuid
 from collections import deque
 from typing import NamedTuple
 
+from osmo_transport.errors import UnreadableError
 from osmo_transport.message import read_message
 from osmo_transport.queues.delivery import DeadLetter
 from osmo_transport.session.admission import Record
@@ -113,6 +114,10 @@ class MemoryStore:
     def bury(self, entry: Entry, reason: str, limit: int) -> None:
         """Make a pending entry a dead letter: one step, because nothing else runs between."""
         self.remove(entry)
+        try:
+            message = read_message(entry.data)
+        except UnreadableError:
+            message = None
         self.dead.append(
             DeadLetter(
                 id=entry.id,
@@ -120,7 +125,7 @@ class MemoryStore:
                 backend=entry.backend,
                 reason=reason,
                 attempt=entry.attempt,
-                message=read_message(entry.data),
+                message=message,
                 raw=entry.data,
             )
         )

@@ -31,7 +31,7 @@ from osmo_transport.queues.redis.member import (
     Removal,
     Returned,
 )
-from osmo_transport.queues.rules import check_limit, kept_reason, retry_delay
+from osmo_transport.queues.rules import UNREADABLE, check_limit, kept_reason, retry_delay
 
 BLOCK = 1.0
 """Seconds of one blocking read: a connection that an idle firewall cut is noticed after this and
@@ -293,7 +293,7 @@ class RedisConsumer(Consumer):
             try:
                 backend, message = self._layout.read(entry_id, fields)
             except UnreadableError as exc:
-                self._unreadable[key] = f"cannot be read as a message: {exc}"
+                self._unreadable[key] = UNREADABLE.format(exc)
                 continue
             delivery = Delivery(entry_id, stream, backend, message, attempt)
             self._held[key] = delivery

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 import pytest
+from msgspec.structs import replace
 
 from osmo_transport.errors import (
     ClosedError,
@@ -11,13 +12,14 @@ from osmo_transport.errors import (
     UsageError,
 )
 from osmo_transport.kinds import stream_weights
-from osmo_transport.queues.abc import Consumer
+from osmo_transport.queues.abc import AppendOutcome, Consumer
 from osmo_transport.queues.delivery import NEW, Ack, Outcome, Reject, Retry
 from osmo_transport.testing.cancellation import cancel_at
 from osmo_transport.testing.contracts.queue_suite import (
     PATIENCE,
     STORED,
     QueueSuite,
+    buried,
     drain,
     figures,
     is_silent,
@@ -141,6 +143,27 @@ class Settling(QueueSuite):
             (letter,) = await queue.dead_letters(10)
             assert letter.message == two.message
             assert (letter.reason, letter.attempt) == ("unknown kind", 1)
+            assert await figures(queue) == (0, 0, 1)
+
+    async def test_what_is_no_message_is_buried(self) -> None:
+        """With its bytes and what is wrong with them, and the entries beside it are delivered."""
+        if not self.opaque:
+            pytest.skip("this store has a form of its own")
+        async with self.opened() as queue, queue.consumer("readers", "w1") as consumer:
+            feeder = Feeder(queue, "east")
+            await feeder.append(self.report("a"))
+            garbage = replace(feeder.batch(self.report("b"), first=2), encoded=(b"\xc1garbage",))
+            assert await queue.append([garbage]) == [AppendOutcome.STORED]
+            assert await feeder.append(self.report("c"), first=3) is AppendOutcome.STORED
+            deliveries = await drain(consumer, 2)
+            assert keys(deliveries) == ["a", "c"]
+            await consumer.settle([(delivery, Ack()) for delivery in deliveries])
+            reading = asyncio.create_task(consumer.receive(1))
+            (letter,) = await buried(queue, 1)
+            reading.cancel()
+            await asyncio.wait([reading])
+            assert (letter.raw, letter.message, letter.backend) == (b"\xc1garbage", None, "east")
+            assert "cannot be read" in letter.reason
             assert await figures(queue) == (0, 0, 1)
 
     async def test_any_reason_can_be_kept(self) -> None:

@@ -68,6 +68,17 @@ class Storing(QueueSuite):
             assert one == two == [STORED]
             assert await figures(queue) == (5, 0, 0)
 
+    async def test_an_older_batch_that_comes_late_changes_nothing(self) -> None:
+        """The sequence number of what is stored never falls, so what follows is not added again."""
+        async with self.opened() as queue:
+            feeder = Feeder(queue)
+            await feeder.open()
+            one = feeder.batch(self.report("a"), self.report("b"))
+            two = feeder.batch(self.report("c"), first=3)
+            for batch in (one, two, one, two):
+                assert await queue.append([batch]) == [STORED]
+            assert await figures(queue) == (3, 0, 0)
+
     @pytest.mark.parametrize("overlap", range(1, 5))
     async def test_adds_the_rest_of_a_partial_resend(self, overlap: int) -> None:
         """Of a batch whose beginning is stored only the end is added, whatever streams it mixes."""
@@ -119,6 +130,18 @@ class Storing(QueueSuite):
             for feeder in feeders:
                 assert await feeder.append(self.report(repr(feeder.producer))) is STORED
             assert await figures(queue) == (len(names), 0, 0)
+
+    async def test_what_somebody_else_removes_is_a_loss(self) -> None:
+        """`status` finds it out: the queue epoch changes, and who knows the old one is told."""
+        async with self.opened() as queue:
+            feeder = Feeder(queue)
+            await feeder.append(self.report("a"), self.report("b"))
+            before = (await queue.status()).queue_epoch
+            await self.remove(queue)
+            status = await queue.status()
+            assert status.queue_epoch != before
+            assert status.lost == 1
+            assert await feeder.append(self.report("c")) is LOST
 
     async def test_refuses_when_full_and_takes_it_later(self) -> None:
         """Over `max_entries` nothing is added; after acknowledgements the same batches are."""

@@ -12,7 +12,7 @@ import pytest
 from osmo_transport.kinds import stream_weights
 from osmo_transport.message import Message
 from osmo_transport.queues.abc import AppendOutcome, Consumer, Queue, QueueConfig
-from osmo_transport.queues.delivery import Delivery
+from osmo_transport.queues.delivery import DeadLetter, Delivery
 from osmo_transport.testing import feeder
 from osmo_transport.testing.contracts.suite import AsyncSuite
 from osmo_transport.testing.kinds import STATE
@@ -39,6 +39,16 @@ async def is_silent(consumer: Consumer, seconds: float = 0.05) -> bool:
     except TimeoutError:
         return True
     return False
+
+
+async def buried(queue: Queue, count: int) -> list[DeadLetter]:
+    """The dead letters, once there are `count`."""
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            letters = await queue.dead_letters(count)
+            if len(letters) == count:
+                return letters
+            await asyncio.sleep(0.001)
 
 
 def keys(deliveries: list[Delivery]) -> list[str]:
@@ -96,8 +106,13 @@ class QueueSuite(AsyncSuite):
         """Let the store lose everything; return the queue, opened again if need be."""
         pytest.skip("this suite cannot wipe the store: override `wipe`")
 
+    async def remove(self, queue: Queue) -> None:
+        """Let somebody else remove the oldest entry from the store."""
+        pytest.skip("this suite cannot remove an entry by hand: override `remove`")
+
     async def pass_time(self, seconds: float) -> None:
-        """Let time pass on the clock of the queue."""
+        """Let time pass on the clock of the queue, for consumers that live and renew their leases
+        meanwhile, as here. To override it makes the suite faster, no more."""
         await asyncio.sleep(seconds)
 
     @asynccontextmanager

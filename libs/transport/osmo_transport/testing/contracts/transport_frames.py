@@ -22,6 +22,7 @@ from osmo_transport.frames import (
 from osmo_transport.message import Message, Version, encode_message
 from osmo_transport.testing.cancellation import cancel_at
 from osmo_transport.testing.contracts.transport_suite import (
+    PATIENCE,
     Accepted,
     Recorder,
     TransportSuite,
@@ -281,6 +282,43 @@ class Endpoints(TransportSuite):
             await endpoint.aclose()
             connection = await self.dial(next_one.url, Recorder())
             await next_one.aclose()
+            await connection.wait_closed()
+
+    @pytest.mark.parametrize("turns", range(8))
+    async def test_who_comes_while_an_endpoint_closes_is_not_left_waiting(self, turns: int) -> None:
+        """However far he has come: he is refused, or told the end."""
+        accepted: list[Accepted] = []
+        async with self.endpoint(accepted) as endpoint:
+            recorder = Recorder()
+            dialling = asyncio.create_task(self.dial(endpoint.url, recorder))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            await endpoint.aclose()
+            async with asyncio.timeout(PATIENCE):
+                (outcome,) = await asyncio.gather(dialling, return_exceptions=True)
+            if isinstance(outcome, ConnectionLostError):
+                assert not recorder.ends
+            else:
+                await until(lambda: recorder.ended)
+
+    async def test_an_accept_that_raises_ends_its_connection_alone(self) -> None:
+        """It is a defect of the accepting side, of which the other side hears the end."""
+        accepted: list[Accepted] = []
+        raised: list[Accepted] = []
+
+        def raise_once(sink: Accepted) -> None:
+            if not raised:
+                raised.append(sink)
+                accepted.remove(sink)
+                raise RuntimeError("this accept has a defect")
+
+        async with self.endpoint(accepted, greet=raise_once) as endpoint:
+            assert await self._refused(endpoint.url)
+            assert not raised[0].ends
+            connection = await self.dial(endpoint.url, Recorder())
+            connection.send(Ping())
+            await until(lambda: accepted and accepted[0].frames)
+            connection.close()
             await connection.wait_closed()
 
     async def test_connections_are_limited(self) -> None:

@@ -12,7 +12,7 @@ from grpc import aio
 from osmo_transport import _tasks
 from osmo_transport._text import shown
 from osmo_transport.errors import ConnectionLostError, TransportError
-from osmo_transport.transports.abc import CLOSE_TIMEOUT, WRITE_BUFFER, FrameSink
+from osmo_transport.transports.abc import CLOSE_TIMEOUT, WRITE_BUFFER, Accept
 from osmo_transport.transports.connection import BaseConnection
 from osmo_transport.transports.grpc.frames import PROTOBUF
 
@@ -84,9 +84,9 @@ class GrpcConnection(BaseConnection):
         self._filled.set()
         self._ended.set()
 
-    async def serve(self, sink: FrameSink) -> None:
-        """Move frames until the connection ends, then tell the sink why."""
-        self._attach(sink)
+    async def serve(self, accept: Accept) -> None:
+        """Move frames until the connection ends, then tell the sink that `accept` gave why."""
+        self._accept(accept)
         reader = asyncio.create_task(self._read())
         writer = asyncio.create_task(self._write_on())
         for task in (reader, writer):

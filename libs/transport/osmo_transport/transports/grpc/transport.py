@@ -14,6 +14,7 @@ from osmo_transport.errors import (
 )
 from osmo_transport.transports import sockets
 from osmo_transport.transports.abc import (
+    CLOSE_TIMEOUT,
     Accept,
     Connection,
     ConnectionConfig,
@@ -60,8 +61,9 @@ SERVER_OPTIONS: tuple[tuple[str, int], ...] = (
 
 Options = list[tuple[str, int | str]]
 
-GRACE = 10.0
-"""Seconds that a server which stops gives to the calls that are left."""
+GRACE = CLOSE_TIMEOUT + 1.0
+"""Seconds that a server which stops gives to what is left: calls are cut off after `CLOSE_TIMEOUT`,
+connections without one then."""
 
 
 class GrpcEndpoint(Endpoint):
@@ -129,7 +131,7 @@ class GrpcEndpoint(Endpoint):
         )
         self._connections.add(connection)
         try:
-            await connection.serve(self._accept(connection))
+            await connection.serve(self._accept)
         finally:
             self._connections.discard(connection)
 
@@ -157,7 +159,7 @@ class _Dialled(GrpcConnection):
 
     async def _run(self, sink: FrameSink) -> None:
         try:
-            await self.serve(sink)
+            await self.serve(lambda _: sink)
         finally:
             await self._channel.close()
 

@@ -33,13 +33,13 @@ class Answer(NamedTuple):
     reason: str = ""
 
 
-def answer(path: str, wished: Sequence[str], connections: int, most: int) -> Answer:
-    """The answer to a request for `path` with the subprotocols `wished`, while there are so many
-    `connections` of at `most` so many."""
+def answer(path: str, wished: Sequence[str], refusal: str) -> Answer:
+    """The answer to a request for `path` with the subprotocols `wished`; `refusal`: why there is no
+    room for it, if there is none."""
     if path.partition("?")[0] not in ("/", PATH):
         return Answer(status=404, reason=f"connect to {PATH}")
-    if connections >= most:
-        return Answer(status=503, reason=f"{most} connections, the limit")
+    if refusal:
+        return Answer(status=503, reason=refusal)
     chosen = next((name for name in wished if name in CODECS), "")
     if wished and not chosen:
         known = ", ".join(CODECS)

@@ -5,6 +5,7 @@ import logging
 import socket
 import ssl
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 import picows
 from picows import (
@@ -24,6 +25,7 @@ from osmo_transport.frames import JSON, MSGPACK, Codec
 from osmo_transport.transports import sockets, urls
 from osmo_transport.transports.abc import Accept, Connection, ConnectionConfig, FrameSink
 from osmo_transport.transports.connection import WireConnection
+from osmo_transport.transports.sockets import Connections
 from osmo_transport.transports.websocket.handshake import (
     ACCEPTED,
     PREFERRED,
@@ -51,7 +53,7 @@ class WebSocketConnection(WireConnection, WSListener):
         self,
         codec: Codec,
         limit: int,
-        opened: Callable[[Connection], FrameSink],
+        opened: "Callable[[WebSocketConnection], None]",
         forget: Callable[[Connection], None],
     ) -> None:
         """`opened` is called when the handshake is completed, `forget` when the connection has
@@ -62,11 +64,16 @@ class WebSocketConnection(WireConnection, WSListener):
         self._type = WSMsgType.TEXT if codec is JSON else WSMsgType.BINARY
         self._transport: WSTransport | None = None
         self._fragments = bytearray()
+        self._disconnected: asyncio.Task[None] | None = None
 
     @property
     def opened(self) -> bool:
         """Whether the handshake has been completed."""
         return self._transport is not None
+
+    def let_in(self, accept: Accept) -> None:
+        """What arrives is for the sink that `accept` gives."""
+        self._accept(accept)
 
     def abandon(self) -> None:
         """Nobody wants it any more: cut it, or let it be cut as soon as it is open."""
@@ -98,7 +105,7 @@ class WebSocketConnection(WireConnection, WSListener):
         if self._error is not None:
             self._abort()
             return
-        self._attach(self._opened(self))
+        self._opened(self)
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         kind = frame.msg_type
@@ -130,6 +137,20 @@ class WebSocketConnection(WireConnection, WSListener):
     def on_ws_disconnected(self, transport: WSTransport) -> None:
         self._lost(_ended(transport))
         self._forget(self)
+        if transport.is_client_side:
+            self._disconnected = asyncio.create_task(_disconnected(transport))
+
+    async def wait_closed(self) -> None:
+        await super().wait_closed()
+        if self._disconnected is not None:
+            await self._disconnected
+
+
+async def _disconnected(transport: WSTransport) -> None:
+    """Take the exception that picows keeps for whoever waits for the end; asyncio logs it if nobody
+    does. `_ended` has told it."""
+    with suppress(Exception):
+        await transport.wait_disconnected()
 
 
 def _ended(transport: WSTransport) -> TransportError:
@@ -153,7 +174,9 @@ async def dial(
         OSError, ConnectionLostError: none could be made, or the other side did not let it in.
     """
     limit = config.limits.frame_bytes
-    connection = WebSocketConnection(MSGPACK, limit, lambda _: sink, lambda _: None)
+    connection = WebSocketConnection(
+        MSGPACK, limit, lambda opened: opened.let_in(lambda _: sink), lambda _: None
+    )
     parts = urls.parsed(url, path=True)
     wire = await sockets.connect(*urls.address(parts))
     try:
@@ -186,25 +209,28 @@ async def serve(
     context: ssl.SSLContext | None,
     accept: Accept,
     config: ConnectionConfig,
-    connections: set[Connection],
+    connections: Connections,
 ) -> list[asyncio.Server]:
-    """Accept connections at sockets; those that are open or about to be are in `connections`."""
+    """Accept connections at sockets; those that are open are in `connections`. Who has asked for
+    nothing when the servers close is cut off by picows, after `open_timeout`."""
 
-    def opened(connection: Connection) -> FrameSink:
-        connections.add(connection)
-        return accept(connection)
+    def opened(connection: WebSocketConnection) -> None:
+        if connections.enter(connection):
+            connection.let_in(accept)
+        else:
+            connection.abandon()
 
     def upgrade(request: WSUpgradeRequest) -> WSUpgradeResponseWithListener:
         names = request.headers.get("Sec-WebSocket-Protocol", "").split(",")
         wished = [name.strip() for name in names if name.strip()]
         path = request.path.decode(errors="replace")
-        given = answer(path, wished, len(connections), config.max_connections)
+        given = answer(path, wished, connections.refusal(1))
         if given.status != ACCEPTED:
             refusal = f"{given.reason}\n".encode()
             response = WSUpgradeResponse.create_error_response(given.status, refusal)
             return WSUpgradeResponseWithListener(response, None)
         limit = config.limits.frame_bytes
-        connection = WebSocketConnection(given.codec, limit, opened, connections.discard)
+        connection = WebSocketConnection(given.codec, limit, opened, connections.leave)
         headers = {"Sec-WebSocket-Protocol": given.subprotocol} if given.subprotocol else None
         response = WSUpgradeResponse.create_101_response(headers)
         return WSUpgradeResponseWithListener(response, connection)

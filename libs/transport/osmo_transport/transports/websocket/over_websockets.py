@@ -21,6 +21,7 @@ from osmo_transport.frames import JSON, MSGPACK, Codec
 from osmo_transport.transports import sockets
 from osmo_transport.transports.abc import Accept, Connection, ConnectionConfig, FrameSink
 from osmo_transport.transports.connection import WireConnection
+from osmo_transport.transports.sockets import Connections
 from osmo_transport.transports.websocket.handshake import (
     ACCEPTED,
     PREFERRED,
@@ -210,30 +211,33 @@ class _Accepted(WebSocketConnection):
         protocol: ServerProtocol,
         accept: Accept,
         config: ConnectionConfig,
-        all_: set[Connection],
+        all_: Connections,
     ) -> None:
         limit = config.limits.frame_bytes
         super().__init__(protocol, MSGPACK, limit)
         self._server = protocol
-        self._accept = accept
+        self._accepting = accept
         self._config = config
         self._all = all_
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        self._all.add(self)
-        self._cut_later(self._config.open_timeout)
+        if self._all.enter(self):
+            self._cut_later(self._config.open_timeout)
+        else:
+            self._abort()
 
     def _handshake(self, event: Request | Response) -> None:
         protocol, request = self._server, cast("Request", event)
+        if protocol.parser_exc is not None:
+            return  # what came right behind it was no frame: the connection has failed by now
         wished = [
             name.strip()
             for value in request.headers.get_all("Sec-WebSocket-Protocol")
             for name in value.split(",")
             if name.strip()
         ]
-        most = self._config.max_connections
-        given = answer(request.path, wished, len(self._all) - 1, most)
+        given = answer(request.path, wished, self._all.refusal())
         if given.status != ACCEPTED:
             response = protocol.reject(given.status, f"{given.reason}\n")
         else:
@@ -245,11 +249,11 @@ class _Accepted(WebSocketConnection):
         self._flush()
         if protocol.state is State.OPEN:
             self._speak(given.codec)
-            self._attach(self._accept(self))
+            self._accept(self._accepting)
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
-        self._all.discard(self)
+        self._all.leave(self)
 
 
 async def serve(
@@ -257,7 +261,7 @@ async def serve(
     context: ssl.SSLContext | None,
     accept: Accept,
     config: ConnectionConfig,
-    connections: set[Connection],
+    connections: Connections,
 ) -> list[asyncio.Server]:
     """Accept connections at sockets; those that are open or about to be are in `connections`."""
 

@@ -16,7 +16,7 @@ from osmo_transport.transports.abc import (
     FrameSink,
     Transport,
 )
-from osmo_transport.transports.sockets import SocketEndpoint
+from osmo_transport.transports.sockets import Connections, SocketEndpoint
 from osmo_transport.transports.tls import client_context, server_context
 from osmo_transport.transports.websocket.handshake import PATH
 
@@ -35,7 +35,7 @@ class Engine(Protocol):
         context: ssl.SSLContext | None,
         accept: Accept,
         config: ConnectionConfig,
-        connections: set[Connection],
+        connections: Connections,
     ) -> list[asyncio.Server]:
         """See `over_websockets.serve`."""
 
@@ -68,7 +68,7 @@ class WebSocketTransport(Transport):
         parts = urls.parsed(url)
         host, port = urls.address(parts)
         context = server_context(config.tls) if parts.scheme == "wss" else None
-        connections: set[Connection] = set()
+        connections = Connections(config.max_connections)
         listening: list[socket.socket] = []
         try:
             listening = await sockets.listen(host, port)
@@ -77,7 +77,7 @@ class WebSocketTransport(Transport):
             for each in listening:
                 each.close()
             raise sockets.bind_error(url, exc) from exc
-        return SocketEndpoint(sockets.url_of(parts, listening[0]), servers, connections)
+        return SocketEndpoint(sockets.url_of(parts, listening[0]), listening, servers, connections)
 
 
 def open_transport() -> Transport:

@@ -1,0 +1,31 @@
+"""Hostile peers at both sides of each transport: a short run of `tests.transport.fuzz`, that says
+the same each time."""
+
+import pytest
+
+from tests.transport.fuzz import fuzz_client, fuzz_server
+from tests.transport.fuzz_figures import Figures
+from tests.transport.fuzz_operator import SCHEMES
+
+
+def check(figures: Figures, frames: int) -> None:
+    """Enough was said, and everything held."""
+    damage = figures.damage
+    assert damage.frames >= frames
+    assert damage.welcomed > damage.connections // 3
+    assert figures.acknowledged
+    assert not figures.broken, "\n".join([str(figures), *figures.notes, *damage.notes])
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+async def test_hostile_clients_harm_nobody(scheme: str) -> None:
+    """They lose their connections and are told why; the relay goes on, an innocent client is
+    acknowledged to the end, and the memory stays within the stated limits."""
+    check(await fuzz_server(scheme, 2000, 7), 2000)
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+async def test_hostile_servers_stop_no_client(scheme: str) -> None:
+    """They lose their clients and are told why; when a good server takes over, everything that was
+    sent is acknowledged or refused."""
+    check(await fuzz_client(scheme, 2000, 7, rounds=2), 2000)

@@ -1,0 +1,100 @@
+"""The hub by itself, over connections whose buffers a test fills and empties."""
+
+import asyncio
+import time
+
+from osmo_transport import Limits, ProducerState, SessionConfig
+from osmo_transport._hub import Hub, HubConfig, Incoming, Peer
+from osmo_transport.frames import PROTOCOL, Frame, Hello, Stored, Welcome
+from osmo_transport.session import Greeting
+from osmo_transport.testing import make_message
+from osmo_transport.transports.abc import Connection
+from tests.helpers import eventually
+from tests.transport.builders import PRODUCER, batch
+
+
+class Line(Connection):
+    """It keeps what is sent, and is writable when a test says so."""
+
+    peer, writable = "nobody", True
+
+    def __init__(self) -> None:
+        self.sent: list[Frame] = []
+        self.closed = asyncio.Event()
+
+    def send(self, frame: Frame) -> None:
+        self.sent.append(frame)
+
+    def close(self) -> None:
+        self.closed.set()
+
+    async def wait_closed(self) -> None:
+        await self.closed.wait()
+
+    def stored(self) -> list[int]:
+        """What was acknowledged, one after the other."""
+        return [frame.sequence for frame in self.sent if isinstance(frame, Stored)]
+
+
+def new_hub() -> Hub:
+    """A hub that lets everybody in."""
+
+    async def admit(greeting: Greeting) -> ProducerState:
+        return ProducerState("q", int(time.time() * 1000), 0)
+
+    config = HubConfig(
+        session=SessionConfig(), inbox_bytes=10_000_000, retry_after=1.0, admit_timeout=10.0
+    )
+    return Hub(config, admit)
+
+
+async def welcomed(hub: Hub) -> tuple[Peer, Line]:
+    """A client that was let in, and its line."""
+    line = Line()
+    peer = hub.accept(line)
+    assert isinstance(peer, Peer)
+    peer.frame_received(Hello(PROTOCOL, *PRODUCER, "one", "", 0, 0, Limits()))
+    await eventually(lambda: line.sent)
+    assert isinstance(line.sent[0], Welcome)
+    return peer, line
+
+
+async def with_batches(hub: Hub, peer: Peer, count: int) -> list[Incoming]:
+    """So many batches of one message each, which have arrived."""
+    for number in range(1, count + 1):
+        peer.frame_received(batch(number, make_message(str(number))))
+    return await hub.receive()
+
+
+async def test_what_is_answered_is_acknowledged_and_no_more() -> None:
+    """Of several batches that have arrived those up to the one that was stored."""
+    hub = new_hub()
+    peer, line = await welcomed(hub)
+    first, second, third = await with_batches(hub, peer, 3)
+    assert line.stored() == []
+    second.acknowledge()
+    assert line.stored() == [2]
+    first.acknowledge()
+    assert line.stored() == [2]
+    third.acknowledge()
+    assert line.stored() == [2, 3]
+    await hub.aclose()
+
+
+async def test_what_was_stored_while_nothing_could_be_written_is_said_later() -> None:
+    """All of it at once, in whatever order it was answered, and again no more than that."""
+    hub = new_hub()
+    peer, line = await welcomed(hub)
+    first, second, third = await with_batches(hub, peer, 3)
+    line.writable = False
+    second.acknowledge()
+    first.acknowledge()
+    assert line.stored() == []
+    line.writable = True
+    peer.writing_resumed()
+    assert line.stored() == [2]
+    peer.writing_resumed()
+    assert line.stored() == [2]
+    third.acknowledge()
+    assert line.stored() == [2, 3]
+    await hub.aclose()
