@@ -195,3 +195,23 @@ async def test_who_waits_for_entries_stays_a_member(server: RedisServer) -> None
             await harness.pass_time(LONG.claim_interval)
             assert await is_silent(other)
         assert name_in_redis(idle).encode() in members(server)
+
+
+@pytest.mark.parametrize("taken_over", [False, True])
+async def test_of_a_settled_retry_nothing_is_kept(server: RedisServer, taken_over: bool) -> None:
+    """When it was due is forgotten, whoever tried it again."""
+    async with in_redis(server) as (queue, harness):
+        await Feeder(queue).append(report("a"))
+        kept = ("KEYS", "{osmo}:due:*")
+        async with queue.consumer("workers", "w1") as leaving:
+            (delivery,) = await drain(leaving, 1)
+            await leaving.settle([(delivery, Retry("later", after=1.0))])
+        assert server.command(*kept)
+        await harness.pass_time(1.0)
+        if not taken_over:
+            await harness.pass_time(LONG.lease)
+        async with queue.consumer("workers", "w1" if taken_over else "w2") as consumer:
+            (delivery,) = await drain(consumer, 1)
+            assert delivery.attempt == 2
+            await consumer.settle([(delivery, Ack())])
+        assert not server.command(*kept)
