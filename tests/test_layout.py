@@ -27,7 +27,7 @@ TRANSPORT = ROOT / "libs/transport/osmo_transport"
 
 OTHERS_WORDS = re.compile(
     r"(?<![a-z])(?:pods?|nodes?|kubernetes|k8s|kubelet|workflows?|gpu|deployed|redesign|listeners?"
-    r"|operators?|workers?|cluster[ _-]?uid|(?-i:OSMO))(?![a-z])",
+    r"|operators?|workers?|cluster[ _-]?uid|osmo)(?![a-z])",
     re.IGNORECASE,
 )
 """What a transport of anything at all knows nothing of. Only letters make a word longer, so that
@@ -36,11 +36,17 @@ OTHERS_WORDS = re.compile(
 ALLOWED_WORDS = (
     ("*.py", r"(from|import) operator\b|\boperator\.[a-z]", "the module of the standard library"),
     ("queues/redis/address.py", "nodes?", "of a Redis Cluster, as Redis and its client call them"),
+    ("*.py", "osmo_(transport|protos)", "its own name, and that of the generated code"),
     (
         "testing/redis_server.py",
-        "OSMO_TEST_REDIS",
-        "a variable for the tests of every package has the distribution's name in it",
+        "OSMO_TEST_REDIS|osmo-redis-",
+        "what others see of this process has the distribution's name in it",
     ),
+    ("testing/*.py", "osmo_queue", "a fixture among those of everybody"),
+    ("registry.py", "osmo-pipeline", "the distribution that has ours"),
+    ("websocket/handshake.py", r"osmo[./]v1", "the protocol's name on the wire"),
+    ("grpc/transport.py", r"osmo\.transport\.v1", "as above"),
+    ("queues/redis/address.py", '"osmo"', "the prefix of the keys, as the design asks for"),
 )
 """Where such a word is right all the same: a file, a pattern that is left out there, the reason."""
 

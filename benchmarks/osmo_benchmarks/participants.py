@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import anyio
+
 from osmo_benchmarks.systems import Osmo, Peer, System
 
 OURS = (
@@ -125,7 +127,9 @@ async def _build(binary: Path) -> str:
             # With the compilers that it has started: they are in its session.
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
-            await process.wait()
+            # A cancel scope cancels at every await, and this one is over at once.
+            with anyio.CancelScope(shield=True):
+                await process.wait()
     if process.returncode:
         tail = errors.decode(errors="replace").strip().splitlines()[-TAIL_LINES:]
         return "its build failed: " + "; ".join(tail)

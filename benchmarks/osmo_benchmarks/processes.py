@@ -9,6 +9,8 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
+import anyio
+
 from osmo_benchmarks.errors import ProgramError
 
 READY = "listening on "
@@ -171,7 +173,9 @@ async def program(
     try:
         yield running
     finally:
-        await running.stop()
+        # A cancel scope cancels at every await: the program would be killed before it has drained.
+        with anyio.CancelScope(shield=True):
+            await running.stop()
 
 
 @asynccontextmanager

@@ -239,7 +239,7 @@ async def test_a_silent_feed_is_not_given_up() -> None:
     config = SessionConfig(heartbeat_interval=0.02, heartbeat_timeout=0.02)
     owner = Owner()
     feed = Feed("a listener", LIMITS, owner)
-    async with listen(config=ServerConfig(session=config)) as server:
+    async with listen("memory://", config=ServerConfig(session=config)) as server:
         hub = server._hub
         feed.open(hub.accept, "backend", "source")
         (peer,) = hub.peers

@@ -179,10 +179,10 @@ def test_a_namespace_that_is_absent_is_told(running: Running) -> None:
 
 
 def test_a_backend_without_a_name_is_told(running: Running) -> None:
-    """The operator refuses it for good, and the listener ends."""
+    """And the listener ends."""
     with running.listen("--backend", "") as listener:
         assert listener.wait(SOON) == 2
-        assert "needs a backend" in complaint(listener)
+        assert "the backend is ''" in complaint(listener)
 
 
 def test_of_two_listeners_of_a_backend_the_older_one_ends(running: Running) -> None:

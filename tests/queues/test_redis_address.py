@@ -10,8 +10,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from redis.asyncio.connection import SSLConnection
+from redis.asyncio import Sentinel
+from redis.asyncio.connection import AbstractConnection, SSLConnection
 
+from osmo_runtime.masking import mask_text
 from osmo_transport.errors import QueueError, QueueRefusedError, QueueUnavailableError, UsageError
 from osmo_transport.queues.abc import QueueConfig
 from osmo_transport.queues.delivery import Ack
@@ -232,3 +234,41 @@ async def test_no_one_knows_the_server() -> None:
     for option in ("sentinel=main", "cluster=true"):
         with pytest.raises(QueueUnavailableError, match=r"redis://127\.0\.0\.1:1,"):
             await open_queue(f"redis://127.0.0.1:1,127.0.0.1:2?{option}", current(CONFIG))
+
+
+@pytest.mark.parametrize(
+    ("url", "part"),
+    [
+        (f"redis://{'a' * 70}:6379", "address"),
+        ("redis://h:0", "address"),
+        ("redis://h:99999", "address"),
+        ("redis://h/path", "database"),
+        ("redis://h/1/2", "database"),
+        ("redis://h?x", "query"),
+        ("redis://h#part", "more than it may"),
+        ("redis://h/-1", "below 0"),
+    ],
+)
+def test_the_part_that_is_wrong_is_named(url: str, part: str) -> None:
+    """With the form that it should have, which no masking of passwords makes unreadable."""
+    with pytest.raises(UsageError, match=part) as caught:
+        Address.of(url)
+    assert mask_text(str(caught.value)) == str(caught.value)
+
+
+async def test_sentinels_are_asked_as_the_server_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Over TLS where the scheme says so, with the URL's options."""
+    asked: list[type[AbstractConnection]] = []
+    checked: list[object] = []
+
+    async def discover(self: Sentinel, name: str) -> tuple[str, int]:
+        pool = self.sentinels[0].connection_pool
+        asked.append(pool.connection_class)
+        checked.append(pool.connection_kwargs.get("ssl_check_hostname"))
+        return name, 1
+
+    monkeypatch.setattr(Sentinel, "discover_master", discover)
+    for url in ("rediss://h?sentinel=m&ssl_check_hostname=false", "redis://h?sentinel=m"):
+        await Address.of(url).connection()
+    assert [issubclass(kind, SSLConnection) for kind in asked] == [True, False]
+    assert checked == [False, None]

@@ -1,11 +1,15 @@
 """What no waiting mends is told as such, where an outage would be waited for; and the other way."""
 
+import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
+from redis.asyncio.connection import Connection
 
 from osmo_reports import Registration, open_directory
-from osmo_transport import Ack, QueueRefusedError, UsageError, open_queue
+from osmo_transport import Ack, ClosedError, QueueRefusedError, UsageError, batch_of, open_queue
+from osmo_transport.queues.redis.queue import RedisQueue
 from osmo_transport.testing.feeder import Feeder, report
 from osmo_transport.testing.redis_server import RedisServer
 from tests.transport.test_addresses import NAME, black_hole, two_addresses
@@ -90,3 +94,44 @@ async def test_a_dead_first_address_holds_up_nobody(
         url = redis_server.url.replace("127.0.0.1", NAME)
         async with await open_queue(url) as queue:
             await Feeder(queue).append(report("a"))
+
+
+async def test_what_others_put_among_the_dead_letters_is_shown(redis_server: RedisServer) -> None:
+    """As far as it can be read: it hides nothing of the rest."""
+    async with await open_queue(redis_server.url) as queue:
+        redis_server.command("XADD", "{osmo}:dead", "*", "hello", "world")
+        redis_server.command("XADD", "{osmo}:dead", "*", "i", "1-0", "n", "x", "m", b"\xff")
+        strange, other = await queue.dead_letters(10)
+        assert (strange.id, strange.message, strange.raw) == ("", None, b"hello world")
+        assert (other.id, other.attempt, other.raw) == ("1-0", 0, b"\xff")
+
+
+async def test_what_waits_for_its_turn_is_not_done_after_the_end(
+    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would open a connection that nobody closes."""
+    queue = await open_queue(redis_server.url)
+    assert isinstance(queue, RedisQueue)
+    client = queue._appending
+    began, go_on = asyncio.Event(), asyncio.Event()
+    read = client._read
+
+    async def slow(connection: Connection) -> Any:
+        began.set()
+        await go_on.wait()
+        return await read(connection)
+
+    monkeypatch.setattr(client, "_read", slow)
+    feeder = Feeder(queue)
+    await feeder.open()
+    state = feeder.state
+    calls = [
+        asyncio.create_task(queue.append([batch_of(feeder.producer, state, 1, [report("a")])]))
+        for _ in range(2)
+    ]
+    await began.wait()
+    await queue.aclose()
+    go_on.set()
+    outcomes = await asyncio.gather(*calls, return_exceptions=True)
+    assert isinstance(outcomes[1], ClosedError)
+    assert client._connection is None

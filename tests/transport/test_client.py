@@ -355,7 +355,7 @@ async def test_what_was_not_delivered_is_logged_with_its_count(
     caplog.set_level(logging.WARNING)
     async with connect("memory://nobody", backend="b", config=QUICK) as client:
         await client.send(make_message())
-    assert "1 messages were not acknowledged" in caplog.text
+    assert "1 message was not acknowledged" in caplog.text
 
 
 async def test_an_exception_leaves_at_once() -> None:

@@ -3,9 +3,9 @@ the same each time."""
 
 import pytest
 
-from tests.transport.fuzz import fuzz_client, fuzz_server
-from tests.transport.fuzz_figures import Figures
-from tests.transport.fuzz_operator import SCHEMES
+from tests.transport.fuzz.figures import Figures
+from tests.transport.fuzz.operator import SCHEMES
+from tests.transport.fuzz.runs import fuzz_client, fuzz_server
 
 
 def check(figures: Figures, frames: int) -> None:

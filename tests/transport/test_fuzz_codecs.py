@@ -33,7 +33,7 @@ from osmo_transport.message import MAX_EPOCH, MAX_REVISION, Unreadable, read_hea
 from osmo_transport.testing.kinds import STATE
 from osmo_transport.transports.grpc.frames import PROTOBUF
 from tests.transport.builders import FRAMES, FRESH, MESSAGES, client_session, server_session
-from tests.transport.fuzz_frames import AS_JSON, AS_MSGPACK, AS_PROTOBUF, Encoding, Hostile, Place
+from tests.transport.fuzz.frames import AS_JSON, AS_MSGPACK, AS_PROTOBUF, Encoding, Hostile, Place
 
 ENCODINGS = {"msgpack": AS_MSGPACK, "json": AS_JSON, "protobuf": AS_PROTOBUF}
 SMALL = Limits(window_messages=10, window_bytes=10_000, message_bytes=5000, batch_bytes=5000)

@@ -56,7 +56,7 @@ def test_the_greeting_holds_who_asks() -> None:
         (Hello(PROTOCOL, "b" * (MAX_NAME + 1), "s", "l", "", 0, 0, Limits()), UsageError),
         (Hello(PROTOCOL, "b", "s", "l", "", 0, 0, Limits(window_bytes=0)), UsageError),
         (Hello(PROTOCOL, "b\ud800", "s", "l", "", 0, 0, Limits()), UsageError),
-        (Hello(PROTOCOL, "b", "s", "l", "\udfff", 0, 0, Limits()), UsageError),
+        (Hello(PROTOCOL, "b", "s", "l", "\udfff", 0, 0, Limits()), PeerError),
         (Hello(PROTOCOL, "b", "s", "l", "q" * (MAX_NAME + 1), 0, 0, Limits()), PeerError),
     ],
 )

@@ -23,6 +23,7 @@ from osmo_transport import (
     transport_for,
 )
 from osmo_transport.testing import make_message
+from osmo_transport.transports.tls import system_authorities
 from osmo_transport.transports.websocket.transport import WebSocketTransport
 from tests.helpers import eventually
 from tests.transport.certificates import Authority, authority
@@ -173,3 +174,38 @@ def test_the_authority_of_these_tests_is_one_for_every_python(trusted: Authority
             with suppress(ssl.SSLWantReadError):
                 side.do_handshake()
     assert client.version() is not None
+
+
+async def test_who_begins_no_handshake_is_cut_off(way: Way, trusted: Authority) -> None:
+    """After `open_timeout`, as whoever sends no request over a plain scheme."""
+    config = ServerConfig(tls=trusted.signed("server"), open_timeout=0.1)
+    url = f"{way.scheme}://127.0.0.1:0"
+    async with listen(url, config=config, transport=way.transport) as server:
+        host, _, port = server.url.rpartition("/")[2].rpartition(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        async with asyncio.timeout(10):
+            with suppress(ConnectionResetError):
+                assert not await reader.read()
+        writer.close()
+        await writer.wait_closed()
+
+
+def test_an_authority_that_cannot_be_read_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trusted: Authority
+) -> None:
+    """A dangling link stands in many a folder of certificates; a file and a folder count both."""
+    (tmp_path / "12345678.0").symlink_to(tmp_path / "nothing")
+    (tmp_path / "23456789.0").write_bytes(b"one of a folder")
+    monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path))
+    monkeypatch.setenv("SSL_CERT_FILE", str(trusted.ca_file))
+    assert system_authorities() == trusted.ca_file.read_bytes() + b"\none of a folder"
+
+
+async def test_files_that_go_away_are_named(
+    way: Way, trusted: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whichever library reads them."""
+    ca_file = tmp_path / "ca.pem"
+    with pytest.raises(UsageError, match=r"ca\.pem"):
+        async with way.connected(f"{way.scheme}://127.0.0.1:1", TlsConfig(ca_file=ca_file)) as c:
+            await c.epoch_after(0)

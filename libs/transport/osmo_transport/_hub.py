@@ -17,8 +17,9 @@ from osmo_transport.errors import (
     UsageError,
 )
 from osmo_transport.frames import Frame, Goodbye, GoodbyeCode, Pong, Push
+from osmo_transport.message import check_name
 from osmo_transport.queues.delivery import Producer, ProducerBatch, ProducerState
-from osmo_transport.session import Arrival, Greeting, ServerSession, SessionConfig
+from osmo_transport.session import MAX_PUSHED_KINDS, Arrival, Greeting, ServerSession, SessionConfig
 from osmo_transport.transports.abc import Connection, FrameSink
 
 logger = logging.getLogger("osmo_transport.server")
@@ -132,8 +133,13 @@ class Peer(FrameSink):
         self._connection.send(self.session.welcome(state))
 
     def push(self, push: Push) -> None:
-        """Tell it something."""
-        if self.alive:
+        """Tell it something, unless that is more than it takes: it would end the connection."""
+        size, most = len(push.payload), self.session.limits.push_bytes
+        if size > most:
+            logger.error(
+                "%s is not told of %s: %d bytes, and it takes %d", self, push.kind, size, most
+            )
+        elif self.alive:
             self._connection.send(push)
 
     def acknowledge(self, batch: ProducerBatch) -> None:
@@ -284,6 +290,7 @@ class Hub:
         try:
             async with asyncio.timeout(timeout):
                 state = await self._admit(greeting)
+            self._welcome(peer, greeting.producer, state)
         except TimeoutError:
             late = f"nobody could say within {timeout:g} s where this client stands"
             self._turn_away(peer, QueueUnavailableError(late))
@@ -292,8 +299,6 @@ class Hub:
         except Exception:
             logger.exception("%s is not let in: a defect of this program", peer)
             peer.part(GoodbyeCode.UNAVAILABLE, "a defect of this side", self.config.retry_after)
-        else:
-            self._welcome(peer, greeting.producer, state)
 
     def _turn_away(self, peer: Peer, error: TransportError) -> None:
         logger.warning("%s is not let in: %s", peer, error)
@@ -329,7 +334,13 @@ class Hub:
 
     def push(self, backend: str, push: Push) -> None:
         """See `Server.push`."""
+        check_name("the kind of a push", push.kind)
+        size, most = len(push.payload), self.config.session.limits.push_bytes
+        if size > most:
+            raise UsageError(f"a push of {size} bytes, and {most} may be told under these limits")
         kept = self._pushes.setdefault(backend, {})
+        if push.kind not in kept and len(kept) >= MAX_PUSHED_KINDS:
+            raise UsageError(f"{backend} is told of {MAX_PUSHED_KINDS} kinds: there may be no more")
         if push.kind in kept and kept[push.kind].version >= push.version:
             return
         kept[push.kind] = push

@@ -181,7 +181,8 @@ class Uplink:
             delay = self._backoff.next_delay()
             if isinstance(error, PartedError):
                 delay = max(delay, error.retry_after)
-            logger.warning("%s: %s; connecting again in %.1f s", self._url, error, delay)
+            about = "" if self._url in str(error) else f"{self._url}: "
+            logger.warning("%s%s; connecting again in %.1f s", about, error, delay)
             await asyncio.sleep(delay)
 
     async def _one_connection(self) -> TransportError:

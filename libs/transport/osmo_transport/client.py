@@ -13,7 +13,7 @@ from osmo_transport.backoff import BackoffConfig
 from osmo_transport.bounds import Seconds, SecondsOrZero
 from osmo_transport.errors import TransportError, UsageError
 from osmo_transport.frames import MAX_INTRODUCTION, Push
-from osmo_transport.message import Message, new_id
+from osmo_transport.message import Message, check_name, new_id
 from osmo_transport.queues.delivery import Producer
 from osmo_transport.registry import transport_for
 from osmo_transport.session import ClientSession, Refusal, SessionConfig
@@ -47,12 +47,15 @@ class ClientStats(NamedTuple):
     """A moment's figures; the last six count since the start."""
 
     connected: bool
+    """Whether a server has welcomed this client over the present connection."""
     epoch: int
+    """As `Client.epoch`."""
     waiting: int
     """Messages in the outbox."""
     in_flight: int
     """Messages sent and not yet acknowledged."""
     acknowledged: int
+    """Messages that the server is done with: stored, or `refused`."""
     coalesced: int
     """Messages that a newer one of their key made needless."""
     dropped: int
@@ -60,6 +63,7 @@ class ClientStats(NamedTuple):
     refused: int
     """Messages that will never be stored; see `Client.refusals`."""
     resent: int
+    """Messages that were sent once more, over another connection."""
     connects: int
     """Times that the server welcomed this client."""
 
@@ -198,18 +202,28 @@ async def connect(
     for acknowledgements, unless an exception left it. `transport` takes the place of the one that
     serves the URL's scheme.
 
+    What cannot be delivered by then is logged, and nothing is raised for it: `flush` tells whoever
+    has to know.
+
     Raises:
         UnknownSchemeError, MissingExtraError: as `transport_for`.
-        UsageError: the introduction is too long.
+        UsageError: the URL, a name or the introduction is not what it may be.
     """
     config = config or ClientConfig()
+    check_name("the backend", backend)
+    check_name("the source", source)
+    if not isinstance(introduction, bytes):
+        kind = type(introduction).__name__
+        raise UsageError(f"the introduction is of type {kind}: it must be bytes")
     if len(introduction) > MAX_INTRODUCTION:
         raise UsageError(
             f"the introduction has {len(introduction)} bytes, and {MAX_INTRODUCTION} may be used"
         )
+    transport = transport or transport_for(url)
+    transport.check(url)
     session = ClientSession(Producer(backend, source), new_id(), config.session, introduction)
     uplink = Uplink(
-        transport or transport_for(url),
+        transport,
         url,
         session,
         ConnectionConfig(
@@ -239,11 +253,12 @@ async def _drain(client: Client, timeout: float) -> None:
         async with asyncio.timeout(timeout):
             await client.flush()
     except TimeoutError:
-        logger.warning("%s were not acknowledged within %s s", _left(client), timeout)
+        logger.warning("%s not acknowledged within %s s", _left(client), timeout)
     except TransportError as exc:
-        logger.warning("%s were not delivered: %s", _left(client), exc)
+        if client.stats.waiting + client.stats.in_flight:
+            logger.warning("%s not delivered: %s", _left(client), exc)
 
 
 def _left(client: Client) -> str:
-    stats = client.stats
-    return f"{stats.waiting + stats.in_flight} messages"
+    left = client.stats.waiting + client.stats.in_flight
+    return "1 message was" if left == 1 else f"{left} messages were"

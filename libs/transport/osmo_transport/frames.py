@@ -12,6 +12,7 @@ from typing import Annotated, Any, Protocol
 
 import msgspec
 
+from osmo_transport._text import shown
 from osmo_transport.errors import PeerError, UnreadableError
 from osmo_transport.message import MAX_REVISION, Epoch, Message, Unreadable, read_message
 
@@ -79,13 +80,18 @@ class Limits:
         """The largest encoded frame of a peer that keeps these limits: a batch and the message that
         overshoots it, twice, because JSON needs base64 and the lengths of many small messages take
         room too."""
-        return 2 * (self.batch_bytes + self.message_bytes) + 4096
+        return 2 * self.push_bytes + 4096
+
+    @property
+    def push_bytes(self) -> int:
+        """The largest payload that whoever has these limits can be told."""
+        return self.batch_bytes + self.message_bytes
 
 
 class Hello(_Frame, frozen=True):
     """The client's first frame: who it is, and what it knows of its place in the queue."""
 
-    protocol: int
+    protocol: Size
     backend: str
     source: str
     instance: str
@@ -182,7 +188,7 @@ class Codec(Protocol):
 
 def not_a_frame(exc: Exception) -> PeerError:
     """The error of bytes that a codec could not decode."""
-    return PeerError(f"not a frame of this protocol: {exc}")
+    return PeerError(f"not a frame of this protocol: {shown(str(exc))}")
 
 
 class _Msgpack:

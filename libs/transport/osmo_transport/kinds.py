@@ -15,6 +15,7 @@ from enum import Enum
 from typing import NamedTuple
 
 from osmo_transport.errors import UsageError
+from osmo_transport.message import check_name
 
 DEFAULT_STREAM = "default"
 """The stream of every kind that names no other."""
@@ -50,10 +51,11 @@ def register_stream(name: str, weight: int) -> None:
     """Let queues have the stream `name`, with a share of the reads: `weight` of the sum of all.
 
     Raises:
-        UsageError: it is registered with another weight, or the weight is below 1.
+        UsageError: it is registered with another weight, or the weight is no number from 1 on.
     """
-    if weight < 1:
-        raise UsageError(f"the weight of stream {name!r} is {weight}: it must be at least 1")
+    check_name("the name of a stream", name)
+    if type(weight) is not int or weight < 1:
+        raise UsageError(f"the weight of stream {name!r} is {weight!r}: it must be at least 1")
     if _weights.setdefault(name, weight) != weight:
         raise UsageError(f"stream {name!r} is registered already, with weight {_weights[name]}")
 
@@ -62,8 +64,13 @@ def register_kind(name: str, policy: Policy, stream: str = DEFAULT_STREAM) -> No
     """Say what matters of the kind `name`, and which stream carries it. The same again is allowed.
 
     Raises:
-        UsageError: the kind is registered otherwise, or the stream is not registered.
+        UsageError: the kind is registered otherwise, the stream is not registered, or the policy
+            is none.
     """
+    check_name("the name of a kind", name)
+    if not isinstance(policy, Policy):
+        known = " or ".join(f"Policy.{each.name}" for each in Policy)
+        raise UsageError(f"the policy of kind {name!r} is {policy!r}: it must be {known}")
     if stream not in _weights:
         raise UsageError(f"kind {name!r} names the stream {stream!r}, which is not registered")
     kind = Kind(policy, stream)

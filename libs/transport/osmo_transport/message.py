@@ -12,7 +12,13 @@ from typing import Annotated, NamedTuple
 
 import msgspec
 
-from osmo_transport.errors import MessageTooLargeError, UnreadableError, UnsendableError
+from osmo_transport._text import shown
+from osmo_transport.errors import (
+    MessageTooLargeError,
+    UnreadableError,
+    UnsendableError,
+    UsageError,
+)
 
 MAX_NAME = 1024
 """Characters of a kind or a key: what is longer is no name."""
@@ -26,6 +32,19 @@ MAX_REVISION = 2**63 - 1
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_NAME)]
 Epoch = Annotated[int, msgspec.Meta(ge=0, le=MAX_EPOCH)]
 Revision = Annotated[int, msgspec.Meta(ge=0, le=MAX_REVISION)]
+
+
+def check_name(what: str, name: object) -> None:
+    """Every name that travels is Unicode text of 1 to `MAX_NAME` characters.
+
+    Raises:
+        UsageError: `name` is not; `what` says whose it is.
+    """
+    text = isinstance(name, str) and not any("\ud800" <= c <= "\udfff" for c in name)
+    if not (text and 0 < len(str(name)) <= MAX_NAME):
+        raise UsageError(
+            f"{what} is {shown(repr(name))}: it must be Unicode text of 1 to {MAX_NAME} characters"
+        )
 
 
 class Version(NamedTuple):
@@ -125,6 +144,8 @@ def encode_message(message: Message, limit: int = MAX_REVISION) -> bytes:
     """
     try:
         data = _encode(message)
+        if not isinstance(message, Message):
+            raise TypeError(f"Expected `Message`, got `{type(message).__name__}`")
         # Encoding checks no types: what would be unreadable for others is found out here.
         _decode(data)
         if not isinstance(message.version, tuple):
@@ -145,6 +166,8 @@ _FIELDS = {f"`$[{place}]`": f"`{name}`" for place, name in enumerate(Message.__s
 def _why(exc: Exception) -> str:
     """The error's text, with names in the place of positions."""
     text = str(exc)
+    if text.endswith("`$[2]`"):
+        text = text.replace("`array`", "`Version`")
     for place, name in _FIELDS.items():
         text = text.replace(place, name)
     return text

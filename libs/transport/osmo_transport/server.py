@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from osmo_transport._hub import Admit, Hub, HubConfig, Incoming
 from osmo_transport.bounds import Bytes, Count, Seconds, SecondsOrZero
+from osmo_transport.errors import UsageError
 from osmo_transport.frames import Push
 from osmo_transport.queues.delivery import ProducerBatch, ProducerState
 from osmo_transport.registry import transport_for
@@ -101,7 +102,12 @@ class Server:
     def push(self, backend: str, push: Push) -> None:
         """Tell all clients of `backend`, those that are connected now and those that will be; a
         lower version than what was told of this kind is ignored. One push of each kind is kept for
-        each backend."""
+        each backend.
+
+        Raises:
+            UsageError: no client would take it: its kind is no name, its payload has over
+                more bytes than `Limits.push_bytes`, or the backend is told of 16 other kinds.
+        """
         self._hub.push(backend, push)
 
 
@@ -137,6 +143,8 @@ async def listen(
         AddressInUseError, UsageError, MissingExtraError: as `transport_for` and `Transport.listen`.
     """
     config = config or ServerConfig()
+    if not urls:
+        raise UsageError("a server needs a URL to listen at, for example ws://127.0.0.1:0")
     limits = HubConfig(
         session=config.session,
         inbox_bytes=config.inbox_bytes,

@@ -121,6 +121,6 @@ class Relay:
             case AppendOutcome.LOST:
                 logger.error(
                     "the queue lost what it had acknowledged to %s: asking for a full snapshot",
-                    "/".join(incoming.producer),
+                    incoming.producer,
                 )
                 incoming.resync()

@@ -56,7 +56,7 @@ class CommandConfig(ProgramConfig):
     """What every command that tells operators something needs to know."""
 
     queue: str = "redis://127.0.0.1:6379"
-    """URL of the operators' queue (redis, rediss)."""
+    """URL of the operators' queue (redis, rediss, valkey, valkeys)."""
     layout: QueueLayout = "own"
     """How the queue is laid out, as the operators are told."""
     log_level: LogLevel = LogLevel.WARNING

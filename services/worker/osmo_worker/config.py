@@ -48,7 +48,8 @@ class WorkerConfig:
     """One worker process."""
 
     queue: str = "redis://127.0.0.1:6379"
-    """URL of the operators' queue (redis, rediss); what is in `memory://` no other process sees."""
+    """URL of the operators' queue (redis, rediss, valkey, valkeys, or another scheme that is
+    installed); what is in `memory://` no other process sees."""
     layout: QueueLayout = "own"
     """How the queue in Redis is laid out; osmo: for operators already deployed, as `?layout=osmo`
     in its URL. Its group is then `message_workers`."""
@@ -94,13 +95,14 @@ class WorkerConfig:
                 f"max_in_flight ({self.max_in_flight}) must be at least read_limit"
                 f" ({self.read_limit})"
             )
-        if self.handler_timeout <= self.store_limits.call_timeout:
+        if not self.handler and self.handler_timeout <= self.store_limits.call_timeout:
             raise ValueError(
                 f"handler_timeout ({self.handler_timeout}) must be longer than"
                 f" store_limits.call_timeout ({self.store_limits.call_timeout})"
             )
-        if self.store_limits.snapshot_attempts >= self.limits.max_attempts:
+        attempts = self.store_limits.snapshot_attempts
+        if not self.handler and attempts >= self.limits.max_attempts:
             raise ValueError(
-                f"store_limits.snapshot_attempts ({self.store_limits.snapshot_attempts}) must be"
+                f"store_limits.snapshot_attempts ({attempts}) must be"
                 f" less than limits.max_attempts ({self.limits.max_attempts})"
             )

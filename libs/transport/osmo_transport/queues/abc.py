@@ -31,8 +31,9 @@ from typing import NamedTuple, Self
 
 from osmo_transport.bounds import Count, Seconds
 from osmo_transport.errors import FencedError, QueueLostError
+from osmo_transport.frames import Limits
 from osmo_transport.kinds import stream_weights
-from osmo_transport.message import Message, new_id
+from osmo_transport.message import Message, check_name, new_id
 from osmo_transport.queues.delivery import (
     NEW,
     DeadLetter,
@@ -236,16 +237,21 @@ async def publish(
     are stored. Of two calls for the same backend and source at a time one may be fenced.
 
     Raises:
-        UnsendableError: a message cannot be encoded; nothing is stored.
+        UsageError: the backend or the source is no name.
+        UnsendableError: a message cannot be encoded, or is over the limit that clients have by
+            default; nothing is stored.
         FencedError, QueueLostError: somebody else began meanwhile, or the store was wiped: call
             again.
         QueueUnavailableError: the store does not answer, or is full.
     """
+    check_name("the backend", backend)
+    check_name("the source", source)
     producer = Producer(backend, source)
     state = await queue.open_producer(producer, new_id(), NEW)
-    batch = batch_of(producer, state, state.sequence + 1, messages)
+    limit = Limits().message_bytes
+    batch = batch_of(producer, state, state.sequence + 1, messages, limit)
     (outcome,) = await queue.append([batch])
     if outcome is AppendOutcome.FENCED:
-        raise FencedError(f"somebody else publishes as {backend}/{source}")
+        raise FencedError(f"somebody else publishes as {producer}")
     if outcome is AppendOutcome.LOST:
         raise QueueLostError("the queue lost its memory while this was published")

@@ -5,7 +5,8 @@ from typing import NamedTuple
 
 import msgspec
 
-from osmo_transport.message import Message, encode_message, read_message
+from osmo_transport._text import shown
+from osmo_transport.message import MAX_REVISION, Message, encode_message, read_message
 
 
 class Delivery(msgspec.Struct, frozen=True, gc=False):
@@ -64,6 +65,9 @@ class Producer(NamedTuple):
     backend: str
     source: str
 
+    def __str__(self) -> str:
+        return shown(f"{self.backend}/{self.source}")
+
 
 class ProducerState(NamedTuple):
     """Where a producer stands in a queue."""
@@ -77,7 +81,7 @@ class ProducerState(NamedTuple):
 
 
 NEW = ProducerState("", 0, 0)
-"""What a producer knows that has just started."""
+"""What a producer knows that has just started, and where a client stands before its welcome."""
 
 
 class ProducerBatch(msgspec.Struct, frozen=True):
@@ -113,17 +117,22 @@ class ProducerBatch(msgspec.Struct, frozen=True):
 
 
 def batch_of(
-    producer: Producer, state: ProducerState, first: int, messages: Sequence[Message | None]
+    producer: Producer,
+    state: ProducerState,
+    first: int,
+    messages: Sequence[Message | None],
+    limit: int = MAX_REVISION,
 ) -> ProducerBatch:
     """A batch of messages that are not encoded yet; None stands for a refused one.
 
     Raises:
-        UnsendableError: one of them cannot be encoded.
+        UnsendableError: one of them cannot be encoded, or takes more than `limit` bytes.
     """
+    encoded = [b"" if message is None else encode_message(message, limit) for message in messages]
     return ProducerBatch(
         producer,
         state,
         first,
         tuple(["" if message is None else message.kind for message in messages]),
-        tuple([b"" if message is None else encode_message(message) for message in messages]),
+        tuple(encoded),
     )

@@ -14,12 +14,12 @@ the sequence numbers under which the queue stores it; nothing is acknowledged th
 did not tell it to acknowledge.
 """
 
-from osmo_transport.session.client import ClientSession, PartedError, Refusal
-from osmo_transport.session.config import NOTHING_KNOWN, SessionConfig
+from osmo_transport.session.client import MAX_PUSHED_KINDS, ClientSession, PartedError, Refusal
+from osmo_transport.session.config import SessionConfig
 from osmo_transport.session.server import Arrival, Greeting, ServerSession
 
 __all__ = (
-    "NOTHING_KNOWN",
+    "MAX_PUSHED_KINDS",
     "Arrival",
     "ClientSession",
     "Greeting",

@@ -28,8 +28,8 @@ from osmo_transport.frames import (
     Welcome,
 )
 from osmo_transport.message import Message, encode_message, read_message
-from osmo_transport.queues.delivery import Producer, ProducerState
-from osmo_transport.session.config import LONGEST_TICK, NOTHING_KNOWN, SessionConfig
+from osmo_transport.queues.delivery import NEW, Producer, ProducerState
+from osmo_transport.session.config import LONGEST_TICK, SessionConfig
 from osmo_transport.session.heartbeat import Heartbeat
 from osmo_transport.session.outbox import Outbox
 
@@ -72,7 +72,7 @@ class ClientSession:
         self._instance = instance
         self._config = config
         self._introduction = introduction
-        self._state = NOTHING_KNOWN
+        self._state = NEW
         self.outbox = Outbox(config.outbox)
         self._window: deque[bytes] = deque()
         self._limits = config.limits

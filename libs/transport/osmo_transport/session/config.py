@@ -1,13 +1,10 @@
-"""What both sides of a session share: limits, times, and the state of knowing nothing."""
+"""What both sides of a session share: limits and times."""
 
 from dataclasses import asdict, dataclass, field
 
 from osmo_transport.bounds import Seconds
 from osmo_transport.frames import Limits
-from osmo_transport.queues.delivery import ProducerState
 from osmo_transport.session.outbox import OutboxConfig
-
-NOTHING_KNOWN = ProducerState("", 0, 0)
 
 LONGEST_TICK = 1.0
 """Seconds between two ticks of a session, at most."""

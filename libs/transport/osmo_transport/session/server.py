@@ -19,15 +19,16 @@ from osmo_transport.frames import (
     Frame,
     Goodbye,
     Hello,
+    Limits,
     Ping,
     Pong,
     Refused,
     Stored,
     Welcome,
 )
-from osmo_transport.message import MAX_EPOCH, MAX_NAME, Unreadable, read_heads
-from osmo_transport.queues.delivery import Producer, ProducerState
-from osmo_transport.session.config import NOTHING_KNOWN, SessionConfig
+from osmo_transport.message import MAX_EPOCH, Unreadable, check_name, read_heads
+from osmo_transport.queues.delivery import NEW, Producer, ProducerState
+from osmo_transport.session.config import SessionConfig
 from osmo_transport.session.heartbeat import Heartbeat
 
 
@@ -74,9 +75,14 @@ class ServerSession:
         self._unacknowledged_bytes = 0
 
     @property
+    def limits(self) -> Limits:
+        """Agreed with the client, once it has said hello."""
+        return self._limits
+
+    @property
     def state(self) -> ProducerState:
         """What it was welcomed with; nothing known before."""
-        return self._state or NOTHING_KNOWN
+        return self._state or NEW
 
     @property
     def greeting(self) -> Greeting | None:
@@ -152,16 +158,13 @@ class ServerSession:
                 f"the introduction has {len(hello.introduction)} bytes, and {MAX_INTRODUCTION} may"
                 " be used"
             )
-        names = (hello.backend, hello.source, hello.instance)
-        if not all(0 < len(name) <= MAX_NAME for name in names):
-            raise UsageError(
-                "a hello needs a backend, a source and an instance, each of up to"
-                f" {MAX_NAME} characters"
-            )
-        if len(hello.queue_epoch) > MAX_NAME:
-            raise PeerError(f"a queue epoch of {len(hello.queue_epoch)} characters")
-        if not all(map(_is_text, (*names, hello.queue_epoch))):
-            raise UsageError("the names in a hello must be Unicode text")
+        for what in ("backend", "source", "instance"):
+            check_name(f"the client's {what}", getattr(hello, what))
+        if hello.queue_epoch:
+            try:
+                check_name("the client's queue epoch", hello.queue_epoch)
+            except UsageError as exc:
+                raise PeerError(str(exc)) from None
         if not hello.limits.usable:
             raise UsageError(f"the client's limits must all be at least 1: {hello.limits}")
         self._limits = self._config.limits.agreed(hello.limits)
@@ -232,8 +235,3 @@ class ServerSession:
                 f" sender was given is {self._newest_epoch}"
             )
         return head.kind
-
-
-def _is_text(name: str) -> bool:
-    """Whether a store can hold it: a lone surrogate cannot be encoded."""
-    return not any("\ud800" <= c <= "\udfff" for c in name)

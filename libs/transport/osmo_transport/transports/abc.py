@@ -13,7 +13,8 @@ protocols the hot path is made of plain calls, so that a message costs no task s
 - *Deliberate close.* Frames sent before `close` reach a peer that reads them.
 - *Bounded input.* A frame over `limits.frame_bytes`, or bytes that are no frame, end that
   connection and no other, with a `PeerError`. The other side is told why: with a `Goodbye`, or by
-  the transport's own means, as the close frame of a WebSocket.
+  the transport's own means, as the close frame of a WebSocket. Of a frame over twice the limit a
+  transport may cut the connection off without a word, and then it is a `ConnectionLostError`.
 """
 
 from abc import ABC, abstractmethod
@@ -33,7 +34,7 @@ for a turn of the event loop, little enough that what comes meanwhile still coal
 
 @dataclass(frozen=True, kw_only=True)
 class TlsConfig:
-    """Certificates of one side; the paths are PEM files."""
+    """Certificates of one side; the paths are PEM files, text is taken for a path."""
 
     ca_file: Path | None = None
     """Who may sign the other side's certificate; None: the system's authorities (client), nobody is
@@ -42,6 +43,11 @@ class TlsConfig:
     """This side's certificate chain; a server needs one, a client sends it if asked."""
     key_file: Path | None = None
     """The private key of `cert_file`."""
+
+    def __post_init__(self) -> None:
+        for name in ("ca_file", "cert_file", "key_file"):
+            path = getattr(self, name)
+            object.__setattr__(self, name, None if path is None else Path(path))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,6 +153,13 @@ class Endpoint(ABC):
 
 class Transport(ABC):
     """One way to move frames, serving one or more URL schemes."""
+
+    def check(self, url: str) -> None:  # noqa: B027 - a hook
+        """Look at a URL before it is connected to; by default nothing is wrong with it.
+
+        Raises:
+            UsageError: no connection could ever be made with it.
+        """
 
     @abstractmethod
     async def dial(self, url: str, sink: FrameSink, config: ConnectionConfig) -> Connection:

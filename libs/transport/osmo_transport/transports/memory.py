@@ -10,7 +10,7 @@ from osmo_transport.errors import (
     PeerError,
     TransportError,
 )
-from osmo_transport.frames import MSGPACK, Batch, Frame
+from osmo_transport.frames import MSGPACK, Batch, Frame, Goodbye, Push, Refused
 from osmo_transport.transports.abc import (
     WRITE_BUFFER,
     Accept,
@@ -26,8 +26,8 @@ from osmo_transport.transports.urls import parsed
 _endpoints: dict[str, "MemoryEndpoint"] = {}
 _free_names = count(1)
 
-SMALL_FRAME = 64
-"""Bytes that a frame without messages counts for in the write buffer."""
+SMALL = 64
+"""Bytes that a frame, and each message in one, counts for besides what it carries."""
 
 
 class MemoryConnection(BaseConnection):
@@ -80,7 +80,7 @@ class MemoryConnection(BaseConnection):
     def send(self, frame: Frame) -> None:
         # Not encoded: it stays in this process.
         if not (self.over or self._other.over):
-            size = sum(map(len, frame.messages)) if type(frame) is Batch else SMALL_FRAME
+            size = _size_of(frame)
             self._buffered += size
             self._other.arrive(frame, size)
 
@@ -130,6 +130,18 @@ class MemoryConnection(BaseConnection):
             self._lost(self._gone)
 
 
+def _size_of(frame: Frame) -> int:
+    match frame:
+        case Batch():
+            return SMALL * (1 + len(frame.messages)) + sum(map(len, frame.messages))
+        case Push():
+            return SMALL + len(frame.kind) + len(frame.payload)
+        case Goodbye() | Refused():
+            return SMALL + len(frame.reason)
+        case _:
+            return SMALL
+
+
 class MemoryEndpoint(Endpoint):
     """A name in this process."""
 
@@ -170,6 +182,9 @@ class MemoryEndpoint(Endpoint):
 
 class MemoryTransport(Transport):
     """The transport of tests and of the all-in-one process."""
+
+    def check(self, url: str) -> None:
+        parsed(url)
 
     async def dial(self, url: str, sink: FrameSink, config: ConnectionConfig) -> Connection:
         endpoint = _endpoints.get(parsed(url).netloc)

@@ -4,6 +4,7 @@ import asyncio
 import errno
 import socket
 import ssl
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 from urllib.parse import SplitResult
 
@@ -56,14 +57,39 @@ class Connections:
         crowded = len(self._inside) + more > self._most
         return f"{self._most} connections, the limit" if crowded else ""
 
-    async def aclose(self) -> None:
-        """Let nobody in any more, and end those that are left."""
+    def close(self) -> None:
+        """Let nobody in any more, and begin to end those that are left."""
         self._closing = True
-        connections = list(self._inside)
-        for connection in connections:
+        for connection in list(self._inside):
             connection.close()
-        for connection in connections:
+
+    async def wait_closed(self) -> None:
+        """Wait until they have ended."""
+        for connection in list(self._inside):
             await connection.wait_closed()
+
+
+async def serving(
+    listening: Sequence[socket.socket], serve: Callable[[socket.socket], Awaitable[asyncio.Server]]
+) -> list[asyncio.Server]:
+    """A server at each of some listening sockets, all or none: where one cannot be made, and where
+    this is cancelled, none of the sockets listens any more.
+
+    `serve` makes a server that does not accept yet (`start_serving=False`).
+    """
+    servers: list[asyncio.Server] = []
+    try:
+        for each in listening:
+            servers.append(await serve(each))  # noqa: PERF401 - known one by one, to be closed
+        for server in servers:
+            await server.start_serving()
+    except BaseException:
+        for server in servers:
+            server.close()
+        for each in listening:
+            each.close()
+        raise
+    return servers
 
 
 class SocketEndpoint(Endpoint):
@@ -92,12 +118,14 @@ class SocketEndpoint(Endpoint):
         for each in self._listening:
             if each.fileno() >= 0:
                 loop.remove_reader(each.fileno())
-        closing = asyncio.create_task(self._connections.aclose())
-        for _ in range(TURNS_TO_CONNECT):
-            await asyncio.sleep(0)
-        for server in self._servers:
-            server.close()
-        await closing
+        self._connections.close()
+        try:
+            for _ in range(TURNS_TO_CONNECT):
+                await asyncio.sleep(0)
+        finally:
+            for server in self._servers:
+                server.close()
+        await self._connections.wait_closed()
 
 
 async def connect(host: str, port: int) -> socket.socket:
@@ -151,8 +179,9 @@ async def listen(host: str, port: int) -> list[socket.socket]:
         OSError: one of the addresses could not be listened at, or the name is not known.
     """
     sockets: list[socket.socket] = []
+    places = await _places(host, port)
     try:
-        for family, place in await _places(host, port):
+        for family, place in places:
             chosen = sockets[0].getsockname()[1] if sockets else port
             sockets.append(_listening(family, (place[0], chosen, *place[2:])))
     except OSError:
@@ -209,6 +238,13 @@ def bind_error(url: str, exc: OSError) -> TransportError:
         )
     kind = TransportError if exc.errno in EXHAUSTED else UsageError
     return kind(f"cannot listen at {url}: {exc}")
+
+
+def late_error(url: str, seconds: float) -> TransportError:
+    """Why a connection could not be opened in time."""
+    secure = url.partition(":")[0].endswith("s")
+    hint = "; does it speak TLS?" if secure else ""
+    return ConnectionLostError(f"{url} did not answer in {seconds:g} s{hint}")
 
 
 def connect_error(url: str, exc: OSError) -> TransportError:

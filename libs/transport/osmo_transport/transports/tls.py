@@ -2,6 +2,7 @@
 the system's authorities where no other is named."""
 
 import ssl
+from contextlib import suppress
 from pathlib import Path
 
 from osmo_transport.errors import UsageError
@@ -32,13 +33,18 @@ def server_context(config: TlsConfig) -> ssl.SSLContext:
 
 
 def system_authorities() -> bytes:
-    """The certificates that the system trusts, in PEM: for a library that brings its own."""
+    """The certificates that the system trusts, in PEM: for a library that brings its own. As for
+    OpenSSL, one that cannot be read is none."""
     places = ssl.get_default_verify_paths()
     files = [Path(places.cafile)] if places.cafile else []
-    if not files and places.capath:
+    if places.capath:
         # Each certificate stands there under the hash of its name, beside other things.
-        files = sorted(Path(places.capath).glob("*.[0-9]"))
-    return b"\n".join(file.read_bytes() for file in files)
+        files += sorted(Path(places.capath).glob("*.[0-9]"))
+    found: dict[bytes, None] = {}
+    for file in files:
+        with suppress(OSError):
+            found[file.read_bytes()] = None
+    return b"\n".join(found)
 
 
 def _load(purpose: ssl.Purpose, config: TlsConfig) -> ssl.SSLContext:

@@ -24,6 +24,8 @@ def parsed(url: str, *, path: bool = False) -> SplitResult:
             raise UsageError(f"{url!r} has a {name}, which would be without effect: leave it out")
     if not path and parts.path not in ("", "/"):
         raise UsageError(f"{url!r} has a path, which would be without effect: leave it out")
+    if not (parts.path.isascii() and parts.path.isprintable()) or " " in parts.path:
+        raise UsageError(f"{url!r} has a path with special characters: write them as %XX")
     return parts
 
 

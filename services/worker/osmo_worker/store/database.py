@@ -6,6 +6,7 @@ own thread. Nothing but this package imports SQLAlchemy.
 
 import asyncio
 import sqlite3
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -40,6 +41,9 @@ ROW_FAULTS = ("22", "23", "54")
 CHECKPOINT_PAGES = 8000
 """Pages of 4 kB in SQLite's write-ahead log before it is folded into the file: eight times the
 default, because updates of random keys dirty the same pages again and again."""
+LOCK_POLL = 0.01
+"""Seconds between two tries for a lock that SQLite does not wait for."""
+
 CACHE_KILOBYTES = 32_768
 """Of SQLite's pages in memory: the index of 300 000 tasks, whose keys are random. With the default,
 a sixteenth of it, their inserts take a sixth longer."""
@@ -202,6 +206,19 @@ def _engine(url: str, config: StoreConfig) -> Engine:
         ) from exc
 
 
+def _write_ahead(connection: sqlite3.Connection, busy_timeout: float) -> None:
+    # SQLite does not wait here for another program that is doing the same.
+    deadline = time.monotonic() + busy_timeout
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL").close()
+            return
+        except sqlite3.OperationalError as exc:
+            if exc.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(LOCK_POLL)
+
+
 def _sqlite_engine(url: URL, config: StoreConfig) -> Engine:
     # `isolation_level` None leaves transactions to us: the driver would begin them too late, as
     # readers that cannot become writers while another program writes.
@@ -220,7 +237,7 @@ def _sqlite_engine(url: URL, config: StoreConfig) -> Engine:
     def configure(connection: sqlite3.Connection, _record: object) -> None:
         # With a write-ahead log readers never wait. NORMAL survives the crash of every process; a
         # power cut may take the last transactions, which FULL would keep at a tenth of the speed.
-        connection.execute("PRAGMA journal_mode = WAL").close()
+        _write_ahead(connection, config.busy_timeout)
         connection.execute("PRAGMA synchronous = NORMAL").close()
         connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}").close()
         connection.execute(f"PRAGMA cache_size = -{CACHE_KILOBYTES}").close()
@@ -243,7 +260,7 @@ def _parse(url: str) -> URL:
         # The text may hold a password, so it is not repeated.
         raise UsageError(
             "the store's URL cannot be read: it must look like sqlite:///PATH,"
-            " postgresql://USER:PASSWORD@HOST/DATABASE or memory://"
+            " postgresql://HOST/DATABASE with USER:PASSWORD@ before the host, or memory://"
         ) from exc
     match scheme:
         case "sqlite":

@@ -11,9 +11,8 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from urllib.parse import urlsplit
 
-from osmo_transport.errors import ClosedError, UnreadableError, UsageError
+from osmo_transport.errors import ClosedError, UnreadableError
 from osmo_transport.message import read_message
 from osmo_transport.queues.abc import AppendOutcome, Consumer, Queue, QueueConfig, QueueStatus
 from osmo_transport.queues.delivery import (
@@ -40,6 +39,7 @@ from osmo_transport.queues.rules import (
     stream_of,
 )
 from osmo_transport.session.admission import judge
+from osmo_transport.transports.urls import parsed
 
 _named: dict[str, MemoryStore] = {}
 
@@ -59,9 +59,7 @@ async def open_queue(
     Raises:
         UsageError: the URL or the configuration is wrong.
     """
-    parts = urlsplit(url)
-    if parts.query or parts.fragment or parts.path not in ("", "/"):
-        raise UsageError(f"{url!r} is not of the form memory:// or memory://NAME")
+    parts = parsed(url)
     check_config(config)
     return MemoryQueue(parts.netloc, config, clock, wall)
 

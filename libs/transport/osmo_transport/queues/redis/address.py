@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+import anyio
 from redis.asyncio import Redis, Sentinel
 from redis.asyncio.cluster import ClusterNode, RedisCluster
 from redis.asyncio.connection import Connection, SSLConnection
@@ -40,8 +41,8 @@ SECURE = {"redis": False, "valkey": False, "rediss": True, "valkeys": True}
 """By scheme, whether it is for TLS."""
 
 FORM = (
-    "the queue's URL is not of the form redis://[USER:PASSWORD@]HOST[:PORT][/DB]; write special"
-    " characters of a password as %XX"
+    "it must look like redis://HOST[:PORT][/DB], with USER:PASSWORD@ before the host where they are"
+    " asked for, special characters of them as %XX, and ?OPTION=VALUE&… behind"
 )
 
 Place = tuple[str, int]
@@ -100,17 +101,22 @@ class Address:
         Raises:
             UsageError: the URL is wrong. Its text never holds the URL, which may hold a password.
         """
+        part = "address"
         try:
             parts = urlsplit(url)
             scheme = parts.scheme
             credentials, _, hosts = parts.netloc.rpartition("@")
             places = [_place(text) for text in hosts.split(",")]
+            part = "query"
             query = parse_qsl(parts.query, strict_parsing=bool(parts.query))
-            database = int(parts.path.strip("/") or 0)
+            part = "database, which is a number,"
+            database = int(parts.path.removeprefix("/") or 0)
         except ValueError:
-            raise UsageError(FORM) from None
-        if scheme not in SECURE or parts.fragment or database < 0:
-            raise UsageError(FORM)
+            raise UsageError(f"the {part} in the queue's URL cannot be read: {FORM}") from None
+        if scheme not in SECURE:
+            raise UsageError(f"the queue's URL is none of Redis: {FORM}")
+        if parts.fragment or database < 0:
+            raise UsageError(f"the queue's URL has more than it may, or a number below 0: {FORM}")
         secure = SECURE[scheme]
         options = _checked(dict(query), secure=secure)
         user, _, password = credentials.partition(":")
@@ -150,7 +156,11 @@ class Address:
 def _place(text: str) -> Place:
     """Host and port of a part of a URL. Raises ValueError."""
     parts = urlsplit(f"//{text}")
-    return parts.hostname or "localhost", parts.port or 6379
+    host, port = parts.hostname or "localhost", parts.port
+    host.encode("idna")
+    if port == 0:
+        raise ValueError("no port")
+    return host, port or 6379
 
 
 def _checked(options: dict[str, str], *, secure: bool) -> dict[str, Any]:
@@ -198,13 +208,13 @@ def _finder(
     if master := options.get("sentinel"):
 
         async def of_sentinels() -> Place:
-            own = {name: value for name, value in asked.items() if not name.endswith("name")}
-            own = {**own, "password": None}
-            sentinel = Sentinel(places, sentinel_kwargs=own, ssl=secure)  # type: ignore[no-untyped-call]
+            own = {**asked, "username": None, "password": None, "ssl": secure}
+            sentinel = Sentinel(places, sentinel_kwargs=own)  # type: ignore[no-untyped-call]
             try:
                 host, port = await sentinel.discover_master(master)
             finally:
-                await _close(*sentinel.sentinels)
+                with anyio.CancelScope(shield=True):
+                    await _close(*sentinel.sentinels)
             return str(host), int(port)
 
         return of_sentinels
@@ -218,7 +228,8 @@ def _finder(
                 await cluster.initialize()
                 node = cluster.get_node_from_key(f"{{{namespace}}}")
             finally:
-                await cluster.aclose()
+                with anyio.CancelScope(shield=True):
+                    await cluster.aclose()
             if node is None:
                 raise RedisError("no node of the cluster has the queue's slot")
             return node.host, int(node.port)

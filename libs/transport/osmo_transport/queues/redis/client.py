@@ -26,7 +26,12 @@ from redis.exceptions import (
 )
 
 from osmo_transport._text import shown
-from osmo_transport.errors import QueueRefusedError, QueueUnavailableError
+from osmo_transport.errors import (
+    ClosedError,
+    QueueRefusedError,
+    QueueUnavailableError,
+    TransportError,
+)
 from osmo_transport.queues.redis.address import Address
 from osmo_transport.queues.redis.scripts.script import Script
 
@@ -89,6 +94,7 @@ class RedisClient:
         self._check = inspect
         self._connection: Connection | None = None
         self._lock = asyncio.Lock()
+        self._closed = False
 
     async def run(
         self, *commands: Command, wait: float = 0.0, expect: int = 0, check: bool = True
@@ -108,7 +114,7 @@ class RedisClient:
         try:
             async with asyncio.timeout(timeout), self._lock:
                 replies = await self._exchange(packed, len(commands))
-        except (QueueRefusedError, QueueUnavailableError):
+        except TransportError:
             raise
         except Exception as exc:  # whatever the library, its parser or the event loop raise
             raise self._translated(exc, timeout) from exc
@@ -119,6 +125,8 @@ class RedisClient:
         return replies
 
     async def _exchange(self, packed: bytes, count: int) -> list[Any]:
+        if self._closed:
+            raise ClosedError("the queue is closed")
         try:
             connection = self._connection or await self._connect()
             await connection.send_packed_command(packed, check_health=False)
@@ -159,6 +167,12 @@ class RedisClient:
         """
         (info,) = await self.run(("INFO",))
         self._look_at(info)
+
+    async def aclose(self) -> None:
+        """`abort`, and run nothing any more, be it that a call waits for its turn: it gets a
+        `ClosedError`."""
+        self._closed = True
+        await self.abort()
 
     async def abort(self) -> None:
         """Give up the connection, and with it a command that another task waits for. Does not
@@ -213,7 +227,9 @@ class RedisClient:
                     " name its authority in ssl_ca_certs, and connect to a host that it names"
                 )
             cause = cause.__cause__ or cause.__context__
-        if isinstance(exc, ResponseError) and not isinstance(exc, ReadOnlyError):
+        if _ANOTHER_KIND.search(text) or (
+            isinstance(exc, ResponseError) and not isinstance(exc, ReadOnlyError)
+        ):
             return self.refusal(text)
         return QueueUnavailableError(f"{self._address} is not available: {text}")
 
@@ -227,6 +243,11 @@ class RedisClient:
             )
         if "DB index is out of range" in text:
             return QueueRefusedError(f"{self._address}: there is no such database ({text})")
+        if _ANOTHER_KIND.search(text):
+            return QueueRefusedError(
+                f"{self._address} is no such server as `cluster` or `sentinel` in the queue's URL"
+                f" says ({text})"
+            )
         if _NOT_ALLOWED.search(text):
             return QueueRefusedError(f"{self._address} does not let the URL's user do this: {text}")
         return QueueUnavailableError(f"{self._address} refused a command: {text}")
@@ -236,6 +257,8 @@ _NO_SCRIPT = ErrorReply("NOSCRIPT")
 
 _ELSEWHERE = re.compile(r"READONLY|MOVED|ASK |CLUSTERDOWN|MASTERDOWN|TRYAGAIN")
 """Another server has the keys, now or soon: the address is asked again."""
+
+_ANOTHER_KIND = re.compile("Cluster mode is not enabled|unknown command .?SENTINEL", re.IGNORECASE)
 
 _NOT_ALLOWED = re.compile(
     r"NOPERM|ACL failure|no permission|can't (?:run|access)|not allowed to", re.IGNORECASE

@@ -34,8 +34,8 @@ from osmo_transport.queues.redis.member import (
 from osmo_transport.queues.rules import UNREADABLE, check_limit, kept_reason, retry_delay
 
 BLOCK = 1.0
-"""Seconds of one blocking read: a connection that an idle firewall cut is noticed after this and
-`COMMAND_TIMEOUT`."""
+"""Seconds of one blocking read: a connection that an idle firewall cut is noticed after this,
+`COMMAND_TIMEOUT`, and the time that a slow link may take for what a read brings."""
 
 WAITING_READ = 32
 """Entries of each stream that a read takes which waited for the first of them: what else has come
@@ -171,23 +171,20 @@ class RedisConsumer(Consumer):
             if known is not None and known[0] == at:
                 due.setdefault(key[0], []).append(Pending(key[1], known[1]))
                 room -= 1
-        for stream, waiting in due.items():
-            taken = 0
-            while taken < len(waiting):
-                taken += await self._take_waiting(stream, waiting[taken:])
+        try:
+            for stream, waiting in due.items():
+                while waiting:
+                    looked = await self._take(stream, waiting)
+                    for entry in waiting[:looked]:
+                        self._waiting.pop((stream, entry.id), None)
+                    del waiting[:looked]
+        except BaseException:
+            for stream, waiting in due.items():
+                for entry in waiting:
+                    self._push_due((stream, entry.id))
+            raise
         if room and not self._holds_back:
             await self._claim(now, limit)
-
-    async def _take_waiting(self, stream: str, wanted: Sequence[Pending]) -> int:
-        try:
-            looked = await self._take(stream, wanted)
-        except BaseException:
-            for entry in wanted:
-                self._push_due((stream, entry.id))
-            raise
-        for entry in wanted[:looked]:
-            self._waiting.pop((stream, entry.id), None)
-        return looked
 
     async def _claim(self, now: float, limit: int) -> None:
         """Follow the cursors one step, or begin again when it is time."""
@@ -265,7 +262,7 @@ class RedisConsumer(Consumer):
     async def _wait(self, limit: int) -> None:
         """Wait for new entries, or for the time to look for old ones."""
         self._check_open()  # closed while the writer was at work, which `aclose` lets finish
-        if self._claims or self._orphans:
+        if (self._claims or self._orphans) and not self._holds_back:
             await self._take_everywhere(limit)
             return
         now = self._clock()
@@ -344,8 +341,10 @@ class RedisConsumer(Consumer):
                 self._push_due(key)
 
     def _push_due(self, key: _Key) -> None:
-        at, _ = self._waiting[key]
-        heapq.heappush(self._due, (at, next(self._turns), key))
+        """Look at it again when it is due, unless somebody else has it by now."""
+        if key in self._waiting:
+            at, _ = self._waiting[key]
+            heapq.heappush(self._due, (at, next(self._turns), key))
 
     async def _bury_unreadable(self) -> None:
         if not self._unreadable:

@@ -20,6 +20,10 @@ else."""
 READ_BYTES = 512 * 1024
 """Bytes that one exchange brings, about: bounds the time that it takes over a slow link."""
 
+MOST_UNSEEN = 256
+"""Entries that a read of new ones takes at most: their sizes are judged by the last ones, and where
+much larger ones follow, one read brings so many of them."""
+
 UNKNOWN_SIZE = 8 * 1024
 """Bytes that an entry is taken to have before any was read."""
 
@@ -138,7 +142,7 @@ class Member:
         block: Command = () if wait is None else ("BLOCK", max(1, int(wait * 1000)))
         keys = [self._keys.streams[stream] for stream in streams]
         ids = (">",) * len(keys)
-        asked = max(1, min(count, int(READ_BYTES / self._size) // len(keys)))
+        asked = max(1, min(count, MOST_UNSEEN, int(READ_BYTES / self._size) // len(keys)))
         command: Command = ("XREADGROUP", "GROUP", self.group, self._own, "COUNT", asked)
         (reply,) = await self._read((*command, *block, "STREAMS", *keys, *ids), wait=wait or 0.0)
         found: list[Found] = []
@@ -228,6 +232,7 @@ class Member:
         if failure:
             _log.warning("dead letters of stream %s have to wait: %s", stream, failure.decode())
         found = [Found(stream, id_.decode(), fields, n) for id_, fields, n in taken]
+        self._learn(found)
         return _Reply(found, end)
 
     async def join(self) -> None:
@@ -320,8 +325,8 @@ class Member:
 
     async def aclose(self) -> None:
         """Give up the connections."""
-        await self.reader.abort()
-        await self.writer.abort()
+        await self.reader.aclose()
+        await self.writer.aclose()
 
     async def dismiss(self, former: str) -> None:
         """Remove the name of a member that holds nothing any more."""

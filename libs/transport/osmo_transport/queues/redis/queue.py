@@ -39,8 +39,8 @@ from osmo_transport.session.admission import (
 
 OLDEST_VERSION = (6, 2)
 
-DEAD_LETTERS_PAGE = 64
-"""Dead letters that one exchange brings."""
+DEAD_LETTERS_PAGE = 8
+"""Dead letters that one exchange brings, each as large as a message may be."""
 
 _LOSS_WINDOWS = {
     "memory": "everything since its last snapshot file when it stops",
@@ -187,7 +187,7 @@ class RedisQueue(Queue):
             ),
         )
         if reply == b"FENCED":
-            raise FencedError(f"a newer client of {producer.backend}/{producer.source} took over")
+            raise FencedError(f"a newer client of {producer} took over")
         if reply == b"FULL":
             raise too_many_producers()
         queue_epoch, epoch, sequence = reply
@@ -278,7 +278,7 @@ class RedisQueue(Queue):
         while (room := limit - len(letters)) > 0:
             asked = min(room, DEAD_LETTERS_PAGE)
             (page,) = await self._asking.run(
-                ("XRANGE", self._keys.dead, start, "+", "COUNT", asked), expect=8 * READ_BYTES
+                ("XRANGE", self._keys.dead, start, "+", "COUNT", asked), expect=16 * READ_BYTES
             )
             letters += [self._dead_letter(fields) for _, fields in page]
             if len(page) < asked:
@@ -287,18 +287,23 @@ class RedisQueue(Queue):
         return letters
 
     def _dead_letter(self, fields: list[bytes]) -> DeadLetter:
-        letter = dict(zip(fields[::2], fields[1::2], strict=True))
-        entry_id, raw = letter[b"i"].decode(), letter[b"m"]
+        """What somebody else put there is shown too, as far as it goes."""
+        letter = dict(zip(fields[::2], fields[1::2], strict=False))
+        entry_id, stream, backend, reason, attempt = (
+            letter.get(name, b"").decode(errors="replace")
+            for name in (b"i", b"s", b"b", b"r", b"n")
+        )
+        raw = letter.get(b"m", b" ".join(fields))
         try:
             message = self._layout.message(entry_id, raw)
         except UnreadableError:
             message = None
         return DeadLetter(
             id=entry_id,
-            stream=letter[b"s"].decode(),
-            backend=letter[b"b"].decode(errors="replace"),
-            reason=letter[b"r"].decode(errors="replace"),
-            attempt=int(letter[b"n"]),
+            stream=stream,
+            backend=backend,
+            reason=reason,
+            attempt=int(attempt) if attempt.isdecimal() else 0,
             message=message,
             raw=raw,
         )
@@ -311,7 +316,7 @@ class RedisQueue(Queue):
             await asyncio.gather(*(consumer.aclose() for consumer in self._consumers))
         finally:
             for client in (self._appending, self._admitting, self._asking):
-                await client.abort()
+                await client.aclose()
 
     def _check_open(self) -> None:
         if self._closed:

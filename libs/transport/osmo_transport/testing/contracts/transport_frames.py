@@ -1,6 +1,7 @@
 """The contract of `osmo_transport.transports.abc`, sentence by sentence."""
 
 import asyncio
+from typing import TypeVar
 
 import pytest
 
@@ -52,6 +53,9 @@ EVERY_FRAME: tuple[Frame, ...] = (
     Pong(),
     Goodbye(GoodbyeCode.RESYNC, "the queue lost its memory", 1.25),
 )
+
+
+T = TypeVar("T")
 
 
 class Frames(TransportSuite):
@@ -300,6 +304,43 @@ class Endpoints(TransportSuite):
                 assert not recorder.ends
             else:
                 await until(lambda: recorder.ended)
+
+    @pytest.mark.parametrize("turns", range(1, 9))
+    async def test_a_cancelled_close_leaves_nobody_listening(self, turns: int) -> None:
+        """Whatever it was at: the address is free again."""
+        accepted: list[Accepted] = []
+        async with self.endpoint(accepted) as endpoint:
+            connection = await self.dial(endpoint.url, Recorder())
+            closing = asyncio.create_task(endpoint.aclose())
+            await self._cancelled(closing, turns)
+            with pytest.raises(ConnectionLostError):
+                await self.dial(endpoint.url, Recorder())
+            connection.close()
+            await connection.wait_closed()
+
+    @pytest.mark.parametrize("turns", range(8))
+    async def test_a_cancelled_listen_leaves_nobody_listening(self, turns: int) -> None:
+        """However far it has come."""
+        async with self.endpoint([]) as endpoint:
+            url = endpoint.url
+        config = self.connection_config(tls=self.server_tls, limits=self.limits, max_connections=1)
+        listening = asyncio.create_task(self.transport().listen(url, Accepted, config))
+        if (opened := await self._cancelled(listening, turns)) is not None:
+            await opened.aclose()
+        with pytest.raises(ConnectionLostError):
+            await self.dial(url, Recorder())
+
+    async def _cancelled(self, task: "asyncio.Task[T]", turns: int) -> "T | None":
+        """What became of a task that was cancelled after some turns of the event loop."""
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        task.cancel()
+        async with asyncio.timeout(PATIENCE):
+            (outcome,) = await asyncio.gather(task, return_exceptions=True)
+        if isinstance(outcome, asyncio.CancelledError):
+            return None
+        assert not isinstance(outcome, BaseException)
+        return outcome
 
     async def test_an_accept_that_raises_ends_its_connection_alone(self) -> None:
         """It is a defect of the accepting side, of which the other side hears the end."""

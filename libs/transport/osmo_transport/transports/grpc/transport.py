@@ -1,11 +1,13 @@
 """Dialling and listening at `grpc://` and `grpcs://`."""
 
 import asyncio
+from contextlib import suppress
 from urllib.parse import SplitResult
 
 import grpc
 from grpc import aio
 
+from osmo_transport import _tasks
 from osmo_transport.errors import (
     AddressInUseError,
     ConnectionLostError,
@@ -135,6 +137,15 @@ class GrpcEndpoint(Endpoint):
         finally:
             self._connections.discard(connection)
 
+    async def abandon(self) -> None:
+        """It was not started, or not wholly: stop listening."""
+        await _tasks.ended([asyncio.create_task(self._stop())])
+
+    async def _stop(self) -> None:
+        # gRPC raises an InvalidStateError of a start that was cancelled, when it has stopped.
+        with suppress(asyncio.InvalidStateError):
+            await self._server.stop(None)
+
     async def aclose(self) -> None:
         for connection in list(self._connections):
             connection.close()
@@ -177,6 +188,9 @@ class _Dialled(GrpcConnection):
 class GrpcTransport(Transport):
     """The transport of `grpc://` and `grpcs://`."""
 
+    def check(self, url: str) -> None:
+        address(parsed(url))
+
     async def dial(self, url: str, sink: FrameSink, config: ConnectionConfig) -> Connection:
         parts = parsed(url)
         host, port = address(parts)
@@ -185,11 +199,12 @@ class GrpcTransport(Transport):
             async with asyncio.timeout(config.open_timeout):
                 where = _target(await sockets.answering(host, port), port)
                 named = _name_options(host, port)
-                options: Options = [*CLIENT_OPTIONS, *named, *_size_options(config)]
+                # gRPC goes on with a connection that was given up for as long as this.
+                patience = ("grpc.min_reconnect_backoff_ms", round(config.open_timeout * 1000))
+                options: Options = [*CLIENT_OPTIONS, patience, *named, *_size_options(config)]
                 channel = await _opened(parts, where, credentials, options, config.tls)
         except TimeoutError as exc:
-            late = f"{url} did not answer in {config.open_timeout:g} s"
-            raise ConnectionLostError(late) from exc
+            raise sockets.late_error(url, config.open_timeout) from exc
         except OSError as exc:
             raise sockets.connect_error(url, exc) from exc
         connection = _Dialled(_target(host, port), channel, config)
@@ -203,10 +218,13 @@ class GrpcTransport(Transport):
         endpoint = GrpcEndpoint(parts, accept, config)
         try:
             await endpoint.start(credentials)
-        except OSError as exc:
-            raise sockets.bind_error(url, exc) from exc
-        except RuntimeError as exc:
-            raise await _bind_error(parts) from exc
+        except BaseException as exc:
+            await endpoint.abandon()
+            if isinstance(exc, OSError):
+                raise sockets.bind_error(url, exc) from exc
+            if isinstance(exc, RuntimeError):
+                raise await _bind_error(parts) from exc
+            raise
         return endpoint
 
 
@@ -276,11 +294,12 @@ async def _why(url: SplitResult, tls: TlsConfig) -> TransportError:
         return sockets.connect_error(name, exc)
     try:
         secured = writer.get_extra_info("ssl_object")
-        if secured is None or secured.selected_alpn_protocol() != "h2":
-            return ConnectionLostError(
-                f"cannot connect to {name}: what listens there does not speak gRPC"
-            )
-        return ConnectionLostError(f"cannot connect to {name}: its gRPC handshake failed")
+        if secured is not None and secured.selected_alpn_protocol() != "h2":
+            what = "what listens there does not speak gRPC"
+        else:
+            what = "the gRPC handshake failed; does it speak gRPC, and has the URL the right one of"
+            what += " grpc:// and grpcs://?"
+        return ConnectionLostError(f"cannot connect to {name}: {what}")
     finally:
         writer.close()
 
@@ -298,7 +317,10 @@ async def _bind_error(url: SplitResult) -> TransportError:
 
 def _read(config: TlsConfig) -> tuple[bytes | None, bytes | None, bytes | None]:
     files = (config.ca_file, config.key_file or config.cert_file, config.cert_file)
-    ca, key, cert = (f.read_bytes() if f is not None else None for f in files)
+    try:
+        ca, key, cert = (f.read_bytes() if f is not None else None for f in files)
+    except OSError as exc:
+        raise UsageError(f"cannot load the certificates: {exc}") from exc
     return ca, key, cert
 
 
@@ -312,9 +334,8 @@ def _client_credentials(config: TlsConfig) -> grpc.ChannelCredentials:
 def _server_credentials(config: TlsConfig) -> grpc.ServerCredentials:
     server_context(config)
     ca, key, cert = _read(config)
-    if key is None or cert is None:
-        raise UsageError("a secure endpoint needs tls.cert_file and tls.key_file")
-    return grpc.ssl_server_credentials(((key, cert),), ca, require_client_auth=ca is not None)
+    pairs = [(key, cert)] if key and cert else []
+    return grpc.ssl_server_credentials(pairs, ca, require_client_auth=ca is not None)
 
 
 def open_transport() -> Transport:

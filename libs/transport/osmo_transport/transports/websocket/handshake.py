@@ -19,6 +19,12 @@ PATH = "/osmo/v1"
 """Where an endpoint serves connections; any other path is answered with 404."""
 
 
+UNANSWERED = (
+    "the other side closed the connection before it answered; does it speak WebSocket, and has the"
+    " URL the right one of ws:// and wss://?"
+)
+"""What is said of a handshake that ended so."""
+
 ACCEPTED = 101
 """The HTTP status of a connection that is let in."""
 

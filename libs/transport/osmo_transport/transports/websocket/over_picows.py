@@ -4,7 +4,7 @@ import asyncio
 import logging
 import socket
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 
 import picows
@@ -29,6 +29,7 @@ from osmo_transport.transports.sockets import Connections
 from osmo_transport.transports.websocket.handshake import (
     ACCEPTED,
     PREFERRED,
+    UNANSWERED,
     answer,
     close_reason,
 )
@@ -198,21 +199,25 @@ async def dial(
         raise ConnectionLostError(shown(str(exc))) from exc
     except BaseException:
         connection.abandon()
+        # Before the handshake ends picows does not give up its socket.
+        with suppress(OSError):
+            wire.shutdown(socket.SHUT_RDWR)
         raise
     if not connection.opened:
-        raise ConnectionLostError("the other side closed the connection")
+        raise ConnectionLostError(UNANSWERED)
     return connection
 
 
 async def serve(
-    listening: Sequence[socket.socket],
+    listening: socket.socket,
     context: ssl.SSLContext | None,
     accept: Accept,
     config: ConnectionConfig,
     connections: Connections,
-) -> list[asyncio.Server]:
-    """Accept connections at sockets; those that are open are in `connections`. Who has asked for
-    nothing when the servers close is cut off by picows, after `open_timeout`."""
+) -> asyncio.Server:
+    """What accepts connections at a socket, once it is started; those that are open are in
+    `connections`. Who has asked for nothing when the server closes is cut off by picows, after
+    `open_timeout`."""
 
     def opened(connection: WebSocketConnection) -> None:
         if connections.enter(connection):
@@ -235,17 +240,16 @@ async def serve(
         response = WSUpgradeResponse.create_101_response(headers)
         return WSUpgradeResponseWithListener(response, connection)
 
-    return [
-        await picows.ws_create_server(
-            upgrade,
-            sock=each,
-            ssl=context,
-            max_frame_size=config.limits.frame_bytes,
-            websocket_handshake_timeout=config.open_timeout,
-            # Answered here, where whoever does not read the answers is read no more.
-            enable_auto_pong=False,
-            logger_name=_quiet,
-            use_aiofastnet=_OTHER_SOCKETS,
-        )
-        for each in listening
-    ]
+    return await picows.ws_create_server(
+        upgrade,
+        sock=listening,
+        ssl=context,
+        ssl_handshake_timeout=config.open_timeout if context else None,
+        max_frame_size=config.limits.frame_bytes,
+        websocket_handshake_timeout=config.open_timeout,
+        # Answered here, where whoever does not read the answers is read no more.
+        enable_auto_pong=False,
+        logger_name=_quiet,
+        use_aiofastnet=_OTHER_SOCKETS,
+        start_serving=False,
+    )

@@ -4,7 +4,6 @@ import asyncio
 import logging
 import socket
 import ssl
-from collections.abc import Sequence
 from typing import cast
 
 from websockets.client import ClientProtocol
@@ -25,6 +24,7 @@ from osmo_transport.transports.sockets import Connections
 from osmo_transport.transports.websocket.handshake import (
     ACCEPTED,
     PREFERRED,
+    UNANSWERED,
     answer,
     close_reason,
 )
@@ -163,7 +163,7 @@ class _Dialled(WebSocketConnection):
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
         if not self.opened.done():
-            why = self._client.handshake_exc or exc or "the other side closed the connection"
+            why = self._client.handshake_exc or exc or UNANSWERED
             self.opened.set_exception(ConnectionLostError(shown(str(why))))
             self.opened.exception()  # asked for, whether or not somebody waits for it
 
@@ -257,25 +257,23 @@ class _Accepted(WebSocketConnection):
 
 
 async def serve(
-    listening: Sequence[socket.socket],
+    listening: socket.socket,
     context: ssl.SSLContext | None,
     accept: Accept,
     config: ConnectionConfig,
     connections: Connections,
-) -> list[asyncio.Server]:
-    """Accept connections at sockets; those that are open or about to be are in `connections`."""
+) -> asyncio.Server:
+    """What accepts connections at a socket, once it is started; those that are open or about to be
+    are in `connections`."""
 
     def make() -> _Accepted:
         protocol = ServerProtocol(max_size=config.limits.frame_bytes, logger=_quiet)
         return _Accepted(protocol, accept, config, connections)
 
-    loop = asyncio.get_running_loop()
-    return [
-        await loop.create_server(
-            make,
-            sock=each,
-            ssl=context,
-            ssl_handshake_timeout=config.open_timeout if context else None,
-        )
-        for each in listening
-    ]
+    return await asyncio.get_running_loop().create_server(
+        make,
+        sock=listening,
+        ssl=context,
+        ssl_handshake_timeout=config.open_timeout if context else None,
+        start_serving=False,
+    )

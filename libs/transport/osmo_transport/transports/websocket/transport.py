@@ -3,7 +3,6 @@
 import asyncio
 import socket
 import ssl
-from collections.abc import Sequence
 from typing import Protocol
 
 from osmo_transport.errors import ConnectionLostError
@@ -31,12 +30,12 @@ class Engine(Protocol):
 
     async def serve(
         self,
-        listening: Sequence[socket.socket],
+        listening: socket.socket,
         context: ssl.SSLContext | None,
         accept: Accept,
         config: ConnectionConfig,
         connections: Connections,
-    ) -> list[asyncio.Server]:
+    ) -> asyncio.Server:
         """See `over_websockets.serve`."""
 
 
@@ -46,16 +45,19 @@ class WebSocketTransport(Transport):
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
+    def check(self, url: str) -> None:
+        urls.address(urls.parsed(url, path=True))
+
     async def dial(self, url: str, sink: FrameSink, config: ConnectionConfig) -> Connection:
+        self.check(url)
         parts = urls.parsed(url, path=True)
-        urls.address(parts)
         context = client_context(config.tls) if parts.scheme == "wss" else None
         target = parts if parts.path.strip("/") else parts._replace(path=PATH)
         try:
             async with asyncio.timeout(config.open_timeout):
                 return await self._engine.dial(target.geturl(), context, sink, config)
         except TimeoutError as exc:
-            raise ConnectionLostError(f"{url} did not answer in {config.open_timeout:g} s") from exc
+            raise sockets.late_error(url, config.open_timeout) from exc
         except OSError as exc:
             raise sockets.connect_error(url, exc) from exc
         except ConnectionLostError as exc:
@@ -69,13 +71,14 @@ class WebSocketTransport(Transport):
         host, port = urls.address(parts)
         context = server_context(config.tls) if parts.scheme == "wss" else None
         connections = Connections(config.max_connections)
-        listening: list[socket.socket] = []
+
+        async def serve(each: socket.socket) -> asyncio.Server:
+            return await self._engine.serve(each, context, accept, config, connections)
+
         try:
             listening = await sockets.listen(host, port)
-            servers = await self._engine.serve(listening, context, accept, config, connections)
+            servers = await sockets.serving(listening, serve)
         except OSError as exc:
-            for each in listening:
-                each.close()
             raise sockets.bind_error(url, exc) from exc
         return SocketEndpoint(sockets.url_of(parts, listening[0]), listening, servers, connections)
 

@@ -24,8 +24,8 @@ from osmo_transport.session.client import MAX_PUSHED_KINDS
 from osmo_transport.transports.abc import WRITE_BUFFER
 from osmo_transport.transports.websocket import over_websockets
 from osmo_transport.transports.websocket.transport import WebSocketTransport
-from tests.transport.fuzz_clients import AT_ONCE
-from tests.transport.fuzz_figures import MIB, Figures
+from tests.transport.fuzz.clients import AT_ONCE
+from tests.transport.fuzz.figures import MIB, Figures
 
 SCHEMES = ("ws", "ws-websockets", "grpc", "memory")
 

@@ -14,7 +14,7 @@ from osmo_transport import PeerError, TransportError
 from osmo_transport.frames import Batch, Codec, Frame, Goodbye
 from osmo_transport.transports.abc import Connection, FrameSink
 from osmo_transport.transports.grpc.connection import END
-from tests.transport.fuzz_frames import AS_PROTOBUF, Encoding, Hostile
+from tests.transport.fuzz.frames import AS_PROTOBUF, Encoding, Hostile
 from tests.transport.raw import CLOSE, CONTINUATION, PING, PONG, TEXT
 
 PATIENCE = 20.0

@@ -15,8 +15,8 @@ from osmo_transport.frames import Welcome
 from osmo_transport.transports.abc import ConnectionConfig
 from osmo_transport.transports.grpc.transport import METHOD, SERVICE
 from osmo_transport.transports.memory import MemoryTransport
-from tests.transport.fuzz_frames import AS_JSON, AS_MSGPACK, AS_PROTOBUF, Hostile, Place, Shape
-from tests.transport.fuzz_wires import (
+from tests.transport.fuzz.frames import AS_JSON, AS_MSGPACK, AS_PROTOBUF, Hostile, Place, Shape
+from tests.transport.fuzz.wires import (
     GONE,
     PATIENCE,
     CallWire,

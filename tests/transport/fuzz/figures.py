@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.transport.fuzz_wires import Damage
+from tests.transport.fuzz.wires import Damage
 
 MIB = 1024 * 1024
 

@@ -4,9 +4,12 @@ client to end the connection and to come back."""
 import asyncio
 import base64
 import hashlib
+import json
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
+from dataclasses import asdict
 from itertools import count
 from typing import Any
 
@@ -19,7 +22,7 @@ from osmo_transport.transports.abc import Connection, ConnectionConfig, Endpoint
 from osmo_transport.transports.grpc.transport import METHOD, SERVICE
 from osmo_transport.transports.memory import MemoryTransport
 from osmo_transport.transports.sockets import Connections, SocketEndpoint
-from tests.transport.fuzz_frames import (
+from tests.transport.fuzz.frames import (
     AS_JSON,
     AS_MSGPACK,
     AS_PROTOBUF,
@@ -29,7 +32,7 @@ from tests.transport.fuzz_frames import (
     Shape,
     lethal_to_client,
 )
-from tests.transport.fuzz_wires import (
+from tests.transport.fuzz.wires import (
     GONE,
     PATIENCE,
     CallWire,
@@ -113,8 +116,7 @@ class HostileServer(ABC):
         """Whether the round is over: what ends from then on has no reason."""
         self._numbers = count()
         self._tasks: set[asyncio.Task[None]] = set()
-        self.lethal = False
-        """Whether it tells clients to stop for good."""
+        self._lethal = False
 
     def draw(self) -> Hostile:
         """For the next connection."""
@@ -122,7 +124,7 @@ class HostileServer(ABC):
 
     async def receive(self, wire: Wire, draw: Hostile) -> None:
         """Answer a client, and count what comes of it."""
-        if self.lethal:
+        if self._lethal:
             with suppress(TimeoutError, *GONE):
                 await asyncio.wait_for(wire.answered.wait(), PATIENCE)
                 await wire.say(lethal_to_client(draw))
@@ -145,6 +147,14 @@ class HostileServer(ABC):
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks)
+
+    async def said(self) -> int:
+        """Frames that it has sent so far."""
+        return self.damage.frames
+
+    async def be_lethal(self, lethal: bool) -> None:
+        """Whether it tells clients to stop for good."""
+        self._lethal = lethal
 
     @abstractmethod
     async def open(self, url: str) -> str:
@@ -256,7 +266,7 @@ class HostileGrpc(HostileServer):
     async def open(self, url: str) -> str:
         self.closing = False
         port = int(url.rpartition(":")[2])
-        if port and not self.lethal and self.draw().often(0.15):
+        if port and not self._lethal and self.draw().often(0.15):
             self._babbling = await asyncio.start_server(self._connected, "127.0.0.1", port)
             return url
         handler = grpc.stream_stream_rpc_method_handler(self._call)
@@ -343,3 +353,55 @@ def hostile_server(scheme: str, limits: Limits, seed: str) -> HostileServer:
         "memory": HostileMemory,
     }
     return kinds[scheme](limits, seed)
+
+
+class DistantServer:
+    """A hostile server in another process, so that this one's memory is its clients' alone."""
+
+    def __init__(self, scheme: str, seed: str) -> None:
+        self._arguments = ("--serve", scheme, "--seed", seed)
+        self._process: asyncio.subprocess.Process | None = None
+        self.damage = Damage()
+
+    async def _tell(self, *command: object) -> Any:
+        if self._process is None:
+            self._process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "tests.transport.fuzz", *self._arguments),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+            )
+        stdin, stdout = self._process.stdin, self._process.stdout
+        assert stdin is not None
+        assert stdout is not None
+        stdin.write(json.dumps(command).encode() + b"\n")
+        return json.loads(await stdout.readline())
+
+    async def open(self, url: str) -> str:
+        """As `HostileServer.open`, and all that follow."""
+        return str(await self._tell("open", url))
+
+    async def close(self) -> None:
+        self.damage = Damage(**await self._tell("close"))
+
+    async def said(self) -> int:
+        return int(await self._tell("said"))
+
+    async def be_lethal(self, lethal: bool) -> None:
+        await self._tell("be_lethal", lethal)
+
+    async def end(self) -> None:
+        """End the process."""
+        if self._process is not None and self._process.stdin is not None:
+            self._process.stdin.close()
+            await self._process.wait()
+
+
+async def obey(hostile: HostileServer) -> None:
+    """Do what a `DistantServer` tells at stdin."""
+    loop = asyncio.get_running_loop()
+    while line := await loop.run_in_executor(None, sys.stdin.readline):
+        name, *arguments = json.loads(line)
+        answer = await getattr(hostile, name)(*arguments)
+        if name == "close":
+            answer = asdict(hostile.damage)
+        print(json.dumps(answer), flush=True)  # noqa: T201

@@ -1,19 +1,10 @@
-"""A fuzzer of both sides of each transport: `python -m tests.transport.fuzz --help`.
+"""One run: hostile peers at one side of a transport, those that should not mind at the other."""
 
-It puts the promise to the test that who breaks the protocol loses his connection, is told why, and
-harms nobody else, and that memory stays within the stated limits. Everything that is said is drawn
-from a seed, for each connection by its number; in which order connections meet is up to chance.
-"""
-
-import argparse
 import asyncio
 import json
-import logging
-import os
 import sys
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import asdict
 from unittest import mock
 
 from osmo_transport import (
@@ -35,21 +26,20 @@ from osmo_transport.session import client as client_session
 from osmo_transport.testing import make_message
 from osmo_transport.testing.kinds import EVENT, STATE
 from tests.helpers import eventually
-from tests.transport.fuzz_clients import attack
-from tests.transport.fuzz_figures import DefectWatch, Figures, watched
-from tests.transport.fuzz_operator import (
+from tests.transport.fuzz.clients import attack
+from tests.transport.fuzz.figures import DefectWatch, Figures, watched
+from tests.transport.fuzz.operator import (
     CLIENT,
     CLIENT_LIMIT,
     CLIENTS,
     LIMITS,
-    SCHEMES,
     SERVER_LIMIT,
     operating,
     transport_of,
     url_of,
 )
-from tests.transport.fuzz_servers import hostile_server
-from tests.transport.fuzz_wires import Damage
+from tests.transport.fuzz.servers import DistantServer, HostileServer, hostile_server
+from tests.transport.fuzz.wires import Damage
 
 ANSWER = 10.0
 """Seconds after which what should be acknowledged counts as stuck."""
@@ -226,13 +216,18 @@ class Game:
     """Clients, and one server after the other at their address."""
 
     def __init__(
-        self, scheme: str, seed: int, queue: Queue, figures: Figures, watch: DefectWatch
+        self,
+        scheme: str,
+        hostile: HostileServer | DistantServer,
+        queue: Queue,
+        figures: Figures,
+        watch: DefectWatch,
     ) -> None:
         self._scheme = scheme
         self._queue = queue
         self._figures = figures
         self._watch = watch
-        self._hostile = hostile_server(scheme.partition("-")[0], LIMITS, str(seed))
+        self._hostile = hostile
         self._url = ""
         self._victims: list[Victim] = []
 
@@ -251,9 +246,9 @@ class Game:
     async def play(self, number: int, frames: int) -> None:
         """A round of the hostile server, at the end of which a good one takes over."""
         hostile = self._hostile
-        enough = hostile.damage.frames + frames
+        enough = await hostile.said() + frames
         await hostile.open(self._url)
-        while hostile.damage.frames < enough and not all(v.failure for v in self._victims):
+        while await hostile.said() < enough and not all(v.failure for v in self._victims):
             for victim in self._victims:
                 await victim.report()
             await asyncio.sleep(0.005)
@@ -280,11 +275,11 @@ class Game:
 
     async def _stop_all(self) -> None:
         """A server that tells its clients to stop: they do, and say why."""
-        self._hostile.lethal = True
+        await self._hostile.be_lethal(True)
         await self._hostile.open(self._url)
         await asyncio.gather(*[victim.stop() for victim in self._victims])
         await self._hostile.close()
-        self._hostile.lethal = False
+        await self._hostile.be_lethal(False)
         for place in range(CLIENTS):
             await self._renew(place)
 
@@ -299,68 +294,24 @@ class Game:
         self._figures.damage = self._hostile.damage
 
 
-async def fuzz_client(scheme: str, frames: int, seed: int, rounds: int = 0) -> Figures:
-    """Hostile servers to some clients, round after round."""
+async def fuzz_client(
+    scheme: str, frames: int, seed: int, rounds: int = 0, *, distant: bool = False
+) -> Figures:
+    """Hostile servers to some clients, round after round; `distant`: in another process."""
     figures = Figures(scheme, "client", seed, CLIENT_LIMIT)
+    wire = scheme.partition("-")[0]
+    hostile = DistantServer(wire, str(seed)) if distant else hostile_server(wire, LIMITS, str(seed))
     rounds = rounds or max(1, frames // 2500)
     queue = await open_queue("memory://")
     # So that a server cannot keep a client away for a minute of this run.
     patience = mock.patch.object(client_session, "MAX_RETRY_AFTER", 0.01)
     async with queue, watched(figures) as watch:
         with patience:
-            game = Game(scheme, seed, queue, figures, watch)
+            game = Game(scheme, hostile, queue, figures, watch)
             await game.begin()
             for number in range(rounds):
                 await game.play(number, frames // rounds)
             await game.end()
+    if isinstance(hostile, DistantServer):
+        await hostile.end()
     return figures
-
-
-# The program
-
-
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m tests.transport.fuzz", description=__doc__)
-    parser.add_argument("--scheme", choices=SCHEMES, default="ws")
-    parser.add_argument("--side", choices=("server", "client"), default="server")
-    parser.add_argument("--frames", type=int, default=100_000, help="to be sent, about")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--uvloop", action="store_true", help="on uvloop, as the programs run")
-    parser.add_argument("--attack", metavar="URL", help="only the hostile clients, to this server")
-    return parser.parse_args()
-
-
-async def _run(given: argparse.Namespace) -> int:
-    if given.attack:
-        damage = await attack(given.attack, given.frames, given.seed, LIMITS)
-        print(json.dumps(asdict(damage)))  # noqa: T201
-        return 0
-    if given.side == "client":
-        figures = await fuzz_client(given.scheme, given.frames, given.seed)
-    elif given.scheme == "memory":
-        figures = await fuzz_server(given.scheme, given.frames, given.seed)
-    else:
-        figures = await fuzz_server(given.scheme, given.frames, given.seed, attack_from_outside)
-    for note in [*figures.notes, *figures.damage.notes[:10]]:
-        print(f"  {note}", file=sys.stderr)  # noqa: T201
-    print(figures)  # noqa: T201
-    for what in figures.broken:
-        print(f"  NOT HELD: {what}")  # noqa: T201
-    return 1 if figures.broken else 0
-
-
-def main() -> int:
-    """Run the program; returns its exit code: 0 if everything held."""
-    given = _arguments()
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-    # What hostile peers bring about in the logs is counted, and not shown.
-    logging.getLogger().addHandler(logging.NullHandler())
-    if given.uvloop:
-        import uvloop
-
-        return uvloop.run(_run(given))
-    return asyncio.run(_run(given))
-
-
-if __name__ == "__main__":
-    sys.exit(main())
