@@ -21,7 +21,7 @@ from osmo_transport import PeerError, UnreadableError, read_message
 from osmo_transport.frames import JSON, MSGPACK
 from osmo_transport.message import read_heads
 
-DEPTH = 3_000
+DEPTH = 200_000
 PACKED = b"\x91" * DEPTH + b"\xc0"
 TEXT = b"[" * DEPTH + b"]" * DEPTH
 OBJECT = b'{"a":' * DEPTH + b"1" + b"}" * DEPTH

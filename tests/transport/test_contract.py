@@ -7,6 +7,7 @@ from osmo_transport.testing.contracts.transports import TransportContract
 from osmo_transport.transports.websocket import over_picows, over_websockets
 from osmo_transport.transports.websocket.transport import WebSocketTransport
 from tests.transport.certificates import Authority
+from tests.transport.engines import picows_is_bounded
 
 pytestmark = pytest.mark.usefixtures("no_socket_left")
 
@@ -26,6 +27,7 @@ class TestWebSocket(TransportContract):
         return WebSocketTransport(over_websockets)
 
 
+@picows_is_bounded
 class TestFastWebSocket(TransportContract):
     """Over loopback, by the engine of the extra `speed`."""
 
@@ -57,6 +59,7 @@ class TestSecureWebSocket(TransportContract):
         return WebSocketTransport(over_websockets)
 
 
+@picows_is_bounded
 @pytest.mark.usefixtures("_certificates")
 class TestSecureFastWebSocket(TransportContract):
     """Over loopback, encrypted."""

@@ -18,6 +18,7 @@ from osmo_transport import (
 )
 from osmo_transport.testing import make_message
 from osmo_transport.testing.kinds import STATE
+from tests.transport.engines import picows_is_bounded
 from tests.transport.third_party import install
 
 
@@ -114,7 +115,11 @@ def test_a_missing_extra_is_named(missing: list[str], url: str, extra: str) -> N
 
 @pytest.mark.parametrize(
     ("missing", "engine"),
-    [("picows", "over_websockets"), ("websockets", "over_picows"), ("none", "over_picows")],
+    [
+        ("picows", "over_websockets"),
+        pytest.param("websockets", "over_picows", marks=picows_is_bounded),
+        pytest.param("none", "over_picows", marks=picows_is_bounded),
+    ],
 )
 def test_one_engine_of_websockets_is_enough(missing: str, engine: str) -> None:
     """The faster one is taken where both are installed; a link over it works."""

@@ -31,7 +31,7 @@ from tests.transport.engines import ENGINES
 
 pytestmark = pytest.mark.usefixtures("no_socket_left")
 
-WAYS = {"wss, websockets": "websockets", "wss, picows": "picows", "grpcs": None}
+WAYS = {f"wss, {engine}": engine for engine in ENGINES} | {"grpcs": None}
 """Secure schemes, those of WebSockets over each of the engines."""
 
 

@@ -99,8 +99,8 @@ async def test_who_never_reads_is_bounded_and_cut_off(ws: Transport) -> None:
 async def test_who_only_asks_and_never_reads_is_not_answered_into_memory(
     ws: Transport, ping: str
 ) -> None:
-    """Answers beyond what the write buffer holds are left out, or he is read no more until he
-    reads."""
+    """One answers all that he asks at a time, those beyond what the write buffer holds are left
+    out, or he is read no more until he reads."""
     data = (
         frame(BINARY, MSGPACK.encode(Ping())) if ping == "of our own" else frame(PING, bytes(125))
     )
@@ -126,7 +126,7 @@ async def test_who_only_asks_and_never_reads_is_not_answered_into_memory(
             for _ in range(3):
                 await asyncio.sleep(0)
             most = max(most, wire.get_write_buffer_size())
-        assert not each._connection.writable
+        assert written >= enough or not each._connection.writable
         assert most < WRITE_BUFFER + over
 
 

@@ -84,6 +84,7 @@ class Peer(FrameSink):
         self.admission: asyncio.Task[None] | None = None
         """While it is asked for whether to let it in; ends with the connection."""
         self._stored = 0
+        self._ponged = False
 
     def __str__(self) -> str:
         greeting = self.session.greeting
@@ -113,10 +114,18 @@ class Peer(FrameSink):
             )
 
     def _answer(self, frame: Frame) -> None:
-        # Whoever does not read what he gets could otherwise fill the memory with answers. Refusals
-        # are bounded by the window.
-        if type(frame) is not Pong or self._connection.writable:
-            self._connection.send(frame)
+        # Refusals are bounded by the window. Whoever only asks could fill the memory with answers,
+        # and make a write buffer of a million pieces, which takes asyncio long: one answers all
+        # that he asked in a turn.
+        if type(frame) is Pong:
+            if self._ponged or not self._connection.writable:
+                return
+            self._ponged = True
+            asyncio.get_running_loop().call_soon(self._may_pong)
+        self._connection.send(frame)
+
+    def _may_pong(self) -> None:
+        self._ponged = False
 
     def writing_resumed(self) -> None:
         self._acknowledge_stored()

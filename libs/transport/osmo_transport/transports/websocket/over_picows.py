@@ -66,6 +66,7 @@ class WebSocketConnection(WireConnection, WSListener):
         self._transport: WSTransport | None = None
         self._fragments = bytearray()
         self._disconnected: asyncio.Task[None] | None = None
+        self._pinged: bytes | None = None
 
     @property
     def opened(self) -> bool:
@@ -124,8 +125,17 @@ class WebSocketConnection(WireConnection, WSListener):
             else:
                 self._collect(frame)
         elif self._error is None and kind is _PING:
-            transport.send_pong(frame.get_payload_as_bytes())
+            # The last one of a turn answers all: RFC 6455, 5.5.3.
+            if self._pinged is None:
+                asyncio.get_running_loop().call_soon(self._pong)
+            self._pinged = frame.get_payload_as_bytes()
         self._throttle()
+
+    def _pong(self) -> None:
+        pinged, self._pinged = self._pinged, None
+        if self._transport is not None and self._error is None and pinged is not None:
+            self._transport.send_pong(pinged)
+            self._throttle()
 
     def _collect(self, frame: WSFrame) -> None:
         self._fragments += frame.get_payload_as_memoryview()

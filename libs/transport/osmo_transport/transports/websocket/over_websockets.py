@@ -9,7 +9,7 @@ from typing import cast
 from websockets.client import ClientProtocol
 from websockets.frames import BINARY, CONT, TEXT, CloseCode, Frame
 from websockets.http11 import Request, Response
-from websockets.protocol import State
+from websockets.protocol import SEND_EOF, State
 from websockets.server import ServerProtocol
 from websockets.typing import Subprotocol
 from websockets.uri import parse_uri
@@ -42,6 +42,7 @@ class WebSocketConnection(WireConnection, asyncio.Protocol):
         self._protocol = protocol
         self._speak(codec)
         self._fragments = bytearray()
+        self._receiving = False
 
     def _speak(self, codec: Codec) -> None:
         self._codec = codec
@@ -53,12 +54,17 @@ class WebSocketConnection(WireConnection, asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         protocol = self._protocol
-        protocol.receive_data(data)
-        for event in protocol.events_received():
-            if type(event) is Frame:
-                self._frame(event)
-            else:
-                self._handshake(cast("Request | Response", event))
+        # What is answered to it leaves in one piece.
+        self._receiving = True
+        try:
+            protocol.receive_data(data)
+            for event in protocol.events_received():
+                if type(event) is Frame:
+                    self._frame(event)
+                else:
+                    self._handshake(cast("Request | Response", event))
+        finally:
+            self._receiving = False
         if protocol.writes:
             self._flush()
         if protocol.state is not State.OPEN:
@@ -102,16 +108,16 @@ class WebSocketConnection(WireConnection, asyncio.Protocol):
             self._flush()
 
     def _flush(self) -> None:
+        if self._receiving:
+            return
         wire = self._wire
-        for data in self._protocol.data_to_send():
-            if wire is None or wire.is_closing():
-                return
-            if data:
-                wire.write(data)
-            elif wire.can_write_eof():
-                wire.write_eof()
-            else:
-                wire.close()
+        pieces = self._protocol.data_to_send()
+        if wire is None or wire.is_closing():
+            return
+        if data := b"".join(pieces):
+            wire.write(data)
+        if SEND_EOF in pieces:
+            wire.write_eof() if wire.can_write_eof() else wire.close()
         self._throttle()
 
     def _finish(self, error: TransportError) -> None:

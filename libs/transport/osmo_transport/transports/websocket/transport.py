@@ -3,6 +3,7 @@
 import asyncio
 import socket
 import ssl
+import sys
 from typing import Protocol
 
 from osmo_transport.errors import ConnectionLostError
@@ -83,15 +84,29 @@ class WebSocketTransport(Transport):
         return SocketEndpoint(sockets.url_of(parts, listening[0]), listening, servers, connections)
 
 
+FULL_BUFFERS_ARE_TOLD = not any(
+    first <= sys.version_info < mended
+    for first, mended in (((3, 12), (3, 12, 9)), ((3, 13), (3, 13, 2)))
+)
+"""Whether asyncio says that a write buffer is full however it is written to. Not so on a Python
+with CVE-2024-12254: what is written as picows writes it grows there without bound."""
+
+
 def open_transport() -> Transport:
-    """The transport of `ws://` and `wss://`: over picows where it is installed, else over
-    websockets."""
+    """The transport of `ws://` and `wss://`: over picows where it is installed and bounded, else
+    over websockets."""
+    if FULL_BUFFERS_ARE_TOLD and (engine := _picows()) is not None:
+        return WebSocketTransport(engine)
+    from osmo_transport.transports.websocket import over_websockets  # noqa: PLC0415
+
+    return WebSocketTransport(over_websockets)
+
+
+def _picows() -> Engine | None:
     try:
         from osmo_transport.transports.websocket import over_picows  # noqa: PLC0415
     except ModuleNotFoundError as exc:
         if exc.name != "picows":
             raise
-        from osmo_transport.transports.websocket import over_websockets  # noqa: PLC0415
-
-        return WebSocketTransport(over_websockets)
-    return WebSocketTransport(over_picows)
+        return None
+    return over_picows
