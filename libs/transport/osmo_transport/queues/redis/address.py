@@ -52,13 +52,18 @@ _NEVER_AGAIN = Retry(NoBackoff(), 0)
 """Whoever calls decides whether to try again; a command that is sent twice may count twice."""
 
 
-class _Raced(Connection):
+class RacedConnection(Connection):
     """Connects to all addresses of a name in their turn, where redis-py leaves the first one all of
     the time."""
 
     async def _connect(self) -> None:
         self._raced = await sockets.connect(self.host, self.port)
         await super()._connect()  # type: ignore[no-untyped-call]
+
+    def cut(self) -> None:
+        """Give up what is not written yet: who does not read would keep the socket for ever."""
+        if self._writer is not None:
+            self._writer.transport.abort()
 
     def _connection_arguments(self) -> dict[str, Any]:
         arguments = dict(super()._connection_arguments())
@@ -69,7 +74,7 @@ class _Raced(Connection):
         return {**arguments, "sock": self._raced}
 
 
-class _RacedTls(_Raced, SSLConnection):
+class _RacedTls(RacedConnection, SSLConnection):
     """The same over TLS."""
 
 
@@ -142,14 +147,14 @@ class Address:
             _secure=secure,
         )
 
-    async def connection(self) -> Connection:
+    async def connection(self) -> RacedConnection:
         """A connection that is not open yet, to the server that is the right one now.
 
         Raises:
             RedisError, OSError: whoever knows where that is cannot be asked.
         """
         host, port = await self._find()
-        kind = _RacedTls if self._secure else _Raced
+        kind = _RacedTls if self._secure else RacedConnection
         return kind(host=host, port=port, **self._options)
 
 

@@ -32,7 +32,7 @@ from osmo_transport.errors import (
     QueueUnavailableError,
     TransportError,
 )
-from osmo_transport.queues.redis.address import Address
+from osmo_transport.queues.redis.address import Address, RacedConnection
 from osmo_transport.queues.redis.scripts.script import Script
 
 COMMAND_TIMEOUT = 5.0
@@ -92,7 +92,7 @@ class RedisClient:
         """`inspect` sees INFO of each server that is connected to, and may refuse it."""
         self._address = address
         self._check = inspect
-        self._connection: Connection | None = None
+        self._connection: RacedConnection | None = None
         self._lock = asyncio.Lock()
         self._closed = False
 
@@ -170,7 +170,7 @@ class RedisClient:
 
     async def aclose(self) -> None:
         """`abort`, and run nothing any more, be it that a call waits for its turn: it gets a
-        `ClosedError`."""
+        `ClosedError`. Does not wait either."""
         self._closed = True
         await self.abort()
 
@@ -180,9 +180,10 @@ class RedisClient:
         connection, self._connection = self._connection, None
         if connection is not None:
             with suppress(RedisError, OSError, RuntimeError):  # it is gone either way
+                connection.cut()
                 await connection.disconnect(nowait=True)
 
-    async def _connect(self) -> Connection:
+    async def _connect(self) -> RacedConnection:
         # Known to `abort` before it is ready, so that a cancelled attempt leaves no socket behind.
         connection = self._connection = await self._address.connection()
         await connection.connect()  # type: ignore[no-untyped-call]

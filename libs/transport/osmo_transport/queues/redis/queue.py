@@ -317,6 +317,7 @@ class RedisQueue(Queue):
         finally:
             for client in (self._appending, self._admitting, self._asking):
                 await client.aclose()
+        await asyncio.sleep(0)  # the turn in which the event loop closes the sockets
 
     def _check_open(self) -> None:
         if self._closed:
