@@ -5,6 +5,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -37,7 +38,7 @@ async def test_the_store_equals_the_cluster(
         seed=config.seed, nodes=config.nodes, workflows=config.workflows, pace=config.pace
     )
     planned = {(t.task_uuid, t.retry_id): t for t in Scenario(Cluster(), plan).expected}
-    with sqlite3.connect(database) as connection:
+    with closing(sqlite3.connect(database)) as connection:
         query = "SELECT task_uuid, retry_id, status, deleted_at IS NOT NULL FROM tasks"
         rows = {(task, retry): rest for task, retry, *rest in connection.execute(query)}
     assert rows == {key: [t.status, t.deleted] for key, t in planned.items()}
