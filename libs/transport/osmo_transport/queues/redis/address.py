@@ -1,12 +1,12 @@
 """Where Redis is: a URL, and whoever has to be asked which server it is for now."""
 
+import asyncio
 import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-import anyio
 from redis.asyncio import Redis, Sentinel
 from redis.asyncio.cluster import ClusterNode, RedisCluster
 from redis.asyncio.connection import Connection, SSLConnection
@@ -14,6 +14,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
+from osmo_transport import _tasks
 from osmo_transport.errors import UsageError
 from osmo_transport.transports import sockets
 
@@ -218,8 +219,7 @@ def _finder(
             try:
                 host, port = await sentinel.discover_master(master)
             finally:
-                with anyio.CancelScope(shield=True):
-                    await _close(*sentinel.sentinels)
+                await _tasks.ended([asyncio.create_task(_close(*sentinel.sentinels))])
             return str(host), int(port)
 
         return of_sentinels
@@ -233,8 +233,7 @@ def _finder(
                 await cluster.initialize()
                 node = cluster.get_node_from_key(f"{{{namespace}}}")
             finally:
-                with anyio.CancelScope(shield=True):
-                    await cluster.aclose()
+                await _tasks.ended([asyncio.create_task(cluster.aclose())])
             if node is None:
                 raise RedisError("no node of the cluster has the queue's slot")
             return node.host, int(node.port)
