@@ -50,13 +50,18 @@ class HostileServer(RuleBasedStateMachine):
                 self.world.put(kind, key, size)
 
     @precondition(lambda self: not self.connected)
-    @rule(limits=SMALL_LIMITS, welcomes=st.booleans())
-    def connect(self, limits: Limits, welcomes: bool) -> None:
+    @rule(
+        limits=SMALL_LIMITS,
+        welcomes=st.booleans(),
+        queue_epoch=st.sampled_from(["hostile", "memory-0"]),
+        step=st.sampled_from([1, 10**14]),
+    )
+    def connect(self, limits: Limits, welcomes: bool, queue_epoch: str, step: int) -> None:
         self.client.connect(self.world.now)
         self.connected = True
         if welcomes:
-            self.epoch += 1
-            self._say(Welcome("hostile", self.epoch, 0, limits))
+            self.epoch += step
+            self._say(Welcome(queue_epoch, self.epoch, 0, limits))
 
     @precondition(lambda self: self.connected)
     @rule(frame=FRAMES)
@@ -112,6 +117,7 @@ class HostileServer(RuleBasedStateMachine):
     def teardown(self) -> None:
         """A good server takes over."""
         self.client.disconnect()
+        self.world.ends = (ConnectionLostError, PeerError)
         self.world.settle()
 
 

@@ -118,6 +118,8 @@ class World:
         """Ids that were stored and then wiped."""
         self.epochs: list[int] = []
         self.broken = False
+        self.ends: tuple[type[TransportError], ...] = (ConnectionLostError,)
+        """What may end a connection at the client."""
 
     # the listener
 
@@ -184,7 +186,7 @@ class World:
         epoch = self.client.epoch
         try:
             answer = self.client.receive(frame, self.now)
-        except ConnectionLostError:
+        except self.ends:
             self.lose(len(wire.to_server))
             return
         self.refused |= {refusal.id for refusal in self.client.refusals}

@@ -299,6 +299,9 @@ class ClientSession:
             # begin lower: better than never to report again.
             welcome.epoch < known.epoch and welcome.queue_epoch == known.queue_epoch
         ):
+            # Whoever does not believe what this side knows will not tomorrow either: what is said
+            # next time is that nothing is known.
+            self.renew_epoch()
             raise PeerError(f"epoch {welcome.epoch} after {known.epoch}: a new epoch is higher")
         else:
             self._number_anew()
