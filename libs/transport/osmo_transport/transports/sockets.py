@@ -138,6 +138,14 @@ async def connect(host: str, port: int) -> socket.socket:
     return await _connected(await _found(host, port))
 
 
+def forget(wire: socket.socket) -> None:
+    """To be called when an event loop was given a socket, and the connection ended before it was
+    open. uvloop has closed the descriptor by then, or will, and it may be somebody else's when the
+    socket closes it again; asyncio closes the socket itself."""
+    if not isinstance(asyncio.get_running_loop(), asyncio.BaseEventLoop):
+        wire.detach()
+
+
 async def answering(host: str, port: int) -> str:
     """Which address of the host is to be connected to: of several, the first that answers, for a
     library that makes its own connection.

@@ -59,7 +59,11 @@ class RacedConnection(Connection):
 
     async def _connect(self) -> None:
         self._raced = await sockets.connect(self.host, self.port)
-        await super()._connect()  # type: ignore[no-untyped-call]
+        try:
+            await super()._connect()  # type: ignore[no-untyped-call]
+        except BaseException:
+            sockets.forget(self._raced)
+            raise
 
     def cut(self) -> None:
         """Give up what is not written yet: who does not read would keep the socket for ever."""

@@ -287,9 +287,13 @@ async def _why(url: SplitResult, tls: TlsConfig) -> TransportError:
     name = url.geturl()
     try:
         plain = await sockets.connect(host, port)
-        _, writer = await asyncio.open_connection(
-            sock=plain, ssl=context, server_hostname=host if context else None
-        )
+        try:
+            _, writer = await asyncio.open_connection(
+                sock=plain, ssl=context, server_hostname=host if context else None
+            )
+        except BaseException:
+            sockets.forget(plain)
+            raise
     except OSError as exc:
         return sockets.connect_error(name, exc)
     try:

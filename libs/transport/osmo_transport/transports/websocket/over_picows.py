@@ -190,6 +190,7 @@ async def dial(
     )
     parts = urls.parsed(url, path=True)
     wire = await sockets.connect(*urls.address(parts))
+    spare = wire.dup()
     try:
         await picows.ws_connect(
             lambda: connection,
@@ -206,14 +207,19 @@ async def dial(
             use_aiofastnet=_OTHER_SOCKETS,
         )
     except picows.WSError as exc:
+        sockets.forget(wire)
         raise ConnectionLostError(shown(str(exc))) from exc
     except BaseException:
         connection.abandon()
         # Before the handshake ends picows does not give up its socket.
         with suppress(OSError):
-            wire.shutdown(socket.SHUT_RDWR)
+            spare.shutdown(socket.SHUT_RDWR)
+        sockets.forget(wire)
         raise
+    finally:
+        spare.close()
     if not connection.opened:
+        sockets.forget(wire)
         raise ConnectionLostError(UNANSWERED)
     return connection
 

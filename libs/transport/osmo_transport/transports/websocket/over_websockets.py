@@ -205,6 +205,7 @@ async def dial(
         await connection.opened
     except BaseException:
         connection.abandon()
+        sockets.forget(wire)
         raise
     return connection
 
