@@ -392,7 +392,9 @@ class Container(_message.Message):
 
     NAME_FIELD_NUMBER: _builtins.int
     RESOURCES_FIELD_NUMBER: _builtins.int
+    RESTARTPOLICY_FIELD_NUMBER: _builtins.int
     name: _builtins.str
+    restartPolicy: _builtins.str
     @_builtins.property
     def resources(self) -> Global___ResourceRequirements: ...
     def __init__(
@@ -400,19 +402,24 @@ class Container(_message.Message):
         *,
         name: _builtins.str | None = ...,
         resources: Global___ResourceRequirements | None = ...,
+        restartPolicy: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_name", b"_name", "_resources", b"_resources", "name", b"name", "resources", b"resources"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_name", b"_name", "_resources", b"_resources", "_restartPolicy", b"_restartPolicy", "name", b"name", "resources", b"resources", "restartPolicy", b"restartPolicy"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_name", b"_name", "_resources", b"_resources", "name", b"name", "resources", b"resources"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_name", b"_name", "_resources", b"_resources", "_restartPolicy", b"_restartPolicy", "name", b"name", "resources", b"resources", "restartPolicy", b"restartPolicy"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__name: _TypeAlias = _typing.Literal["name"]  # noqa: Y015
     _WhichOneofArgType__name: _TypeAlias = _typing.Literal["_name", b"_name"]  # noqa: Y015
     _WhichOneofReturnType__resources: _TypeAlias = _typing.Literal["resources"]  # noqa: Y015
     _WhichOneofArgType__resources: _TypeAlias = _typing.Literal["_resources", b"_resources"]  # noqa: Y015
+    _WhichOneofReturnType__restartPolicy: _TypeAlias = _typing.Literal["restartPolicy"]  # noqa: Y015
+    _WhichOneofArgType__restartPolicy: _TypeAlias = _typing.Literal["_restartPolicy", b"_restartPolicy"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__name) -> _WhichOneofReturnType__name | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__resources) -> _WhichOneofReturnType__resources | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__restartPolicy) -> _WhichOneofReturnType__restartPolicy | None: ...
 
 Global___Container: _TypeAlias = Container  # noqa: Y015
 
@@ -421,23 +428,35 @@ class PodSpec(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     CONTAINERS_FIELD_NUMBER: _builtins.int
+    RESTARTPOLICY_FIELD_NUMBER: _builtins.int
     NODENAME_FIELD_NUMBER: _builtins.int
+    INITCONTAINERS_FIELD_NUMBER: _builtins.int
+    restartPolicy: _builtins.str
     nodeName: _builtins.str
     @_builtins.property
     def containers(self) -> _containers.RepeatedCompositeFieldContainer[Global___Container]: ...
+    @_builtins.property
+    def initContainers(self) -> _containers.RepeatedCompositeFieldContainer[Global___Container]: ...
     def __init__(
         self,
         *,
         containers: _abc.Iterable[Global___Container] | None = ...,
+        restartPolicy: _builtins.str | None = ...,
         nodeName: _builtins.str | None = ...,
+        initContainers: _abc.Iterable[Global___Container] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_nodeName", b"_nodeName", "nodeName", b"nodeName"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_nodeName", b"_nodeName", "_restartPolicy", b"_restartPolicy", "nodeName", b"nodeName", "restartPolicy", b"restartPolicy"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_nodeName", b"_nodeName", "containers", b"containers", "nodeName", b"nodeName"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_nodeName", b"_nodeName", "_restartPolicy", b"_restartPolicy", "containers", b"containers", "initContainers", b"initContainers", "nodeName", b"nodeName", "restartPolicy", b"restartPolicy"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__nodeName: _TypeAlias = _typing.Literal["nodeName"]  # noqa: Y015
     _WhichOneofArgType__nodeName: _TypeAlias = _typing.Literal["_nodeName", b"_nodeName"]  # noqa: Y015
+    _WhichOneofReturnType__restartPolicy: _TypeAlias = _typing.Literal["restartPolicy"]  # noqa: Y015
+    _WhichOneofArgType__restartPolicy: _TypeAlias = _typing.Literal["_restartPolicy", b"_restartPolicy"]  # noqa: Y015
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__nodeName) -> _WhichOneofReturnType__nodeName | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__restartPolicy) -> _WhichOneofReturnType__restartPolicy | None: ...
 
 Global___PodSpec: _TypeAlias = PodSpec  # noqa: Y015
 

@@ -244,11 +244,11 @@ async def test_time_alone_makes_a_report() -> None:
         await w.change(stuck)
         w.ticks.put_nowait(None)
         await eventually(w.ticks.empty)
-        assert w.got == []
         w.now += 601
         w.ticks.put_nowait(None)
-        await eventually(lambda: w.got)
-        assert decode_body("update_pod", w.got[0].payload).status == "FAILED_BACKEND_ERROR"
+        await eventually(lambda: len(w.got) == 2)
+        told = [decode_body("update_pod", message.payload).status for message in w.got]
+        assert told == ["SCHEDULING", "FAILED_BACKEND_ERROR"]
 
 
 async def test_a_report_that_is_too_large_hurts_no_other() -> None:

@@ -15,7 +15,7 @@ from osmo_listener.kubernetes.objects import (
     Terminated,
     Waiting,
 )
-from osmo_listener.listeners import PodState, PodStatusMode, is_terminal, pod_status
+from osmo_listener.listeners import PodState, PodStatusMode, pod_status
 from osmo_listener.listeners import PodStatus as Status
 from tests.listener_rules.harness import SINCE, T0
 
@@ -85,7 +85,7 @@ def test_any_pod_has_one_state(pod: Pod, now: float, mode: PodStatusMode) -> Non
     assert -(2**31) <= state.exit_code < 2**31
     if state.recheck_at is not None:
         assert state.recheck_at > now
-        assert not is_terminal(state.status)
+        assert not state.final
 
 
 @settings(max_examples=300, deadline=None)
@@ -94,11 +94,13 @@ def test_only_recheck_at_makes_time_matter(
     pod: Pod, first: float, second: float, mode: PodStatusMode
 ) -> None:
     """Until `recheck_at` the state stays as it is, and for ever where there is none; at
-    `recheck_at` it becomes the backend's error, unless something outranks the container."""
+    `recheck_at` it becomes another one, by the deployed rules the backend's error."""
     now, later = sorted((first, second))
     state = pod_status(pod, now, mode)
     if state.recheck_at is None or later < state.recheck_at:
         assert pod_status(pod, later, mode) == state
+    elif mode is PodStatusMode.EXACT:
+        assert pod_status(pod, state.recheck_at, mode) != state
     else:
         assert pod_status(pod, later, mode).status is Status.FAILED_BACKEND_ERROR
 

@@ -200,9 +200,8 @@ def test_a_ttl_of_zero_never_expires() -> None:
 def test_a_terminal_status_is_final(listener: WorkflowListener) -> None:
     """The report of a terminal status is final, and no other follows but a terminal one."""
     assert see(listener, make_pod("Pending", rv=1))[0].final is False
-    pull = (waiting("user", "ErrImagePull"),)
-    (failed,) = see(listener, make_pod("Pending", rv=2, containers=pull))
-    assert (failed.status, failed.final) == ("FAILED_IMAGE_PULL", True)
+    (failed,) = see(listener, make_pod("Failed", rv=2))
+    assert (failed.status, failed.final) == ("FAILED", True)
     assert see(listener, make_pod("Running", rv=3)) == []
     assert see(listener, make_pod("Unknown", rv=4)) == []
     (completed,) = see(listener, make_pod("Succeeded", rv=5))
@@ -261,8 +260,10 @@ def test_unknown_leaves_the_last_report(listener: WorkflowListener) -> None:
     assert (body.status, body.pod_ip, body.deleted) == ("RUNNING", "10.0.0.1", True)
 
 
-def test_time_alone_ends_a_stuck_task(listener: WorkflowListener) -> None:
+def test_time_alone_ends_a_stuck_task() -> None:
     """A stuck pod is reported by the timer, without any event, with its own version."""
+    listener = WorkflowListener(WorkflowConfig(status_mode=PodStatusMode.REDESIGN))
+    listener.restart(EPOCH)
     assert see(listener, make_pod("Running", rv=5, containers=STUCK, conditions=(NOT_READY,))) == []
     deadline = listener.next_deadline()
     assert deadline == pytest.approx(T0 + 1800)
@@ -415,18 +416,23 @@ GONE = PodExists("w1", "t1", 0, deleted=True)
 
 
 @pytest.mark.parametrize(
-    "pod",
+    ("pod", "mode"),
     [
-        make_pod("Unknown", rv=5),
-        make_pod("Running", rv=5, containers=STUCK, conditions=(NOT_READY,)),
+        (make_pod("Unknown", rv=5), PodStatusMode.EXACT),
+        (
+            make_pod("Running", rv=5, containers=STUCK, conditions=(NOT_READY,)),
+            PodStatusMode.REDESIGN,
+        ),
     ],
     ids=["unknown", "stuck"],
 )
 def test_a_snapshot_says_of_what_was_never_known_that_it_exists(
-    listener: WorkflowListener, pod: Pod
+    pod: Pod, mode: PodStatusMode
 ) -> None:
     """An earlier process may have reported it, so it is not left out; nor is it counted. Its
     deletion is reported in the same way, once."""
+    listener = WorkflowListener(WorkflowConfig(status_mode=mode))
+    listener.restart(EPOCH)
     found, end = listener.snapshot([pod], 9, T0)
     assert existence(found) == (KEY, Version(EPOCH, 5), False, ALIVE)
     assert end_of(end)[2].count == 0

@@ -19,7 +19,7 @@ from osmo_listener.listeners import (
     PodStatusMode,
     WorkflowConfig,
     WorkflowListener,
-    is_terminal,
+    has_ended,
     pod_status,
 )
 from osmo_reports.bodies import Condition, UpdatePod, decode_body
@@ -114,23 +114,32 @@ class Model:
         self.mode = mode
         self.live: dict[str, Pod] = {}
         self.rows: dict[str, UpdatePod] = {}
+        self.final: dict[str, bool] = {}
+        self.remembered: set[str] = set()
+        """Of what the present process has told something."""
 
-    def look(self, now: float, gone: Pod | None = None) -> None:
-        """Look at every task; `gone` is the last state of a pod that is no longer alive."""
+    def look(self, now: float, gone: Pod | None = None, *, told: bool = True) -> None:
+        """Look at every task; `gone` is the last state of a pod that is no longer alive, which
+        somebody has seen go if that is `told`."""
         current: dict[str, Pod] = {}
         for pod in sorted(self.live.values(), key=version):
             current[key_of(pod)] = pod
         for pod in current.values():
-            self._see(pod, now, deleted=False)
+            self._see(pod, now)
         if gone is not None and key_of(gone) not in current:
-            self._see(gone, now, deleted=True)
+            self._see(gone, now, deleted=True, told=told)
 
-    def _see(self, pod: Pod, now: float, *, deleted: bool) -> None:
+    def _see(self, pod: Pod, now: float, *, deleted: bool = False, told: bool = True) -> None:
         key = key_of(pod)
         state = pod_status(pod, now, self.mode)
         row = self.rows.get(key)
-        ended = row is not None and is_terminal(PodStatus(row.status))
-        if state.status is not PodStatus.UNKNOWN and (not ended or is_terminal(state.status)):
+        known = state.status is not PodStatus.UNKNOWN
+        gone = deleted and told
+        final = has_ended(state.status) if gone else state.final
+        if known:
+            self.remembered.add(key)
+        if known and (final or not self.final.get(key, False)):
+            self.final[key] = final
             self.rows[key] = UpdatePod(
                 workflow_uuid="w1",
                 task_uuid=str(pod.metadata.labels.task_uuid),
@@ -139,7 +148,7 @@ class Model:
                 container="user",
                 node=pod.spec.node_name,
                 pod_ip=pod.status.pod_ip,
-                message=state.message,
+                message=self._last_word(state.message, state.status) if gone else state.message,
                 exit_code=state.exit_code,
                 conditions=tuple(
                     Condition(c.type, c.status == "True", timestamp=c.last_transition_time or "")
@@ -149,8 +158,26 @@ class Model:
                 created_at=pod.metadata.creation_timestamp,
                 deleted=deleted,
             )
-        elif row is not None and (deleted or state.status is not PodStatus.UNKNOWN):
-            self.rows[key] = msgspec.structs.replace(row, deleted=deleted)
+        elif row is not None and (deleted or known):
+            message = row.message
+            if gone and not row.deleted and key in self.remembered:
+                message = self._last_word(message, PodStatus(row.status))
+                self.final[key] = has_ended(PodStatus(row.status))
+            self.rows[key] = msgspec.structs.replace(row, deleted=deleted, message=message)
+
+    def _last_word(self, message: str, status: PodStatus) -> str:
+        if self.mode is not PodStatusMode.EXACT or has_ended(status):
+            return message
+        gap = " " if message and not message[-1].isspace() else ""
+        return f"{message}{gap}The pod was deleted before it ended. "
+
+    def forget(self, now: float) -> None:
+        """Another process knows what it has told itself: not what is in an unknown state by now."""
+        self.remembered = {
+            key_of(pod)
+            for pod in self.live.values()
+            if pod_status(pod, now, self.mode).status is not PodStatus.UNKNOWN
+        }
 
     def exists(self, key: str) -> None:
         """A snapshot says of a task in an unknown state that it exists."""
@@ -319,7 +346,8 @@ class Machine(RuleBasedStateMachine):
         if self.model.live and misses:
             missed = self.pick(data)
             del self.model.live[missed.metadata.uid]
-            self.model.look(self.now, missed)
+            self.model.look(self.now, missed, told=False)
+        self.model.forget(self.now)
         pods = list(self.model.live.values())
         self.take(list(self.listener.snapshot(pods, self.version, self.now)))
         alive = {key_of(pod) for pod in pods}
@@ -353,6 +381,12 @@ class Machine(RuleBasedStateMachine):
         assert len(self.listener._deadlines) <= len(TASKS)
 
 
+class ExactMachine(Machine):
+    """The same with the rules of today."""
+
+    mode = PodStatusMode.EXACT
+
+
 class LegacyMachine(Machine):
     """The same with the legacy rules."""
 
@@ -361,8 +395,10 @@ class LegacyMachine(Machine):
 
 STATEFUL = settings(max_examples=200, stateful_step_count=40, deadline=None)
 Machine.TestCase.settings = STATEFUL
+ExactMachine.TestCase.settings = STATEFUL
 LegacyMachine.TestCase.settings = STATEFUL
 
 
+TestExact = ExactMachine.TestCase
 TestRedesign = Machine.TestCase
 TestLegacy = LegacyMachine.TestCase

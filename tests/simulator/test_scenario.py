@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from osmo_listener.kubernetes.objects import Pod
-from osmo_listener.listeners.pod_status import pod_status
+from osmo_listener.listeners import pod_status
 from osmo_simulator.builders import make_pod
 from osmo_simulator.cluster import Cluster, ClusterConfig
 from osmo_simulator.lifecycle import FAILURES, SUCCEEDED, Moment, Outcome, creating, running

@@ -56,6 +56,11 @@ QUEUE = QueueConfig(retry_base=0.001, retry_maximum=0.002)
 _ids = itertools.count(1)
 
 
+def has_ended(status: str) -> bool:
+    """Whether a report of this status is final, unless its listener says otherwise."""
+    return status == "COMPLETED" or status.startswith("FAILED")
+
+
 def report(
     task: str = "task",
     *,
@@ -68,13 +73,12 @@ def report(
 ) -> Message:
     """An `update_pod` about one task of the workflow `flow`."""
     body = UpdatePod(flow, task, 0, status, deleted=deleted, exit_code=exit_code, **fields)  # type: ignore[arg-type]  # the fields given by name are all text
-    final = status == "COMPLETED" or status.startswith("FAILED")
     return new_message(
         "update_pod",
         UpdatePod.key(flow, task, 0),
         encode_body(body),
         version=Version(*version),
-        final=final,
+        final=has_ended(status),
     )
 
 

@@ -20,13 +20,13 @@ from hypothesis import strategies as st
 from osmo_transport import Message
 from osmo_worker import Worker
 from osmo_worker.store import StateStore, open_store
-from osmo_worker.store.tasks import is_terminal
 from tests.worker.harness import (
     CONFIG,
     STORE,
     append,
     delivery,
     filled_queue,
+    has_ended,
     inventory,
     node_report,
     report,
@@ -142,7 +142,7 @@ def task_rows(facts: Sequence[Fact]) -> dict[str, Shown]:
     tasks = [fact for fact in facts if isinstance(fact, TaskFact)]
     for task in {fact.task for fact in tasks}:
         reports = [fact for fact in tasks if fact.task == task]
-        shown = max(reports, key=lambda fact: (is_terminal(fact.status), fact.version))
+        shown = max(reports, key=lambda fact: (has_ended(fact.status), fact.version))
         last = max(reports, key=lambda fact: fact.version)
         rows[task] = Shown(shown.status, shown.version, last.version, last.deleted)
     return rows
@@ -157,7 +157,7 @@ def failed(facts: Sequence[Fact], inventories: Iterable[InventoryFact]) -> set[s
         for fact in facts
         if isinstance(fact, TaskFact)
         and fact.status != "SCHEDULING"
-        and not is_terminal(shown[fact.task].status)
+        and not has_ended(shown[fact.task].status)
         and fact.version < lost.get(fact.task.partition("-")[0], (0, 0))
     }
 

@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from osmo_transport import Message
 from osmo_worker import StoreUnavailableError, Worker
 from osmo_worker.store import StateStore, open_store
-from osmo_worker.store.tasks import is_terminal
 from tests.worker.harness import (
     BACKEND,
     CONFIG,
@@ -24,6 +23,7 @@ from tests.worker.harness import (
     delivery,
     existence,
     filled_queue,
+    has_ended,
     report,
     settled,
     snapshot_end,
@@ -73,7 +73,7 @@ def model(facts: Sequence[Fact]) -> dict[str, Shown]:
         known = [fact for fact in reports if fact.status]
         if not known:
             continue
-        shown = max(known, key=lambda fact: (is_terminal(fact.status), fact.version))
+        shown = max(known, key=lambda fact: (has_ended(fact.status), fact.version))
         newest = max(reports, key=lambda fact: (fact.version, fact.deleted))
         rows[task] = Shown(
             shown.status,
@@ -110,7 +110,7 @@ def histories(draw: st.DrawFn) -> list[Fact]:
             deleted = draw(st.booleans())
             if deleted and terminal and status:
                 status = terminal
-            if is_terminal(status):
+            if has_ended(status):
                 terminal = status
             facts.append(Fact(task, version, status, deleted))
     ends = st.sets(st.tuples(st.integers(1, 4), st.just(9)), max_size=2)

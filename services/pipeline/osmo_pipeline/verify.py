@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from osmo_listener.kubernetes.objects import Pod
-from osmo_listener.listeners.pod_state import PodStatus, is_terminal
+from osmo_listener.listeners import PodStatus, has_ended
 from osmo_listener.listeners.workflow import KIND, WorkflowConfig, WorkflowListener, task_key
 from osmo_reports.bodies import NO_EXIT_CODE, UpdatePod, decode_body
 from osmo_worker.store import Task
@@ -48,7 +48,7 @@ def differences(expected: dict[str, UpdatePod], rows: Iterable[Task]) -> Iterato
             continue
         if body.status == PodStatus.UNKNOWN:
             continue
-        if row.terminal and not is_terminal(PodStatus(body.status)):
+        if row.terminal and not has_ended(PodStatus(body.status)):
             # It ended once: what a user was told of an end is never taken back.
             continue
         for column in COMPARED:

@@ -33,9 +33,11 @@ class PodMetadata(_Object, frozen=True):
 
 
 class Container(_Object, frozen=True):
-    """One of `spec.containers`."""
+    """One of `spec.containers` or `spec.initContainers`."""
 
     name: str = ""
+    restart_policy: str = ""
+    """Of an init container alone: with `Always` it is a sidecar."""
 
 
 class PodSpec(_Object, frozen=True):
@@ -43,6 +45,8 @@ class PodSpec(_Object, frozen=True):
 
     node_name: str = ""
     containers: tuple[Container, ...] = ()
+    init_containers: tuple[Container, ...] = ()
+    restart_policy: str = ""
 
 
 class Waiting(_Object, frozen=True):
@@ -170,6 +174,7 @@ class SharedSpec(PodSpec, frozen=True):
     """`spec` of a pod, with what its containers ask for."""
 
     containers: tuple[SharedContainer, ...] = ()
+    init_containers: tuple[SharedContainer, ...] = ()
 
 
 class SharedPod(Pod, frozen=True):

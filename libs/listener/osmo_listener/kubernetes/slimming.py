@@ -76,7 +76,12 @@ def slim_shared_pod(namespace: str) -> Callable[[SharedPod], SharedPod]:
         spec = pod.spec
         node = _name(spec.node_name)
         if runs_task(pod):
-            slim_spec = SharedSpec(node, _shared_containers(spec.containers))
+            slim_spec = SharedSpec(
+                node,
+                _shared_containers(spec.containers),
+                _shared_containers(spec.init_containers),
+                _name(spec.restart_policy),
+            )
             return msgspec.structs.replace(pod, spec=slim_spec)
         metadata = pod.metadata
         return SharedPod(

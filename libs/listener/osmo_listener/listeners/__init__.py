@@ -2,14 +2,14 @@
 
 from osmo_listener.listeners.event import EventConfig, EventListener
 from osmo_listener.listeners.node import NodeConfig, NodeListener
-from osmo_listener.listeners.pod_state import (
+from osmo_listener.listeners.pod_rules import (
     ExitCode,
     PodState,
     PodStatus,
     PodStatusMode,
-    is_terminal,
+    has_ended,
+    pod_status,
 )
-from osmo_listener.listeners.pod_status import pod_status
 from osmo_listener.listeners.registry import LISTENERS, Listener, ListenersConfig, ListenerType
 from osmo_listener.listeners.workflow import WorkflowConfig, WorkflowListener
 
@@ -28,6 +28,6 @@ __all__ = (
     "PodStatusMode",
     "WorkflowConfig",
     "WorkflowListener",
-    "is_terminal",
+    "has_ended",
     "pod_status",
 )

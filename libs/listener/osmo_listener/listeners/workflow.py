@@ -8,10 +8,11 @@ sent is compared with what would be sent now, so A, B, A are three reports.
 - A state that is UNKNOWN is never sent. What was reported before stays true for the store. An
   earlier process may have reported what this one never knew: so a snapshot says of such a task
   that it exists, and its deletion says that it does not, and neither makes a row.
-- Once a terminal status was sent, only terminal ones follow for that task, until its pod is gone.
+- Once a final state was sent, only final ones follow for that task, until its pod is gone. Which
+  state is final the rules say.
 - A deletion reports the last state once more, marked `deleted`. It is final only if that state is
-  terminal: its version alone keeps late reports of the old pod away, and a pod that is created
-  again under the same labels must be seen.
+  an end: its version alone keeps late reports of the old pod away, and a pod that is created again
+  under the same labels must be seen. Of a pod that had not ended the text says so.
 - Of several live pods with the same labels the one that changed last is the task. When it goes, the
   task is what the remaining one says; when another goes, nothing changes.
 - A report that says something new has a higher version than the one before: where the resource
@@ -28,8 +29,13 @@ import msgspec
 
 from osmo_listener.kubernetes.objects import Pod
 from osmo_listener.listeners.deadlines import Deadlines
-from osmo_listener.listeners.pod_state import PodState, PodStatus, PodStatusMode, is_terminal
-from osmo_listener.listeners.pod_status import pod_status
+from osmo_listener.listeners.pod_rules import (
+    PodState,
+    PodStatus,
+    PodStatusMode,
+    has_ended,
+    pod_status,
+)
 from osmo_reports.bodies import (
     Condition,
     PodExists,
@@ -54,7 +60,7 @@ _INT32 = range(-(2**31), 2**31)
 class WorkflowConfig:
     """How pods are reported."""
 
-    status_mode: PodStatusMode = PodStatusMode.REDESIGN
+    status_mode: PodStatusMode = PodStatusMode.EXACT
     """The rules that turn a pod into a status."""
     resend_after: SecondsOrZero = 15 * 60.0
     """Seconds after which an unchanged task is sent again when its pod is seen, be it by a resync:
@@ -87,6 +93,9 @@ def _retry_id(label: str | None) -> int:
 
 _UNREPORTED = -1
 
+_EARLY = "The pod was deleted before it ended. "
+"""What is added to the message of a task whose pod goes while it runs."""
+
 
 @dataclass(slots=True)
 class _Task:
@@ -107,9 +116,10 @@ class _Task:
             return next(iter(self.pods.values()))
         return max(self.pods.values(), key=_resource_version)
 
-    def holds_back(self, state: PodState) -> bool:
-        """Whether what was sent, if anything, stays true in spite of `state`."""
-        return state.status is PodStatus.UNKNOWN or (self.final and not is_terminal(state.status))
+    def holds_back(self, state: PodState, *, final: bool) -> bool:
+        """Whether what was sent, if anything, stays true in spite of `state`, be that final or
+        not."""
+        return state.status is PodStatus.UNKNOWN or (self.final and not final)
 
 
 class WorkflowListener:
@@ -221,30 +231,31 @@ class WorkflowListener:
         del self._tasks[task.message_key]
         self._deadlines.set(task.message_key, None)
         state = pod_status(pod, now, self._config.status_mode)
-        if not task.holds_back(state):
+        # Nothing takes back any more what might have been.
+        if not task.holds_back(state, final=has_ended(state.status)):
             body = _body(task.key, pod, state)
-            final = is_terminal(state.status)
         elif task.payload:
             body = decode_body(KIND, task.payload)
-            final = task.final
         else:
             return self._exists(task, max(resource_version, task.reported + 1), now, deleted=True)
-        payload = encode_body(msgspec.structs.replace(body, deleted=True))
-        return self._send(task, payload, final, resource_version, now)
+        ended = has_ended(PodStatus(body.status))
+        early = "" if ended or self._config.status_mode is not PodStatusMode.EXACT else _EARLY
+        last = msgspec.structs.replace(body, deleted=True, message=_joined(body.message, early))
+        return self._send(task, encode_body(last), ended, resource_version, now)
 
     def _report(self, task: _Task, now: float) -> Message | None:
         pod = task.current()
         state = pod_status(pod, now, self._config.status_mode)
         self._deadlines.set(task.message_key, state.recheck_at)
         unreported = task.reported == _UNREPORTED
-        if task.holds_back(state):
+        if task.holds_back(state, final=state.final):
             if not (task.payload and unreported):
                 return None
             payload = task.payload
             final = task.final
         else:
             payload = encode_body(_body(task.key, pod, state))
-            final = is_terminal(state.status)
+            final = state.final
             if payload == task.payload and not unreported and not self._expired(task, now):
                 return None
         return self._send(task, payload, final, _resource_version(pod), now)
@@ -271,6 +282,10 @@ class WorkflowListener:
         if self._counted is not None:
             self._counted.add(task.message_key)
         return message
+
+
+def _joined(message: str, more: str) -> str:
+    return f"{message} {more}" if message and more and not message[-1].isspace() else message + more
 
 
 def _resource_version(pod: Pod) -> int:

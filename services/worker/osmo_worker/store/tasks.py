@@ -6,15 +6,16 @@ The parts of a row (see `osmo_worker.store.joining`):
   snapshot did not list it, which means: when `epoch` is below the epoch of the newest snapshot of
   its backend and kind. A report of the snapshot's own epoch revives the row, however late it comes.
   A report of existence alone has a part in this only, and makes no row.
-- *What it shows*: the newest report, but a terminal status is never replaced by one that is not.
+- *What it shows*: the newest report, but a final one is never replaced by one that is not. Which
+  report is final its listener says: a pod that fails may still go on.
 - *Since when it is on its node*: the oldest report that names the node which the row shows.
 
 Nearly always one report is the highest of the first two, and the two versions are equal; they part
-when a report that is not terminal follows a terminal one (it may still delete the row or revive it)
-or when an older terminal report comes late (it may still change what the row shows).
+when a report that is not final follows a final one (it may still delete the row or revive it) or
+when an older final report comes late (it may still change what the row shows).
 
 A worker may conclude itself that a pod has failed (`osmo_worker.store.conclusions`). That gives the
-row status, exit code and message, which stay until a pod's own terminal status is reported.
+row status, exit code and message, which stay until a pod's own final status is reported.
 """
 
 from collections.abc import Iterable
@@ -30,8 +31,6 @@ from osmo_worker.store.schema import tasks
 from osmo_worker.store.values import json_text, moment, without_nul
 
 KIND = "update_pod"
-COMPLETED = "COMPLETED"
-FAILED = "FAILED"
 
 HIDDEN_CONDITIONS = frozenset({"ContainersReady"})
 """Types of conditions that tell a user nothing that another one does not."""
@@ -62,7 +61,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     retry_id: int
     status: str
     terminal: bool
-    """The status is final: COMPLETED, or one that starts with FAILED."""
+    """Whether it stays so: the pod has ended, or a worker concluded that it has."""
     concluded: bool
     """Status, exit code and message are what a worker concluded, and no report."""
     exit_code: int | None
@@ -102,11 +101,6 @@ class Totals(msgspec.Struct, frozen=True, kw_only=True):
     """Workflows of which a task has not ended."""
 
 
-def is_terminal(status: str) -> bool:
-    """Whether a pod in this status has ended for good."""
-    return status == COMPLETED or status.startswith(FAILED)
-
-
 def shown_conditions(conditions: Iterable[Condition]) -> tuple[Condition, ...]:
     """Those of a pod's conditions that users see."""
     return tuple(
@@ -132,7 +126,7 @@ def _row(delivery: Delivery, body: UpdatePod, known: Known) -> Row:
         body.task_uuid,
         body.retry_id,
         body.status,
-        is_terminal(body.status),
+        delivery.message.final,
         None if body.exit_code == NO_EXIT_CODE else body.exit_code,
         without_nul(body.message),
         body.node,

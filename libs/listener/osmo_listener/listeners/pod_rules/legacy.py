@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from osmo_listener.kubernetes import objects
 from osmo_listener.kubernetes.objects import Pod
-from osmo_listener.listeners.pod_state import (
+from osmo_listener.listeners.pod_rules.states import (
     CTRL_CONTAINER,
     IMAGE_PULL_REASONS,
     STUCK_LIMITS,

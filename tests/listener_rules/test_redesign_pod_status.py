@@ -3,7 +3,14 @@
 import pytest
 
 from osmo_listener.kubernetes.objects import ContainerStatus, Pod
-from osmo_listener.listeners import ExitCode, PodState, PodStatus, is_terminal, pod_status
+from osmo_listener.listeners import (
+    ExitCode,
+    PodState,
+    PodStatus,
+    PodStatusMode,
+    has_ended,
+)
+from osmo_listener.listeners import pod_status as by_any_rules
 from tests.listener_rules.harness import (
     NOT_READY,
     SINCE,
@@ -16,6 +23,13 @@ from tests.listener_rules.harness import (
 )
 
 S = PodStatus
+
+
+def pod_status(pod: Pod, now: float) -> PodState:
+    """By the rules that are tested here."""
+    return by_any_rules(pod, now, PodStatusMode.REDESIGN)
+
+
 TEN_MINUTES = 600.0
 HALF_AN_HOUR = 1800.0
 JUST_AFTER = 0.001
@@ -380,4 +394,4 @@ def test_stuck_does_not_wait_for_ctrl() -> None:
 def test_terminal_statuses() -> None:
     """COMPLETED and all kinds of FAILED end a task, nothing else does."""
     ongoing = {S.SCHEDULING, S.INITIALIZING, S.RUNNING, S.UNKNOWN}
-    assert {status for status in PodStatus if not is_terminal(status)} == ongoing
+    assert {status for status in PodStatus if not has_ended(status)} == ongoing

@@ -32,8 +32,8 @@ _TERMINAL = frozenset(
 )
 
 
-def is_terminal(status: PodStatus) -> bool:
-    """Whether the task has ended: no later report of the same key may take this back."""
+def has_ended(status: PodStatus) -> bool:
+    """Whether the status says that the task has ended."""
     return status in _TERMINAL
 
 
@@ -60,7 +60,11 @@ class ExitCode(IntEnum):
 class PodStatusMode(Enum):
     """Which rules turn a pod into a status."""
 
+    EXACT = "exact"
+    """The phase decides, the states of containers explain, and only what the kubelet cannot take
+    back is final."""
     REDESIGN = "redesign"
+    """Those of the deployed redesign."""
     LEGACY = "legacy"
     """Those of the WebSocket system that came first, for clusters that compare the two."""
 
@@ -73,6 +77,13 @@ class PodState(msgspec.Struct, frozen=True, gc=False):
     message: str = ""
     recheck_at: float | None = None
     """When time alone changes the state (seconds since the Unix epoch), or None: never."""
+    passing: bool = False
+    """Whether a status that says that the task has ended may be taken back."""
+
+    @property
+    def final(self) -> bool:
+        """Whether the task has ended, and nothing takes this back."""
+        return has_ended(self.status) and not self.passing
 
 
 CTRL_CONTAINER = "osmo-ctrl"
@@ -91,7 +102,7 @@ backend is held to be at fault."""
 
 IMAGE_PULL_REASONS = frozenset({"ErrImagePull", "ImagePullBackOff"})
 
-_STARTING_REASONS = frozenset({"ContainerCreating", "PodInitializing"})
+STARTING_REASONS = frozenset({"ContainerCreating", "PodInitializing"})
 
 _PHASES = {
     "Pending": PodStatus.SCHEDULING,
@@ -128,7 +139,7 @@ def phase_status(status: objects.PodStatus) -> PodStatus:
     """The status by phase; an init container that is being started makes it INITIALIZING."""
     for container in status.init_container_statuses:
         waiting = container.state.waiting
-        if waiting is not None and waiting.reason in _STARTING_REASONS:
+        if waiting is not None and waiting.reason in STARTING_REASONS:
             return PodStatus.INITIALIZING
     return _PHASES.get(status.phase, PodStatus.UNKNOWN)
 
