@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from osmo_listener.errors import ExpiredError, KubernetesError, MalformedError, StatusError
-from osmo_listener.kubernetes.decoding import Decoder
+from osmo_listener.kubernetes.decoding import Decoder, ListPage
 from osmo_listener.kubernetes.json_decoding import JsonDecoder, json_status
 from osmo_listener.kubernetes.objects import MESSAGES, Event, Node, Pod, SharedPod, UsagePod
 from osmo_listener.kubernetes.protobuf_decoding import MAGIC, ProtobufDecoder, protobuf_status
@@ -205,7 +205,7 @@ def test_what_follows_a_page() -> None:
 
 def test_empty_page() -> None:
     """A list may hold nothing."""
-    assert decoder.page(protobuf.pod_list(7, [])) == ([], 7, "")
+    assert decoder.page(protobuf.pod_list(7, [])) == ListPage([], 7, "", [])
 
 
 def test_unknown_fields() -> None:
@@ -214,7 +214,7 @@ def test_unknown_fields() -> None:
     numbers = b"\x98\x06\xff\xff\x03"
     content = numbers + b"\x0a" + bytes([metadata.ByteSize()]) + metadata.SerializeToString()
     body = MAGIC + b"\xa2\x06\x01x" + pb.Unknown(raw=content).SerializeToString()
-    assert decoder.page(body) == ([], 7, "")
+    assert decoder.page(body) == ListPage([], 7, "", [])
 
 
 def test_error_event() -> None:

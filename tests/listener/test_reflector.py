@@ -8,7 +8,7 @@ from osmo_listener.errors import (
     MalformedError,
     NotFoundError,
     ServerFailedError,
-    SilentError,
+    StatusError,
     ThrottledError,
     TruncatedError,
     UnauthorizedError,
@@ -195,7 +195,6 @@ async def test_bookmark_moves_the_position(source: FakeSource[Pod], time: Time) 
         ThrottledError("slow down", code=429),
         UnreachableError("refused"),
         TruncatedError("broken"),
-        SilentError("silent"),
         ServerFailedError("oh", code=500),
         ForbiddenError("no", code=403),
         NotFoundError("no", code=404),
@@ -311,18 +310,15 @@ async def test_start_waits_for_the_server(source: FakeSource[Pod], time: Time) -
         assert len(recorder.pods) == 3
 
 
-async def test_restore_from_a_backup_is_noticed_by_a_bookmark(
+async def test_restore_from_a_backup_is_noticed_when_the_connection_breaks(
     source: FakeSource[Pod], time: Time
 ) -> None:
-    """After a restore, watches from our version show nothing; a bookmark with an older version
-    leads to a list, the owner hears that versions went back, and then of every object again."""
+    """The source is asked where it stands, and that is behind us: the owner hears that versions
+    went back, and then of every object again."""
     async with running(source, NO_RESYNC, time) as (informer, recorder):
         await informer.synced()
         source.restore([make_pod("a", version=51), make_pod("b", "Running", version=50)], 60)
-        await eventually(lambda: len(source.watched_from) == 2)
         source.add(make_pod("d"))
-        assert recorder.told("d") == []
-        source.bookmark()
         await eventually(lambda: len(recorder.syncs) == 2)
         assert recorder.calls == ["changed", "synced", "changed", "regressed", "changed", "synced"]
         assert recorder.pods.keys() == {"a", "b", "d"}
@@ -332,6 +328,80 @@ async def test_restore_from_a_backup_is_noticed_by_a_bookmark(
         assert recorder.syncs[-1] == (61, 3)
         source.modify(make_pod("d", "Running"))
         await eventually(lambda: recorder.told("d")[-1] == (ChangeType.MODIFIED, "Running"))
+
+
+async def test_restore_from_a_backup_is_noticed_by_a_bookmark(
+    source: FakeSource[Pod], time: Time
+) -> None:
+    """Where the source cannot be asked, or was not: a bookmark is older than what we have seen."""
+    async with running(source, NO_RESYNC, time) as (informer, recorder):
+        await informer.synced()
+        await eventually(lambda: source.watched_from)
+        source.version = source._oldest = 60
+        source.bookmark()
+        await eventually(lambda: len(recorder.syncs) >= 2)
+        assert informer.status().failures["RegressedError"] == 1
+
+
+@pytest.mark.parametrize("ahead", [0, 1])
+async def test_silence_where_bookmarks_are_due_is_listed_over(
+    source: FakeSource[Pod], time: Time, ahead: int
+) -> None:
+    """Unless the source stands where we do: then nothing can have been missed."""
+    async with running(source, NO_RESYNC, time) as (informer, recorder):
+        await informer.synced()
+        await eventually(lambda: source.watched_from)
+        source.bookmark()
+        await eventually(lambda: not source._orders)
+        source.version += ahead
+        source.hang()
+        await eventually(lambda: len(source.watched_from) == 2)
+        assert informer.status().failures["SilentError"] == 1
+        assert len(recorder.syncs) == 1 + ahead
+
+
+async def test_silence_where_there_are_no_bookmarks_is_none(
+    source: FakeSource[Pod], time: Time, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As of events, which an API server does not cache: nobody is told, nothing is counted."""
+    async with running(source, NO_RESYNC, time) as (informer, recorder):
+        await informer.synced()
+        source.version += 1  # of other resources
+        source.hang()
+        await eventually(lambda: len(source.watched_from) == 2)
+        assert not informer.status().failures
+        assert (time.slept, len(recorder.syncs), caplog.records) == ([], 1, [])
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ServerFailedError("etcdserver: mvcc: required revision has been compacted", code=500),
+        StatusError("resource version is not known here", code=400),
+        None,
+    ],
+    ids=["500", "400", "ended at once"],
+)
+@pytest.mark.parametrize("ahead", [0, 1])
+async def test_a_position_that_gives_nothing_ends_in_a_list(
+    source: FakeSource[Pod], time: Time, error: KubernetesError | None, ahead: int
+) -> None:
+    """After some tries, whatever the server says, if it stands elsewhere."""
+    async with running(source, NO_RESYNC, time) as (informer, recorder):
+        await informer.synced()
+        version = source.version
+        source.version += ahead
+        for tries in range(2, 12):
+            if error is None:
+                source.end_watch()
+            else:
+                source.fail(error)
+                source.end_watch()
+            await eventually(lambda: len(source.watched_from) >= tries)  # noqa: B023
+            if len(recorder.syncs) == 2:
+                break
+        assert len(recorder.syncs) == 1 + ahead
+        assert source.watched_from[1] == version
 
 
 async def test_malformed_events_lead_to_a_list(source: FakeSource[Pod], time: Time) -> None:

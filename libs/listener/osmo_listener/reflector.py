@@ -4,9 +4,11 @@ Three rings, one method each: `run` (for ever), `_follow` (watch after watch fro
 and `_watch` (one request). What to do about an error is decided by `errors.reaction` alone, and
 every error costs a delay, so that nothing spins.
 
-A watch that resumes from a version which the server does not have yet shows nothing, and no error:
-so it is after a cluster was restored from a backup. The bookmarks give it away, because they are
-older than what we have seen; the list that follows settles it.
+A position that gives nothing ends in a list. A watch that resumes from a version which the server
+does not have yet, as after a cluster was restored from a backup, shows nothing, and often no error:
+so whenever a watch has shown nothing or was interrupted, the source is asked where it stands. Where
+that is behind us the cluster was restored. Where it is ahead of us, and a watch that should have
+bookmarks stays silent or one watch after the other shows nothing, what we missed is listed.
 """
 
 import asyncio
@@ -20,16 +22,22 @@ from dataclasses import dataclass, field
 from typing import Generic, NoReturn, Protocol
 
 from osmo_listener.errors import (
+    ForbiddenError,
+    KubeconfigError,
     ListenerError,
     Reaction,
     RegressedError,
+    SilentError,
     StatusError,
+    ThrottledError,
     TruncatedError,
+    UnauthorizedError,
+    UnreachableError,
     reaction,
 )
-from osmo_listener.source import Event, Page, Source, T
+from osmo_listener.source import Event, EventType, Page, Source, T
 from osmo_transport.backoff import Backoff, BackoffConfig
-from osmo_transport.bounds import SecondsOrZero
+from osmo_transport.bounds import Count, SecondsOrZero
 
 logger = logging.getLogger(__name__)
 
@@ -45,8 +53,21 @@ class ReflectorConfig:
     is less than the silence after which an idle one is given up, so idling never slows us down."""
     shortest_watch: SecondsOrZero = 1.0
     """A watch that the server ends sooner counts as an error, or we would ask again in a loop."""
+    fruitless_watches: Count = 3
+    """Watches in a row that showed nothing, after which a list has to: of those that were ended or
+    refused by a server that stands elsewhere than we."""
     longest_retry_after: SecondsOrZero = 60.0
     """Bound of the delay that a server may ask for."""
+
+
+NO_ANSWER = (
+    UnreachableError,
+    KubeconfigError,
+    UnauthorizedError,
+    ForbiddenError,
+    ThrottledError,
+)
+"""Errors that say nothing of the position that was asked for."""
 
 
 class Sink(Protocol[T]):
@@ -113,6 +134,10 @@ class Reflector(Generic[T]):
         """The version up to which the sink knows everything; 0 before the first list."""
         self.last_sign = clock()
         """When the server was last heard of, by `clock`."""
+        self._bookmarked = False
+        """Whether the server has ever sent a bookmark: then it does not stay silent."""
+        self._showed = False
+        """Whether the present watch has shown anything."""
 
     async def run(self) -> NoReturn:
         """Follow the source for ever.
@@ -129,8 +154,9 @@ class Reflector(Generic[T]):
                 await self._follow()
 
     async def _follow(self) -> None:
+        fruitless = 0
         while True:
-            started = self._clock()
+            started, self._showed = self._clock(), False
             failure: ListenerError | None = None
             try:
                 await self._watch()
@@ -138,10 +164,32 @@ class Reflector(Generic[T]):
                 failure = exc
             lived = self._clock() - started
             self._backoff.healthy(lived)
-            if failure is None and lived < self._config.shortest_watch:
+            answered = not isinstance(failure, NO_ANSWER)
+            silent = isinstance(failure, SilentError)
+            if silent and not self._bookmarked:
+                failure = None  # of some resources there are no bookmarks: nothing happened
+            elif failure is None and lived < self._config.shortest_watch:
                 failure = TruncatedError(f"the API server ended a watch after {lived:.3f} s")
             if failure is not None and await self._recover(failure) is Reaction.RELIST:
                 return
+            fruitless = 0 if self._showed else fruitless + answered
+            if failure is None and self._showed:
+                continue
+            ahead = await self._ahead()
+            lasting = fruitless >= self._config.fruitless_watches and failure is not None
+            if ahead < 0 or (ahead > 0 and (lasting or (silent and self._bookmarked))):
+                return
+
+    async def _ahead(self) -> int:
+        """How far the source is ahead of us; below 0 where it was restored from a backup."""
+        try:
+            stands = await self._source.position()
+        except ListenerError as exc:
+            logger.debug("where the API server stands cannot be asked: %s", exc)
+            return 0
+        if stands < self.version:
+            logger.warning("the API server is at version %d, after %d", stands, self.version)
+        return stands - self.version
 
     async def _list(self) -> None:
         await self._sink.list_started()
@@ -164,12 +212,14 @@ class Reflector(Generic[T]):
         async with contextlib.aclosing(self._source.watch(self.version)) as batches:
             async for events in batches:
                 self._heard()
+                self._showed = True
                 for event in events:
                     if event.version < self.version:
                         raise RegressedError(
                             f"the API server is at version {event.version}, after {self.version}"
                         )
                     self.version = event.version
+                    self._bookmarked = self._bookmarked or event.type is EventType.BOOKMARK
                 await self._sink.happened(events)
 
     async def _recover(self, error: ListenerError) -> Reaction:

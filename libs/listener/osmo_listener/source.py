@@ -47,7 +47,8 @@ class Event(NamedTuple, Generic[T]):
     type: EventType
     version: int
     object: T | None = None
-    """The object as of `version`, for DELETED its last state; None for a bookmark."""
+    """The object as of `version`, for DELETED its last state; None for a bookmark, and where the
+    object cannot be read."""
 
 
 class Page(NamedTuple, Generic[T]):
@@ -58,6 +59,8 @@ class Page(NamedTuple, Generic[T]):
     """The version that the whole list shows, on its last page; None before."""
     gone: Sequence[T] = ()
     """What earlier pages may have held and went since; `objects` may hold its successor."""
+    unread: Sequence[str] = ()
+    """`namespace/name` of what is there and cannot be read: it is as it was before."""
 
 
 class Source(Protocol[T]):
@@ -77,6 +80,9 @@ class Source(Protocol[T]):
         Raises:
             ExpiredError: the changes after `version` are no longer known; list again.
         """
+
+    async def position(self) -> int:
+        """The version at which the cluster stands now."""
 
     def forget_credentials(self) -> None:
         """Drop cached credentials: the server refused them."""

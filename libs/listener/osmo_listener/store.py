@@ -81,6 +81,7 @@ class Store(Generic[T]):
         """Take over a page of the list."""
         changes: list[Change[T]] = []
         self._listed.difference_update(map(object_key, page.gone))
+        self._listed.update(page.unread)
         for item in page.objects:
             key = object_key(item)
             self._listed.add(key)

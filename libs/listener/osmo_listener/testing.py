@@ -30,6 +30,8 @@ class FakeSource(Generic[S]):
         """How many lists were asked for."""
         self.watched_from: list[int] = []
         """The version that each watch was asked to begin after."""
+        self.positions = 0
+        """How often it was asked where the cluster stands."""
         self.forgotten = 0
         """How often the credentials were to be forgotten."""
         self.version = 100
@@ -154,6 +156,11 @@ class FakeSource(Generic[S]):
             else:
                 self._changed.clear()
                 await self._changed.wait()
+
+    async def position(self) -> int:
+        """See `Source.position`."""
+        self.positions += 1
+        return self.version
 
     def forget_credentials(self) -> None:
         """See `Source.forget_credentials`."""

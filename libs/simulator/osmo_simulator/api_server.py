@@ -241,26 +241,81 @@ def start() -> Iterator[RealCluster]:
     Raises:
         RuntimeError: there are no assets, or a program did not become ready (the text has its log).
     """
+    with backed_up() as cluster:
+        yield cluster.cluster
+
+
+@contextlib.contextmanager
+def backed_up() -> Iterator["BackedUp"]:
+    """As `start`, for a cluster that can be saved and restored."""
     folder = assets()
     if folder is None:
         raise RuntimeError(MISSING)
-    with contextlib.ExitStack() as stack:
-        work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="osmo-kube-")))
-        etcd_url, peer_url = (f"http://127.0.0.1:{free_port()}" for _ in range(2))
+    with tempfile.TemporaryDirectory(prefix="osmo-kube-") as work:
+        cluster = BackedUp(folder, Path(work))
+        try:
+            cluster.start()
+            cluster.cluster.request("POST", "/api/v1/namespaces", {"metadata": {"name": NAMESPACE}})
+            yield cluster
+        finally:
+            cluster.stop()
+
+
+class BackedUp:
+    """An API server and its etcd, which can be taken back to what they were."""
+
+    cluster: RealCluster
+    """While they run; the same address and credentials after each start."""
+
+    def __init__(self, folder: Path, work: Path) -> None:
+        """`folder` has the programs, `work` is for their files."""
+        self._folder = folder
+        self._work = work
+        self._etcd_url, self._peer_url = (f"http://127.0.0.1:{free_port()}" for _ in range(2))
+        self._port, self._token = free_port(), secrets.token_hex()
+        self._api = _api_arguments(work, self._etcd_url, self._port, self._token)
+        self._running = contextlib.ExitStack()
+
+    def start(self) -> None:
+        """Run both, and wait until they are ready.
+
+        Raises:
+            RuntimeError: one of them is not; the text has its log.
+        """
         etcd = [
-            *("--data-dir", f"{work}/etcd", "--unsafe-no-fsync", "--log-level", "error"),
-            *("--listen-client-urls", etcd_url, "--advertise-client-urls", etcd_url),
-            *("--listen-peer-urls", peer_url, "--initial-advertise-peer-urls", peer_url),
-            *("--initial-cluster", f"default={peer_url}"),
+            *("--data-dir", str(self._data), "--unsafe-no-fsync", "--log-level", "error"),
+            *("--listen-client-urls", self._etcd_url, "--advertise-client-urls", self._etcd_url),
+            *("--listen-peer-urls", self._peer_url),
+            *("--initial-advertise-peer-urls", self._peer_url),
+            *("--initial-cluster", f"default={self._peer_url}"),
         ]
-        stack.enter_context(_program(folder / "etcd", etcd, work))
-        port, token = free_port(), secrets.token_hex()
-        api = stack.enter_context(
-            _program(folder / "kube-apiserver", _api_arguments(work, etcd_url, port, token), work)
-        )
-        cluster = _wait_ready(api, work, f"https://127.0.0.1:{port}", etcd_url, token)
-        cluster.request("POST", "/api/v1/namespaces", {"metadata": {"name": NAMESPACE}})
-        yield cluster
+        enter, work = self._running.enter_context, self._work
+        enter(_program(self._folder / "etcd", etcd, work))
+        api = enter(_program(self._folder / "kube-apiserver", self._api, work))
+        url = f"https://127.0.0.1:{self._port}"
+        self.cluster = _wait_ready(api, work, url, self._etcd_url, self._token)
+
+    def stop(self) -> None:
+        """End both."""
+        self._running.close()
+
+    def save(self) -> None:
+        """Keep what etcd holds. Both must be stopped."""
+        shutil.rmtree(self._backup, ignore_errors=True)
+        shutil.copytree(self._data, self._backup)
+
+    def restore(self) -> None:
+        """Put back what was saved. Both must be stopped."""
+        shutil.rmtree(self._data)
+        shutil.copytree(self._backup, self._data)
+
+    @property
+    def _data(self) -> Path:
+        return self._work / "etcd"
+
+    @property
+    def _backup(self) -> Path:
+        return self._work / "backup"
 
 
 def _api_arguments(work: Path, etcd_url: str, port: int, token: str) -> list[str]:

@@ -27,6 +27,9 @@ MANY = 200
 """Answers that a hostile peer may be slow to read, so that it is cut off before it comes to the
 reason."""
 
+WELCOME = 0.9
+"""Seconds after which a client may leave by itself, because it was not welcomed."""
+
 NORMAL = b"\x03\xe8"
 """The code of a close frame that says nothing."""
 
@@ -79,6 +82,8 @@ class Wire(ABC):
         self.answered = asyncio.Event()
         """Set at the first frame, and at the end."""
         self.ended = asyncio.Event()
+        self._began = asyncio.get_running_loop().time()
+        self._lived = 0.0
 
     @property
     def codec(self) -> Codec:
@@ -108,6 +113,7 @@ class Wire(ABC):
 
     def end(self) -> None:
         """Nothing more will come."""
+        self._lived = asyncio.get_running_loop().time() - self._began
         self.answered.set()
         self.ended.set()
 
@@ -121,7 +127,7 @@ class Wire(ABC):
                 damage.kept += 1
                 damage.notes.append(f"{draw.name}: kept")
             return
-        if self.told or self.left or self.heard_in_all > MANY:
+        if self.told or self.left or self.heard_in_all > MANY or self._lived > WELCOME:
             return
         if self.largest > draw.limits.frame_bytes:
             damage.overtaken += 1

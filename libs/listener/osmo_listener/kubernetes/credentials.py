@@ -24,6 +24,11 @@ EXPIRY_LEEWAY = 60.0
 than clocks differ."""
 
 
+PLUGIN_TIMEOUT = 60.0
+"""Seconds that a plugin may take: a login to a cloud takes some, one that waits for a person who is
+not there takes for ever."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Issued:
     """What a credential plugin issued."""
@@ -71,11 +76,14 @@ class Credentials:
     authorization: str | None = field(default=None, repr=False)
     """A fixed value of the `Authorization` header."""
     plugin: Plugin | None = field(default=None, repr=False)
+    plugin_timeout: float = PLUGIN_TIMEOUT
+    """Seconds that it may take to answer."""
     clock: Callable[[], float] = field(default=time.time, repr=False)
     """Seconds since the Unix epoch."""
 
     def __post_init__(self) -> None:
         self._issued: Issued | None = None
+        self._asking = asyncio.Lock()
 
     async def headers(self) -> dict[str, str]:
         """The headers that authenticate a request.
@@ -85,8 +93,13 @@ class Credentials:
         """
         authorization = self.authorization or (await self._ask()).authorization
         if self.token_file:
-            token = read_file(self.token_file, "token file").decode("latin-1").strip()
-            authorization = f"Bearer {token}"
+            try:
+                token = read_file(self.token_file, "token file").decode("latin-1").strip()
+                authorization = f"Bearer {token}"
+            except KubeconfigError:
+                # As kubectl: a fixed token beside the file is what is left.
+                if not self.authorization:
+                    raise
         return {"Authorization": authorization} if authorization else {}
 
     async def tls(self) -> ssl.SSLContext | None:
@@ -112,10 +125,19 @@ class Credentials:
     async def _ask(self) -> Issued:
         if self.plugin is None:
             return _NOTHING
-        issued = self._issued
-        if issued is None or (issued.expiry and issued.expiry - EXPIRY_LEEWAY < self.clock()):
-            self._issued = issued = await _in_thread(self.plugin)
-        return issued
+        # One at a time for all who need it: a plugin may open a browser, or lock its cache.
+        async with self._asking:
+            issued = self._issued
+            if issued is None or (issued.expiry and issued.expiry - EXPIRY_LEEWAY < self.clock()):
+                try:
+                    async with asyncio.timeout(self.plugin_timeout):
+                        self._issued = issued = await _in_thread(self.plugin)
+                except TimeoutError as exc:
+                    raise KubeconfigError(
+                        "the credential plugin of the kubeconfig gave no answer in"
+                        f" {self.plugin_timeout:g} s"
+                    ) from exc
+            return issued
 
 
 _NOTHING = Issued()
@@ -158,6 +180,8 @@ def _trust(ca: Secret | None, *, verify: bool) -> ssl.SSLContext:
     try:
         # An empty text would let ssl fall back to the system's certificate authorities.
         context = ssl.create_default_context(cadata=None if ca is None else _pem(ca) or " ")
+        # Python 3.13 refuses authorities that kubectl, and Python before, take.
+        context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     except (ssl.SSLError, ValueError) as exc:
         raise KubeconfigError(
             "certificate-authority holds no certificate that can be read: it must be PEM"
@@ -170,7 +194,8 @@ def _trust(ca: Secret | None, *, verify: bool) -> ssl.SSLContext:
 
 def _pem(ca: Secret) -> str:
     pem = ca if isinstance(ca, bytes) else read_file(ca, "certificate-authority")
-    return pem.decode("ascii")
+    # What stands outside of the blocks is for people, in whatever language.
+    return pem.decode("ascii", errors="ignore")
 
 
 def _present(context: ssl.SSLContext, certificate: Secret, key: Secret) -> None:

@@ -39,6 +39,25 @@ class ListPage(NamedTuple, Generic[T]):
     version: int
     more: str
     """What to ask for the next page with; empty on the last one."""
+    odd: Sequence["Odd"] = ()
+    """Objects that cannot be read."""
+
+
+class Odd(NamedTuple):
+    """An object that is there and cannot be read, for what it is alone."""
+
+    key: str
+    """`namespace/name`, or the name of an object that has no namespace."""
+    why: str
+
+
+class OddObjectError(MalformedError):
+    """An event's object cannot be read; the watch can go on after its version."""
+
+    def __init__(self, odd: Odd, version: int) -> None:
+        super().__init__(f"the API server sent {odd.key}, which cannot be read: {odd.why}")
+        self.odd = odd
+        self.version = version
 
 
 class Decoder(ABC, Generic[T]):
@@ -54,7 +73,7 @@ class Decoder(ABC, Generic[T]):
         """A page of a list.
 
         Raises:
-            MalformedError: it is none, or one of its objects is none.
+            MalformedError: it is none, or holds an object that has no name or no version.
         """
 
     @abstractmethod
@@ -67,7 +86,8 @@ class Decoder(ABC, Generic[T]):
 
         Raises:
             StatusError: it is an ERROR event.
-            MalformedError: it is no event, its type is unknown, or its object is none.
+            OddObjectError: its object cannot be read, but for its name and its version.
+            MalformedError: it is no event, its type is unknown, or its object has no name.
         """
 
 
@@ -89,6 +109,17 @@ def unreadable(what: str, cause: object) -> MalformedError:
 def unknown_type(name: str) -> MalformedError:
     """The error of an event whose type nobody knows."""
     return MalformedError(f"the API server sent an event of the unknown type {name!r}")
+
+
+def with_versions(objects: list[T]) -> list[T]:
+    """The same objects.
+
+    Raises:
+        MalformedError: one of them has no version, and so cannot be compared with what is known.
+    """
+    for item in objects:
+        to_version(item.metadata.resource_version)
+    return objects
 
 
 def to_version(text: str) -> int:

@@ -16,13 +16,17 @@ from osmo_listener.kubernetes.decoding import (
     ERROR,
     Decoder,
     ListPage,
+    Odd,
+    OddObjectError,
     Status,
     raise_status,
     to_version,
     unknown_type,
     unreadable,
+    with_versions,
 )
 from osmo_listener.kubernetes.framing import LineFramer
+from osmo_listener.kubernetes.nulls import without_nulls
 from osmo_listener.source import Event, EventType, T
 
 
@@ -34,6 +38,23 @@ class _ListMetadata(msgspec.Struct, rename="camel", gc=False):
 class _List(msgspec.Struct, Generic[T]):
     metadata: _ListMetadata
     items: list[T] | None = None
+
+
+class _RawList(msgspec.Struct):
+    metadata: _ListMetadata
+    items: list[msgspec.Raw] | None = None
+
+
+class _Identity(msgspec.Struct, rename="camel"):
+    """What is needed of an object that cannot be read."""
+
+    name: str
+    resource_version: str
+    namespace: str = ""
+
+
+class _Identified(msgspec.Struct):
+    metadata: _Identity
 
 
 class _Event(msgspec.Struct, Generic[T]):
@@ -56,6 +77,8 @@ _UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 _status_decoder = msgspec.json.Decoder(Status)
 _raw_event_decoder = msgspec.json.Decoder(_RawEvent)
 _bookmark_decoder = msgspec.json.Decoder(_Bookmark)
+_raw_list_decoder = msgspec.json.Decoder(_RawList)
+_identity_decoder = msgspec.json.Decoder(_Identified)
 
 _CONTINUE = re.compile(rb'"continue":\s*"([A-Za-z0-9+/=_-]+)"')
 
@@ -64,6 +87,7 @@ class JsonDecoder(Decoder[T]):
     """Decodes JSON straight into `object_type`."""
 
     def __init__(self, object_type: type[T], transform: Callable[[T], T] = unchanged) -> None:
+        self._type = object_type
         self._transform = transform
         generic_list: Any = _List
         generic_event: Any = _Event
@@ -78,10 +102,30 @@ class JsonDecoder(Decoder[T]):
     def page(self, body: bytes) -> ListPage[T]:
         try:
             page: _List[T] = self._list_decoder.decode(body)
+        except _UNREADABLE:
+            return self._one_by_one(body)
+        objects = with_versions([*map(self._transform, page.items or ())])
+        return ListPage(objects, to_version(page.metadata.resource_version), page.metadata.more)
+
+    def _one_by_one(self, body: bytes) -> ListPage[T]:
+        """A page that holds something odd."""
+        try:
+            page = _raw_list_decoder.decode(_text(body))
         except _UNREADABLE as exc:
             raise unreadable("a list", exc) from exc
-        objects = [*map(self._transform, page.items or ())]
-        return ListPage(objects, to_version(page.metadata.resource_version), page.metadata.more)
+        objects: list[T] = []
+        odd: list[Odd] = []
+        for item in page.items or ():
+            try:
+                objects.append(self._transform(self._object(item)))
+            except _UNREADABLE as exc:
+                odd.append(_identified(item, exc)[0])
+        version = to_version(page.metadata.resource_version)
+        return ListPage(with_versions(objects), version, page.metadata.more, odd)
+
+    def _object(self, item: msgspec.Raw) -> T:
+        """An object in which a null may stand for what is not there."""
+        return msgspec.convert(without_nulls(msgspec.json.decode(item)), self._type)
 
     def framer(self) -> LineFramer:
         return LineFramer()
@@ -100,7 +144,7 @@ class JsonDecoder(Decoder[T]):
     def _without_object(self, frame: bytes, cause: Exception | None) -> Event[T]:
         """A bookmark's object has fields of the wrong type, and an error's is a `Status`."""
         try:
-            event = _raw_event_decoder.decode(frame)
+            event = _raw_event_decoder.decode(_text(frame))
             if event.type == EventType.BOOKMARK.value:
                 bookmark = _bookmark_decoder.decode(event.object)
                 return Event(EventType.BOOKMARK, to_version(bookmark.metadata.resource_version))
@@ -109,8 +153,41 @@ class JsonDecoder(Decoder[T]):
         if event.type == ERROR:
             raise_status(json_status(event.object))
         if event.type in CHANGES:
-            raise unreadable("an object", cause) from cause
+            return self._odd_event(event)
         raise unknown_type(event.type)
+
+    def _odd_event(self, event: _RawEvent) -> Event[T]:
+        change = CHANGES[event.type]
+        try:
+            item = self._object(event.object)
+        except _UNREADABLE as exc:
+            odd, version = _identified(event.object, exc)
+            if change is not EventType.DELETED:
+                raise OddObjectError(odd, version) from exc
+            item = self._bare(event.object)
+        return Event(change, to_version(item.metadata.resource_version), self._transform(item))
+
+    def _bare(self, item: msgspec.Raw) -> T:
+        """What is gone is known by its metadata alone."""
+        try:
+            metadata = without_nulls(msgspec.json.decode(item)["metadata"])
+            return msgspec.convert({"metadata": metadata}, self._type)
+        except (*_UNREADABLE, KeyError, TypeError) as exc:
+            raise unreadable("an object", exc) from exc
+
+
+def _text(body: bytes) -> bytes:
+    """The same in UTF-8: what is none is replaced, as in protobuf."""
+    return body.decode(errors="replace").encode()
+
+
+def _identified(item: msgspec.Raw, cause: Exception) -> tuple[Odd, int]:
+    try:
+        metadata = _identity_decoder.decode(item).metadata
+    except _UNREADABLE as exc:
+        raise unreadable("an object", cause) from exc
+    key = f"{metadata.namespace}/{metadata.name}" if metadata.namespace else metadata.name
+    return Odd(key, str(cause)), to_version(metadata.resource_version)
 
 
 def json_status(body: bytes | msgspec.Raw) -> Status:

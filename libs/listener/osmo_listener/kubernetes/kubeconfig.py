@@ -15,6 +15,7 @@ import msgspec
 from osmo_listener.errors import KubeconfigError
 from osmo_listener.kubernetes.credentials import Credentials, Plugin, Secret, read_file
 from osmo_listener.kubernetes.http import Endpoint
+from osmo_listener.kubernetes.nulls import without_nulls
 from osmo_transport.errors import MissingExtraError
 
 _T = TypeVar("_T")
@@ -104,7 +105,7 @@ def load_kubeconfig(path: Path, context: str | None = None) -> Credentials:
         ca=_secret(path, cluster.certificate_authority, cluster.certificate_authority_data),
         certificate=_secret(path, user.client_certificate, user.client_certificate_data),
         key=_secret(path, user.client_key, user.client_key_data),
-        token_file=path.parent / user.token_file if user.token_file and not user.token else None,
+        token_file=path.parent / user.token_file if user.token_file else None,
         authorization=_authorization(user),
         plugin=_plugin(path, name, user, raw),
     )
@@ -120,9 +121,9 @@ def load_kubeconfig(path: Path, context: str | None = None) -> Credentials:
 def _parse(path: Path) -> _Kubeconfig:
     content = read_file(path, "kubeconfig")
     try:
-        if content.lstrip().startswith(b"{"):
-            return msgspec.json.decode(content, type=_Kubeconfig)
-        return msgspec.yaml.decode(content, type=_Kubeconfig)
+        in_json = content.lstrip().startswith(b"{")
+        decoded = msgspec.json.decode(content) if in_json else msgspec.yaml.decode(content)
+        return msgspec.convert(without_nulls(decoded), _Kubeconfig)
     except ImportError as exc:
         raise MissingExtraError(
             "reading a kubeconfig needs PyYAML: pip install 'osmo-pipeline[kubernetes]'"
@@ -170,7 +171,8 @@ def _endpoint(path: Path, cluster: _Cluster) -> tuple[bool, Endpoint]:
 def _secret(config: Path, file: str, data: str) -> Secret | None:
     if data:
         try:
-            return base64.b64decode(data, validate=True)
+            # Line breaks are no part of it, as for Go.
+            return base64.b64decode(data.replace("\r", "").replace("\n", ""), validate=True)
         except binascii.Error as exc:
             raise KubeconfigError(f"{config} holds certificate data that is no base64") from exc
     return config.parent / file if file else None
@@ -191,5 +193,14 @@ def _plugin(path: Path, context: str, user: _User, cluster: dict[str, Any]) -> P
     from osmo_listener.kubernetes import plugins  # noqa: PLC0415
 
     if user.exec is not None:
-        return plugins.exec_plugin(user.exec, cluster, path.parent)
+        return plugins.exec_plugin(user.exec, _told_to_plugins(path, cluster), path.parent)
     return plugins.auth_provider(path, context)
+
+
+def _told_to_plugins(path: Path, cluster: dict[str, Any]) -> dict[str, Any]:
+    """What a plugin is told of the cluster that asks for it: it does not look for our files."""
+    told = dict(cluster)
+    if file := told.pop("certificate-authority", ""):
+        content = read_file(path.parent / file, "certificate-authority")
+        told.setdefault("certificate-authority-data", base64.b64encode(content).decode())
+    return told

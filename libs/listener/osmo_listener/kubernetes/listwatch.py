@@ -1,6 +1,7 @@
 """Lists and watches one resource over HTTP."""
 
 import contextlib
+import logging
 import random
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
 from typing import Generic
@@ -25,16 +26,20 @@ from osmo_listener.kubernetes.config import (
     Resource,
 )
 from osmo_listener.kubernetes.credentials import Credentials
-from osmo_listener.kubernetes.decoding import Decoder
+from osmo_listener.kubernetes.decoding import Decoder, Odd, OddObjectError
 from osmo_listener.kubernetes.http import HttpClient, Response
 from osmo_listener.kubernetes.json_decoding import JsonDecoder
 from osmo_listener.kubernetes.objects import MESSAGES
 from osmo_listener.source import Event, EventType, Page, T
 from osmo_listener.store import object_key
 
+logger = logging.getLogger(__name__)
+
 _PAGE_GROWTH = 4
 _LARGEST_PAGE = 8000
 """Objects to which pages grow: 112 MB of usual pods, well below `HttpConfig.max_body_bytes`."""
+_ODD_OBJECTS = 1000
+"""Objects that cannot be read whose names are remembered, to tell each once."""
 _STREAM_REFUSED = frozenset({400, 422})
 _ADVICE = {
     401: "the API server does not accept the credentials ({}): renew the token or the certificate"
@@ -75,6 +80,9 @@ class ListWatch(Generic[T]):
         self._mode = self._config.mode
         self._page_size = self._config.page_size
         self._namespace_seen = resource.namespace is None
+        self._odd: dict[str, str] = {}
+        self.left_out = 0
+        """How often an object could not be read."""
 
     def forget_credentials(self) -> None:
         """See `Source.forget_credentials`."""
@@ -116,6 +124,15 @@ class ListWatch(Generic[T]):
                     raise
                 yield events
 
+    async def position(self) -> int:
+        """See `Source.position`."""
+        response = await self._get({"limit": "1"})
+        try:
+            await check(response, _ADVICE)
+            return self._decoder(response).page(await response.read()).version
+        finally:
+            response.close()
+
     async def _list_pages(self) -> AsyncGenerator[Page[T], None]:
         # The server says at the beginning of a page what comes after it, and encodes a page while
         # it sends it: two are on their way at once.
@@ -135,7 +152,10 @@ class ListWatch(Generic[T]):
                     ahead = await self._next_page(page.more) if page.more else None
                 response, ahead = ahead, None
                 await self._check_namespace(bool(page.objects))
-                yield Page(page.objects, None if page.more else page.version)
+                for odd in page.odd:
+                    self._leave_out(odd)
+                unread = [odd.key for odd in page.odd]
+                yield Page(page.objects, None if page.more else page.version, (), unread)
         except ExpiredError:
             # The server forgot the list before we had read it: fewer, larger pages take less time.
             larger = min(self._page_size * _PAGE_GROWTH, _LARGEST_PAGE)
@@ -205,7 +225,7 @@ class ListWatch(Generic[T]):
             framer = decoder.framer()
             async for piece in response.chunks(self._config.silence):
                 if frames := framer.feed(piece):
-                    yield map(decoder.event, frames)
+                    yield (self._event(decoder, frame) for frame in frames)
                 if framer.size > self._config.max_event_bytes:
                     raise MalformedError(
                         f"an event is over {self._config.max_event_bytes} bytes: raise"
@@ -215,6 +235,26 @@ class ListWatch(Generic[T]):
                 raise TruncatedError("a watch ended in the middle of an event")
         finally:
             response.close()
+
+    def _event(self, decoder: Decoder[T], frame: bytes) -> Event[T]:
+        try:
+            return decoder.event(frame)
+        except OddObjectError as exc:
+            self._leave_out(exc.odd)
+            return Event(EventType.MODIFIED, exc.version)
+
+    def _leave_out(self, odd: Odd) -> None:
+        self.left_out += 1
+        if self._odd.get(odd.key) != odd.why:
+            if len(self._odd) >= _ODD_OBJECTS:
+                self._odd.clear()
+            self._odd[odd.key] = odd.why
+            logger.warning(
+                "%s at %s cannot be read and is left out: %s",
+                odd.key,
+                self._resource.path,
+                odd.why,
+            )
 
     async def _get(self, query: dict[str, str]) -> Response:
         resource = self._resource

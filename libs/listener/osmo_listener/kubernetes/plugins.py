@@ -9,6 +9,7 @@ from typing import Any
 
 from osmo_listener.errors import KubeconfigError
 from osmo_listener.kubernetes.credentials import Issued, Plugin
+from osmo_listener.kubernetes.nulls import without_nulls
 from osmo_transport.errors import MissingExtraError
 
 try:
@@ -31,24 +32,32 @@ def exec_plugin(config: dict[str, Any], cluster: dict[str, Any], base: Path) -> 
         command = config.get("command", "?")
         try:
             nodes = ConfigNode("exec", config), str(base), ConfigNode("cluster", cluster)
-            status = ExecProvider(*nodes).run()
+            status = without_nulls(ExecProvider(*nodes).run()) or {}
+            return _issued(status)
         except (ConfigException, OSError) as exc:
-            raise KubeconfigError(
-                f"the credential plugin {command!r} of the kubeconfig failed: {exc}"
-            ) from exc
-        if "token" not in status and "clientCertificateData" not in status:
-            raise KubeconfigError(
-                f"the credential plugin {command!r} gave neither a token nor a certificate"
-            )
-        token, expiry = status.get("token"), status.get("expirationTimestamp")
-        return Issued(
-            authorization=f"Bearer {token}" if token else None,
-            certificate=status.get("clientCertificateData", "").encode() or None,
-            key=status.get("clientKeyData", "").encode() or None,
-            expiry=parse_rfc3339(expiry).timestamp() if expiry else None,
-        )
+            why = str(exc)
+        except AttributeError:
+            # On a terminal the package looks for what the plugin wrote there itself.
+            why = "it ended with an error, and said why on the terminal"
+        except (TypeError, ValueError, LookupError, OverflowError) as exc:
+            why = f"its answer cannot be used: {exc}"
+        raise KubeconfigError(f"the credential plugin {command!r} of the kubeconfig failed: {why}")
 
     return ask
+
+
+def _issued(status: dict[str, Any]) -> Issued:
+    """Raises ConfigException, TypeError and ValueError."""
+    token, expiry = status.get("token"), status.get("expirationTimestamp")
+    certificate, key = status.get("clientCertificateData", ""), status.get("clientKeyData", "")
+    if not (token or certificate):
+        raise ConfigException("it gave neither a token nor a certificate")
+    return Issued(
+        authorization=f"Bearer {token}" if token else None,
+        certificate=certificate.encode() or None,
+        key=key.encode() or None,
+        expiry=parse_rfc3339(expiry).timestamp() if expiry else None,
+    )
 
 
 def auth_provider(path: Path, context: str) -> Plugin:

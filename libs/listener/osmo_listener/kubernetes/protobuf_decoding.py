@@ -14,12 +14,15 @@ from osmo_listener.kubernetes.decoding import (
     ERROR,
     Decoder,
     ListPage,
+    Odd,
+    OddObjectError,
     Status,
     StatusDetails,
     raise_status,
     to_version,
     unknown_type,
     unreadable,
+    with_versions,
 )
 from osmo_listener.kubernetes.framing import LengthFramer
 from osmo_listener.kubernetes.objects import MESSAGES
@@ -77,16 +80,31 @@ class ProtobufDecoder(Decoder[T]):
     def page(self, body: bytes) -> ListPage[T]:
         metadata = pb.ListMeta()
         objects: list[T] = []
+        odd: list[Odd] = []
         parse, read, transform = self._parse, self._read, self._transform
         try:
             for number, content in _fields(_content(body)):
                 if number == _ITEMS:
-                    objects.append(transform(read(parse(content))))
+                    try:
+                        objects.append(transform(read(parse(content))))
+                    except _UNREADABLE as exc:
+                        odd.append(self._identified(content, exc)[0])
                 elif number == _METADATA:
                     metadata = pb.ListMeta.FromString(bytes(content))
-            return ListPage(objects, to_version(metadata.resourceVersion), _more(metadata))
+            version = to_version(metadata.resourceVersion)
+            return ListPage(with_versions(objects), version, _more(metadata), odd)
         except _UNREADABLE as exc:
             raise unreadable("a list", exc) from exc
+
+    def _identified(self, content: memoryview, cause: Exception) -> tuple[Odd, int]:
+        """What cannot be read; raises if it has no name and no version either."""
+        for number, part in _fields(content):
+            if number == _METADATA:
+                meta = self._parse(_field(_METADATA, part)).metadata
+                key = f"{meta.namespace}/{meta.name}" if meta.namespace else meta.name
+                if key:
+                    return Odd(key, str(cause)), to_version(meta.resourceVersion)
+        raise unreadable("an object", cause) from cause
 
     def framer(self) -> LengthFramer:
         return LengthFramer()
@@ -97,16 +115,35 @@ class ProtobufDecoder(Decoder[T]):
             kind, body = event.type, event.object.raw
             if kind == ERROR:
                 raise_status(_status(body))
-            message = self._parse(_content(body))
-            version = to_version(message.metadata.resourceVersion)
-            if kind == EventType.BOOKMARK.value:
-                return Event(EventType.BOOKMARK, version)
+            content = _content(body)
             change = CHANGES.get(kind)
+            if kind == EventType.BOOKMARK.value:
+                return Event(EventType.BOOKMARK, self._version(self._parse(content)))
             if change is None:
                 raise unknown_type(kind)
-            return Event(change, version, self._transform(self._read(message)))
         except _UNREADABLE as exc:
             raise unreadable("an event", exc) from exc
+        try:
+            message = self._parse(content)
+            return Event(change, self._version(message), self._transform(self._read(message)))
+        except _UNREADABLE as exc:
+            return self._odd_event(change, content, exc)
+
+    def _odd_event(self, change: EventType, content: memoryview, cause: Exception) -> Event[T]:
+        try:
+            odd, version = self._identified(content, cause)
+            if change is not EventType.DELETED:
+                raise OddObjectError(odd, version) from cause
+            # What is gone is known by its metadata alone.
+            parts = [part for number, part in _fields(content) if number == _METADATA]
+            bare = self._parse(_field(_METADATA, parts[0]))
+            return Event(change, version, self._transform(self._read(bare)))
+        except _UNREADABLE as exc:
+            raise unreadable("an object", exc) from exc
+
+    @staticmethod
+    def _version(message: Any) -> int:
+        return to_version(message.metadata.resourceVersion)
 
 
 def protobuf_status(body: bytes) -> Status:
@@ -157,6 +194,17 @@ def _fields(message: memoryview, *, cut: bool = False) -> Iterator[tuple[int, me
             _, position = _varint(message, position)
         else:
             raise ValueError(f"a field has the wire type {wire_type}")
+
+
+def _field(number: int, content: memoryview) -> bytes:
+    """A message with this field alone."""
+    length = bytearray()
+    left = len(content)
+    while left > 0x7F:
+        length.append(left & 0x7F | 0x80)
+        left >>= 7
+    length.append(left)
+    return bytes((number << 3 | _LENGTH_DELIMITED, *length)) + bytes(content)
 
 
 def _varint(message: memoryview, position: int) -> tuple[int, int]:

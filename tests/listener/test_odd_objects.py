@@ -1,0 +1,164 @@
+"""One object that cannot be read is left out and named; its page and its watch go on."""
+
+import json
+from typing import Any
+
+import msgspec
+import pytest
+
+from osmo_listener.errors import MalformedError
+from osmo_listener.kubernetes.decoding import OddObjectError
+from osmo_listener.kubernetes.json_decoding import JsonDecoder
+from osmo_listener.kubernetes.objects import Event as NotedEvent
+from osmo_listener.kubernetes.objects import Pod
+from osmo_listener.kubernetes.protobuf_decoding import MAGIC, ProtobufDecoder
+from osmo_listener.source import Event, EventType, Page
+from osmo_listener.store import Store
+from osmo_protos import kubernetes_pb2 as pb
+from tests.listener import wire
+from tests.listener.harness import make_pod
+
+DECODER = JsonDecoder(Pod)
+
+
+def listed(*items: dict[str, Any]) -> bytes:
+    """A page."""
+    return json.dumps({"metadata": {"resourceVersion": "100"}, "items": items}).encode()
+
+
+def event(kind: str, item: dict[str, Any]) -> bytes:
+    """A line of a watch."""
+    return json.dumps({"type": kind, "object": item}).encode()
+
+
+def pod(name: str, version: int = 90, **status: Any) -> dict[str, Any]:
+    """A pod whose status may be odd."""
+    return {**wire.pod(name, version), "status": {"phase": "Running", **status}}
+
+
+NULLS: tuple[dict[str, Any], ...] = (
+    {"containerStatuses": None},
+    {"initContainerStatuses": None, "conditions": None},
+    {"message": None, "podIP": None},
+    {"containerStatuses": [None, {"name": "c", "state": None}]},
+)
+ODD: tuple[dict[str, Any], ...] = (
+    {"containerStatuses": "many"},
+    {"phase": 7},
+    {"conditions": [{"type": ["Ready"]}]},
+    {"containerStatuses": {"name": "c"}},
+)
+
+
+@pytest.mark.parametrize("status", NULLS)
+def test_a_null_is_none(status: dict[str, Any]) -> None:
+    """Where a list or a text was promised; of a page as of an event."""
+    page = DECODER.page(listed(pod("a"), pod("b", 91, **status), pod("c", 92)))
+    assert [each.metadata.name for each in page.objects] == ["a", "b", "c"]
+    assert page.odd == []
+    told = DECODER.event(event("MODIFIED", pod("b", 91, **status)))
+    assert told.object is not None
+    assert told.object.status.phase == "Running"
+
+
+@pytest.mark.parametrize("status", ODD)
+def test_what_cannot_be_read_is_left_out(status: dict[str, Any]) -> None:
+    """By name, with what is wrong with it; the others are told."""
+    page = DECODER.page(listed(pod("a"), pod("odd", 91, **status), pod("c", 92)))
+    assert [each.metadata.name for each in page.objects] == ["a", "c"]
+    assert (page.version, page.more) == (100, "")
+    ((key, why),) = page.odd
+    assert key == "osmo/odd"
+    assert "Expected" in why
+    with pytest.raises(OddObjectError, match="osmo/odd, which cannot be read") as caught:
+        DECODER.event(event("ADDED", pod("odd", 91, **status)))
+    assert caught.value.version == 91
+
+
+@pytest.mark.parametrize("status", ODD)
+def test_what_cannot_be_read_is_gone_all_the_same(status: dict[str, Any]) -> None:
+    """Its metadata says whose end it is."""
+    told = DECODER.event(event("DELETED", pod("odd", 91, **status)))
+    assert (told.type, told.version) == (EventType.DELETED, 91)
+    assert told.object is not None
+    assert (told.object.metadata.name, told.object.status.phase) == ("odd", "")
+
+
+def test_text_that_is_none_is_replaced() -> None:
+    """As the API server does where it writes JSON itself."""
+    line = event("ADDED", pod("a", 91, message="@")).replace(b"@", b"\xff")
+    told = DECODER.event(line)
+    assert told.object is not None
+    assert told.object.status.message == "\ufffd"
+    page = DECODER.page(listed(pod("a", message="@"), pod("b")).replace(b"@", b"\xff"))
+    assert [each.metadata.name for each in page.objects] == ["a", "b"]
+
+
+@pytest.mark.parametrize("item", [{}, {"metadata": {}}, {"metadata": {"name": "a"}}, 7, None])
+def test_what_has_no_name_is_no_object(item: Any) -> None:
+    """Nobody could say what was left out."""
+    with pytest.raises(MalformedError, match=r"cannot be read|no number"):
+        DECODER.page(listed(pod("a"), item))
+
+
+def test_what_is_left_out_stays_as_it_was() -> None:
+    """An object that is there and cannot be read any more has not vanished."""
+    store: Store[Pod] = Store()
+    store.apply_page(Page([make_pod("a", version=1), make_pod("b", version=2)], None))
+    store.finish_list(10)
+    store.apply_page(Page([make_pod("a", version=1)], None, (), ["osmo/b"]))
+    assert store.finish_list(20) == []
+    store.apply([Event(EventType.MODIFIED, 21)])
+    assert len(store) == 2
+
+
+def noted(name: str, seconds: int) -> Any:
+    """An Event whose time may be none that can be written."""
+    item = pb.Event()
+    item.metadata.name, item.metadata.namespace = name, "osmo"
+    item.metadata.resourceVersion = "91"
+    item.lastTimestamp.seconds = seconds
+    return item
+
+
+def in_protobuf(content: bytes) -> bytes:
+    """A body."""
+    return MAGIC + pb.Unknown(raw=content).SerializeToString()
+
+
+def test_the_same_in_protobuf() -> None:
+    """Of a page, of an event, and of the end."""
+    decoder = ProtobufDecoder(NotedEvent)
+    far = 2**60
+    items = [noted("a", 5), noted("odd", far), noted("c", 5)]
+    meta = pb.ListMeta(resourceVersion="100").SerializeToString()
+    content = b"\x0a" + bytes([len(meta)]) + meta
+    for item in items:
+        data = item.SerializeToString()
+        content += b"\x12" + bytes([len(data)]) + data
+    page = decoder.page(in_protobuf(content))
+    assert [each.metadata.name for each in page.objects] == ["a", "c"]
+    assert [odd.key for odd in page.odd] == ["osmo/odd"]
+
+    def frame(kind: str) -> bytes:
+        watched = pb.WatchEvent(type=kind)
+        watched.object.raw = in_protobuf(noted("odd", far).SerializeToString())
+        data: bytes = watched.SerializeToString()
+        return data
+
+    with pytest.raises(OddObjectError, match="osmo/odd") as caught:
+        decoder.event(frame("ADDED"))
+    assert caught.value.version == 91
+    told = decoder.event(frame("DELETED"))
+    assert told.object is not None
+    assert (told.version, told.object.metadata.name) == (91, "odd")
+
+
+def test_deep_objects_are_named_too() -> None:
+    """What nests without an end is skipped where it is not read, and left out where it is."""
+    deep = "[" * 100_000 + "]" * 100_000
+    odd = json.dumps(pod("odd", conditions="@")).replace('"@"', deep)
+    body = listed(pod("a")).replace(b"]}", b"," + odd.encode() + b"]}")
+    with pytest.raises(MalformedError):
+        DECODER.page(body)
+    assert msgspec.json.decode(listed(pod("a")))
