@@ -15,8 +15,9 @@ from osmo_listener.kubernetes.protobuf_decoding import MAGIC, ProtobufDecoder
 from osmo_listener.source import Event, EventType, Page
 from osmo_listener.store import Store
 from osmo_protos import kubernetes_pb2 as pb
+from tests.helpers import eventually
 from tests.listener import wire
-from tests.listener.harness import make_pod
+from tests.listener.harness import make_pod, running
 
 DECODER = JsonDecoder(Pod)
 
@@ -162,3 +163,28 @@ def test_deep_objects_are_named_too() -> None:
     with pytest.raises(MalformedError):
         DECODER.page(body)
     assert msgspec.json.decode(listed(pod("a")))
+
+
+async def test_its_page_and_its_watch_go_on(caplog: pytest.LogCaptureFixture) -> None:
+    """It is named once in the log, and counted each time."""
+    odd = pod("odd", 91, phase=7)
+    changed = pod("odd", 101, phase=7)
+
+    async def respond(exchange: wire.Exchange) -> None:
+        asked = wire.query(exchange.target)
+        if "watch" not in asked:
+            page = wire.pod_list(100, [wire.pod("a", 90), odd, wire.pod("c", 92)])
+            await exchange.send(wire.plain(page))
+        elif asked["resourceVersion"] == "100":
+            events = wire.event("MODIFIED", changed) + wire.event("ADDED", wire.pod("d", 102))
+            await exchange.send(wire.CHUNKED + wire.chunk(events))
+
+    async with wire.serve(respond) as server:
+        source = wire.list_watch(server)
+        async with running(source) as (informer, recorder):
+            await eventually(lambda: "d" in recorder.pods)
+            assert recorder.pods.keys() == {"a", "c", "d"}
+            assert (informer.status().left_out, informer.status().lists) == (2, 1)
+        source.close()
+    (record,) = [each for each in caplog.records if "left out" in each.getMessage()]
+    assert record.getMessage().startswith("osmo/odd at ")

@@ -72,6 +72,8 @@ class InformerStatus(NamedTuple):
     """Errors by the name of their class."""
     last_failure: str
     """The text of the last error; empty: none yet."""
+    left_out: int
+    """How often an object could not be read; the log names each once."""
 
 
 class Informer(Generic[T]):
@@ -98,6 +100,7 @@ class Informer(Generic[T]):
     ) -> None:
         self.store: Store[T] = Store()
         """What is known, for reading."""
+        self._source = source
         self._config = config or InformerConfig()
         self._clock = clock
         self._sleep = sleep
@@ -141,6 +144,7 @@ class Informer(Generic[T]):
             watches=counts.watches,
             failures=dict(counts.failures),
             last_failure=counts.last_failure,
+            left_out=self._source.left_out,
         )
 
     async def _resync(self) -> None:

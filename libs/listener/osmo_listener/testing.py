@@ -30,6 +30,7 @@ class FakeSource(Generic[S]):
         """How many lists were asked for."""
         self.watched_from: list[int] = []
         """The version that each watch was asked to begin after."""
+        self.left_out = 0
         self.positions = 0
         """How often it was asked where the cluster stands."""
         self.forgotten = 0
