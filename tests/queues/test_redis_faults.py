@@ -317,3 +317,26 @@ async def test_every_key_is_in_one_slot() -> None:
             (again,) = await drain(consumer, 1)
             assert again.attempt == 2
             assert await figures(queue) == (0, 1, 1)
+
+
+async def test_reads_nothing_any_more(server: RedisServer) -> None:
+    """A call that is given up leaves no socket behind with what could not be written."""
+    queue = await open_queue(server.url, current(CONFIG))
+    assert isinstance(queue, RedisQueue)
+    feeder = Feeder(queue)
+    await feeder.append(report("first"))
+    batch = feeder.batch(*(report(f"key-{n}", payload=bytes(1_000_000)) for n in range(20)))
+    connection: Any = queue._appending._connection
+    transport = connection._writer.transport
+    server.hang()
+    try:
+        appending = asyncio.create_task(queue.append([batch]))
+        await eventually(lambda: transport.get_write_buffer_size() > 1_000_000)
+        appending.cancel()
+        await asyncio.wait([appending])
+        await asyncio.sleep(0)
+        assert transport.get_write_buffer_size() == 0
+        assert transport.get_extra_info("socket").fileno() == -1
+    finally:
+        server.resume()
+    await queue.aclose()

@@ -57,6 +57,8 @@ class RacedConnection(Connection):
     """Connects to all addresses of a name in their turn, where redis-py leaves the first one all of
     the time."""
 
+    _wire: asyncio.WriteTransport | None = None
+
     async def _connect(self) -> None:
         self._raced = await sockets.connect(self.host, self.port)
         try:
@@ -64,11 +66,14 @@ class RacedConnection(Connection):
         except BaseException:
             sockets.forget(self._raced)
             raise
+        if self._writer is not None:
+            self._wire = self._writer.transport
 
     def cut(self) -> None:
-        """Give up what is not written yet: who does not read would keep the socket for ever."""
-        if self._writer is not None:
-            self._writer.transport.abort()
+        """Give up what is not written yet: who does not read would keep the socket for ever, also
+        when redis-py has closed it."""
+        if self._wire is not None:
+            self._wire.abort()
 
     def _connection_arguments(self) -> dict[str, Any]:
         arguments = dict(super()._connection_arguments())
