@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from itertools import count
 
 from osmo_transport import _tasks
-from osmo_transport._text import shown
 from osmo_transport.errors import (
     ConnectionLostError,
     FencedError,
@@ -88,7 +87,7 @@ class Peer(FrameSink):
 
     def __str__(self) -> str:
         greeting = self.session.greeting
-        name = shown("/".join(greeting.producer)) if greeting else "a stranger"
+        name = str(greeting.producer) if greeting else "a stranger"
         return f"{name} at {self._connection.peer}"
 
     def frame_received(self, frame: Frame) -> None:

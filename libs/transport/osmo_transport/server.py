@@ -105,8 +105,8 @@ class Server:
         each backend.
 
         Raises:
-            UsageError: no client would take it: its kind is no name, its payload has over
-                more bytes than `Limits.push_bytes`, or the backend is told of 16 other kinds.
+            UsageError: no client would take it: its kind is no name, its payload has more
+                bytes than `Limits.push_bytes`, or the backend is told of 16 other kinds.
         """
         self._hub.push(backend, push)
 
