@@ -7,6 +7,9 @@ from tests.transport.fuzz.figures import Figures
 from tests.transport.fuzz.operator import SCHEMES
 from tests.transport.fuzz.runs import fuzz_client, fuzz_server
 
+SEED = 18
+"""With it, the second of two rounds over gRPC is one of a server that speaks no gRPC."""
+
 
 def check(figures: Figures, frames: int) -> None:
     """Enough was said, and everything held."""
@@ -21,11 +24,11 @@ def check(figures: Figures, frames: int) -> None:
 async def test_hostile_clients_harm_nobody(scheme: str) -> None:
     """They lose their connections and are told why; the relay goes on, an innocent client is
     acknowledged to the end, and the memory stays within the stated limits."""
-    check(await fuzz_server(scheme, 2000, 7), 2000)
+    check(await fuzz_server(scheme, 2000, SEED), 2000)
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
 async def test_hostile_servers_stop_no_client(scheme: str) -> None:
     """They lose their clients and are told why; when a good server takes over, everything that was
     sent is acknowledged or refused."""
-    check(await fuzz_client(scheme, 2000, 7, rounds=2), 2000)
+    check(await fuzz_client(scheme, 2000, SEED, rounds=2), 2000)

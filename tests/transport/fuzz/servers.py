@@ -134,11 +134,16 @@ class HostileServer(ABC):
             if not self.closing:
                 self.damage.add(damage)
 
-    def start(self, work: Coroutine[Any, Any, None]) -> None:
-        """Do it in a task, until the end of the round."""
+    def start(
+        self, work: Coroutine[Any, Any, None], writer: asyncio.StreamWriter | None = None
+    ) -> None:
+        """Do it in a task, until the end of the round; then cut the connection, also where the
+        round ended before the task began."""
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        if writer is not None:
+            task.add_done_callback(lambda _: _cut(writer))
 
     async def stop_tasks(self) -> None:
         """The end of the round."""
@@ -229,7 +234,7 @@ class HostileWs(HostileServer):
         return f"ws://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
 
     def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.start(self._serve(reader, writer))
+        self.start(self._serve(reader, writer), writer)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         draw = self.draw()
@@ -249,8 +254,6 @@ class HostileWs(HostileServer):
                     await asyncio.wait_for(reader.read(), 0.05)
         except (TimeoutError, *GONE):
             self.damage.failed += 1
-        finally:
-            _cut(writer)
 
     async def close(self) -> None:
         await _close(self._server)
@@ -262,11 +265,14 @@ class HostileGrpc(HostileServer):
 
     _server: aio.Server | None = None
     _babbling: asyncio.Server | None = None
+    _rounds = 0
 
     async def open(self, url: str) -> str:
         self.closing = False
         port = int(url.rpartition(":")[2])
-        if port and not self._lethal and self.draw().often(0.15):
+        self._rounds += 1
+        draw = Hostile(f"{self._seed}/round/{self._rounds}", self._limits)
+        if port and not self._lethal and draw.often(0.15):
             self._babbling = await asyncio.start_server(self._connected, "127.0.0.1", port)
             return url
         handler = grpc.stream_stream_rpc_method_handler(self._call)
@@ -288,7 +294,7 @@ class HostileGrpc(HostileServer):
             await self.receive(wire, draw)
 
     def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.start(self._babble(reader, writer))
+        self.start(self._babble(reader, writer), writer)
 
     async def _babble(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         draw = self.draw()
@@ -299,12 +305,11 @@ class HostileGrpc(HostileServer):
             parts.append(
                 len(payload).to_bytes(3) + head + draw.choice((0, 1, 3)).to_bytes(4) + payload
             )
-        self.damage.add(Damage(frames=len(parts), connections=1))
+        self.damage.add(Damage(frames=len(parts)))  # no connection that could let a client in
         with suppress(TimeoutError, *GONE):
             writer.write(b"".join(parts))
             await writer.drain()
             await asyncio.wait_for(reader.read(), 0.05)
-        _cut(writer)
 
     async def close(self) -> None:
         if self._babbling is not None:
