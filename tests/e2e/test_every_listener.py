@@ -15,7 +15,7 @@ from osmo_reports.bodies import Taint
 from osmo_simulator.api_server import kubectl
 from osmo_transport.testing.redis_server import RedisServer
 from osmo_worker.store import StateStore, open_store
-from osmo_worker.store.nodes import Node
+from osmo_worker.store.kinds.nodes import Node
 from tests.e2e.backends import Backend
 from tests.e2e.programs import Program, wait_until
 

@@ -8,10 +8,10 @@ from osmo_reports.bodies import Logging, LogType, encode_body
 from osmo_transport import Ack, Message, Reject, new_message
 from osmo_worker import StoreUnavailableError
 from osmo_worker.store import StateStore, open_store
-from osmo_worker.store.listener_logs import MAX_TEXT
+from osmo_worker.store.kinds.logs import MAX_TEXT
 from tests.worker.harness import BACKEND, STORE, apply, report
 
-LOGGER = "osmo_worker.store.listener_logs"
+LOGGER = "osmo_worker.store.kinds.logs"
 
 
 def log(text: str, type_: LogType = LogType.INFO, workflow: str = "") -> Message:

@@ -10,7 +10,7 @@ from osmo_reports import bodies
 from osmo_reports.bodies import encode_body
 from osmo_transport import Ack, Message, Reject, new_message
 from osmo_worker.store import PodEvent, StateStore, open_store
-from osmo_worker.store.events import MAX_TEXT
+from osmo_worker.store.kinds.events import MAX_TEXT
 from tests.worker.harness import BACKEND, STORE, apply, apply_in_every_order, delivery, pod_event
 
 POD = "osmo/pod-1"

@@ -9,7 +9,7 @@ from osmo_listener.listeners import PodStatus, has_ended
 from osmo_listener.listeners.workflow import KIND, WorkflowConfig, WorkflowListener, task_key
 from osmo_reports.bodies import NO_EXIT_CODE, UpdatePod, decode_body
 from osmo_worker.store import Task
-from osmo_worker.store.tasks import shown_conditions
+from osmo_worker.store.kinds.tasks import shown_conditions
 
 COMPARED = ("status", "exit_code", "message", "node", "container", "pod_ip", "pod", "conditions")
 """The columns that tell what the cluster says; the others tell when and how it was learned."""

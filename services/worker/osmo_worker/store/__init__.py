@@ -9,12 +9,12 @@ except ModuleNotFoundError as exc:
         "the state store needs SQLAlchemy: pip install 'osmo-pipeline[store]'"
     ) from exc
 
-from osmo_worker.store.backends import Backend
-from osmo_worker.store.events import PodEvent
-from osmo_worker.store.nodes import Node
+from osmo_worker.store.kinds.backends import Backend
+from osmo_worker.store.kinds.events import PodEvent
+from osmo_worker.store.kinds.nodes import Node
+from osmo_worker.store.kinds.tasks import Task, Totals, shown_conditions
+from osmo_worker.store.kinds.usage import NodeUsage
 from osmo_worker.store.state import StateStore, open_store
-from osmo_worker.store.tasks import Task, Totals, shown_conditions
-from osmo_worker.store.usage import NodeUsage
 
 __all__ = (
     "Backend",

@@ -1,39 +1,33 @@
-"""Applying batches of reports: plain synchronous code for the database's thread."""
+"""Applying batches of reports: plain synchronous code for the database's thread.
 
-from collections.abc import Callable, Mapping, Sequence
+A batch is applied in steps, of which each is a transaction, so that a large one holds up neither
+the other batches of this worker nor the other workers of the database.
+"""
+
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from types import MappingProxyType
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, exists, select, tuple_, update
 
 from osmo_reports.bodies import NodeInventory, SnapshotEnd, decode_body
 from osmo_reports.errors import BodyError
-from osmo_transport import (
-    Ack,
-    Delivery,
-    Outcome,
-    Reject,
-    Version,
-)
+from osmo_transport import Ack, Delivery, Outcome, Reject, Retry, Version
 from osmo_worker.config import StoreConfig
-from osmo_worker.store import backends, events, listener_logs, nodes, tasks
+from osmo_worker.store import schema
+from osmo_worker.store.conclusions import NO_NAMES, LostNodes
 from osmo_worker.store.database import Database, RowRefusedError
-from osmo_worker.store.existences import Existence, apply_existences
-from osmo_worker.store.inventories import INVENTORY
-from osmo_worker.store.joining import Inventory, Known, Row
-from osmo_worker.store.lost_nodes import (
-    Losses,
-    LostNodes,
-    fail_tasks_on,
-    lost_by_reports,
-)
-from osmo_worker.store.resources import EXISTENCE_KINDS, RESOURCES, has_snapshots
-from osmo_worker.store.schema import pod_events
-from osmo_worker.store.snapshots import SnapshotEnds
-from osmo_worker.store.upserts import Upsert
-from osmo_worker.store.values import without_nul
-from osmo_worker.store.writing import Writer
+from osmo_worker.store.kinds import EXISTENCE_KINDS, RESOURCES, backends, events, logs, nodes, tasks
+from osmo_worker.store.merge import Inventory, Known, Row, Upsert, existence
+from osmo_worker.store.snapshots import INVENTORY, Notes, Snapshots
+from osmo_worker.store.values import without_nul, written
+
+SEEN_INTERVAL = 1.0
+"""Seconds for which a backend that was heard of is not written again as such: else each batch would
+write a row of each of its backends."""
+MOST_SEEN = 10_000
+"""Backends of which it is remembered when that was; then it begins anew."""
 
 Reports = list[tuple[Delivery, Any]]
 """Deliveries with their decoded bodies."""
@@ -49,153 +43,289 @@ class Applied(NamedTuple):
 
 
 @dataclass
-class _Sorted:
+class _Batch:
     """A batch by what has to be done with it."""
 
     outcomes: list[Outcome]
     reports: dict[str, Reports] = field(default_factory=lambda: {kind: [] for kind in RESOURCES})
     """By kind, those that become rows of `RESOURCES`."""
-    others: dict[str, Reports] = field(
-        default_factory=lambda: {
-            kind: [] for kind in (events.KIND, backends.KIND, listener_logs.KIND)
-        }
-    )
-    """By kind, those that are written with the reports and need nothing else."""
-    existences: list[Existence] = field(default_factory=list)
-    inventories: list[tuple[int, NodeInventory]] = field(default_factory=list)
-    ends: list[tuple[int, SnapshotEnd]] = field(default_factory=list)
+    happened: Reports = field(default_factory=list)
+    heartbeats: Reports = field(default_factory=list)
+    logged: Reports = field(default_factory=list)
+    existences: list[int] = field(default_factory=list)
+    """The positions of reports of existence alone, of inventories, and of ends of snapshots."""
+    inventories: list[int] = field(default_factory=list)
+    ends: list[int] = field(default_factory=list)
+    bodies: dict[int, Any] = field(default_factory=dict)
+    """By position, what these say."""
+    stale: int = 0
+    backends: set[str] = field(default_factory=set)
+    """Those that are heard of."""
+
+    @property
+    def named(self) -> dict[str, set[str]]:
+        """By backend, what its tasks call their nodes."""
+        names: dict[str, set[str]] = {}
+        for delivery, body in self.reports[tasks.KIND]:
+            if body.node not in NO_NAMES:
+                names.setdefault(delivery.backend, set()).add(without_nul(body.node))
+        return names
+
+    @property
+    def reported_nodes(self) -> dict[str, set[str]]:
+        """By backend, what the nodes are called that it reports."""
+        names: dict[str, set[str]] = {}
+        for delivery, body in self.reports[nodes.KIND]:
+            both = {without_nul(body.node), without_nul(body.hostname)}
+            names.setdefault(delivery.backend, set()).update(both - NO_NAMES)
+        return names
 
 
 class Applier:
     """Applies batches to one database, each in order: the reports, what they mean for the tasks on
-    nodes that are lost, the reports of existence alone, inventories, the ends of snapshots."""
+    nodes that are gone, the reports of existence alone, inventories, the ends of snapshots."""
 
     def __init__(self, database: Database, config: StoreConfig, clock: Callable[[], float]) -> None:
-        self.config = config
-        self.writer = Writer(database, clock)
-        self._ends = SnapshotEnds(self.writer, config)
+        self._database = database
+        self._config = config
+        self._clock = clock
+        self._snapshots = Snapshots(database)
+        self._lost_nodes = LostNodes(database)
         self._upserts = {
             kind: Upsert(each.table, each.join, database.dialect)
             for kind, each in RESOURCES.items()
         }
-        self._lost_nodes = LostNodes(database.dialect)
-        self._events = Upsert(pod_events, events.join, database.dialect)
+        self._events = Upsert(schema.pod_events, events.join, database.dialect)
+        self._backends = Upsert(schema.backends, backends.join, database.dialect)
+        self._seen: dict[str, float] = {}
+        self._pods_renamed = (
+            update(schema.tasks).where(schema.RENAMED).values(pod=schema.tasks.c.reported_pod)
+        )
 
-    def apply(self, deliveries: Sequence[Delivery]) -> Applied:
-        """Apply a batch, or of one that the database refuses, all but what it refuses.
+    def now(self) -> str:
+        """The moment of writing."""
+        return written(datetime.fromtimestamp(self._clock(), UTC))
+
+    def apply(self, deliveries: Sequence[Delivery]) -> Generator[None, None, Applied]:
+        """Apply a batch in steps, or of one that the database refuses, all but what it refuses.
 
         Raises:
-            StoreUnavailableError: nothing or only a part was applied; call again with the same.
+            StoreUnavailableError: nothing or only a part was applied; begin again with the same.
         """
         try:
-            return self._apply(deliveries)
+            return (yield from self._apply(deliveries))
         except RowRefusedError as exc:
             if len(deliveries) == 1:
                 return Applied([Reject(str(exc))], 0)
         middle = len(deliveries) // 2
-        first, second = self.apply(deliveries[:middle]), self.apply(deliveries[middle:])
+        first = yield from self.apply(deliveries[:middle])
+        second = yield from self.apply(deliveries[middle:])
         return Applied(first.outcomes + second.outcomes, first.stale + second.stale)
 
-    def _apply(self, deliveries: Sequence[Delivery]) -> Applied:
-        batch = _sort(deliveries)
-        stale, losses = self._apply_reports(batch)
-        for backend, lost in losses.items():
-            with self.writer.conclusion(backend) as (connection, now):
-                fail_tasks_on(connection, backend, lost, now)
+    def _apply(self, deliveries: Sequence[Delivery]) -> Generator[None, None, Applied]:
+        batch, now = _sort(deliveries), self.now()
+        if batch.backends:
+            known = self._write_reports(batch, now)
+            yield from self._look_again(batch, known)
         if batch.existences:
-            stale += apply_existences(self.writer, self.config, batch.existences, batch.outcomes)
-        for index, inventory in batch.inventories:
-            try:
-                stale += self._apply_inventory(deliveries[index], inventory)
-            except RowRefusedError as exc:
-                batch.outcomes[index] = Reject(str(exc))
-        for index, end in batch.ends:
-            try:
-                batch.outcomes[index], skipped = self._ends.apply(deliveries[index], end)
-            except RowRefusedError as exc:
-                batch.outcomes[index], skipped = Reject(str(exc)), 0
-            stale += skipped
+            yield
+            self._apply_existences(deliveries, batch, now)
+        for position in batch.inventories:
+            yield from self._apply_inventory(deliveries[position], batch, position, now)
+        for position in batch.ends:
+            yield from self._apply_end(deliveries[position], batch, position, now)
         # Last, so that what is applied again after an outage is not logged again.
-        for delivery, body in batch.others[listener_logs.KIND]:
-            listener_logs.write_log(delivery.backend, body)
-        return Applied(batch.outcomes, stale)
+        for delivery, body in batch.logged:
+            logs.write_log(delivery.backend, body)
+        return Applied(batch.outcomes, batch.stale)
 
-    def _apply_reports(self, batch: _Sorted) -> tuple[int, Losses]:
-        """Apply reports in one transaction; how many were stale, and the nodes that they lose."""
-        found = [*batch.reports.values(), *batch.others.values()]
-        names = {delivery.backend for reports in found for delivery, _ in reports}
-        if not names:
-            return 0, Losses(())
-        on_nodes, of_nodes = batch.reports[tasks.KIND], batch.reports[nodes.KIND]
-        oldest_task = _oldest(on_nodes)
-        oldest = _oldest(of_nodes, oldest_task)
-        now = self.writer.now()
-        told = _told(batch.others[backends.KIND], now)
-        stale = 0
-        with self.writer.reports(names, now, oldest=oldest, told=told) as (connection, known):
+    def _write_reports(self, batch: _Batch, now: str) -> Known:
+        """Write reports in one transaction; what was known then."""
+        seen = self._rows_of_backends(batch, now)
+        with self._database.transaction() as connection:
+            known = self._known(connection, batch, now)
             for kind, reports in batch.reports.items():
                 if reports:
-                    stale += self._upsert(connection, kind, reports, known)
-            if happened := batch.others[events.KIND]:
-                rows = [events.event_row(*each, known.now) for each in happened]
-                stale += self._events.write(connection, rows)
-            self._lost_nodes.fail_reported(connection, on_nodes, oldest_task, known)
-        return stale, Losses(lost_by_reports(of_nodes, known))
+                    to_row = RESOURCES[kind].row
+                    rows = [to_row(delivery, body, known) for delivery, body in reports]
+                    batch.stale += self._upserts[kind].write(connection, rows)
+            if batch.reports[tasks.KIND]:
+                connection.execute(self._pods_renamed)
+            if batch.happened:
+                rows = [events.event_row(*each, now) for each in batch.happened]
+                batch.stale += self._events.write(connection, rows)
+            if seen:
+                # Last: every worker writes these rows, so they are locked for a moment only.
+                self._backends.write(connection, seen)
+        at = self._clock()
+        if len(self._seen) > MOST_SEEN:
+            self._seen.clear()
+        self._seen.update((row[0], at) for row in seen)
+        return known
 
-    def _upsert(self, connection: Connection, kind: str, reports: Reports, known: Known) -> int:
-        to_row = RESOURCES[kind].row
-        rows = [to_row(delivery, body, known) for delivery, body in reports]
-        return self._upserts[kind].write(connection, rows)
+    def _rows_of_backends(self, batch: _Batch, now: str) -> list[Row]:
+        told = [
+            backends.told(delivery.backend, delivery.message, body, now)
+            for delivery, body in batch.heartbeats
+        ]
+        at, have_told = self._clock(), {row[0] for row in told}
+        return told + [
+            backends.seen(name, now)
+            for name in batch.backends - have_told
+            if not 0 <= at - self._seen.get(name, -SEEN_INTERVAL) < SEEN_INTERVAL
+        ]
 
-    def _apply_inventory(self, delivery: Delivery, body: NodeInventory) -> int:
-        """Apply an inventory; 1 if it was stale."""
-        inventory = Inventory(
-            delivery.message.version, frozenset(without_nul(node) for node in body.nodes)
-        )
-        with self.writer.conclusion(delivery.backend) as (connection, now):
-            newest = self.writer.newest(connection).get((delivery.backend, INVENTORY))
-            if newest is not None and newest >= inventory.version:
-                return 1
-            self.writer.inventories.apply(connection, delivery.backend, inventory, now)
-        return 0
+    def _known(self, connection: Connection, batch: _Batch, now: str) -> Known:
+        notes = self._snapshots.notes(connection, batch.backends)
+        oldest = _oldest(batch.reports[nodes.KIND])
+        inventories = {
+            backend: self._snapshots.inventory(connection, backend, newest)
+            for backend, lowest in oldest.items()
+            if (newest := notes.get((backend, INVENTORY))) is not None and newest > lowest
+        }
+        gone = self._lost_nodes.gone(connection, batch.named)
+        return Known(now=now, snapshots=notes, inventories=inventories, gone=gone)
+
+    def _look_again(self, batch: _Batch, known: Known) -> Iterator[None]:
+        """Look at what other workers wrote while these reports were written, and at the tasks on
+        nodes that came or went."""
+        touched = batch.reported_nodes
+        if self._database.has_many_writers:
+            with self._database.transaction(write=False) as connection:
+                notes = self._snapshots.notes(connection, batch.backends)
+                gone = self._lost_nodes.gone(connection, batch.named)
+            yield from self._catch_up(known.snapshots, notes, known.now)
+            for backend, name in gone ^ known.gone:
+                touched.setdefault(backend, set()).add(name)
+        for backend, called in sorted(touched.items()):
+            yield
+            yield from self._lost_nodes.reconcile(backend, known.now, called)
+
+    def _catch_up(
+        self, known: Mapping[tuple[str, str], Version], notes: Notes, now: str
+    ) -> Iterator[None]:
+        """Mark what snapshots leave out that were noted meanwhile."""
+        for (backend, kind), version in sorted(notes.items()):
+            if version == known.get((backend, kind)):
+                continue
+            yield
+            if kind == INVENTORY:
+                yield from self._take_inventory(backend, now)
+            elif kind in RESOURCES:
+                table = RESOURCES[kind].table
+                yield from self._snapshots.mark_left_out(backend, table, version.epoch, now)
+
+    def _apply_existences(self, deliveries: Sequence[Delivery], batch: _Batch, now: str) -> None:
+        """Apply reports of existence alone. Not in the transaction of the others: that would lock
+        rows out of order. One that finds no row is retried, because the row's report may be on its
+        way to another worker."""
+        positions, names = batch.existences, {deliveries[at].backend for at in batch.existences}
+        with self._database.transaction() as connection:
+            known = Known(now=now, snapshots=self._snapshots.notes(connection, names))
+            found = []
+            for position in positions:
+                delivery, body = deliveries[position], batch.bodies[position]
+                resource = EXISTENCE_KINDS[delivery.message.kind]
+                assert resource.key is not None
+                found.append((resource.key(delivery, body), position, delivery, body, resource))
+            for key, position, delivery, body, resource in sorted(found, key=lambda each: each[0]):
+                epoch, resource_version = delivery.message.version
+                gone = body.deleted or known.left_out(delivery, resource.kind)
+                row = tuple_(*resource.table.primary_key) == key
+                changed = connection.execute(
+                    update(resource.table)
+                    .where(row, existence(resource.table.c) < (epoch, resource_version, gone))
+                    .values(
+                        epoch=epoch,
+                        resource_version=resource_version,
+                        deleted_at=now if gone else None,
+                        updated_at=now,
+                    )
+                )
+                if changed.rowcount:
+                    continue
+                if connection.scalar(select(exists().where(row))):
+                    batch.stale += 1
+                elif delivery.attempt < self._config.snapshot_attempts:
+                    reason = "no report of its state is applied"
+                    batch.outcomes[position] = Retry(reason, self._config.snapshot_delay)
+
+    def _apply_inventory(
+        self, delivery: Delivery, batch: _Batch, position: int, now: str
+    ) -> Iterator[None]:
+        backend, version = delivery.backend, delivery.message.version
+        names = frozenset(without_nul(node) for node in batch.bodies[position].nodes)
+        yield
+        with self._database.transaction(write=False) as connection:
+            newest = self._snapshots.notes(connection, [backend]).get((backend, INVENTORY))
+        if newest is not None and newest >= version:
+            batch.stale += 1
+        if newest is None or newest <= version:
+            self._snapshots.note_inventory(backend, Inventory(version, names), now)
+            yield from self._take_inventory(backend, now)
+
+    def _take_inventory(self, backend: str, now: str) -> Iterator[None]:
+        yield from self._snapshots.mark_nodes(backend, now)
+        yield
+        yield from self._lost_nodes.reconcile(backend, now)
+
+    def _apply_end(
+        self, delivery: Delivery, batch: _Batch, position: int, now: str
+    ) -> Iterator[None]:
+        body: SnapshotEnd = batch.bodies[position]
+        backend, (epoch, resource_version) = delivery.backend, delivery.message.version
+        table = RESOURCES[body.kind].table
+        yield
+        with self._database.transaction(write=False) as connection:
+            known = self._snapshots.notes(connection, [backend]).get((backend, body.kind))
+            if known is not None and known.epoch >= epoch:
+                batch.stale += 1
+                if known.epoch > epoch:
+                    return
+            elif delivery.attempt < self._config.snapshot_attempts:
+                reported = self._snapshots.reported(connection, backend, table, epoch)
+                if reported < body.count:
+                    reason = f"{reported} of the snapshot's {body.count} reports are applied"
+                    batch.outcomes[position] = Retry(reason, self._config.snapshot_delay)
+                    return
+        self._snapshots.note((backend, body.kind, epoch, resource_version, body.count, now))
+        yield from self._snapshots.mark_left_out(backend, table, epoch, now)
 
 
-def _told(heartbeats: Reports, now: str) -> dict[str, list[Row]]:
-    told: dict[str, list[Row]] = {}
-    for delivery, body in heartbeats:
-        told.setdefault(delivery.backend, []).append(backends.told_by(delivery.message, body, now))
-    return told
-
-
-def _sort(deliveries: Sequence[Delivery]) -> _Sorted:
-    batch = _Sorted([Ack()] * len(deliveries))
-    for index, delivery in enumerate(deliveries):
+def _sort(deliveries: Sequence[Delivery]) -> _Batch:
+    batch = _Batch([Ack()] * len(deliveries))
+    lines = {events.KIND: batch.happened, backends.KIND: batch.heartbeats, logs.KIND: batch.logged}
+    lines |= batch.reports
+    for position, delivery in enumerate(deliveries):
         kind = delivery.message.kind
         try:
             body = decode_body(kind, delivery.message.payload)
         except BodyError as exc:
-            batch.outcomes[index] = Reject(str(exc))
+            batch.outcomes[position] = Reject(str(exc))
             continue
-        if kind in batch.reports:
-            batch.reports[kind].append((delivery, body))
-        elif kind in batch.others:
-            batch.others[kind].append((delivery, body))
-        elif kind in EXISTENCE_KINDS:
-            batch.existences.append(Existence(index, delivery, body))
+        batch.backends.add(delivery.backend)
+        if kind in lines:
+            lines[kind].append((delivery, body))
+            continue
+        batch.bodies[position] = body
+        if kind in EXISTENCE_KINDS:
+            batch.existences.append(position)
         elif isinstance(body, NodeInventory):
-            batch.inventories.append((index, body))
-        elif isinstance(body, SnapshotEnd) and has_snapshots(body.kind):
-            batch.ends.append((index, body))
+            batch.inventories.append(position)
+        elif isinstance(body, SnapshotEnd) and _has_snapshots(body.kind):
+            batch.ends.append(position)
         else:
-            batch.outcomes[index] = Reject(f"the state store has no table for {kind} ({body})")
+            batch.outcomes[position] = Reject(f"the state store has no table for {kind} ({body})")
     return batch
 
 
-def _oldest(
-    reports: Reports, others: Mapping[str, Version] = MappingProxyType({})
-) -> dict[str, Version]:
-    """The lowest version of each backend among these reports, and those that gave `others`."""
-    oldest = dict(others)
+def _has_snapshots(kind: str) -> bool:
+    return kind in RESOURCES and RESOURCES[kind].has_snapshots
+
+
+def _oldest(reports: Reports) -> dict[str, Version]:
+    """The lowest version of each backend among these reports."""
+    oldest: dict[str, Version] = {}
     for delivery, _ in reports:
         backend, version = delivery.backend, delivery.message.version
         known = oldest.get(backend)

@@ -41,6 +41,8 @@ ROW_FAULTS = ("22", "23", "54")
 CHECKPOINT_PAGES = 8000
 """Pages of 4 kB in SQLite's write-ahead log before it is folded into the file: eight times the
 default, because updates of random keys dirty the same pages again and again."""
+SCHEMA_LOCK = int.from_bytes(blake2b(b"osmo schema", digest_size=8).digest(), signed=True)
+"""The key of PostgreSQL's lock under which tables are made."""
 LOCK_POLL = 0.01
 """Seconds between two tries for a lock that SQLite does not wait for."""
 
@@ -114,15 +116,10 @@ class Database:
             with engine.begin() as connection:
                 yield connection
 
-    def lock(self, connection: Connection, name: str, *, shared: bool = False) -> None:
-        """Hold the lock `name` until the transaction ends.
-
-        SQLite admits one writing transaction at a time and needs nothing more.
-        """
-        if self.dialect.name == "postgresql":
-            key = int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), signed=True)
-            take = func.pg_advisory_xact_lock_shared if shared else func.pg_advisory_xact_lock
-            connection.execute(select(take(key)))
+    @property
+    def has_many_writers(self) -> bool:
+        """Whether another transaction may write while one does: SQLite admits one at a time."""
+        return self.dialect.name == "postgresql"
 
     async def aclose(self) -> None:
         """Close the connection when the work in the thread has ended. Idempotent."""
@@ -136,7 +133,8 @@ class Database:
             self._thread.shutdown(wait=False)
 
     def _prepare(self, connection: Connection) -> None:
-        self.lock(connection, "osmo schema")
+        if self.has_many_writers:
+            connection.execute(select(func.pg_advisory_xact_lock(SCHEMA_LOCK)))
         existing = set(inspect(connection).get_table_names())
         if schema_version.name in existing:
             found = connection.scalar(select(schema_version.c.version))

@@ -16,14 +16,12 @@ from sqlalchemy import (
     String,
     Table,
     Text,
-    false,
     literal_column,
-    null,
 )
 from sqlalchemy.dialects.postgresql import JSONB, TIMESTAMP
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """Raised with every change of the tables; a worker refuses a database of another version."""
 
 
@@ -72,8 +70,10 @@ backends = Table(
     Column("registered_at", Moment),
     Column("registration_epoch", BigInteger),
     Column("registration_resource_version", BigInteger),
+    Column("pods_current_epoch", BigInteger),
+    Column("pods_current_at", Moment),
 )
-"""Every backend that has reported anything; see `osmo_worker.store.backends`."""
+"""Every backend that has reported anything; see `osmo_worker.store.kinds.backends`."""
 
 snapshots = Table(
     "snapshots",
@@ -106,15 +106,19 @@ tasks = Table(
     Column("task_uuid", Text, primary_key=True),
     Column("retry_id", BigInteger, primary_key=True, autoincrement=False),
     Column("status", Text, nullable=False),
-    Column("ended", Boolean, nullable=False),
-    Column("concluded", Boolean, nullable=False, server_default=false()),
-    Column("terminal", Boolean, Computed("ended OR concluded", persisted=True)),
     Column("exit_code", BigInteger),
     Column("message", Text, nullable=False),
+    Column("ended", Boolean, nullable=False),
+    Column("concluded", Boolean, nullable=False),
+    Column("terminal", Boolean, Computed("ended OR concluded", persisted=True)),
+    Column("reported_status", Text),
+    Column("reported_exit_code", BigInteger),
+    Column("reported_message", Text),
     Column("node", Text, nullable=False),
     Column("container", Text, nullable=False),
     Column("pod_ip", Text, nullable=False),
     Column("pod", Text, nullable=False),
+    Column("reported_pod", Text, nullable=False),
     Column("conditions", _DOCUMENT, nullable=False),
     Column("created_at", Moment),
     Column("status_since", Moment, nullable=False),
@@ -124,10 +128,8 @@ tasks = Table(
     Column("resource_version", BigInteger, nullable=False),
     Column("status_epoch", BigInteger, nullable=False),
     Column("status_resource_version", BigInteger, nullable=False),
-    Column("node_epoch", BigInteger, server_default=null()),
-    Column("node_resource_version", BigInteger, server_default=null()),
 )
-"""One row per pod of a task; see `osmo_worker.store.tasks` for its versions."""
+"""One row per pod of a task; see `osmo_worker.store.kinds.tasks` for its versions."""
 
 nodes = Table(
     "nodes",
@@ -146,12 +148,8 @@ nodes = Table(
     Column("epoch", BigInteger, nullable=False),
     Column("resource_version", BigInteger, nullable=False),
     Column("removed", Boolean, nullable=False),
-    Column("first_epoch", BigInteger, nullable=False),
-    Column("first_resource_version", BigInteger, nullable=False),
-    Column("lost_epoch", BigInteger, nullable=False),
-    Column("lost_resource_version", BigInteger, nullable=False),
 )
-"""One row per node; see `osmo_worker.store.nodes` for its versions."""
+"""One row per node; see `osmo_worker.store.kinds.nodes` for its versions."""
 
 node_usage = Table(
     "node_usage",
@@ -181,24 +179,37 @@ pod_events = Table(
     Column("count", BigInteger, nullable=False),
     Column("reported_at", Moment, nullable=False),
 )
-"""One row per occurrence; see `osmo_worker.store.events`."""
+"""One row per occurrence; see `osmo_worker.store.kinds.events`."""
 
 
 ALIVE = tasks.c.deleted_at.is_(None)
 """The pod of the task is in the cluster."""
 UNFINISHED = ~tasks.c.ended & ~tasks.c.concluded & ALIVE
 """The pod of the task is in the cluster, and has not ended."""
-STARTING = (tasks.c.status == literal_column(f"'{INITIALIZING}'")) & ALIVE
+STARTING = (tasks.c.status == literal_column(f"'{INITIALIZING}'")) & UNFINISHED
 """Likewise, and its containers do not run yet."""
+CONCLUDED = tasks.c.concluded & ALIVE
+"""The pod of the task is in the cluster, and a worker concluded that it has failed."""
+RENAMED = tasks.c.pod != tasks.c.reported_pod
+"""The task has another pod than the one that it is found by."""
+GONE = nodes.c.deleted_at.is_not(None)
+"""The node is gone from the cluster."""
 
 # A database takes a partial index only for a query with the very same words as its condition.
-Index("tasks_starting", tasks.c.status_since, sqlite_where=STARTING, postgresql_where=STARTING)
-# SQLite would pay for it with a fifth of its speed, and reads the whole table as fast as it can be
-# read when a node is lost.
-Index("tasks_on_nodes", tasks.c.node, tasks.c.backend, postgresql_where=UNFINISHED).ddl_if(
+for _name, _where, *_columns in (
+    ("tasks_starting", STARTING, tasks.c.backend, tasks.c.status_since),
+    ("tasks_concluded", CONCLUDED, tasks.c.backend, tasks.c.node),
+    ("tasks_renamed", RENAMED, tasks.c.backend),
+    ("nodes_gone", GONE, nodes.c.backend),
+):
+    Index(_name, *_columns, sqlite_where=_where, postgresql_where=_where)
+# SQLite writes an index anew with each update that names its column: it would pay for this one with
+# a third of its speed, and reads a backend's tasks by their key when one of its nodes is lost.
+Index("tasks_on_nodes", tasks.c.backend, tasks.c.node, postgresql_where=UNFINISHED).ddl_if(
     dialect="postgresql"
 )
-Index("nodes_lost", nodes.c.backend, nodes.c.lost_epoch, nodes.c.lost_resource_version)
+Index("tasks_workflow", tasks.c.workflow_uuid)
+Index("tasks_pod", tasks.c.pod)
 Index("nodes_hostname", nodes.c.backend, nodes.c.hostname)
 Index("pod_events_pod", pod_events.c.pod, pod_events.c.happened_at)
 Index("pod_events_age", pod_events.c.reported_at)

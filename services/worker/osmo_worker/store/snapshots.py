@@ -1,65 +1,195 @@
-"""The end of a snapshot: what it left out is deleted."""
+"""What is known in full: the newest snapshot of each backend and kind, and what it left out.
 
-from sqlalchemy import func, select, update
-from sqlalchemy.dialects import postgresql, sqlite
+Nothing is locked between the reports of two workers, a snapshot's end and an inventory: whoever
+writes commits, and then looks again at what the others may have written meanwhile. So of two that
+could not see each other, the one that commits last sees both. What is marked is marked in steps,
+each a transaction of its own, and the note of a snapshot stands before its first one: a step that
+is repeated, or comes after a crash, does no harm.
+"""
 
-from osmo_reports.bodies import SnapshotEnd
-from osmo_transport import Ack, Delivery, Outcome, Retry
-from osmo_worker.config import StoreConfig
-from osmo_worker.store.resources import RESOURCES
-from osmo_worker.store.schema import snapshots
-from osmo_worker.store.writing import Writer
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from sqlalchemy import (
+    Connection,
+    Table,
+    and_,
+    bindparam,
+    func,
+    literal,
+    select,
+    tuple_,
+    union_all,
+    update,
+)
+
+from osmo_transport import Version
+from osmo_worker.store.database import Database
+from osmo_worker.store.merge import (
+    Columns,
+    Inventory,
+    Join,
+    Row,
+    Upsert,
+    among,
+    compile_text,
+    texts,
+)
+from osmo_worker.store.schema import inventories, nodes, snapshots
+from osmo_worker.store.values import json_text
+
+INVENTORY = "node_inventory"
+
+READ_INVENTORIES = 100
+"""Inventories that are remembered: each holds some thousand names."""
+
+STEP_ROWS = 1000
+"""Rows that one transaction marks: some ten milliseconds, for which other workers wait."""
+
+Notes = dict[tuple[str, str], Version]
+"""By backend and kind: the version of the newest snapshot, or of the newest inventory."""
 
 
-class SnapshotEnds:
-    """Applies ends of snapshots; for use in the database's thread."""
+class Snapshots:
+    """Reads and writes the notes, and marks what they leave out; for use in the database's thread.
 
-    def __init__(self, writer: Writer, config: StoreConfig) -> None:
-        self._writer = writer
-        self._config = config
-        dialect = postgresql if writer.database.dialect.name == "postgresql" else sqlite
-        end = dialect.insert(snapshots)
-        changes = ("epoch", "resource_version", "resources", "applied_at")
-        self._note = end.on_conflict_do_update(
-            index_elements=["backend", "kind"], set_={name: end.excluded[name] for name in changes}
+    Remembers the names in some inventories.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._read: dict[str, Inventory] = {}
+        dialect = database.dialect
+        columns = "backend", "kind", "epoch", "resource_version"
+        of_nodes = inventories.c
+        notes = union_all(
+            select(*(snapshots.c[name] for name in columns)).where(
+                among(snapshots.c.backend, dialect)
+            ),
+            select(
+                of_nodes.backend,
+                literal(INVENTORY, literal_execute=True),
+                of_nodes.epoch,
+                of_nodes.resource_version,
+            ).where(among(of_nodes.backend, dialect)),
         )
+        self._notes = compile_text(notes, dialect)
+        self._snapshots = Upsert(snapshots, _newest, dialect)
+        self._inventories = Upsert(inventories, _newest, dialect)
 
-    def apply(self, delivery: Delivery, body: SnapshotEnd) -> tuple[Outcome, int]:
-        """Mark as deleted what the snapshot left out; the outcome, and 1 if it was stale.
+    def notes(self, connection: Connection, backends: Iterable[str]) -> Notes:
+        """Those of these backends."""
+        names = texts(backends, self._database.dialect)
+        found = connection.exec_driver_sql(self._notes, (names, names))
+        return {(backend, kind): Version(*version) for backend, kind, *version in found}
 
-        Raises:
-            RowRefusedError: the database cannot hold the note of it.
-        """
-        backend, (epoch, resource_version) = delivery.backend, delivery.message.version
-        table = RESOURCES[body.kind].table
-        columns = table.c
-        with self._writer.conclusion(backend) as (connection, now):
-            known = self._writer.newest(connection).get((backend, body.kind))
-            if known is not None and known.epoch >= epoch:
-                return Ack(), 1
-            if delivery.attempt < self._config.snapshot_attempts:
-                reported = connection.scalar(
-                    select(func.count()).where(columns.backend == backend, columns.epoch >= epoch)
-                )
-                if reported is None or reported < body.count:
-                    reason = f"{reported} of the snapshot's {body.count} reports are applied"
-                    return Retry(reason, self._config.snapshot_delay), 0
-            connection.execute(
-                update(table)
-                .where(
-                    columns.backend == backend,
-                    columns.epoch < epoch,
-                    columns.deleted_at.is_(None),
-                )
-                .values(deleted_at=now, updated_at=now)
+    def inventory(self, connection: Connection, backend: str, version: Version) -> Inventory:
+        """The inventory of this backend, which has this version."""
+        known = self._read.get(backend)
+        if known is None or known.version != version:
+            query = select(inventories.c.nodes).where(inventories.c.backend == backend)
+            listed = connection.execute(query).scalar_one()
+            known = Inventory(version, frozenset(listed))
+            if len(self._read) >= READ_INVENTORIES:
+                del self._read[next(iter(self._read))]
+            self._read[backend] = known
+        return known
+
+    def reported(self, connection: Connection, backend: str, table: Table, epoch: int) -> int:
+        """How many rows of a backend a report of this epoch or a newer one has given."""
+        query = select(func.count()).where(table.c.backend == backend, table.c.epoch >= epoch)
+        return connection.scalar(query) or 0
+
+    def note(self, row: Row) -> None:
+        """Note a snapshot; the values of its row. An older one never replaces a newer one."""
+        with self._database.transaction() as connection:
+            self._snapshots.write(connection, [row])
+
+    def note_inventory(self, backend: str, inventory: Inventory, now: str) -> None:
+        """Note an inventory, likewise."""
+        row = (backend, *inventory.version, json_text(sorted(inventory.nodes)), now)
+        with self._database.transaction() as connection:
+            self._inventories.write(connection, [row])
+
+    def mark_left_out(self, backend: str, table: Table, epoch: int, now: str) -> Iterator[None]:
+        """Mark as deleted what the snapshot of this epoch left out, in steps."""
+        key = list(table.primary_key)
+        rest = table.c.backend == backend
+        outdated = and_(table.c.epoch < epoch, table.c.deleted_at.is_(None))
+        marking = (
+            update(table)
+            .where(outdated, *(column == bindparam(f"its_{column.name}") for column in key))
+            .values(deleted_at=now, updated_at=now)
+        )
+        while True:
+            with self._database.transaction() as connection:
+                query = select(*key).where(rest, outdated).order_by(*key).limit(STEP_ROWS)
+                keys = connection.execute(query).all()
+                if keys:
+                    names = [f"its_{column.name}" for column in key]
+                    connection.execute(marking, [dict(zip(names, it, strict=True)) for it in keys])
+            if len(keys) < STEP_ROWS:
+                return
+            rest = and_(table.c.backend == backend, tuple_(*key) > tuple(keys[-1]))
+            yield
+
+    def mark_nodes(self, backend: str, now: str) -> Iterator[None]:
+        """Mark as deleted which nodes the newest inventory does not list, revive those that only an
+        older one did not, in steps."""
+        columns, last = nodes.c, ""
+        marking = (
+            update(nodes)
+            .where(
+                columns.backend == backend,
+                columns.node == bindparam("its_node"),
+                tuple_(columns.epoch, columns.resource_version)
+                == tuple_(bindparam("its_epoch"), bindparam("its_version")),
             )
-            note = {
-                "backend": backend,
-                "kind": body.kind,
-                "epoch": epoch,
-                "resource_version": resource_version,
-                "resources": body.count,
-                "applied_at": now,
-            }
-            connection.execute(self._note, note)
-        return Ack(), 0
+            .values(deleted_at=bindparam("mark"), updated_at=now)
+        )
+        while True:
+            with self._database.transaction() as connection:
+                # Held until the marks stand, so that those of an older inventory never come last.
+                held = select(inventories.c.epoch, inventories.c.resource_version).where(
+                    inventories.c.backend == backend
+                )
+                note = connection.execute(held.with_for_update()).one_or_none()
+                if note is None:
+                    return
+                newer = Version(*note)
+                listed = self.inventory(connection, backend, newer).nodes
+                rows = connection.execute(
+                    select(
+                        columns.node,
+                        columns.deleted_at.is_not(None),
+                        columns.epoch,
+                        columns.resource_version,
+                    )
+                    .where(columns.backend == backend, ~columns.removed, columns.node > last)
+                    .order_by(columns.node)
+                    .limit(STEP_ROWS)
+                ).all()
+                marks: list[dict[str, Any]] = []
+                for node, deleted, *version in rows:
+                    gone = node not in listed and tuple(version) < newer
+                    if gone != deleted:
+                        marks.append(
+                            {
+                                "its_node": node,
+                                "its_epoch": version[0],
+                                "its_version": version[1],
+                                "mark": now if gone else None,
+                            }
+                        )
+                if marks:
+                    connection.execute(marking, marks)
+            if len(rows) < STEP_ROWS:
+                return
+            last = rows[-1].node
+            yield
+
+
+def _newest(old: Columns, new: Columns) -> Join:
+    newer = tuple_(new.epoch, new.resource_version) > tuple_(old.epoch, old.resource_version)
+    changed = [column.name for column in old if not column.primary_key]
+    return Join(changes={name: new[name] for name in changed}, when=newer)

@@ -1,23 +1,23 @@
 """The state store: applies reports in batches, and answers what users ask."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from osmo_transport import Delivery, Outcome
 from osmo_worker.config import StoreConfig
 from osmo_worker.metrics import WorkerMetrics
-from osmo_worker.store import reading
+from osmo_worker.store import queries
 from osmo_worker.store import schema as tables
-from osmo_worker.store.apply import Applier
-from osmo_worker.store.backends import Backend
+from osmo_worker.store.apply import Applied, Applier
 from osmo_worker.store.database import Database
-from osmo_worker.store.events import PodEvent
-from osmo_worker.store.nodes import Node
+from osmo_worker.store.kinds.backends import Backend
+from osmo_worker.store.kinds.events import PodEvent
+from osmo_worker.store.kinds.nodes import Node
+from osmo_worker.store.kinds.tasks import Task, Totals
+from osmo_worker.store.kinds.usage import NodeUsage
 from osmo_worker.store.sweep import Sweeper
-from osmo_worker.store.tasks import Task, Totals
-from osmo_worker.store.usage import NodeUsage
 
 T = TypeVar("T")
 
@@ -29,20 +29,22 @@ class StateStore:
     """A `BatchHandler` that keeps the newest state of every resource. Use as `async with`.
 
     - A batch's reports are applied in one transaction, and a snapshot's end after the reports that
-      were read before it.
+      were read before it, in steps that each take some ten milliseconds.
     - The same reports give the same rows in whatever order and however often they come; see
-      `osmo_worker.store.joining`.
+      `osmo_worker.store.merge`.
     - What can never be applied (an unknown kind, an unreadable payload, a value that the database
       cannot hold) is rejected for itself alone.
     - While the database is away every call raises `StoreUnavailableError`, and when it is back the
       next call succeeds. Tables that are missing are created.
     """
 
-    def __init__(self, database: Database, applier: Applier, metrics: WorkerMetrics) -> None:
+    def __init__(
+        self, database: Database, applier: Applier, sweeper: Sweeper, metrics: WorkerMetrics
+    ) -> None:
         self._database = database
         self._applier = applier
         self._metrics = metrics
-        self._sweeper = Sweeper(applier.writer, applier.config)
+        self._sweeper = sweeper
 
     @property
     def url(self) -> str:
@@ -65,7 +67,9 @@ class StateStore:
             StoreUnavailableError: nothing or only a part was applied; call again with the same.
             StoreRefusedError: the database belongs to another version, or to something else.
         """
-        applied = await self._database.call(self._applier.apply, deliveries)
+        steps = self._applier.apply(deliveries)
+        while (applied := await self._database.call(_advance, steps)) is None:
+            pass
         self._metrics.stale += applied.stale
         return applied.outcomes
 
@@ -76,7 +80,7 @@ class StateStore:
         Raises:
             StoreUnavailableError: the database does not answer.
         """
-        return await self._read(reading.read_resources, tables.tasks, Task, backend, live_only)
+        return await self._read(queries.read_resources, tables.tasks, Task, backend, live_only)
 
     async def nodes(self, backend: str | None = None, *, live_only: bool = False) -> list[Node]:
         """The rows of `nodes`, as `tasks` does.
@@ -84,7 +88,7 @@ class StateStore:
         Raises:
             StoreUnavailableError: the database does not answer.
         """
-        return await self._read(reading.read_resources, tables.nodes, Node, backend, live_only)
+        return await self._read(queries.read_resources, tables.nodes, Node, backend, live_only)
 
     async def node_usage(
         self, backend: str | None = None, *, live_only: bool = False
@@ -95,7 +99,7 @@ class StateStore:
             StoreUnavailableError: the database does not answer.
         """
         table = tables.node_usage
-        return await self._read(reading.read_resources, table, NodeUsage, backend, live_only)
+        return await self._read(queries.read_resources, table, NodeUsage, backend, live_only)
 
     async def pod_events(
         self, pod: str, backend: str | None = None, *, limit: int = EVENTS_READ
@@ -106,7 +110,7 @@ class StateStore:
         Raises:
             StoreUnavailableError: the database does not answer.
         """
-        return await self._read(reading.read_pod_events, pod, backend, limit)
+        return await self._read(queries.read_pod_events, pod, backend, limit)
 
     async def backends(self) -> list[Backend]:
         """The rows of `backends` in the order of their names.
@@ -114,7 +118,7 @@ class StateStore:
         Raises:
             StoreUnavailableError: the database does not answer.
         """
-        return await self._read(reading.read_backends)
+        return await self._read(queries.read_backends)
 
     async def epochs(self) -> dict[str, int]:
         """By backend, the highest epoch of a snapshot or a heartbeat that was applied.
@@ -122,7 +126,7 @@ class StateStore:
         Raises:
             StoreUnavailableError: the database does not answer.
         """
-        return await self._read(reading.read_epochs)
+        return await self._read(queries.read_epochs)
 
     async def counts(self, backend: str | None = None) -> dict[str, int]:
         """How many live tasks are in each status, of one backend or of all. Reads the whole table:
@@ -131,7 +135,7 @@ class StateStore:
         Raises:
             StoreUnavailableError: the database does not answer.
         """
-        return await self._read(reading.read_counts, backend)
+        return await self._read(queries.read_counts, backend)
 
     async def totals(self, backend: str | None = None) -> Totals:
         """The figures of all tasks, of one backend or of all. Reads the whole table as `counts`
@@ -140,7 +144,7 @@ class StateStore:
         Raises:
             StoreUnavailableError: the database does not answer.
         """
-        return await self._read(reading.read_totals, backend)
+        return await self._read(queries.read_totals, backend)
 
     async def sweep(self) -> None:
         """Fail what did not start within `start_timeout`, and remove events older than
@@ -198,4 +202,15 @@ def open_store(
     """
     config = config or StoreConfig()
     database = Database(url, config)
-    return StateStore(database, Applier(database, config, clock), metrics or WorkerMetrics())
+    applier, sweeper = Applier(database, config, clock), Sweeper(database, config, clock)
+    return StateStore(database, applier, sweeper, metrics or WorkerMetrics())
+
+
+def _advance(steps: Generator[None, None, Applied]) -> Applied | None:
+    """Do the next step of a batch; what became of the batch, if it was the last one."""
+    try:
+        next(steps)
+    except StopIteration as end:
+        applied: Applied = end.value
+        return applied
+    return None

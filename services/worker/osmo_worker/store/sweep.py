@@ -1,16 +1,15 @@
 """What has to be done from time to time, for no report asks for it."""
 
-import itertools
 import logging
-from operator import itemgetter
+from collections.abc import Callable
 
 from sqlalchemy import delete, select, tuple_
 
 from osmo_worker.config import StoreConfig
-from osmo_worker.store.conclusions import fail_late_starts, late_starts
+from osmo_worker.store.conclusions import LateStarts
+from osmo_worker.store.database import Database
 from osmo_worker.store.schema import pod_events
 from osmo_worker.store.values import moment_at
-from osmo_worker.store.writing import Writer
 
 logger = logging.getLogger(__name__)
 
@@ -28,9 +27,11 @@ class Sweeper:
     Any number of workers may sweep one database, and as often as they like.
     """
 
-    def __init__(self, writer: Writer, config: StoreConfig) -> None:
-        self._writer = writer
+    def __init__(self, database: Database, config: StoreConfig, clock: Callable[[], float]) -> None:
+        self._database = database
         self._config = config
+        self._clock = clock
+        self._late_starts = LateStarts(database, config.start_timeout)
 
     def sweep(self) -> None:
         """Do what is due.
@@ -39,18 +40,9 @@ class Sweeper:
             StoreUnavailableError: only a part was done.
         """
         if self._config.start_timeout > 0:
-            self._fail_late_starts(self._config.start_timeout)
+            for backend, failed in self._late_starts.fail(self._ago(0)).items():
+                logger.info("%d tasks of %s did not start in time", failed, backend)
         self._remove_events(self._config.event_retention)
-
-    def _fail_late_starts(self, timeout: float) -> None:
-        before = self._ago(timeout)
-        with self._writer.database.transaction(write=False) as connection:
-            late = sorted(late_starts(connection, before, SWEEP_ROWS))
-        message = f"Pod did not start within {timeout / 60:g} minutes"
-        for backend, keys in itertools.groupby(late, itemgetter(0)):
-            with self._writer.conclusion(backend, heard=False) as (connection, now):
-                failed = fail_late_starts(connection, keys, before, message, now)
-            logger.info("%d tasks of %s did not start in time", failed, backend)
 
     def _remove_events(self, retention: float) -> None:
         key = pod_events.primary_key
@@ -60,12 +52,12 @@ class Sweeper:
             .order_by(pod_events.c.reported_at)
             .limit(SWEEP_ROWS)
         )
-        with self._writer.database.transaction(write=False) as connection:
+        with self._database.transaction(write=False) as connection:
             if connection.execute(old.limit(1)).first() is None:
                 return
-        with self._writer.database.transaction() as connection:
+        with self._database.transaction() as connection:
             removed = connection.execute(delete(pod_events).where(tuple_(*key).in_(old))).rowcount
         logger.info("removed %d events that are older than %g days", removed, retention / 86_400)
 
     def _ago(self, seconds: float) -> str:
-        return moment_at(self._writer.clock() - seconds) or DAWN
+        return moment_at(self._clock() - seconds) or DAWN

@@ -11,7 +11,7 @@ import msgspec
 
 from osmo_reports import bodies
 from osmo_transport import Delivery
-from osmo_worker.store.joining import Columns, Join, Row
+from osmo_worker.store.merge import Columns, Join, Row
 from osmo_worker.store.values import moment, moment_at, shortened, without_nul
 
 KIND = "pod_event"

@@ -10,7 +10,7 @@ import msgspec
 
 from osmo_reports.bodies import UpdateNodeUsage
 from osmo_transport import Delivery
-from osmo_worker.store.joining import Columns, Join, Known, Resource, Row, existence, taken
+from osmo_worker.store.merge import Columns, Join, Known, Resource, Row, existence, taken
 from osmo_worker.store.schema import node_usage
 from osmo_worker.store.values import json_text, without_nul
 
@@ -46,7 +46,7 @@ class NodeUsage(msgspec.Struct, frozen=True, kw_only=True):
 def _row(delivery: Delivery, body: UpdateNodeUsage, known: Known) -> Row:
     return (
         delivery.backend,
-        body.node,
+        without_nul(body.node),
         without_nul(body.hostname),
         json_text(body.usage),
         json_text(body.non_workflow_usage),

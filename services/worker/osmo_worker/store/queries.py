@@ -5,10 +5,10 @@ from typing import Any, TypeVar
 import msgspec
 from sqlalchemy import Connection, Select, Table, func, select
 
-from osmo_worker.store.backends import Backend
-from osmo_worker.store.events import PodEvent
+from osmo_worker.store.kinds.backends import Backend
+from osmo_worker.store.kinds.events import PodEvent
+from osmo_worker.store.kinds.tasks import Totals
 from osmo_worker.store.schema import backends, pod_events, snapshots, tasks
-from osmo_worker.store.tasks import Totals
 
 T = TypeVar("T", bound=msgspec.Struct)
 

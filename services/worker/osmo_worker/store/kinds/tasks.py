@@ -1,6 +1,6 @@
 """The rows of `tasks`: one per pod, identified by backend, workflow, task and retry.
 
-The parts of a row (see `osmo_worker.store.joining`):
+The parts of a row (see `osmo_worker.store.merge`):
 
 - *Its existence*: version and deletion of the newest report. A resource is also gone when a newer
   snapshot did not list it, which means: when `epoch` is below the epoch of the newest snapshot of
@@ -8,27 +8,27 @@ The parts of a row (see `osmo_worker.store.joining`):
   A report of existence alone has a part in this only, and makes no row.
 - *What it shows*: the newest report, but a final one is never replaced by one that is not. Which
   report is final its listener says: a pod that fails may still go on.
-- *Since when it is on its node*: the oldest report that names the node which the row shows.
 
-Nearly always one report is the highest of the first two, and the two versions are equal; they part
-when a report that is not final follows a final one (it may still delete the row or revive it) or
-when an older final report comes late (it may still change what the row shows).
+Nearly always one report is the highest of both, and the two versions are equal; they part when a
+report that is not final follows a final one (it may still delete the row or revive it) or when an
+older final report comes late (it may still change what the row shows).
 
 A worker may conclude itself that a pod has failed (`osmo_worker.store.conclusions`). That gives the
-row status, exit code and message, which stay until a pod's own final status is reported.
+row status, exit code and message; what was reported is kept beside them. A later report of the pod
+takes the conclusion back, unless it says only that the pod is gone, or still waits to start.
 """
 
 from collections.abc import Iterable
 from datetime import datetime
 
 import msgspec
-from sqlalchemy import ColumnElement, Tuple, and_, case, func, literal_column, or_, tuple_
+from sqlalchemy import ColumnElement, and_, func, literal_column, or_, tuple_
 
 from osmo_reports.bodies import NO_EXIT_CODE, Condition, PodExists, UpdatePod
 from osmo_transport import Delivery
-from osmo_worker.store.joining import Columns, Join, Known, Resource, Row, existence, taken
-from osmo_worker.store.schema import tasks
-from osmo_worker.store.values import json_text, moment, without_nul
+from osmo_worker.store.merge import Columns, Join, Known, Resource, Row, existence, taken
+from osmo_worker.store.schema import INITIALIZING, tasks
+from osmo_worker.store.values import json_text, moment, moment_at, without_nul
 
 KIND = "update_pod"
 
@@ -39,17 +39,22 @@ HIDDEN_WHEN_FALSE = frozenset({"Initialized", "Ready"})
 
 _EXISTENCE = ("epoch", "resource_version", "deleted_at")
 _SHOWN = (
-    *("ended", "node", "container", "pod_ip", "pod", "conditions", "created_at"),
+    *("ended", "node", "container", "pod_ip", "reported_pod", "conditions", "created_at"),
     *("status_epoch", "status_resource_version"),
 )
-_TOLD = ("status", "exit_code", "message")
-_FIRST_ON_NODE = {
-    "node_epoch": "status_epoch",
-    "node_resource_version": "status_resource_version",
-}
-"""The columns that hold it, each with what stands for it where it is NULL."""
-_NOWHERE: ColumnElement[str] = literal_column("''")
-"""Of a pod that no node was found for yet."""
+_TOLD = (
+    *("status", "exit_code", "message", "concluded"),
+    *("reported_status", "reported_exit_code", "reported_message"),
+)
+
+NODE_LOST = (
+    "FAILED_BACKEND_ERROR",
+    3001,
+    "Node got removed from the cluster while the pod was on it",
+)
+"""Status, exit code and message of a task whose node is gone."""
+START_TIMEOUT = "FAILED_START_TIMEOUT"
+"""The status of a task that did not start in time."""
 
 
 class Task(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,7 +66,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     retry_id: int
     status: str
     terminal: bool
-    """Whether it stays so: the pod has ended, or a worker concluded that it has."""
+    """Whether the pod has ended, or a worker concluded that it has."""
     concluded: bool
     """Status, exit code and message are what a worker concluded, and no report."""
     exit_code: int | None
@@ -76,7 +81,8 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     created_at: datetime | None
     """When the pod was created, by the cluster's clock."""
     status_since: datetime
-    """When a worker gave the row its status."""
+    """When the status was reported that the row has now, by the clock of the listener; of a
+    conclusion, when it was drawn."""
     updated_at: datetime
     """When a worker last changed the row."""
     deleted_at: datetime | None
@@ -113,77 +119,82 @@ def shown_conditions(conditions: Iterable[Condition]) -> tuple[Condition, ...]:
     )
 
 
+_NOTHING = (None, None, None)
+
+
 def _key(delivery: Delivery, body: UpdatePod | PodExists) -> Row:
-    return delivery.backend, body.workflow_uuid, body.task_uuid, body.retry_id
+    workflow_uuid, task_uuid = without_nul(body.workflow_uuid), without_nul(body.task_uuid)
+    return delivery.backend, workflow_uuid, task_uuid, body.retry_id
 
 
 def _row(delivery: Delivery, body: UpdatePod, known: Known) -> Row:
-    epoch, resource_version = delivery.message.version
-    now = known.now
-    return (
-        delivery.backend,
-        body.workflow_uuid,
-        body.task_uuid,
-        body.retry_id,
-        body.status,
-        delivery.message.final,
+    message, now = delivery.message, known.now
+    epoch, resource_version = message.version
+    gone = body.deleted or known.left_out(delivery, KIND)
+    told = (
+        without_nul(body.status),
         None if body.exit_code == NO_EXIT_CODE else body.exit_code,
         without_nul(body.message),
-        body.node,
-        body.container,
-        body.pod_ip,
-        body.pod,
+    )
+    lost = not (message.final or gone) and (delivery.backend, body.node) in known.gone
+    shown, reported = (NODE_LOST, told) if lost else (told, _NOTHING)
+    pod = without_nul(body.pod)
+    return (
+        *_key(delivery, body),
+        *shown,
+        message.final,
+        lost,
+        *reported,
+        without_nul(body.node),
+        without_nul(body.container),
+        without_nul(body.pod_ip),
+        pod,
+        pod,
         json_text(shown_conditions(body.conditions)) if body.conditions else "[]",
         moment(body.created_at),
+        (not lost and moment_at(message.timestamp)) or now,
         now,
-        now,
-        now if body.deleted or known.left_out(delivery, KIND) else None,
+        now if gone else None,
         epoch,
         resource_version,
         epoch,
         resource_version,
-    )
-
-
-def first_on_node(columns: Columns) -> Tuple:
-    """The version of the oldest report that names the node which the row shows."""
-    return tuple_(
-        func.coalesce(columns.node_epoch, columns.status_epoch),
-        func.coalesce(columns.node_resource_version, columns.status_resource_version),
     )
 
 
 def _join(old: Columns, new: Columns) -> Join:
     exists_newer = existence(new) > existence(old)
-    version = tuple_(new.status_epoch, new.status_resource_version)
     shows_newer = tuple_(new.ended, new.status_epoch, new.status_resource_version) > tuple_(
         old.ended, old.status_epoch, old.status_resource_version
     )
-    tells_newer = and_(shows_newer, or_(new.ended, ~old.concluded))
-    moves = new.node != old.node
-    earlier = version < first_on_node(old)
+    tells_newer = and_(shows_newer, or_(new.ended, ~old.concluded, ~_leaves_concluded(old, new)))
+    changed = or_(new.status != old.status, _is_another_pod(old, new))
     return Join(
         changes={
             **taken(_EXISTENCE, exists_newer, old, new),
             **taken(_SHOWN, shows_newer, old, new),
             **taken(_TOLD, tells_newer, old, new),
-            "concluded": and_(old.concluded, ~new.ended),
-            **taken(("status_since",), and_(tells_newer, new.status != old.status), old, new),
+            **taken(("status_since",), and_(tells_newer, changed), old, new),
             **taken(("updated_at",), or_(exists_newer, shows_newer), old, new),
-            **{
-                name: case(
-                    (case((moves, shows_newer), else_=earlier), new[of_report]),
-                    else_=func.coalesce(old[name], old[of_report]),
-                )
-                for name, of_report in _FIRST_ON_NODE.items()
-            },
         },
-        when=or_(
-            exists_newer,
-            shows_newer,
-            and_(~moves, old.node != _NOWHERE, ~old.ended, earlier),
-        ),
+        when=or_(exists_newer, shows_newer),
     )
+
+
+def _leaves_concluded(old: Columns, new: Columns) -> ColumnElement[bool]:
+    """Whether a report that is no end says nothing against what was concluded: the pod is gone, or
+    waits to start as before."""
+    reported = func.coalesce(new.reported_status, new.status)
+    # Written out: a statement of many rows has no other parameters than their values.
+    late, waiting = literal_column(f"'{START_TIMEOUT}'"), literal_column(f"'{INITIALIZING}'")
+    waits = and_(old.status == late, reported == waiting)
+    return or_(new.deleted_at.is_not(None), and_(waits, ~_is_another_pod(old, new)))
+
+
+def _is_another_pod(old: Columns, new: Columns) -> ColumnElement[bool]:
+    """Whether the task's pod was created anew."""
+    another: ColumnElement[bool] = new.created_at.is_distinct_from(old.created_at)
+    return another
 
 
 TASKS = Resource(

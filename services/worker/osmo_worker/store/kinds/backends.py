@@ -1,0 +1,91 @@
+"""The rows of `backends`: one per backend that has reported anything.
+
+Reports move `last_seen`. A heartbeat moves `last_heartbeat`, which never goes back, and the
+heartbeat of the newest version, among equals the one that was sent last, gives what the row says of
+the listener.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import msgspec
+from sqlalchemy import ColumnElement, and_, or_, tuple_
+
+from osmo_reports.bodies import Registration
+from osmo_transport import Message
+from osmo_worker.store.merge import Columns, Join, Row, taken
+from osmo_worker.store.values import moment_at, without_nul
+
+KIND = "heartbeat"
+
+_REGISTRATION = (
+    *("cluster_uid", "namespace", "version", "node_condition_prefix"),
+    *("registered_at", "registration_epoch", "registration_resource_version"),
+)
+_CURRENT = ("pods_current_epoch", "pods_current_at")
+
+_UNTOLD: Sequence[Any] = (None,) * (1 + len(_REGISTRATION) + len(_CURRENT))
+
+
+class Backend(msgspec.Struct, frozen=True, kw_only=True):
+    """One row of `backends`. What heartbeats tell is None before the first."""
+
+    name: str
+    first_seen: datetime
+    """When a worker first applied anything of it."""
+    last_seen: datetime
+    """When a worker last applied anything of it."""
+    last_heartbeat: datetime | None
+    """When its latest heartbeat was sent, by the listener's clock."""
+    cluster_uid: str | None
+    """The uid of the namespace `kube-system`; empty: not known."""
+    namespace: str | None
+    """The namespace of the workflows."""
+    version: str | None
+    """Of the listener."""
+    node_condition_prefix: str | None
+    """Of the labels that this system writes to nodes."""
+    registered_at: datetime | None
+    """When the heartbeat was sent that told the four before."""
+
+
+def seen(name: str, now: str) -> Row:
+    """The row of a backend that was heard of."""
+    return (name, now, now, *_UNTOLD)
+
+
+def told(name: str, message: Message, body: Registration, now: str) -> Row:
+    """The row of a backend of which a heartbeat tells. Where its time cannot be read it was sent
+    `now`."""
+    sent = moment_at(message.timestamp) or now
+    return (
+        *(name, now, now, sent),
+        without_nul(body.cluster_uid),
+        without_nul(body.namespace),
+        without_nul(body.version),
+        without_nul(body.node_condition_prefix),
+        sent,
+        *message.version,
+        None,
+        None,
+    )
+
+
+def join(old: Columns, new: Columns) -> Join:
+    """How a backend's row joins the one that the table holds."""
+    seen_later = new.last_seen > old.last_seen
+    parts = {
+        ("last_heartbeat",): ("last_heartbeat",),
+        _REGISTRATION: ("registration_epoch", "registration_resource_version", "registered_at"),
+        _CURRENT: _CURRENT,
+    }
+    changes = taken(("last_seen",), seen_later, old, new)
+    higher: list[ColumnElement[bool]] = [seen_later]
+    for names, order in parts.items():
+        # Nothing compares with NULL: there the first one wins, and none leaves what is there.
+        is_first = and_(old[order[-1]].is_(None), new[order[-1]].is_not(None))
+        is_later = tuple_(*(new[name] for name in order)) > tuple_(*(old[name] for name in order))
+        higher.append(or_(is_first, is_later))
+        changes |= taken(names, higher[-1], old, new)
+    return Join(changes=changes, when=or_(*higher))
