@@ -197,14 +197,16 @@ def test_ignored(listener: EventListener, fields: dict[str, Any]) -> None:
 
 
 def test_long_texts_are_cut(listener: EventListener) -> None:
-    """A message, a reason or a type without end is reported up to its limit."""
+    """A message, a reason or a type without end is reported up to its limit, with a mark."""
     event = make_event(reason="r" * 10_000, message="m" * 10_000, type="t" * 10_000)
     (body,) = bodies(tell(listener, event))
-    assert (len(body.reason), len(body.message), len(body.type)) == (
-        MAX_WORD,
-        MAX_MESSAGE,
-        MAX_WORD,
-    )
+    for text, limit in (
+        (body.reason, MAX_WORD),
+        (body.message, MAX_MESSAGE),
+        (body.type, MAX_WORD),
+    ):
+        assert 0.9 * limit < len(text.encode()) <= limit
+        assert "characters left out" in text
 
 
 def test_a_deletion_is_nothing_to_report(listener: EventListener) -> None:

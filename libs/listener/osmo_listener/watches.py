@@ -23,6 +23,7 @@ from osmo_listener.labeller import NodeLabeller
 from osmo_listener.listeners.node import NodeListener
 from osmo_listener.listeners.registry import LISTENERS, Listener, Surroundings, shared_pods
 from osmo_listener.listeners.usage import UsageListener
+from osmo_listener.listeners.workflow import WorkflowListener
 from osmo_listener.reporter import Reporter
 from osmo_listener.rules import follow_rules
 from osmo_transport import Client
@@ -53,10 +54,7 @@ class Watches:
                 self._patcher, config.rules.node.label_prefix, config.labeller
             )
         self._listeners = {name: self._listener(name) for name in self._names}
-        self._reporters = {
-            name: Reporter(listener, client, name=name)
-            for name, listener in self._listeners.items()
-        }
+        self._reporters = {name: self._reporter(name) for name in self._names}
 
     def tasks(self) -> list[Work]:
         """What has to run; each ends with an error only."""
@@ -71,6 +69,12 @@ class Watches:
         if (labeller := self._labeller) is not None:
             around = replace(around, on_verdict=labeller.on_verdict, on_gone=labeller.on_gone)
         return LISTENERS[name].create(around)
+
+    def _reporter(self, name: str) -> Reporter[Any]:
+        listener = self._listeners[name]
+        if isinstance(listener, WorkflowListener):
+            return Reporter(listener, self._client, name=name, instead=listener.refused)
+        return Reporter(listener, self._client, name=name)
 
     def _labelling(self) -> Iterator[Work]:
         if self._patcher is not None and self._labeller is not None:

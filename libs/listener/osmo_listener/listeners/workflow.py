@@ -29,6 +29,7 @@ import msgspec
 
 from osmo_listener.kubernetes.objects import Pod
 from osmo_listener.listeners.deadlines import Deadlines
+from osmo_listener.listeners.fitting import Encoder
 from osmo_listener.listeners.pod_rules import (
     PodState,
     PodStatus,
@@ -44,6 +45,7 @@ from osmo_reports.bodies import (
     decode_body,
     encode_body,
 )
+from osmo_transport import Refusal
 from osmo_transport.bounds import SecondsOrZero
 from osmo_transport.message import Message, Version, new_id
 
@@ -136,6 +138,12 @@ class WorkflowListener:
         self._deadlines = Deadlines()
         self._counted: set[str] | None = set()
         """The tasks reported since the epoch began, until its snapshot has counted them."""
+        self._encoder = Encoder()
+
+    @property
+    def cut(self) -> int:
+        """How often a report was cut, because it would be too large."""
+        return self._encoder.cut
 
     def restart(self, epoch: int) -> None:
         """See `Listener.restart`. That a task has ended, and what was said last of one that is
@@ -184,6 +192,19 @@ class WorkflowListener:
     ) -> tuple[Message, ...]:
         """See `Listener.listed`: deletions are reported one by one, so nothing is left to say."""
         return ()
+
+    def refused(self, refusal: Refusal, now: float) -> list[Message]:
+        """What has to be said in the place of a report that cannot be stored: that its task exists,
+        or no longer does. Without it the end of a snapshot would delete the row of a live pod."""
+        kind, key, version = refusal.kind, refusal.key, refusal.version
+        if kind != KIND or version.epoch != self._epoch:
+            return []
+        if self._counted is not None:
+            self._counted.discard(key)
+        task = self._tasks.get(key)
+        workflow_uuid, task_uuid, retry_id = key.rsplit("/", 2)
+        body = PodExists(workflow_uuid, task_uuid, int(retry_id), deleted=task is None)
+        return [Message(EXISTS_KIND, key, version, new_id(), now, encode_body(body))]
 
     def _snapshot(
         self, epoch: int, first: list[Message], resource_version: int, now: float
@@ -241,7 +262,8 @@ class WorkflowListener:
         ended = has_ended(PodStatus(body.status))
         early = "" if ended or self._config.status_mode is not PodStatusMode.EXACT else _EARLY
         last = msgspec.structs.replace(body, deleted=True, message=_joined(body.message, early))
-        return self._send(task, encode_body(last), ended, resource_version, now)
+        payload = self._encoder.encode(task.message_key, last)
+        return self._send(task, payload, ended, resource_version, now)
 
     def _report(self, task: _Task, now: float) -> Message | None:
         pod = task.current()
@@ -254,7 +276,8 @@ class WorkflowListener:
             payload = task.payload
             final = task.final
         else:
-            payload = encode_body(_body(task.key, pod, state))
+            body = _body(task.key, pod, state)
+            payload = self._encoder.encode(task.message_key, body)
             final = state.final
             if payload == task.payload and not unreported and not self._expired(task, now):
                 return None
