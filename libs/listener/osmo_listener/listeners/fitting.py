@@ -23,7 +23,7 @@ class Encoder:
         if cut:
             if not self.cut:
                 logger.warning(
-                    "what is reported of %.200s is cut to %d bytes; more reports that are cut are only"
+                    "what is reported of %.200s is cut to %d bytes; others that are cut are only"
                     " counted",
                     key,
                     MAX_REPORT,

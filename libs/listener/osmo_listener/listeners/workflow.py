@@ -12,7 +12,8 @@ sent is compared with what would be sent now, so A, B, A are three reports.
   state is final the rules say.
 - A deletion reports the last state once more, marked `deleted`. It is final only if that state is
   an end: its version alone keeps late reports of the old pod away, and a pod that is created again
-  under the same labels must be seen. Of a pod that had not ended the text says so.
+  under the same labels must be seen. Of a pod that had not ended the text says so, by all rules;
+  of one that went while nobody watched, that it is not known.
 - Of several live pods with the same labels the one that changed last is the task. When it goes, the
   task is what the remaining one says; when another goes, nothing changes.
 - A report that says something new has a higher version than the one before: where the resource
@@ -96,7 +97,8 @@ def _retry_id(label: str | None) -> int:
 _UNREPORTED = -1
 
 _EARLY = "The pod was deleted before it ended. "
-"""What is added to the message of a task whose pod goes while it runs."""
+_UNSEEN = "The pod was deleted while nobody watched, before or after it ended. "
+"""What is added to the message of a task whose pod goes, where its last known state is no end."""
 
 
 @dataclass(slots=True)
@@ -254,13 +256,15 @@ class WorkflowListener:
         state = pod_status(pod, now, self._config.status_mode)
         # Nothing takes back any more what might have been.
         if not task.holds_back(state, final=has_ended(state.status)):
-            body = _body(task.key, pod, state)
+            body, final = _body(task.key, pod, state), state.final
         elif task.payload:
-            body = decode_body(KIND, task.payload)
+            body, final = decode_body(KIND, task.payload), task.final
         else:
             return self._exists(task, max(resource_version, task.reported + 1), now, deleted=True)
         ended = has_ended(PodStatus(body.status))
-        early = "" if ended or self._config.status_mode is not PodStatusMode.EXACT else _EARLY
+        # A deletion that was watched comes with the final state, whose version is its own.
+        watched = resource_version == _resource_version(pod)
+        early = "" if final else _EARLY if watched else _UNSEEN
         last = msgspec.structs.replace(body, deleted=True, message=_joined(body.message, early))
         payload = self._encoder.encode(task.message_key, last)
         return self._send(task, payload, ended, resource_version, now)
