@@ -146,6 +146,16 @@ class Reporter(Generic[T]):
         async with self._turn:
             await self._send(make(self._clock()))
 
+    async def vouch(self, message: Message) -> bool:
+        """Send a message that is only true behind all that was to be reported, with the epoch of
+        that; false, and nothing is sent, while a snapshot is due."""
+        async with self._turn:
+            if self._snapshot_due or self._epoch != self._client.epoch:
+                return False
+            version = message.version._replace(epoch=self._epoch)
+            await self._send([msgspec.structs.replace(message, version=version)])
+            return True
+
     def _take(self, epoch: int) -> None:
         self._epoch = epoch
         self._listener.restart(epoch)

@@ -4,7 +4,7 @@ Each listener has a watch of its own, but for two cases: the workflow and the us
 one of all pods, and the usage listener also needs the nodes, whose hostnames it reports.
 """
 
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
@@ -24,6 +24,7 @@ from osmo_listener.listeners.node import NodeListener
 from osmo_listener.listeners.registry import LISTENERS, Listener, Surroundings, shared_pods
 from osmo_listener.listeners.usage import UsageListener
 from osmo_listener.listeners.workflow import WorkflowListener
+from osmo_listener.pods_current import Dated, tell_pods_current
 from osmo_listener.reporter import Reporter
 from osmo_listener.rules import follow_rules
 from osmo_transport import Client
@@ -93,20 +94,31 @@ class Watches:
         alone = dict(reporters)
         if {"workflow", "usage"} <= alone.keys():
             tasks = Branch(alone.pop("workflow"), task_pods(namespace))
-            yield self._watch(shared_pods(namespace), tasks, Branch(alone.pop("usage")))
+            yield from self._watch(shared_pods(namespace), tasks, Branch(alone.pop("usage")))
         if "usage" in reporters:
             nodes = [Branch(self._hostnames)]
             if "node" in alone:
                 nodes.append(Branch(alone.pop("node")))
-            yield self._watch(LISTENERS["node"].resource(namespace), *nodes)
+            yield from self._watch(LISTENERS["node"].resource(namespace), *nodes)
         for name, reporter in alone.items():
-            yield self._watch(LISTENERS[name].resource(namespace), Branch(reporter))
+            yield from self._watch(LISTENERS[name].resource(namespace), Branch(reporter))
 
-    async def _watch(self, resource: Resource[Any], *branches: Branch[Any]) -> NoReturn:
+    def _watch(self, resource: Resource[Any], *branches: Branch[Any]) -> Iterator[Work]:
         source = ListWatch(
             self._credentials, resource, self._config.list_watch, http=self._config.http
         )
-        informer: Informer[Any] = Informer(source, Fanout(branches), self._config.informer)
+        dated = Dated(source)
+        reporter = self._reporters.get("workflow")
+        for branch in branches:
+            if branch.handler is reporter and reporter is not None:
+                interval = self._config.heartbeat_interval
+                yield tell_pods_current(reporter, dated, self._config.backend, interval)
+        yield self._follow(source, dated, branches)
+
+    async def _follow(
+        self, source: ListWatch[Any], dated: Dated[Any], branches: Sequence[Branch[Any]]
+    ) -> NoReturn:
+        informer: Informer[Any] = Informer(dated, Fanout(branches), self._config.informer)
         for branch in branches:
             if isinstance(branch.handler, Reporter):
                 branch.handler.read_from(partial(branch.among, informer.store.values()))

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection
 
-from osmo_reports.bodies import NodeInventory, SnapshotEnd, decode_body
+from osmo_reports.bodies import NodeInventory, PodsCurrent, SnapshotEnd, decode_body
 from osmo_reports.errors import BodyError
 from osmo_transport import (
     Ack,
@@ -186,7 +186,7 @@ def _sort(deliveries: Sequence[Delivery]) -> _Sorted:
             batch.inventories.append((index, body))
         elif isinstance(body, SnapshotEnd) and has_snapshots(body.kind):
             batch.ends.append((index, body))
-        else:
+        elif not isinstance(body, PodsCurrent):  # which makes no row
             batch.outcomes[index] = Reject(f"the state store has no table for {kind} ({body})")
     return batch
 
