@@ -427,16 +427,43 @@ Global___Container: _TypeAlias = Container  # noqa: Y015
 class PodSpec(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class OverheadEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        @_builtins.property
+        def value(self) -> Global___Quantity: ...
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: Global___Quantity | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     CONTAINERS_FIELD_NUMBER: _builtins.int
     RESTARTPOLICY_FIELD_NUMBER: _builtins.int
     NODENAME_FIELD_NUMBER: _builtins.int
     INITCONTAINERS_FIELD_NUMBER: _builtins.int
+    OVERHEAD_FIELD_NUMBER: _builtins.int
+    RESOURCES_FIELD_NUMBER: _builtins.int
     restartPolicy: _builtins.str
     nodeName: _builtins.str
     @_builtins.property
     def containers(self) -> _containers.RepeatedCompositeFieldContainer[Global___Container]: ...
     @_builtins.property
     def initContainers(self) -> _containers.RepeatedCompositeFieldContainer[Global___Container]: ...
+    @_builtins.property
+    def overhead(self) -> _containers.MessageMap[_builtins.str, Global___Quantity]: ...
+    @_builtins.property
+    def resources(self) -> Global___ResourceRequirements: ...
     def __init__(
         self,
         *,
@@ -444,17 +471,23 @@ class PodSpec(_message.Message):
         restartPolicy: _builtins.str | None = ...,
         nodeName: _builtins.str | None = ...,
         initContainers: _abc.Iterable[Global___Container] | None = ...,
+        overhead: _abc.Mapping[_builtins.str, Global___Quantity] | None = ...,
+        resources: Global___ResourceRequirements | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_nodeName", b"_nodeName", "_restartPolicy", b"_restartPolicy", "nodeName", b"nodeName", "restartPolicy", b"restartPolicy"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_nodeName", b"_nodeName", "_resources", b"_resources", "_restartPolicy", b"_restartPolicy", "nodeName", b"nodeName", "resources", b"resources", "restartPolicy", b"restartPolicy"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_nodeName", b"_nodeName", "_restartPolicy", b"_restartPolicy", "containers", b"containers", "initContainers", b"initContainers", "nodeName", b"nodeName", "restartPolicy", b"restartPolicy"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_nodeName", b"_nodeName", "_resources", b"_resources", "_restartPolicy", b"_restartPolicy", "containers", b"containers", "initContainers", b"initContainers", "nodeName", b"nodeName", "overhead", b"overhead", "resources", b"resources", "restartPolicy", b"restartPolicy"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__nodeName: _TypeAlias = _typing.Literal["nodeName"]  # noqa: Y015
     _WhichOneofArgType__nodeName: _TypeAlias = _typing.Literal["_nodeName", b"_nodeName"]  # noqa: Y015
+    _WhichOneofReturnType__resources: _TypeAlias = _typing.Literal["resources"]  # noqa: Y015
+    _WhichOneofArgType__resources: _TypeAlias = _typing.Literal["_resources", b"_resources"]  # noqa: Y015
     _WhichOneofReturnType__restartPolicy: _TypeAlias = _typing.Literal["restartPolicy"]  # noqa: Y015
     _WhichOneofArgType__restartPolicy: _TypeAlias = _typing.Literal["_restartPolicy", b"_restartPolicy"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__nodeName) -> _WhichOneofReturnType__nodeName | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__resources) -> _WhichOneofReturnType__resources | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__restartPolicy) -> _WhichOneofReturnType__restartPolicy | None: ...
 

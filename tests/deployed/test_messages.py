@@ -362,6 +362,7 @@ def test_nodes_without_a_hostname_stay_apart_among_theirs() -> None:
     "message",
     [
         ours("pod_exists", bodies.PodExists("w", "t", 0)),
+        ours("pods_current", bodies.PodsCurrent(1.0)),
         ours("snapshot_end", bodies.SnapshotEnd("update_pod", 1)),
         ours("heartbeat", bodies.Registration()),
         new_message("from_the_future", "key", b"\xff"),

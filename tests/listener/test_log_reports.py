@@ -57,7 +57,7 @@ def bench() -> Iterator[Bench]:
 @pytest.fixture
 def small() -> Iterator[Bench]:
     """A bench with small bounds."""
-    yield from attached(Bench(max_pending=2, max_text=10))
+    yield from attached(Bench(max_pending=2, max_text=100))
 
 
 def attached(bench: Bench) -> Iterator[Bench]:
@@ -114,10 +114,14 @@ def test_secrets(bench: Bench) -> None:
 
 
 def test_long_texts(small: Bench) -> None:
-    """A text is cut at the bound, also where escaping makes it longer."""
+    """A text is cut at the bound, also where escaping makes it longer, and says so."""
     LOG.warning("%s", "x" * 1_000_000)
     LOG.warning("%s", "\n" * 1_000_000)
-    assert small.said() == [(W, "x" * 10), (W, "\\n" * 5)]
+    (_, plain), (_, escaped) = small.said()
+    assert plain == f"{'x' * 27}[… 999964 characters left out …]{'x' * 9}"
+    assert escaped.startswith("\\n" * 13)
+    assert "left out" in escaped
+    assert len(escaped) <= 100
 
 
 def test_too_many(small: Bench) -> None:

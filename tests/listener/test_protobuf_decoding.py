@@ -124,24 +124,24 @@ METADATA = st.fixed_dictionaries(
         "annotations": LABELS,
     },
 )
+REQUESTS = st.dictionaries(st.sampled_from(["cpu", "x"]), TEXT)
+RESOURCES = st.fixed_dictionaries({"requests": REQUESTS})
+CONTAINERS = st.lists(
+    st.fixed_dictionaries({"name": TEXT}, optional={"resources": RESOURCES, "restartPolicy": TEXT}),
+    max_size=2,
+)
 PODS = st.fixed_dictionaries(
     {"metadata": METADATA},
     optional={
         "spec": st.fixed_dictionaries(
-            {
-                "containers": st.lists(
-                    st.fixed_dictionaries(
-                        {"name": TEXT},
-                        optional={
-                            "resources": st.fixed_dictionaries(
-                                {"requests": st.dictionaries(st.sampled_from(["cpu", "x"]), TEXT)}
-                            )
-                        },
-                    ),
-                    max_size=2,
-                )
+            {"containers": CONTAINERS},
+            optional={
+                "nodeName": TEXT,
+                "hostNetwork": st.booleans(),
+                "initContainers": CONTAINERS,
+                "resources": RESOURCES,
+                "overhead": REQUESTS,
             },
-            optional={"nodeName": TEXT, "hostNetwork": st.booleans()},
         ),
         "status": st.fixed_dictionaries(
             {},

@@ -17,6 +17,7 @@ from osmo_transport import (
     ClientConfig,
     Limits,
     Message,
+    Refusal,
     Server,
     ServerConfig,
     SessionConfig,
@@ -73,11 +74,22 @@ class World:
         self.now = 1000.0
         self.ticks: asyncio.Queue[None] = asyncio.Queue()
         self.listener = Lists()
-        self.reporter = Reporter(self.listener, client, clock=lambda: self.now, sleep=self._sleep)
+        self.refusals: list[Refusal] = []
+        self.reporter = Reporter(
+            self.listener,
+            client,
+            instead=self._instead,
+            clock=lambda: self.now,
+            sleep=self._sleep,
+        )
         self.reporter.read_from(lambda: self.pods)
 
     async def _sleep(self, _: float) -> None:
         await self.ticks.get()
+
+    def _instead(self, refusal: Refusal, now: float) -> list[Message]:
+        self.refusals.append(refusal)
+        return self.listener.refused(refusal, now)
 
     async def receive(self) -> None:
         while incoming := await self.server.receive():
@@ -251,21 +263,84 @@ async def test_time_alone_makes_a_report() -> None:
         assert told == ["SCHEDULING", "FAILED_BACKEND_ERROR"]
 
 
-async def test_a_report_that_is_too_large_hurts_no_other() -> None:
-    """It is counted and left out; what follows is sent."""
+async def test_a_report_that_is_too_large_is_cut() -> None:
+    """What the operator takes is told, the status above all, and the version is the same."""
     async with world(message_bytes=1000) as w:
-        await w.change(pod("a", 1, message="x" * 2000), pod("b", 2))
+        await w.change(pod("a", 1, "Failed", message="x" * 200_000), pod("b", 2))
         await w.client.flush()
-        assert [name for *_, name in w.reports()] == ["b"]
+        assert [name for *_, name in w.reports()] == ["a", "b"]
+        body = decode_body("update_pod", w.got[0].payload)
+        assert (body.status, body.pod) == ("FAILED", "osmo/a")
+        assert "characters left out" in body.message
+        assert w.got[0].version == (w.client.epoch, 1)
+        assert w.got[0].final
+        assert (w.reporter.refused, w.refusals) == (0, [])
+
+
+async def test_a_live_pod_whose_report_cannot_be_sent_exists() -> None:
+    """Where nothing of a report can be sent, the end of the snapshot does not delete what it is
+    about, nor wait for it."""
+    async with world(message_bytes=220) as w:
+        names = pod("a", 1), pod("b" * 40, 2, "Failed", message="m")
+        await w.change(*names)
+        await w.reporter.synced(2, 2)
+        await w.client.flush()
+        assert [
+            (message.kind, name) for message, (*_, name) in zip(w.got, w.reports(), strict=True)
+        ] == [
+            ("update_pod", "a"),
+            ("pod_exists", "b" * 40),
+            ("snapshot_end", "end 1"),
+        ]
+        assert not decode_body("pod_exists", w.got[1].payload).deleted
+        assert w.got[1].version == (w.client.epoch, 2)
         assert w.reporter.refused == 1
 
 
+async def test_a_report_that_the_operator_refuses() -> None:
+    """It is known later, and what the listener says instead is sent then, once."""
+    async with world() as w:
+        await w.change(pod("a", 1))
+        epoch = w.client.epoch
+        foreign = Version(epoch + 1, 7)
+        await w.client.send(Message("update_pod", "w/a/0", foreign, new_id(), 0.0, b""))
+        await w.client.flush()
+        assert w.client.stats.refused == 1
+        for _ in range(3):
+            w.ticks.put_nowait(None)
+        await eventually(w.ticks.empty)
+        await eventually(lambda: len(w.refusals) == 1)
+        assert [(each.key, each.version) for each in w.refusals] == [("w/a/0", foreign)]
+        await w.client.send(Message("update_pod", "w/a/0", foreign, new_id(), 0.0, b""))
+        w.listener.restart(epoch + 1)
+        await w.client.flush()
+        w.ticks.put_nowait(None)
+        # What the listener says of it now has the foreign epoch too, and is refused as well.
+        await eventually(lambda: len(w.client.refusals) == 3)
+        assert [each.kind for each in w.client.refusals] == [
+            "update_pod",
+            "update_pod",
+            "pod_exists",
+        ]
+
+
 async def test_a_report_whose_names_are_too_long_hurts_no_other() -> None:
-    """As one that is too large."""
+    """It is counted and left out; what follows is sent."""
     async with world() as w:
         await w.change(pod("a" * 2000, 1), pod("b", 2))
         await w.client.flush()
         assert [name for *_, name in w.reports()] == ["b"]
+        assert w.reporter.refused == 2  # existence has the same name
+
+
+async def test_a_message_of_another_kind_that_is_too_large_hurts_no_other() -> None:
+    """What nobody here can cut is left out as a whole."""
+    async with world(message_bytes=1000) as w:
+        await w.change(pod("a", 1))
+        large = Message("list", "x", Version(w.client.epoch, 1), new_id(), 0.0, b"x" * 2000)
+        await w.reporter.report(lambda _: [large, msgspec.structs.replace(large, payload=b"")])
+        await w.client.flush()
+        assert [name for *_, name in w.reports()] == ["a", "list x"]
         assert w.reporter.refused == 1
 
 

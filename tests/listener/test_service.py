@@ -130,6 +130,31 @@ async def test_each_listener_runs_alone(name: str, simulator: Simulator, tmp_pat
         assert kinds <= {kind, "heartbeat", "snapshot_end", "node_inventory"}
 
 
+@pytest.mark.parametrize(
+    "names", [("workflow",), ("workflow", "usage"), ("node", "usage", "event")], ids=str
+)
+async def test_who_reports_pods_says_until_when(
+    names: tuple[str, ...], simulator: Simulator, tmp_path: Path
+) -> None:
+    """With the watch's signs of life, from a shared watch too; who reports none does not."""
+    changes: dict[str, Any] = {"heartbeat_interval": 0.01, "listeners": names}
+    async with running(simulator, tmp_path, **changes) as (operator, _):
+
+        def moments() -> list[float]:
+            bodies = [m.payload for m in operator.messages if m.kind == "pods_current"]
+            return [decode_body("pods_current", payload).at for payload in bodies]
+
+        if "workflow" in names:
+            await eventually(lambda: len(moments()) == 1)
+            simulator.cluster.patch_status("pods", "task", {"message": "m"}, namespace="osmo")
+            await eventually(lambda: len(moments()) == 2)
+            assert moments() == sorted(set(moments()))
+        else:
+            await eventually(lambda: ("heartbeat", "b") in operator.newest)
+            await eventually(lambda: ("node_inventory", "nodes") in operator.newest)
+            assert moments() == []
+
+
 async def test_rules_are_followed(simulator: Simulator, tmp_path: Path) -> None:
     """New ones judge every node at once, unreadable ones change nothing."""
     async with running(simulator, tmp_path, listeners=("node",)) as (operator, _):

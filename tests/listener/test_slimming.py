@@ -43,7 +43,11 @@ def body(
                 {"name": f"{name}-main", "resources": {"requests": requests, "limits": requests}},
                 {"name": f"{name}-side", "resources": {}},
             ],
-            "initContainers": [{"name": "init", "resources": {"requests": requests}}],
+            "initContainers": [
+                {"name": "init", "resources": {"requests": requests}, "restartPolicy": "Always"}
+            ],
+            "resources": {"requests": requests},
+            "overhead": requests,
         },
         "status": {
             "phase": phase,
@@ -93,17 +97,19 @@ def test_task_keeps_everything() -> None:
 
 @pytest.mark.parametrize("pod", [body(namespace="kube-system", **TASK), body(workflow_uuid="w")])
 def test_other_pod_keeps_what_its_usage_needs(pod: dict[str, Any]) -> None:
-    """Of another pod identity, node, phase and requests stay, and nothing else."""
+    """Of another pod identity, node, phase and requests stay, and which are sidecars."""
     whole = shared(pod)
     slim = slim_shared(whole)
     identity = {**pod["metadata"], "labels": {}, "creationTimestamp": ""}
     containers = [
         {"name": "", "resources": each["resources"]} for each in pod["spec"]["containers"]
     ]
+    (sidecar,) = pod["spec"]["initContainers"]
+    spec = pod["spec"] | {"containers": containers, "initContainers": [sidecar | {"name": ""}]}
     assert slim == shared(
         {
             "metadata": identity,
-            "spec": {"nodeName": "n1", "containers": containers},
+            "spec": spec,
             "status": {"phase": "Running"},
         }
     )
@@ -121,12 +127,14 @@ def test_equal_parts_are_kept_once() -> None:
     one, other = (slim_usage_pod(msgspec.json.decode(text, type=UsagePod)) for text in texts)
     assert one.metadata.namespace is other.metadata.namespace
     assert one.spec.node_name is other.spec.node_name
-    assert one.spec.containers is other.spec.containers
+    for part in ("containers", "init_containers", "resources", "overhead"):
+        assert getattr(one.spec, part) is getattr(other.spec, part)
     assert one.status is other.status
     first, second = (slim_shared(msgspec.json.decode(text, type=SharedPod)) for text in texts)
     assert first.metadata.namespace is second.metadata.namespace
     assert first.spec.node_name is second.spec.node_name
-    assert first.spec.containers is second.spec.containers
+    for part in ("containers", "init_containers", "resources", "overhead"):
+        assert getattr(first.spec, part) is getattr(second.spec, part)
     assert first.status is second.status
 
 

@@ -27,11 +27,10 @@ def cores(owner: Owner[UsagePod] | Owner[SharedPod]) -> dict[str, str]:
 
 @pytest.mark.parametrize("mode", ListMode)
 async def test_watch_of_its_own(cluster: Cluster, mode: ListMode) -> None:
-    """Pods count from the moment at which they run to that at which they end or are deleted, and
-    the API server shows no other."""
-    await cluster.create("a", "b", node="n1")
-    await cluster.create("c", node="n2")
-    await cluster.set_phase("a", "Running")
+    """Pods count from the moment at which they have a node to that at which they end or are
+    deleted, and the API server shows no other."""
+    await cluster.create("a", node="n1")
+    await cluster.create("unbound")
     resource = Resource(
         path=ALL_PODS, type=UsagePod, field_selector=FIELD_SELECTOR, transform=slim_usage_pod
     )
@@ -42,8 +41,9 @@ async def test_watch_of_its_own(cluster: Cluster, mode: ListMode) -> None:
         await informer.synced()
         assert list(owner.known) == ["a"]
         assert cores(owner) == {"n1": "9"}
+        await cluster.create("b", node="n1")
+        await cluster.create("c", node="n2")
         await cluster.set_phase("b", "Running")
-        await cluster.set_phase("c", "Running")
         await eventually(lambda: cores(owner) == {"n1": "18", "n2": "9"})
         await cluster.set_phase("a", "Succeeded")
         await cluster.delete("c")
@@ -53,8 +53,9 @@ async def test_watch_of_its_own(cluster: Cluster, mode: ListMode) -> None:
 
 
 async def test_watch_that_is_shared(cluster: Cluster) -> None:
-    """One watch of all pods gives the usage listener every running pod, and the workflow listener
-    its tasks with all that it reports."""
+    """One watch of all pods gives the usage listener what it counts, and the workflow listener its
+    tasks with all that it reports."""
+    await cluster.create("unbound")
     await cluster.create("task", node="n1", labels=task_labels("w", "t"))
     await cluster.create("other", node="n1")
     resource = Resource(path=ALL_PODS, type=SharedPod, transform=slim_shared_pod("osmo"))
@@ -71,7 +72,7 @@ async def test_watch_that_is_shared(cluster: Cluster) -> None:
         await cluster.set_phase("other", "Running")
         await eventually(lambda: cores(usage) == {"n1": "18"})
         assert list(workflow.known) == ["task"]
-        assert sorted(usage.known) == ["other", "task"]
+        assert sorted(usage.known) == ["other", "task", "unbound"]
         task, other = (usage.known[name] for name in ("task", "other"))
         assert [container.name for container in task.spec.containers] == ["task", "osmo-ctrl"]
         assert [container.name for container in other.spec.containers] == ["", ""]

@@ -8,14 +8,17 @@ import pytest
 
 from osmo_listener.kubernetes.json_decoding import JsonDecoder
 from osmo_listener.kubernetes.objects import Event
+from osmo_listener.kubernetes.protobuf_decoding import ProtobufDecoder
 from osmo_listener.listeners.event import (
     MAX_MESSAGE,
     MAX_SEARCHED,
     MAX_WORD,
     EventListener,
 )
+from osmo_protos import kubernetes_pb2 as pb
 from osmo_reports.bodies import PodEvent
 from osmo_transport.message import Version
+from tests.listener import protobuf, wire
 from tests.listener_rules.events import (
     EPOCH,
     NEWER,
@@ -196,15 +199,65 @@ def test_ignored(listener: EventListener, fields: dict[str, Any]) -> None:
     assert (listener.ignored, listener.tracked) == (1, 0)
 
 
+MICRO = "2026-01-02T03:04:05.000123Z"
+
+
+@pytest.mark.parametrize("decoder", [JsonDecoder, ProtobufDecoder])
+@pytest.mark.parametrize(
+    ("times", "reported"),
+    [
+        ({"eventTime": MICRO}, MICRO),
+        ({"series": {"count": 2, "lastObservedTime": MICRO}, "eventTime": SINCE}, MICRO),
+        ({"lastTimestamp": SINCE, "eventTime": MICRO}, SINCE),
+        (
+            {"lastTimestamp": None, "eventTime": "2026-01-02T03:04:05.120000Z"},
+            f"{SINCE[:-1]}.120000Z",
+        ),
+        ({"eventTime": "2026-01-02T03:04:05.000000Z"}, SINCE),
+    ],
+    ids=["eventTime", "series", "seconds", "trailing zeros", "a whole second"],
+)
+def test_times_keep_their_microseconds(
+    listener: EventListener,
+    decoder: type[JsonDecoder[Event]],
+    times: dict[str, Any],
+    reported: str,
+) -> None:
+    """From what the API server writes, in either encoding, to the report."""
+    made = {
+        "metadata": {"name": "e", "namespace": "osmo", "uid": "u", "resourceVersion": "7"},
+        "involvedObject": {"kind": "Pod", "name": "pod-1"},
+        "reason": "BackOff",
+        **times,
+    }
+    if decoder is JsonDecoder:
+        frame = wire.event("ADDED", made)
+    else:
+        frame = protobuf.event("ADDED", protobuf.message_of(pb.Event, made))[4:]
+    event = decoder(Event).event(frame).object
+    assert event is not None
+    assert bodies(tell(listener, event))[0].timestamp == reported
+
+
+def test_what_differs_by_a_microsecond_are_two_events() -> None:
+    """The counts of the two are not added up."""
+    listener = new_listener(dedupe_ttl=0)
+    first = make_event(last=None, time=MICRO, count=0, uid="a", rv=1)
+    second = make_event(last=None, time="2026-01-02T03:04:05.000124Z", count=0, uid="b", rv=2)
+    assert [sent(tell(listener, event))[0].times for event in (first, second)] == [1, 1]
+
+
 def test_long_texts_are_cut(listener: EventListener) -> None:
-    """A message, a reason or a type without end is reported up to its limit."""
+    """A message, a reason or a type without end is reported up to its limit, with a mark."""
     event = make_event(reason="r" * 10_000, message="m" * 10_000, type="t" * 10_000)
     (body,) = bodies(tell(listener, event))
-    assert (len(body.reason), len(body.message), len(body.type)) == (
-        MAX_WORD,
-        MAX_MESSAGE,
-        MAX_WORD,
-    )
+    for text, limit in (
+        (body.reason, MAX_WORD),
+        (body.message, MAX_MESSAGE),
+        (body.type, MAX_WORD),
+    ):
+        assert 0.9 * limit < len(text.encode()) <= limit
+        assert "characters left out" in text
 
 
 def test_a_deletion_is_nothing_to_report(listener: EventListener) -> None:

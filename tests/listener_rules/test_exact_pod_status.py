@@ -193,7 +193,7 @@ CASES: dict[str, list[tuple[Pod | None, Told]]] = {
     ],
     "a pod that is gone while it is disrupted": [
         (DISRUPTED, Told(S.FAILED_BACKEND_ERROR, 3001)),
-        (None, Told(S.FAILED_BACKEND_ERROR, 3001, final=True)),
+        (None, Told(S.FAILED_BACKEND_ERROR, 3001, final=True, text="deleted before it ended")),
     ],
     "a container that is restarted": [
         (
@@ -220,6 +220,11 @@ CASES: dict[str, list[tuple[Pod | None, Told]]] = {
 }
 
 
+def _at(pod: Pod, version: int) -> Pod:
+    metadata = msgspec.structs.replace(pod.metadata, resource_version=str(version))
+    return msgspec.structs.replace(pod, metadata=metadata)
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_reports_from_the_field(case: str) -> None:
     """Each step is told so, or not at all, in the order in which it comes."""
@@ -227,10 +232,11 @@ def test_reports_from_the_field(case: str) -> None:
     listener.restart(1)
     list(listener.snapshot([], 1, T0))
     for number, (pod, told) in enumerate(CASES[case], 2):
-        new = pod and msgspec.structs.replace(
-            pod, metadata=msgspec.structs.replace(pod.metadata, resource_version=str(number))
+        new = pod and _at(pod, number)
+        # What the watch shows of a deletion has the version of the deletion.
+        messages = listener.on_change(
+            old if new or old is None else _at(old, number), new, number, T0 + number
         )
-        messages = listener.on_change(old, new, number, T0 + number)
         old = new
         if told.status is None:
             assert not messages

@@ -22,7 +22,11 @@ def test_every_listener_starts_with_an_empty_snapshot(name: str) -> None:
     ("name", "path", "fields"),
     [
         ("node", "/api/v1/nodes", ""),
-        ("usage", "/api/v1/pods", "status.phase=Running"),
+        (
+            "usage",
+            "/api/v1/pods",
+            "spec.nodeName!=,status.phase!=Succeeded,status.phase!=Failed",
+        ),
         ("event", "/api/v1/namespaces/osmo/events", ""),
     ],
 )

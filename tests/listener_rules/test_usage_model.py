@@ -30,17 +30,17 @@ quantities = st.one_of(
     st.tuples(st.integers(0, 5000), st.sampled_from(sorted(UNITS))).map(lambda t: f"{t[0]}{t[1]}"),
     st.sampled_from(["bad", ""]),
 )
-containers = st.lists(
-    st.dictionaries(st.sampled_from(RESOURCES), quantities, max_size=4), max_size=3
-)
+asked = st.dictionaries(st.sampled_from(RESOURCES), quantities, max_size=4)
+containers = st.lists(asked, max_size=3)
 pods = st.builds(
-    lambda asked, node, namespace, phase: make_pod(
-        "a", *asked, node=node, namespace=namespace, phase=phase
-    ),
+    lambda asked, **others: make_pod("a", *asked, **others),
     containers,
-    st.sampled_from(["n1", "n2", "n3", ""]),
-    st.sampled_from(["osmo", "batch", "kube-system"]),
-    st.sampled_from(["Running", "Running", "Running", "Pending", "Succeeded"]),
+    node=st.sampled_from(["n1", "n2", "n3", ""]),
+    namespace=st.sampled_from(["osmo", "batch", "kube-system"]),
+    phase=st.sampled_from(["Running", "Running", "Pending", "Unknown", "Succeeded", "Failed"]),
+    init=st.lists(st.tuples(asked, st.sampled_from(["", "Always"])), max_size=4),
+    whole=asked,
+    overhead=asked,
 )
 
 

@@ -118,18 +118,28 @@ class Model:
         self.remembered: set[str] = set()
         """Of what the present process has told something."""
 
-    def look(self, now: float, gone: Pod | None = None, *, told: bool = True) -> None:
-        """Look at every task; `gone` is the last state of a pod that is no longer alive, which
-        somebody has seen go if that is `told`."""
+    def look(
+        self, now: float, gone: Pod | None = None, *, told: bool = True, watched: bool = True
+    ) -> None:
+        """Look at every task; `gone` is the last state of a pod that is no longer alive, of which
+        the present process knew if that is `told`, and which it saw go if `watched`."""
         current: dict[str, Pod] = {}
         for pod in sorted(self.live.values(), key=version):
             current[key_of(pod)] = pod
         for pod in current.values():
             self._see(pod, now)
         if gone is not None and key_of(gone) not in current:
-            self._see(gone, now, deleted=True, told=told)
+            self._see(gone, now, deleted=True, told=told, watched=watched)
 
-    def _see(self, pod: Pod, now: float, *, deleted: bool = False, told: bool = True) -> None:
+    def _see(
+        self,
+        pod: Pod,
+        now: float,
+        *,
+        deleted: bool = False,
+        told: bool = True,
+        watched: bool = True,
+    ) -> None:
         key = key_of(pod)
         state = pod_status(pod, now, self.mode)
         row = self.rows.get(key)
@@ -139,6 +149,9 @@ class Model:
         if known:
             self.remembered.add(key)
         if known and (final or not self.final.get(key, False)):
+            text = state.message
+            if gone and not state.final:
+                text = last_word(text, watched=watched)
             self.final[key] = final
             self.rows[key] = UpdatePod(
                 workflow_uuid="w1",
@@ -148,7 +161,7 @@ class Model:
                 container="user",
                 node=pod.spec.node_name,
                 pod_ip=pod.status.pod_ip,
-                message=self._last_word(state.message, state.status) if gone else state.message,
+                message=text,
                 exit_code=state.exit_code,
                 conditions=tuple(
                     Condition(c.type, c.status == "True", timestamp=c.last_transition_time or "")
@@ -161,15 +174,10 @@ class Model:
         elif row is not None and (deleted or known):
             message = row.message
             if gone and not row.deleted and key in self.remembered:
-                message = self._last_word(message, PodStatus(row.status))
+                if not self.final[key]:
+                    message = last_word(message, watched=watched)
                 self.final[key] = has_ended(PodStatus(row.status))
             self.rows[key] = msgspec.structs.replace(row, deleted=deleted, message=message)
-
-    def _last_word(self, message: str, status: PodStatus) -> str:
-        if self.mode is not PodStatusMode.EXACT or has_ended(status):
-            return message
-        gap = " " if message and not message[-1].isspace() else ""
-        return f"{message}{gap}The pod was deleted before it ended. "
 
     def forget(self, now: float) -> None:
         """Another process knows what it has told itself: not what is in an unknown state by now."""
@@ -183,6 +191,13 @@ class Model:
         """A snapshot says of a task in an unknown state that it exists."""
         if key in self.rows:
             self.rows[key] = msgspec.structs.replace(self.rows[key], deleted=False)
+
+
+def last_word(message: str, *, watched: bool) -> str:
+    """The message of a pod that is gone and had not ended."""
+    gap = " " if message and not message[-1].isspace() else ""
+    how = "before it ended" if watched else "while nobody watched, before or after it ended"
+    return f"{message}{gap}The pod was deleted {how}. "
 
 
 def key_of(pod: Pod) -> str:
@@ -289,7 +304,7 @@ class Machine(RuleBasedStateMachine):
         old = self.pick(data)
         self.uid += 1
         self.change(old, self.make(state, task, f"uid-{self.uid}", 1))
-        self.model.look(self.now, old)
+        self.model.look(self.now, old, watched=False)
 
     @precondition(lambda self: self.model.live)
     @rule(data=st.data(), state=st.none() | st.sampled_from(STATES), step=st.integers(1, 3))
@@ -306,7 +321,7 @@ class Machine(RuleBasedStateMachine):
         old = self.pick(data)
         self.version += step
         self.change(old, None)
-        self.model.look(self.now, old)
+        self.model.look(self.now, old, watched=False)
 
     @rule()
     def resync(self) -> None:

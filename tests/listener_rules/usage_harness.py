@@ -38,7 +38,9 @@ Totals = dict[str, tuple[dict[str, str], dict[str, str]]]
 """By node: of all pods, and of those that run no workflow."""
 
 Asked = dict[str, Quantity]
-"""The requests of one container, by resource."""
+"""Requests by resource, as of one container."""
+
+NOTHING: Asked = {}
 
 
 def make_pod(
@@ -49,17 +51,26 @@ def make_pod(
     phase: str = "Running",
     uid: str = "",
     rv: int = 1,
+    init: Iterable[tuple[Asked, str]] = (),
+    whole: Asked = NOTHING,
+    overhead: Asked = NOTHING,
 ) -> UsagePod:
-    """A pod with a container for each of `asked`; `uid` defaults to one made of its name."""
-    containers = [
-        UsageContainer(ContainerResources(msgspec.convert(requests, Requests)))
-        for requests in asked
-    ]
-    return UsagePod(
-        UsageMetadata(name, namespace, uid or f"uid-{name}", str(rv)),
-        UsageSpec(node, tuple(containers)),
-        UsageStatus(phase),
+    """A pod with a container for each of `asked` and an init container for each of `init`, which
+    are requests and a restart policy; `whole` is asked for the pod as a whole. `uid` defaults to
+    one made of its name."""
+    spec = UsageSpec(
+        node,
+        tuple([UsageContainer(_resources(each)) for each in asked]),
+        tuple([UsageContainer(_resources(each), policy) for each, policy in init]),
+        _resources(whole),
+        msgspec.convert(overhead, Requests),
     )
+    metadata = UsageMetadata(name, namespace, uid or f"uid-{name}", str(rv))
+    return UsagePod(metadata, spec, UsageStatus(phase))
+
+
+def _resources(asked: Asked) -> ContainerResources:
+    return ContainerResources(msgspec.convert(asked, Requests))
 
 
 def cores(count: int) -> Asked:
@@ -122,32 +133,84 @@ def decode(message: Message) -> Any:
     return decode_body(message.kind, message.payload)
 
 
+def readable(quantity: Any) -> bool:
+    """Whether `number` reads it."""
+    return bool(quantity.rstrip("mukKiG").isdecimal())
+
+
 def number(quantity: Any) -> Fraction:
-    """What a quantity stands for; what cannot be read is nothing."""
-    digits = quantity.rstrip("mukKiG") if quantity is not None else ""
-    return Fraction(digits) * UNITS[quantity[len(digits) :]] if digits.isdecimal() else Fraction(0)
+    """What a quantity stands for."""
+    digits = quantity.rstrip("mukKiG")
+    return Fraction(digits) * UNITS[quantity[len(digits) :]]
 
 
 def recount(live: Iterable[CountedPod]) -> Totals:
     """Both totals of each node that has pods, from the pods alone; those in `kube-system` run no
     workflow."""
-    sums: dict[tuple[str, bool], list[int]] = {}
+    sums: dict[tuple[str, bool], Resources] = {}
     for pod in live:
-        if pod.status.phase != "Running" or not pod.spec.node_name:
+        if pod.status.phase in ("Succeeded", "Failed") or not pod.spec.node_name:
             continue
-        totals = [sums.setdefault((pod.spec.node_name, other), [0] * 4) for other in (False, True)]
+        totals = [sums.setdefault((pod.spec.node_name, other), {}) for other in (False, True)]
         for total in totals if pod.metadata.namespace == "kube-system" else totals[:1]:
-            for container in pod.spec.containers:
-                asked = container.resources.requests
-                total[0] += ceil(number(asked.cpu) * 1000)
-                total[1] += ceil(number(asked.memory) / 1024)
-                total[2] += ceil(number(asked.ephemeral_storage) / 1024)
-                total[3] += ceil(number(asked.gpu))
+            add(total, pod_requests(pod))
     nodes = {node for node, _ in sums}
     return {node: (texts(sums[node, False]), texts(sums[node, True])) for node in nodes}
 
 
-def texts(total: list[int]) -> dict[str, str]:
+Resources = dict[str, int]
+"""Amounts by resource, of those that are asked for."""
+
+
+def pod_requests(pod: CountedPod) -> Resources:
+    """What a pod asks for, step by step as the helper `PodRequests` of Kubernetes goes about it."""
+    requests: Resources = {}
+    for container in pod.spec.containers:
+        add(requests, resources(container.resources.requests))
+    sidecars: Resources = {}
+    init_requests: Resources = {}
+    for container in pod.spec.init_containers:
+        needs = resources(container.resources.requests)
+        if container.restart_policy == "Always":
+            add(requests, needs)
+            add(sidecars, needs)
+            needs = sidecars
+        else:
+            add(needs, sidecars)
+        raise_to(init_requests, needs)
+    raise_to(requests, init_requests)
+    for resource, amount in resources(pod.spec.resources.requests).items():
+        if resource in ("cpu", "memory"):
+            requests[resource] = amount
+    add(requests, resources(pod.spec.overhead))
+    return requests
+
+
+def resources(asked: Requests) -> Resources:
+    """The amounts that are asked for, each rounded up; what cannot be read is not asked for."""
+    units = (Fraction(1, 1000), Fraction(1024), Fraction(1024), Fraction(1))
+    quantities = (asked.cpu, asked.memory, asked.ephemeral_storage, asked.gpu)
+    return {
+        resource: ceil(number(quantity) / unit)
+        for resource, quantity, unit in zip(RESOURCES, quantities, units, strict=True)
+        if quantity is not None and readable(quantity)
+    }
+
+
+def add(total: Resources, more: Resources) -> None:
+    """`total` grows by `more`."""
+    for resource, amount in more.items():
+        total[resource] = total.get(resource, 0) + amount
+
+
+def raise_to(total: Resources, floor: Resources) -> None:
+    """`total` is at least `floor`."""
+    for resource, amount in floor.items():
+        total[resource] = max(total.get(resource, 0), amount)
+
+
+def texts(total: Resources) -> dict[str, str]:
     """A total as it is reported."""
-    values = (f"{ceil(total[0] / 1000)}", f"{total[1]}Ki", f"{total[2]}Ki", f"{total[3]}")
+    amounts = [total.get(resource, 0) for resource in RESOURCES]
+    values = f"{ceil(amounts[0] / 1000)}", f"{amounts[1]}Ki", f"{amounts[2]}Ki", f"{amounts[3]}"
     return dict(zip(RESOURCES, values, strict=True))

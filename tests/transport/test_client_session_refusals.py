@@ -164,4 +164,4 @@ def test_a_refusal_tells_which_message_and_why() -> None:
     client.put(message)
     batches(client)
     client.receive(Refused(1, "no"), 0.0)
-    assert list(client.refusals) == [Refusal(message.id, EVENT, "a", "no")]
+    assert list(client.refusals) == [Refusal(message.id, EVENT, "a", "no", message.version)]

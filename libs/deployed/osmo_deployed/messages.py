@@ -277,7 +277,8 @@ def _our_node(node: UpdateNodeBody) -> bodies.UpdateNode:
 
 def from_message(message: Message, backend: str = "") -> ListenerMessage | None:
     """The message as a deployed listener of `backend` would send it; None if it would not: of the
-    kinds `pod_exists`, `snapshot_end` and `heartbeat`, and of those that are not known here.
+    kinds `pod_exists`, `pods_current`, `snapshot_end` and `heartbeat`, and of those that are not
+    known here.
 
     A pod that is gone is told as its last state.
 

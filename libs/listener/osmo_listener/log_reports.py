@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from osmo_reports.bodies import Logging, LogType, encode_body
+from osmo_reports.fitting import shortened
 from osmo_runtime.logs import RepeatFilter
 from osmo_runtime.masking import mask_text
 from osmo_transport import Client, UnsendableError, new_message
@@ -35,7 +36,7 @@ class LogReportsConfig:
     """Records that wait while the outbox is full; what comes then is dropped, and its number told
     when they are sent."""
     max_text: Count = 4096
-    """Characters of one report; the rest is cut off."""
+    """Bytes of one report (64 or more): what is longer is cut in its middle."""
 
 
 class LogReports(logging.Handler):
@@ -143,6 +144,6 @@ def _is_not_about_sending(record: logging.LogRecord) -> bool:
 
 def _printable(text: str, length: int) -> str:
     # Cut before as well: to escape all of what may be megabytes would be for nothing.
-    text = text[:length]
+    text = shortened(text, length)
     escaped = "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
-    return escaped[:length]
+    return shortened(escaped, length)

@@ -14,10 +14,15 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Generic, NoReturn, TypeVar
 
+import msgspec
+
 from osmo_listener.listeners.registry import Listener
 from osmo_listener.source import KubernetesObject
 from osmo_listener.store import Change
-from osmo_transport import Client, Message, UnsendableError
+from osmo_reports.bodies import decode_body
+from osmo_reports.errors import BodyError
+from osmo_reports.fitting import encode_report
+from osmo_transport import Client, Message, MessageTooLargeError, Refusal, UnsendableError
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +39,7 @@ class Reporter(Generic[T]):
         listener: makes the messages.
         client: takes them.
         name: of the listener, for the log.
+        instead: what to send in the place of a report that will never be stored, by the listener.
         objects: every object that the informer knows.
         clock: seconds since the Unix epoch.
         sleep: waits for seconds.
@@ -45,12 +51,14 @@ class Reporter(Generic[T]):
         client: Client,
         *,
         name: str = "listener",
+        instead: Callable[[Refusal, float], Iterable[Message]] = lambda _refusal, _now: (),
         clock: Callable[[], float] = time.time,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._listener = listener
         self._client = client
         self._name = name
+        self._instead = instead
         self._objects: Callable[[], Iterable[T]] = tuple
         self._clock = clock
         self._sleep = sleep
@@ -60,8 +68,11 @@ class Reporter(Generic[T]):
         self._version = 0
         self._synced = False
         self._snapshot_due = True
+        self._answered = 0
+        """Refusals of the client's that were looked at."""
         self.refused = 0
-        """Messages that cannot be sent: they are too large, or their names are too long."""
+        """Messages that cannot be sent: their names are too long, or even what is left of them when
+        they are cut is too large."""
 
     def read_from(self, objects: Callable[[], Iterable[T]]) -> None:
         """Where every object that the informer knows can be read; before it runs."""
@@ -116,11 +127,12 @@ class Reporter(Generic[T]):
                         await self._snapshot()
 
     async def keep_time(self) -> NoReturn:
-        """Report what time alone made due. A clock that was set back makes every deadline doubtful:
-        the listener looks at them once more."""
+        """Report what time alone made due, and what follows from refusals. A clock that was set
+        back makes every deadline doubtful: the listener looks at them once more."""
         before = self._clock()
         while True:
             await self._sleep(TICK)
+            await self._answer_refusals()
             now = self._clock()
             set_back, before = now < before, now
             deadline = self._listener.next_deadline()
@@ -133,6 +145,16 @@ class Reporter(Generic[T]):
         time, and called before the next change is."""
         async with self._turn:
             await self._send(make(self._clock()))
+
+    async def vouch(self, message: Message) -> bool:
+        """Send a message that is only true behind all that was to be reported, with the epoch of
+        that; false, and nothing is sent, while a snapshot is due."""
+        async with self._turn:
+            if self._snapshot_due or self._epoch != self._client.epoch:
+                return False
+            version = message.version._replace(epoch=self._epoch)
+            await self._send([msgspec.structs.replace(message, version=version)])
+            return True
 
     def _take(self, epoch: int) -> None:
         self._epoch = epoch
@@ -151,5 +173,37 @@ class Reporter(Generic[T]):
             try:
                 await self._client.send(message, more=more)
             except UnsendableError as exc:
-                self.refused += 1
-                logger.error("%.200s is not reported: %s", message.key, exc)  # noqa: TRY400
+                await self._send_instead(message, exc, more=more)
+
+    async def _send_instead(
+        self, message: Message, error: UnsendableError, *, more: bool = False
+    ) -> None:
+        """Send what can be sent of a message, or else what the listener wants to say at least."""
+        if isinstance(error, MessageTooLargeError):
+            try:
+                await self._client.send(_cut(message, error), more=more)
+                return
+            except BodyError:
+                pass  # of a kind of somebody else's
+            except UnsendableError as exc:
+                error = exc
+        self.refused += 1
+        logger.error("%.200s is not reported: %s", message.key, error)
+        refusal = Refusal(message.id, message.kind, message.key, str(error), message.version)
+        await self._send(self._instead(refusal, self._clock()), more=more)
+
+    async def _answer_refusals(self) -> None:
+        """What a server refuses is known later, and logged by the client."""
+        new = self._client.stats.refused - self._answered
+        if new:
+            self._answered += new
+            async with self._turn:
+                for refusal in self._client.refusals[-new:]:
+                    await self._send(self._instead(refusal, self._clock()))
+
+
+def _cut(message: Message, error: MessageTooLargeError) -> Message:
+    """The same report, with as much of it as fits."""
+    room = error.limit - (error.size - len(message.payload))
+    payload = encode_report(decode_body(message.kind, message.payload), room).payload
+    return msgspec.structs.replace(message, payload=payload)

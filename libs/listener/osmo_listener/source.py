@@ -66,8 +66,9 @@ class Page(NamedTuple, Generic[T]):
 class Source(Protocol[T]):
     """Lists and watches one resource. Every error is a KubernetesError or a KubeconfigError."""
 
-    left_out: int
-    """How often an object could not be read, and was left out."""
+    @property
+    def left_out(self) -> int:
+        """How often an object could not be read, and was left out."""
 
     def list(self) -> AsyncGenerator[Page[T], None]:
         """All objects, page by page, as of one moment that is not earlier than this call.

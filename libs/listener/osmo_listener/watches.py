@@ -4,7 +4,7 @@ Each listener has a watch of its own, but for two cases: the workflow and the us
 one of all pods, and the usage listener also needs the nodes, whose hostnames it reports.
 """
 
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
@@ -23,6 +23,8 @@ from osmo_listener.labeller import NodeLabeller
 from osmo_listener.listeners.node import NodeListener
 from osmo_listener.listeners.registry import LISTENERS, Listener, Surroundings, shared_pods
 from osmo_listener.listeners.usage import UsageListener
+from osmo_listener.listeners.workflow import WorkflowListener
+from osmo_listener.pods_current import Dated, tell_pods_current
 from osmo_listener.reporter import Reporter
 from osmo_listener.rules import follow_rules
 from osmo_transport import Client
@@ -53,10 +55,7 @@ class Watches:
                 self._patcher, config.rules.node.label_prefix, config.labeller
             )
         self._listeners = {name: self._listener(name) for name in self._names}
-        self._reporters = {
-            name: Reporter(listener, client, name=name)
-            for name, listener in self._listeners.items()
-        }
+        self._reporters = {name: self._reporter(name) for name in self._names}
 
     def tasks(self) -> list[Work]:
         """What has to run; each ends with an error only."""
@@ -71,6 +70,12 @@ class Watches:
         if (labeller := self._labeller) is not None:
             around = replace(around, on_verdict=labeller.on_verdict, on_gone=labeller.on_gone)
         return LISTENERS[name].create(around)
+
+    def _reporter(self, name: str) -> Reporter[Any]:
+        listener = self._listeners[name]
+        if isinstance(listener, WorkflowListener):
+            return Reporter(listener, self._client, name=name, instead=listener.refused)
+        return Reporter(listener, self._client, name=name)
 
     def _labelling(self) -> Iterator[Work]:
         if self._patcher is not None and self._labeller is not None:
@@ -89,20 +94,31 @@ class Watches:
         alone = dict(reporters)
         if {"workflow", "usage"} <= alone.keys():
             tasks = Branch(alone.pop("workflow"), task_pods(namespace))
-            yield self._watch(shared_pods(namespace), tasks, Branch(alone.pop("usage")))
+            yield from self._watch(shared_pods(namespace), tasks, Branch(alone.pop("usage")))
         if "usage" in reporters:
             nodes = [Branch(self._hostnames)]
             if "node" in alone:
                 nodes.append(Branch(alone.pop("node")))
-            yield self._watch(LISTENERS["node"].resource(namespace), *nodes)
+            yield from self._watch(LISTENERS["node"].resource(namespace), *nodes)
         for name, reporter in alone.items():
-            yield self._watch(LISTENERS[name].resource(namespace), Branch(reporter))
+            yield from self._watch(LISTENERS[name].resource(namespace), Branch(reporter))
 
-    async def _watch(self, resource: Resource[Any], *branches: Branch[Any]) -> NoReturn:
+    def _watch(self, resource: Resource[Any], *branches: Branch[Any]) -> Iterator[Work]:
         source = ListWatch(
             self._credentials, resource, self._config.list_watch, http=self._config.http
         )
-        informer: Informer[Any] = Informer(source, Fanout(branches), self._config.informer)
+        dated = Dated(source)
+        reporter = self._reporters.get("workflow")
+        for branch in branches:
+            if branch.handler is reporter and reporter is not None:
+                interval = self._config.heartbeat_interval
+                yield tell_pods_current(reporter, dated, self._config.backend, interval)
+        yield self._follow(source, dated, branches)
+
+    async def _follow(
+        self, source: ListWatch[Any], dated: Dated[Any], branches: Sequence[Branch[Any]]
+    ) -> NoReturn:
+        informer: Informer[Any] = Informer(dated, Fanout(branches), self._config.informer)
         for branch in branches:
             if isinstance(branch.handler, Reporter):
                 branch.handler.read_from(partial(branch.among, informer.store.values()))

@@ -173,6 +173,16 @@ class Registration(msgspec.Struct, frozen=True, omit_defaults=True):
     """Of the labels that this system writes to nodes."""
 
 
+class PodsCurrent(msgspec.Struct, frozen=True):
+    """Until when a backend's pods are known (kind `pods_current`, keyed by the backend): what was
+    to be reported of them until then went before this message, with the epoch of its version.
+
+    None is sent while the listener cannot see its pods."""
+
+    at: float
+    """In seconds since the Unix epoch, by the listener's clock."""
+
+
 class SnapshotEnd(msgspec.Struct, frozen=True, omit_defaults=True):
     """Closes a full snapshot (kind `snapshot_end`).
 
@@ -190,6 +200,7 @@ class SnapshotEnd(msgspec.Struct, frozen=True, omit_defaults=True):
 BODY_TYPES: dict[str, type[msgspec.Struct]] = {
     "update_pod": UpdatePod,
     "pod_exists": PodExists,
+    "pods_current": PodsCurrent,
     "snapshot_end": SnapshotEnd,
     "update_node": UpdateNode,
     "node_inventory": NodeInventory,

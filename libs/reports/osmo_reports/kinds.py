@@ -22,6 +22,8 @@ KINDS = {
     "update_pod": (Policy.LATEST, Stream.PODS),
     "pod_exists": (Policy.LATEST, Stream.PODS),
     "snapshot_end": (Policy.LATEST, Stream.PODS),
+    # The newest in the place of one that waits would overtake the reports of pods between the two.
+    "pods_current": (Policy.EVERY, Stream.PODS),
     "update_node": (Policy.LATEST, Stream.NODES),
     "node_inventory": (Policy.LATEST, Stream.NODES),
     "heartbeat": (Policy.LATEST, Stream.NODES),

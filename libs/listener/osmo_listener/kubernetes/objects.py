@@ -113,8 +113,8 @@ Quantity = str | int | float
 
 
 class Requests(_Object, frozen=True):
-    """`resources.requests` of a container, of the resources that are summed up; None: not asked
-    for."""
+    """Quantities by resource, as in `resources.requests`, of those that are summed up; None: not
+    asked for."""
 
     cpu: Quantity | None = None
     memory: Quantity | None = None
@@ -123,7 +123,7 @@ class Requests(_Object, frozen=True):
 
 
 class ContainerResources(_Object, frozen=True):
-    """`resources` of a container."""
+    """`resources` of a container or a pod."""
 
     requests: Requests = Requests()
 
@@ -138,9 +138,11 @@ class UsageMetadata(_Object, frozen=True):
 
 
 class UsageContainer(_Object, frozen=True):
-    """One of `spec.containers`: what it asks for."""
+    """One of `spec.containers` or `spec.initContainers`: what it asks for."""
 
     resources: ContainerResources = ContainerResources()
+    restart_policy: str = ""
+    """Of an init container alone: with `Always` it is a sidecar."""
 
 
 class UsageSpec(_Object, frozen=True):
@@ -148,6 +150,11 @@ class UsageSpec(_Object, frozen=True):
 
     node_name: str = ""
     containers: tuple[UsageContainer, ...] = ()
+    init_containers: tuple[UsageContainer, ...] = ()
+    resources: ContainerResources = ContainerResources()
+    """Of the pod as a whole."""
+    overhead: Requests = Requests()
+    """What its runtime class takes besides."""
 
 
 class UsageStatus(_Object, frozen=True):
@@ -165,16 +172,20 @@ class UsagePod(_Object, frozen=True):
 
 
 class SharedContainer(Container, frozen=True):
-    """One of `spec.containers`: its name and what it asks for."""
+    """One of `spec.containers` or `spec.initContainers`, with what it asks for."""
 
     resources: ContainerResources = ContainerResources()
 
 
 class SharedSpec(PodSpec, frozen=True):
-    """`spec` of a pod, with what its containers ask for."""
+    """`spec` of a pod, with what it asks for."""
 
     containers: tuple[SharedContainer, ...] = ()
     init_containers: tuple[SharedContainer, ...] = ()
+    resources: ContainerResources = ContainerResources()
+    """Of the pod as a whole."""
+    overhead: Requests = Requests()
+    """What its runtime class takes besides."""
 
 
 class SharedPod(Pod, frozen=True):

@@ -11,12 +11,14 @@ from sys import intern
 import msgspec
 
 from osmo_listener.kubernetes.objects import (
+    ContainerResources,
     Node,
     NodeCondition,
     NodeStatus,
     Pod,
     PodMetadata,
     PodStatus,
+    Requests,
     SharedContainer,
     SharedPod,
     SharedSpec,
@@ -63,7 +65,13 @@ def slim_usage_pod(pod: UsagePod) -> UsagePod:
         UsageMetadata(
             metadata.name, _name(metadata.namespace), metadata.uid, metadata.resource_version
         ),
-        UsageSpec(_name(spec.node_name), _usage_containers(spec.containers)),
+        UsageSpec(
+            _name(spec.node_name),
+            _usage_containers(spec.containers),
+            _usage_containers(spec.init_containers),
+            _resources(spec.resources),
+            _requests(spec.overhead),
+        ),
         _usage_status(pod.status.phase),
     )
 
@@ -75,12 +83,15 @@ def slim_shared_pod(namespace: str) -> Callable[[SharedPod], SharedPod]:
     def slim(pod: SharedPod) -> SharedPod:
         spec = pod.spec
         node = _name(spec.node_name)
+        resources, overhead = _resources(spec.resources), _requests(spec.overhead)
         if runs_task(pod):
             slim_spec = SharedSpec(
                 node,
                 _shared_containers(spec.containers),
                 _shared_containers(spec.init_containers),
                 _name(spec.restart_policy),
+                resources,
+                overhead,
             )
             return msgspec.structs.replace(pod, spec=slim_spec)
         metadata = pod.metadata
@@ -88,7 +99,13 @@ def slim_shared_pod(namespace: str) -> Callable[[SharedPod], SharedPod]:
             PodMetadata(
                 metadata.name, _name(metadata.namespace), metadata.uid, metadata.resource_version
             ),
-            SharedSpec(node, _nameless_containers(spec.containers)),
+            SharedSpec(
+                node,
+                _nameless_containers(spec.containers),
+                _nameless_containers(spec.init_containers),
+                resources=resources,
+                overhead=overhead,
+            ),
             _shared_status(pod.status.phase),
         )
 
@@ -133,8 +150,18 @@ def _shared_containers(containers: tuple[SharedContainer, ...]) -> tuple[SharedC
 @lru_cache(CONTAINER_LISTS)
 def _nameless_containers(containers: tuple[SharedContainer, ...]) -> tuple[SharedContainer, ...]:
     return _shared_containers(
-        tuple([SharedContainer(resources=container.resources) for container in containers])
+        tuple([SharedContainer("", each.restart_policy, each.resources) for each in containers])
     )
+
+
+@lru_cache(CONTAINER_LISTS)
+def _resources(resources: ContainerResources) -> ContainerResources:
+    return resources
+
+
+@lru_cache(CONTAINER_LISTS)
+def _requests(requests: Requests) -> Requests:
+    return requests
 
 
 @lru_cache(PHASES)

@@ -36,6 +36,7 @@ import msgspec
 from osmo_listener.kubernetes.objects import Event
 from osmo_listener.listeners.pod_rules.states import parse_time
 from osmo_reports.bodies import PodEvent, encode_body
+from osmo_reports.fitting import shortened
 from osmo_transport.bounds import Count, SecondsOrZero
 from osmo_transport.message import Message, Version, new_id
 
@@ -48,10 +49,10 @@ PREEMPTED = "Evict"
 """The reason that it gives."""
 
 MAX_MESSAGE = 4096
-"""Characters of a message that are reported: four times what the API server takes in Events of the
-newer form; in the older one there is no limit."""
-MAX_WORD = 128
-"""Characters of a reason or a type that are reported: the API server's own limit, as above."""
+"""Bytes of a message that are reported: four times what the API server takes in Events of the newer
+form; in the older one there is no limit."""
+MAX_WORD = 512
+"""Bytes of a reason or a type that are reported: as much more than the API server's own limit."""
 DUE_AT_ONCE = 5000
 """Entries that one call of `due` looks at, so that it takes some tens of milliseconds; where more
 were reported in one moment, as at a start, the rest is left to the next call."""
@@ -245,7 +246,8 @@ class EventListener:
             self.ignored += known is None
             return []
         type_, reason, pod = key
-        body = PodEvent(pod, reason, event.message[:MAX_MESSAGE], type_, timestamp, more)
+        message = shortened(event.message, MAX_MESSAGE)
+        body = PodEvent(pod, reason, message, type_, timestamp, more)
         return self._take(key, _Report(body, _resource_version(event), happened), now)
 
     def _take(self, key: _Key, report: _Report, now: float) -> list[Message]:
@@ -300,7 +302,8 @@ class EventListener:
         pod = _pod(event)
         if not pod:
             return None
-        return event.type[:MAX_WORD], event.reason[:MAX_WORD], f"{self._namespace}/{pod}"
+        words = shortened(event.type, MAX_WORD), shortened(event.reason, MAX_WORD)
+        return (*words, f"{self._namespace}/{pod}")
 
     def _close_gap(self) -> None:
         vanished = self.vanished - self._vanished_before

@@ -31,7 +31,8 @@ import msgspec
 from osmo_listener.kubernetes.objects import Node, Quantity
 from osmo_listener.kubernetes.quantity import parse_quantity
 from osmo_listener.listeners.deadlines import Deadlines
-from osmo_reports.bodies import NodeInventory, Taint, UpdateNode, encode_body
+from osmo_listener.listeners.fitting import Encoder
+from osmo_reports.bodies import NodeInventory, Taint, UpdateNode
 from osmo_reports.conditions import DEFAULT_RULES, ConditionRules
 from osmo_transport.bounds import SecondsOrZero
 from osmo_transport.message import Message, Version, new_id
@@ -124,7 +125,13 @@ class NodeListener:
         self.bad_fields = 0
         """Allocatable fields that were left out, because they are no quantity; each counts once
         for each value that it takes."""
+        self._encoder = Encoder()
         self._use(DEFAULT_RULES)
+
+    @property
+    def cut(self) -> int:
+        """How often a report was cut, because it would be too large. Inventories never are."""
+        return self._encoder.cut
 
     def restart(self, epoch: int) -> None:
         """See `Listener.restart`."""
@@ -287,7 +294,8 @@ class NodeListener:
         self, kind: str, key: str, version: int, body: UpdateNode | NodeInventory, now: float
     ) -> Message:
         self._highest = max(self._highest, version)
-        return Message(kind, key, Version(self._epoch, version), new_id(), now, encode_body(body))
+        payload = self._encoder.encode(key, body)
+        return Message(kind, key, Version(self._epoch, version), new_id(), now, payload)
 
 
 def _body(node: Node, available: bool, *, deleted: bool = False) -> UpdateNode:

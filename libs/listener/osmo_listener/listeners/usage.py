@@ -1,31 +1,41 @@
-"""The usage listener: what the pods that run on each node ask for.
+"""The usage listener: what the pods on each node ask for.
 
 Each node has two totals of `resources.requests`: of all its pods, and of those that run no
 workflow. They are kept up to date with every change and reported at intervals, because users look
 at the sums and pods come in bursts. The rules:
 
-- A pod counts, once by its uid, while its phase is Running and it has a node. Its requests may
-  change meanwhile. Only `spec.containers` count: no init container, no overhead.
-- Of each container, `cpu` counts in thousandths of a core and `memory` and `ephemeral-storage` in
-  Ki, rounded up; a report rounds a node's cores up once more.
+- A pod counts, once by its uid, from the moment at which it has a node until it has ended, with
+  what the scheduler reserves for it (`CountMode.SCHEDULER`). Its requests may change meanwhile.
+- Of each request, `cpu` counts in thousandths of a core and `memory` and `ephemeral-storage` in Ki,
+  rounded up; a report rounds a node's cores up once more.
 - A request that cannot be read is left out and counted; the pod's others count.
 - A node is reported if its totals or its hostname differ from what was last reported in the epoch.
   When its last pod has gone, zeros are reported once and the node is forgotten; a node of which
   nothing was reported in the epoch has no zeros either.
 - The first reports of an epoch are its snapshot: nothing is reported from half a list.
-- Every report has a higher version than the one before, of whatever node: a total has no resource
-  version of its own, and a node that is forgotten may come back.
+- Every report has a higher version than the one before, of whatever node: the number of reports so
+  far. A total has no resource version of its own, and a node that is forgotten may come back.
 """
 
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from enum import Enum
+from fractions import Fraction
 from functools import lru_cache
+from math import ceil
 from typing import NamedTuple
 
 import msgspec
 
-from osmo_listener.kubernetes.objects import Quantity, Requests, SharedPod, UsagePod
+from osmo_listener.kubernetes.objects import (
+    Quantity,
+    Requests,
+    SharedPod,
+    SharedSpec,
+    UsagePod,
+    UsageSpec,
+)
 from osmo_listener.kubernetes.quantity import parse_quantity
 from osmo_reports.bodies import SnapshotEnd, UpdateNodeUsage, encode_body
 from osmo_transport.bounds import Seconds
@@ -34,8 +44,12 @@ from osmo_transport.message import Message, Version, new_id
 logger = logging.getLogger(__name__)
 
 KIND = "update_node_usage"
-FIELD_SELECTOR = "status.phase=Running"
-"""The pods that count; one that no longer does reaches a watch as DELETED."""
+FIELD_SELECTOR = "spec.nodeName!=,status.phase!=Succeeded,status.phase!=Failed"
+"""The pods that may count; one that no longer does reaches a watch as DELETED."""
+
+_ENDED = frozenset({"Succeeded", "Failed"})
+_SIDECAR = "Always"
+"""The restart policy that makes an init container one."""
 
 REQUESTS_KNOWN = 4096
 """Different requests of pods whose sums are remembered: a pod is made from a template, and there
@@ -45,10 +59,25 @@ CountedPod = UsagePod | SharedPod
 """A pod from a watch of its own, or from one that the workflow listener shares."""
 
 
+class CountMode(Enum):
+    """Which pods count, and with what."""
+
+    SCHEDULER = "scheduler"
+    """Every pod that has a node and has not ended, with what the scheduler reserves for it, as
+    `kubectl describe node` adds it up: the containers and the sidecars together, or what its init
+    containers need at one time where that is more; what is asked for the pod as a whole instead,
+    where it is; and the overhead of its runtime class."""
+    CONTAINERS = "containers"
+    """The pods that run, with the sum over their containers alone: as the systems deployed before
+    count."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class UsageConfig:
     """How the usage of nodes is reported; times in seconds."""
 
+    count: CountMode = CountMode.SCHEDULER
+    """Which pods count, and with what."""
     flush_interval: Seconds = 15.0
     """At least so long between two reports of one node. A quarter of a minute is what deployments
     of the system before this one set: users who wait for a free GPU see it soon, and a node on
@@ -68,6 +97,17 @@ class Amounts(NamedTuple):
     storage: int
     """Ephemeral, in Ki."""
     gpu: int
+
+
+class _Asked(NamedTuple):
+    """The requests of a pod that count."""
+
+    containers: tuple[Requests, ...]
+    init_containers: tuple[tuple[Requests, bool], ...] = ()
+    """Each with whether it is a sidecar, in the order in which they are started."""
+    pod: Requests = Requests()
+    """Of the pod as a whole."""
+    overhead: Requests = Requests()
 
 
 class _Share(msgspec.Struct, frozen=True, gc=False):
@@ -106,14 +146,13 @@ class UsageListener:
     ) -> None:
         self.bad_fields = 0
         """Requests that could not be read, each counted when its pod was."""
+        self._count = config.count
         self._interval = config.flush_interval
         self._workflow_namespaces = frozenset({namespace, *config.include_namespace_usage})
         self._hostname = hostname
         self._epoch = 0
-        self._seen = 0
-        """The highest resource version."""
         self._reported = 0
-        """The version of the last report."""
+        """How many reports there were."""
         self._flush_at: float | None = None
         """None: not before the epoch's snapshot."""
         self._shares: dict[str, _Share] = {}
@@ -142,7 +181,6 @@ class UsageListener:
         now: float,
     ) -> list[Message]:
         """See `Listener.on_change`. Nothing is reported at once."""
-        self._seen = max(self._seen, resource_version)
         if self._flush_at is not None:
             # A clock that was set back must not keep reports from users for as long.
             self._flush_at = min(self._flush_at, now + self._interval)
@@ -176,7 +214,6 @@ class UsageListener:
     ) -> Iterator[Message]:
         """See `Listener.snapshot`: every node that has pods is reported now, without waiting for
         the interval."""
-        self._seen = max(self._seen, resource_version)
         live = set()
         for pod in objects:
             live.add(pod.metadata.uid)
@@ -212,11 +249,10 @@ class UsageListener:
         """Let the pod count as what it is now."""
         uid = pod.metadata.uid
         node = pod.spec.node_name
-        if pod.status.phase != "Running" or not node:
+        if not node or not self._counts(pod.status.phase):
             self._move(uid, None)
             return
-        requests = tuple([container.resources.requests for container in pod.spec.containers])
-        amounts, bad = _amounts(requests)
+        amounts, bad = _amounts(self._asked(pod.spec))
         workflow = pod.metadata.namespace in self._workflow_namespaces
         if self._move(uid, _Share(node, amounts, workflow)) and bad:
             if not self.bad_fields:
@@ -228,6 +264,22 @@ class UsageListener:
                     bad[0],
                 )
             self.bad_fields += len(bad)
+
+    def _counts(self, phase: str) -> bool:
+        return phase == "Running" if self._count is CountMode.CONTAINERS else phase not in _ENDED
+
+    def _asked(self, spec: UsageSpec | SharedSpec) -> _Asked:
+        """What of a pod counts."""
+        containers = tuple([each.resources.requests for each in spec.containers])
+        if self._count is CountMode.CONTAINERS:
+            return _Asked(containers)
+        init = tuple(
+            [
+                (each.resources.requests, each.restart_policy == _SIDECAR)
+                for each in spec.init_containers
+            ]
+        )
+        return _Asked(containers, init, spec.resources.requests, spec.overhead)
 
     def _move(self, uid: str, share: _Share | None) -> bool:
         """Replace what the pod adds; returns whether that is something else than before."""
@@ -267,7 +319,7 @@ class UsageListener:
         if payload == node.sent:
             return None
         node.sent = payload
-        self._reported = max(self._seen, self._reported + 1)
+        self._reported += 1
         if self._counted is not None:
             self._counted.add(name)
         version = Version(self._epoch, self._reported)
@@ -288,24 +340,60 @@ def _texts(totals: list[int]) -> dict[str, str]:
 
 
 @lru_cache(REQUESTS_KNOWN)
-def _amounts(containers: tuple[Requests, ...]) -> tuple[Amounts, tuple[str, ...]]:
-    """The sums over a pod's containers, and the requests that could not be read."""
+def _amounts(asked: _Asked) -> tuple[Amounts, tuple[str, ...]]:
+    """What a pod asks for, by the scheduler's formula, and the requests that could not be read."""
     bad: list[str] = []
+    total = [_read(requests, bad) for requests in asked.containers]
+    sidecars: list[Amounts] = []
+    stages: list[Amounts] = []
+    """What is needed while each of the init containers is started, or runs."""
+    for requests, is_sidecar in asked.init_containers:
+        needs = _read(requests, bad)
+        stages.append(_added([*sidecars, needs]))
+        if is_sidecar:
+            sidecars.append(needs)
+    peak = _highest([_added(total + sidecars), *stages])
+    # Of the pod as a whole nothing but these two can be asked for.
+    for resource in ("cpu", "memory"):
+        amount = _rounded_up(resource, getattr(asked.pod, resource), bad)
+        if amount is not None:
+            peak = peak._replace(**{resource: amount})
+    return _added([peak, _read(asked.overhead, bad)]), tuple(bad)
 
-    def rounded_up(resource: str, quantity: Quantity | None, numerator: int, unit: int) -> int:
-        if quantity is None:
-            return 0
-        try:
-            number = parse_quantity(str(quantity))
-        except ValueError:
-            bad.append(f"{str(quantity)[:64]!r} of {resource}")
-            return 0
-        return -(-number * numerator // unit)
 
-    sums = [0] * len(Amounts._fields)
-    for asked in containers:
-        sums[0] += rounded_up("cpu", asked.cpu, 1000, 1)
-        sums[1] += rounded_up("memory", asked.memory, 1, 1024)
-        sums[2] += rounded_up("ephemeral-storage", asked.ephemeral_storage, 1, 1024)
-        sums[3] += rounded_up("nvidia.com/gpu", asked.gpu, 1, 1)
-    return Amounts(*sums), tuple(bad)
+def _read(requests: Requests, bad: list[str]) -> Amounts:
+    return Amounts(
+        _rounded_up("cpu", requests.cpu, bad) or 0,
+        _rounded_up("memory", requests.memory, bad) or 0,
+        _rounded_up("ephemeral-storage", requests.ephemeral_storage, bad) or 0,
+        _rounded_up("nvidia.com/gpu", requests.gpu, bad) or 0,
+    )
+
+
+_UNITS = {
+    "cpu": Fraction(1, 1000),
+    "memory": Fraction(1024),
+    "ephemeral-storage": Fraction(1024),
+    "nvidia.com/gpu": Fraction(1),
+}
+
+
+def _rounded_up(resource: str, quantity: Quantity | None, bad: list[str]) -> int | None:
+    """A request in the unit that is counted; None: there is none, or it cannot be read and goes to
+    `bad`."""
+    if quantity is None:
+        return None
+    try:
+        return ceil(parse_quantity(str(quantity)) / _UNITS[resource])
+    except ValueError:
+        bad.append(f"{str(quantity)[:64]!r} of {resource}")
+        return None
+
+
+def _added(amounts: list[Amounts]) -> Amounts:
+    return Amounts(*map(sum, zip(Amounts(0, 0, 0, 0), *amounts, strict=True)))
+
+
+def _highest(amounts: list[Amounts]) -> Amounts:
+    """The highest of each resource."""
+    return Amounts(*map(max, zip(Amounts(0, 0, 0, 0), *amounts, strict=True)))

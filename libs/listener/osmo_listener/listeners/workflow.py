@@ -12,7 +12,8 @@ sent is compared with what would be sent now, so A, B, A are three reports.
   state is final the rules say.
 - A deletion reports the last state once more, marked `deleted`. It is final only if that state is
   an end: its version alone keeps late reports of the old pod away, and a pod that is created again
-  under the same labels must be seen. Of a pod that had not ended the text says so.
+  under the same labels must be seen. Of a pod that had not ended the text says so, by all rules;
+  of one that went while nobody watched, that it is not known.
 - Of several live pods with the same labels the one that changed last is the task. When it goes, the
   task is what the remaining one says; when another goes, nothing changes.
 - A report that says something new has a higher version than the one before: where the resource
@@ -29,6 +30,7 @@ import msgspec
 
 from osmo_listener.kubernetes.objects import Pod
 from osmo_listener.listeners.deadlines import Deadlines
+from osmo_listener.listeners.fitting import Encoder
 from osmo_listener.listeners.pod_rules import (
     PodState,
     PodStatus,
@@ -44,6 +46,7 @@ from osmo_reports.bodies import (
     decode_body,
     encode_body,
 )
+from osmo_transport import Refusal
 from osmo_transport.bounds import SecondsOrZero
 from osmo_transport.message import Message, Version, new_id
 
@@ -94,7 +97,8 @@ def _retry_id(label: str | None) -> int:
 _UNREPORTED = -1
 
 _EARLY = "The pod was deleted before it ended. "
-"""What is added to the message of a task whose pod goes while it runs."""
+_UNSEEN = "The pod was deleted while nobody watched, before or after it ended. "
+"""What is added to the message of a task whose pod goes, where its last known state is no end."""
 
 
 @dataclass(slots=True)
@@ -136,6 +140,12 @@ class WorkflowListener:
         self._deadlines = Deadlines()
         self._counted: set[str] | None = set()
         """The tasks reported since the epoch began, until its snapshot has counted them."""
+        self._encoder = Encoder()
+
+    @property
+    def cut(self) -> int:
+        """How often a report was cut, because it would be too large."""
+        return self._encoder.cut
 
     def restart(self, epoch: int) -> None:
         """See `Listener.restart`. That a task has ended, and what was said last of one that is
@@ -185,6 +195,19 @@ class WorkflowListener:
         """See `Listener.listed`: deletions are reported one by one, so nothing is left to say."""
         return ()
 
+    def refused(self, refusal: Refusal, now: float) -> list[Message]:
+        """What has to be said in the place of a report that cannot be stored: that its task exists,
+        or no longer does. Without it the end of a snapshot would delete the row of a live pod."""
+        kind, key, version = refusal.kind, refusal.key, refusal.version
+        if kind != KIND or version.epoch != self._epoch:
+            return []
+        if self._counted is not None:
+            self._counted.discard(key)
+        task = self._tasks.get(key)
+        workflow_uuid, task_uuid, retry_id = key.rsplit("/", 2)
+        body = PodExists(workflow_uuid, task_uuid, int(retry_id), deleted=task is None)
+        return [Message(EXISTS_KIND, key, version, new_id(), now, encode_body(body))]
+
     def _snapshot(
         self, epoch: int, first: list[Message], resource_version: int, now: float
     ) -> Iterator[Message]:
@@ -233,15 +256,18 @@ class WorkflowListener:
         state = pod_status(pod, now, self._config.status_mode)
         # Nothing takes back any more what might have been.
         if not task.holds_back(state, final=has_ended(state.status)):
-            body = _body(task.key, pod, state)
+            body, final = _body(task.key, pod, state), state.final
         elif task.payload:
-            body = decode_body(KIND, task.payload)
+            body, final = decode_body(KIND, task.payload), task.final
         else:
             return self._exists(task, max(resource_version, task.reported + 1), now, deleted=True)
         ended = has_ended(PodStatus(body.status))
-        early = "" if ended or self._config.status_mode is not PodStatusMode.EXACT else _EARLY
+        # A deletion that was watched comes with the final state, whose version is its own.
+        watched = resource_version == _resource_version(pod)
+        early = "" if final else _EARLY if watched else _UNSEEN
         last = msgspec.structs.replace(body, deleted=True, message=_joined(body.message, early))
-        return self._send(task, encode_body(last), ended, resource_version, now)
+        payload = self._encoder.encode(task.message_key, last)
+        return self._send(task, payload, ended, resource_version, now)
 
     def _report(self, task: _Task, now: float) -> Message | None:
         pod = task.current()
@@ -254,7 +280,8 @@ class WorkflowListener:
             payload = task.payload
             final = task.final
         else:
-            payload = encode_body(_body(task.key, pod, state))
+            body = _body(task.key, pod, state)
+            payload = self._encoder.encode(task.message_key, body)
             final = state.final
             if payload == task.payload and not unreported and not self._expired(task, now):
                 return None

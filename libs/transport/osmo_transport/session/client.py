@@ -27,7 +27,7 @@ from osmo_transport.frames import (
     Stored,
     Welcome,
 )
-from osmo_transport.message import Message, encode_message, read_message
+from osmo_transport.message import Message, Version, encode_message, read_message
 from osmo_transport.queues.delivery import NEW, Producer, ProducerState
 from osmo_transport.session.config import LONGEST_TICK, SessionConfig
 from osmo_transport.session.heartbeat import Heartbeat
@@ -56,6 +56,7 @@ class Refusal(NamedTuple):
     kind: str
     key: str
     reason: str
+    version: Version
 
 
 class ClientSession:
@@ -350,7 +351,9 @@ class ClientSession:
             self.refused += 1
             message = read_message(self._window[number - self._state.sequence - 1])
             kept = shown(reason, MAX_REASON)
-            self.refusals.append(Refusal(message.id, message.kind, message.key, kept))
+            self.refusals.append(
+                Refusal(message.id, message.kind, message.key, kept, message.version)
+            )
 
 
 def parting_error(goodbye: Goodbye) -> TransportError:

@@ -50,7 +50,8 @@ class _Batch:
     reports: dict[str, Reports] = field(default_factory=lambda: {kind: [] for kind in RESOURCES})
     """By kind, those that become rows of `RESOURCES`."""
     happened: Reports = field(default_factory=list)
-    heartbeats: Reports = field(default_factory=list)
+    told: Reports = field(default_factory=list)
+    """Those that tell something of their backend itself."""
     logged: Reports = field(default_factory=list)
     existences: list[int] = field(default_factory=list)
     """The positions of reports of existence alone, of inventories, and of ends of snapshots."""
@@ -166,7 +167,7 @@ class Applier:
     def _rows_of_backends(self, batch: _Batch, now: str) -> list[Row]:
         told = [
             backends.told(delivery.backend, delivery.message, body, now)
-            for delivery, body in batch.heartbeats
+            for delivery, body in batch.told
         ]
         at, have_told = self._clock(), {row[0] for row in told}
         return told + [
@@ -294,8 +295,8 @@ class Applier:
 
 def _sort(deliveries: Sequence[Delivery]) -> _Batch:
     batch = _Batch([Ack()] * len(deliveries))
-    lines = {events.KIND: batch.happened, backends.KIND: batch.heartbeats, logs.KIND: batch.logged}
-    lines |= batch.reports
+    lines = {events.KIND: batch.happened, logs.KIND: batch.logged, **batch.reports}
+    lines |= dict.fromkeys(backends.KINDS, batch.told)
     for position, delivery in enumerate(deliveries):
         kind = delivery.message.kind
         try:

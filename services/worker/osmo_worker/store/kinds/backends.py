@@ -2,22 +2,20 @@
 
 Reports move `last_seen`. A heartbeat moves `last_heartbeat`, which never goes back, and the
 heartbeat of the newest version, among equals the one that was sent last, gives what the row says of
-the listener.
+the listener. Until when its pods are known is what the listener of the newest epoch said last.
 """
 
-from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
 
 import msgspec
 from sqlalchemy import ColumnElement, and_, or_, tuple_
 
-from osmo_reports.bodies import Registration
+from osmo_reports.bodies import PodsCurrent, Registration
 from osmo_transport import Message
 from osmo_worker.store.merge import Columns, Join, Row, taken
 from osmo_worker.store.values import moment_at, without_nul
 
-KIND = "heartbeat"
+KINDS = "heartbeat", "pods_current"
 
 _REGISTRATION = (
     *("cluster_uid", "namespace", "version", "node_condition_prefix"),
@@ -25,7 +23,8 @@ _REGISTRATION = (
 )
 _CURRENT = ("pods_current_epoch", "pods_current_at")
 
-_UNTOLD: Sequence[Any] = (None,) * (1 + len(_REGISTRATION) + len(_CURRENT))
+_UNREGISTERED: Row = (None,) * (1 + len(_REGISTRATION))
+_NOT_CURRENT: Row = (None,) * len(_CURRENT)
 
 
 class Backend(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,16 +47,22 @@ class Backend(msgspec.Struct, frozen=True, kw_only=True):
     """Of the labels that this system writes to nodes."""
     registered_at: datetime | None
     """When the heartbeat was sent that told the four before."""
+    pods_current_at: datetime | None
+    """Until when its pods are known, by the listener's clock; None: its listener does not say."""
 
 
 def seen(name: str, now: str) -> Row:
     """The row of a backend that was heard of."""
-    return (name, now, now, *_UNTOLD)
+    return (name, now, now, *_UNREGISTERED, *_NOT_CURRENT)
 
 
-def told(name: str, message: Message, body: Registration, now: str) -> Row:
-    """The row of a backend of which a heartbeat tells. Where its time cannot be read it was sent
-    `now`."""
+def told(name: str, message: Message, body: Registration | PodsCurrent, now: str) -> Row:
+    """The row of a backend of which a report of `KINDS` tells. Where the time of a heartbeat cannot
+    be read it was sent `now`."""
+    if isinstance(body, PodsCurrent):
+        at = moment_at(body.at)
+        current = _NOT_CURRENT if at is None else (message.version[0], at)
+        return (name, now, now, *_UNREGISTERED, *current)
     sent = moment_at(message.timestamp) or now
     return (
         *(name, now, now, sent),
@@ -67,8 +72,7 @@ def told(name: str, message: Message, body: Registration, now: str) -> Row:
         without_nul(body.node_condition_prefix),
         sent,
         *message.version,
-        None,
-        None,
+        *_NOT_CURRENT,
     )
 
 

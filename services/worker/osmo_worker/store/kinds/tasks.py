@@ -186,7 +186,8 @@ def _leaves_concluded(old: Columns, new: Columns) -> ColumnElement[bool]:
     waits to start as before."""
     reported = func.coalesce(new.reported_status, new.status)
     # Written out: a statement of many rows has no other parameters than their values.
-    late, waiting = literal_column(f"'{START_TIMEOUT}'"), literal_column(f"'{INITIALIZING}'")
+    late: ColumnElement[str] = literal_column(f"'{START_TIMEOUT}'")
+    waiting: ColumnElement[str] = literal_column(f"'{INITIALIZING}'")
     waits = and_(old.status == late, reported == waiting)
     return or_(new.deleted_at.is_not(None), and_(waits, ~_is_another_pod(old, new)))
 
