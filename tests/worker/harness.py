@@ -12,6 +12,7 @@ from osmo_reports.bodies import (
     NodeInventory,
     PodEvent,
     PodExists,
+    PodsCurrent,
     Registration,
     SnapshotEnd,
     UpdateNode,
@@ -69,17 +70,19 @@ def report(
     status: str = "RUNNING",
     deleted: bool = False,
     exit_code: int = NO_EXIT_CODE,
+    at: float | None = None,
     **fields: str,
 ) -> Message:
-    """An `update_pod` about one task of the workflow `flow`."""
+    """An `update_pod` about one task of the workflow `flow`; `at`: when it was made."""
     body = UpdatePod(flow, task, 0, status, deleted=deleted, exit_code=exit_code, **fields)  # type: ignore[arg-type]  # the fields given by name are all text
-    return new_message(
+    message = new_message(
         "update_pod",
         UpdatePod.key(flow, task, 0),
         encode_body(body),
         version=Version(*version),
         final=has_ended(status),
     )
+    return message if at is None else msgspec.structs.replace(message, timestamp=at)
 
 
 def existence(
@@ -146,6 +149,13 @@ def heartbeat(
     body = encode_body(Registration("uid-1", "osmo", release, "osmo.nvidia.com/"))
     message = new_message("heartbeat", BACKEND, body, version=Version(*version))
     return msgspec.structs.replace(message, timestamp=at)
+
+
+def pods_current(at: float, *, epoch: int = 1) -> Message:
+    """A `pods_current`: what was reported of pods is all until `at`."""
+    return new_message(
+        "pods_current", BACKEND, encode_body(PodsCurrent(at)), version=Version(epoch, 0)
+    )
 
 
 def event(key: str, text: str) -> Message:

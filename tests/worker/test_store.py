@@ -2,8 +2,9 @@
 
 import itertools
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
+import msgspec
 import pytest
 
 from osmo_reports.bodies import Condition, UpdatePod, encode_body
@@ -41,6 +42,7 @@ async def test_a_report_becomes_a_row(store_url: str) -> None:
         created_at="2026-01-02T03:04:05Z",
     )
     message = new_message("update_pod", "k", encode_body(body), version=Version(3, 99), final=True)
+    message = msgspec.structs.replace(message, timestamp=now.timestamp() - 5)
     async with open_store(store_url, STORE, clock=now.timestamp) as store:
         assert await _apply(store, message) == [Ack()]
         assert await _only(store) == Task(
@@ -59,7 +61,7 @@ async def test_a_report_becomes_a_row(store_url: str) -> None:
             pod="osmo/pod-1",
             conditions=(condition,),
             created_at=datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC),
-            status_since=now,
+            status_since=now - timedelta(seconds=5),
             updated_at=now,
             deleted_at=None,
             epoch=3,

@@ -47,6 +47,7 @@ async def test_a_heartbeat_becomes_a_row(store_url: str) -> None:
             version="1.0",
             node_condition_prefix="osmo.nvidia.com/",
             registered_at=sent,
+            pods_current_at=None,
         )
 
 

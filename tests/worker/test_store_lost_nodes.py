@@ -8,7 +8,6 @@ import pytest
 
 from osmo_reports.bodies import Condition, UpdatePod, encode_body
 from osmo_transport import Ack, Message, Version, new_message
-from osmo_worker import WorkerMetrics
 from osmo_worker.store import StateStore, Task, open_store
 from tests.worker.harness import (
     BACKEND,
@@ -74,9 +73,19 @@ async def test_a_task_on_a_removed_node_fails(store: StateStore, removed: list[M
     [
         (report(version=(1, 5), node="other"), REMOVED["by its report"]),
         (report(version=(1, 5), node=""), REMOVED["by its report"]),
-        (report(version=(1, 9), node="n"), REMOVED["by its report"]),
-        (report(version=(1, 9), node="n"), REMOVED["by an inventory"]),
+        (
+            report(version=(1, 5), node="n"),
+            [*REMOVED["by its report"], node_report("n", version=(1, 8))],
+        ),
+        (
+            report(version=(1, 5), node="n"),
+            [*REMOVED["by an inventory"], inventory("n", version=(1, 8))],
+        ),
         (report(version=(1, 5), node="m"), REMOVED["by an inventory"]),
+        (
+            report(version=(1, 5), node="n"),
+            [*REMOVED["by its hostname"], node_report("k", hostname="n", version=(1, 3))],
+        ),
         (report(version=(1, 5), node="n"), [node_report("n", version=(1, 7))]),
         (report(version=(1, 5), node="n"), [inventory(version=(1, 7))]),
         (
@@ -88,9 +97,10 @@ async def test_a_task_on_a_removed_node_fails(store: StateStore, removed: list[M
     ids=[
         "another node",
         "no node yet",
-        "the node came back and the pod after it",
-        "newer than the inventory",
+        "the node came back",
+        "a newer inventory lists it",
         "listed",
+        "another node has its hostname now",
         "not removed",
         "a node that nobody reported",
         "a node that is newer than the inventory",
@@ -100,10 +110,10 @@ async def test_a_task_on_a_removed_node_fails(store: StateStore, removed: list[M
 async def test_other_tasks_do_not_fail(
     store: StateStore, pod: Message, removed: list[Message]
 ) -> None:
-    """3.3 concerns the node's own tasks, and those that were on it before it went."""
+    """3.3 concerns the tasks of nodes that are gone, and those alone."""
     for backend in await apply_in_every_order(store, [pod, *removed]):
         (task,) = await store.tasks(backend)
-        assert task.status == "RUNNING"
+        assert _told(task) == ("RUNNING", None, "")
         assert not task.concluded
 
 
@@ -115,17 +125,41 @@ async def test_another_backends_task_does_not_fail(store: StateStore) -> None:
     assert [task.status for task in await store.tasks()] == ["RUNNING", "FAILED_BACKEND_ERROR"]
 
 
-async def test_a_later_report_that_is_no_end_takes_nothing_back(store: StateStore) -> None:
-    """The row shows what it reports, and not its status."""
+@pytest.mark.parametrize("version", [(1, 9), (900, 9), (0, 1)])
+async def test_the_numbers_of_nodes_and_pods_are_not_compared(
+    store: StateStore, version: tuple[int, int]
+) -> None:
+    """Their listeners may be two processes, started in any order, and their objects may live in two
+    databases of the cluster."""
     messages = [
-        report(version=(1, 5), node="n", pod_ip="10.0.0.1"),
-        node_report("n", version=(1, 7), deleted=True),
-        report(version=(1, 9), node="n", status="SCHEDULING", pod_ip="10.0.0.2"),
+        report(version=version, node="n", message="up"),
+        node_report("n", version=(5, 7), deleted=True),
     ]
     for backend in await apply_in_every_order(store, messages):
         (task,) = await store.tasks(backend)
         assert _told(task) == LOST
+    await store.handle_batch(
+        [delivery(node_report("n", version=(5, 8)), backend=name) for name in ("order-0", "order-1")]
+    )
+    for backend in ("order-0", "order-1"):
+        (task,) = await store.tasks(backend)
+        assert _told(task) == ("RUNNING", None, "up")
+        assert not task.terminal
+
+
+async def test_a_later_report_of_the_pod_is_shown(store: StateStore) -> None:
+    """That it failed with its node is told as long as the node is gone; where it moved to another
+    one it runs."""
+    lost = [report(version=(1, 5), node="n"), node_report("n", version=(1, 7), deleted=True)]
+    there = report(version=(1, 9), node="n", status="SCHEDULING", pod_ip="10.0.0.2")
+    for backend in await apply_in_every_order(store, [*lost, there]):
+        (task,) = await store.tasks(backend)
+        assert _told(task) == LOST
         assert (task.pod_ip, task.status_resource_version) == ("10.0.0.2", 9)
+    await apply(store, *lost)
+    await apply(store, report(version=(1, 9), node="m"))
+    tasks = await store.tasks(BACKEND)
+    assert [_told(task) for task in tasks] == [("RUNNING", None, "")]
 
 
 @pytest.mark.parametrize("version", [(1, 9), (1, 4)])
@@ -197,32 +231,6 @@ async def test_many_tasks_on_many_nodes(store: StateStore) -> None:
     assert await store.counts() == {"FAILED_BACKEND_ERROR": 2200, "RUNNING": 200}
 
 
-async def test_a_late_report_of_a_lost_node_is_not_stale(store_url: str) -> None:
-    """It tells since when the pod is on its node, though the row shows a newer report."""
-    metrics = WorkerMetrics()
-    async with open_store(store_url, STORE, metrics=metrics) as store:
-        await apply(store, report(version=(1, 9), node="n"))
-        before = await _only(store)
-        await apply(store, report(version=(1, 5), node="n"))
-        assert await _only(store) == before
-        assert metrics.stale == 0
-        await apply(store, report(version=(1, 5), node="n"), report(version=(1, 6), node="n"))
-        assert metrics.stale == 2
-
-
-async def test_what_only_a_late_report_of_a_node_tells(store: StateStore) -> None:
-    """That it was there before an inventory left it out, or was removed before it came back."""
-    for name, late in (
-        ("listed", [node_report("n", version=(1, 3)), inventory(version=(1, 7))]),
-        ("removed", [node_report("n", version=(1, 7), deleted=True)]),
-    ):
-        pod, back = report(version=(1, 5), node="n"), node_report("n", version=(1, 9))
-        for message in (back, *late, pod):
-            await store.handle_batch([delivery(message, backend=name)])
-        (task,) = await store.tasks(name)
-        assert _told(task) == LOST
-
-
 @pytest.mark.parametrize("lost", [(1, 7), (2, 1)])
 async def test_the_epoch_decides_first(store: StateStore, lost: tuple[int, int]) -> None:
     """Whether a pod was on its node before: a listener that restarted reports the pod again."""
@@ -234,15 +242,6 @@ async def test_the_epoch_decides_first(store: StateStore, lost: tuple[int, int])
     for backend in await apply_in_every_order(store, messages):
         (task,) = await store.tasks(backend)
         assert _told(task) == LOST
-
-
-async def test_a_pod_that_was_created_again_on_another_node(store: StateStore) -> None:
-    """A loss of its new node before it was there is none of its business."""
-    await apply(store, report(version=(1, 2), node="old"), report(version=(1, 9), node="n"))
-    await apply(store, node_report("n", version=(1, 7), deleted=True))
-    assert (await _only(store)).status == "RUNNING"
-    await apply(store, node_report("n", version=(1, 11), deleted=True))
-    assert _told(await _only(store)) == LOST
 
 
 @pytest.mark.postgres
