@@ -24,7 +24,7 @@ from sqlalchemy.dialects.postgresql import JSONB, TIMESTAMP
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 SCHEMA_VERSION = 2
-"""Raised with every change of the tables; a worker refuses a database of another version."""
+"""Raised with every change of the tables, for which `osmo_worker.store.migrations` has a module."""
 
 
 class Moment(TypeDecorator[datetime]):
