@@ -1,4 +1,4 @@
-"""Semantics 3.2: a task that does not start in time fails; and events are not kept for ever."""
+"""Semantics 3.2: a task that does not start in time fails."""
 
 import logging
 from collections.abc import AsyncIterator, Callable
@@ -18,13 +18,19 @@ from tests.worker.harness import (
     delivery,
     existence,
     node_report,
-    pod_event,
     report,
     snapshot_end,
 )
 
 MINUTE = 60.0
-CONFIG = replace(STORE, start_timeout=30 * MINUTE, event_retention=60 * MINUTE)
+CONFIG = replace(
+    STORE,
+    start_timeout=30 * MINUTE,
+    event_retention=0,
+    task_retention=0,
+    node_retention=0,
+    backend_retention=0,
+)
 TOLD = ("FAILED_START_TIMEOUT", 3005, "Pod did not start within 30 minutes")
 
 
@@ -175,29 +181,14 @@ async def test_without_a_start_timeout_no_task_fails(store_url: str) -> None:
 
 
 async def test_a_sweep_is_bounded(store_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is left waits for the next one, of tasks and of events."""
+    """What is left waits for the next one."""
     monkeypatch.setattr(sweep, "SWEEP_ROWS", 3)
     async with opened(store_url) as (store, clock):
         await apply(store, *(starting(f"t{number}") for number in range(5)))
-        await apply(store, *(pod_event(message=str(number)) for number in range(5)))
         clock.pass_minutes(61)
         for left in (2, 0, 0):
             await store.sweep()
             assert (await store.counts()).get("INITIALIZING", 0) == left
-            assert len(await store.pod_events("osmo/pod-1")) == left
-
-
-async def test_events_are_kept_for_their_time(store_url: str) -> None:
-    """Since they were stored: the cluster's clock may say anything."""
-    async with opened(store_url) as (store, clock):
-        await apply(store, pod_event(message="first", timestamp="2999-01-01T00:00:00Z"))
-        clock.pass_minutes(59)
-        await apply(store, pod_event(message="second", timestamp="1001-01-01T00:00:00Z"))
-        await store.sweep()
-        assert len(await store.pod_events("osmo/pod-1")) == 2
-        clock.pass_minutes(2)
-        await store.sweep()
-        assert [row.message for row in await store.pod_events("osmo/pod-1")] == ["second"]
 
 
 async def test_a_sweep_hears_of_no_backend(
@@ -206,17 +197,14 @@ async def test_a_sweep_hears_of_no_backend(
     """It is the worker's doing; the log says what was done, and nothing when nothing was."""
     caplog.set_level(logging.INFO, "osmo_worker.store.sweep")
     async with opened(store_url) as (store, clock):
-        await apply(store, starting(), pod_event())
+        await apply(store, starting())
         (before,) = await store.backends()
         await store.sweep()
         assert caplog.messages == []
         clock.pass_minutes(61)
         await store.sweep()
         assert await store.backends() == [before]
-    assert caplog.messages == [
-        f"1 tasks of {BACKEND} did not start in time",
-        "removed 1 events that are older than 0.0416667 days",
-    ]
+    assert caplog.messages == [f"1 tasks of {BACKEND} did not start in time"]
 
 
 async def test_each_backend_is_swept(store_url: str) -> None:
@@ -229,22 +217,19 @@ async def test_each_backend_is_swept(store_url: str) -> None:
         assert await store.counts() == {"FAILED_START_TIMEOUT": 3}
 
 
-@pytest.mark.parametrize("retention", [1e18, 1e300])
-async def test_a_retention_beyond_every_calendar_keeps_all(
-    store_url: str, retention: float
-) -> None:
+@pytest.mark.parametrize("timeout", [1e18, 1e300])
+async def test_a_time_beyond_every_calendar_fails_nothing(store_url: str, timeout: float) -> None:
     """No setting stops the sweep."""
-    config = replace(CONFIG, event_retention=retention, start_timeout=retention)
-    async with opened(store_url, config) as (store, _):
-        await apply(store, pod_event(), starting())
+    async with opened(store_url, replace(CONFIG, start_timeout=timeout)) as (store, _):
+        await apply(store, starting())
         await store.sweep()
-        assert len(await store.pod_events("osmo/pod-1")) == 1
+        assert (await _only(store)).status == "INITIALIZING"
 
 
 async def test_a_sweep_reads_indices_alone(tmp_path: Path) -> None:
     """However many rows there are, it looks at those that it changes."""
     async with opened(f"sqlite:///{tmp_path}/x.db") as (store, clock):
-        await apply(store, starting(), pod_event())
+        await apply(store, starting())
         clock.pass_minutes(61)
         asked: list[str] = []
 
@@ -264,10 +249,9 @@ async def test_a_sweep_reads_indices_alone(tmp_path: Path) -> None:
         assert (await _only(store)).status == "FAILED_START_TIMEOUT"
         asked = [line for line in asked if line.startswith(("SELECT", "UPDATE", "DELETE"))]
         plans = [await store._database.call(plan, statement) for statement in asked]
-    assert len(plans) == 4
+    assert len(plans) == 2
     assert not [each for each in plans if "SCAN" in each]
     assert "tasks_starting (status_since<?)" in plans[0]
-    assert "pod_events_age (reported_at<?)" in plans[2]
 
 
 async def test_a_database_that_is_away_is_told(tmp_path: Path) -> None:

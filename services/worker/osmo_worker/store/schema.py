@@ -23,7 +23,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB, TIMESTAMP
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """Raised with every change of the tables, for which `osmo_worker.store.migrations` has a module."""
 
 
@@ -202,3 +202,6 @@ Index("nodes_lost", nodes.c.backend, nodes.c.lost_epoch, nodes.c.lost_resource_v
 Index("nodes_hostname", nodes.c.backend, nodes.c.hostname)
 Index("pod_events_pod", pod_events.c.pod, pod_events.c.happened_at)
 Index("pod_events_age", pod_events.c.reported_at)
+for _table in (tasks, nodes, node_usage):
+    _gone = _table.c.deleted_at.is_not(None)
+    Index(f"{_table.name}_gone", _table.c.deleted_at, sqlite_where=_gone, postgresql_where=_gone)

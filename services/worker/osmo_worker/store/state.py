@@ -15,6 +15,7 @@ from osmo_worker.store.backends import Backend
 from osmo_worker.store.database import Database
 from osmo_worker.store.events import PodEvent
 from osmo_worker.store.nodes import Node
+from osmo_worker.store.retention import Retention
 from osmo_worker.store.sweep import Sweeper
 from osmo_worker.store.tasks import Task, Totals
 from osmo_worker.store.usage import NodeUsage
@@ -43,6 +44,7 @@ class StateStore:
         self._applier = applier
         self._metrics = metrics
         self._sweeper = Sweeper(applier.writer, applier.config)
+        self._retention = Retention(database, applier.config, applier.writer.clock)
 
     @property
     def url(self) -> str:
@@ -143,15 +145,16 @@ class StateStore:
         return await self._read(reading.read_totals, backend)
 
     async def sweep(self) -> None:
-        """Fail what did not start within `start_timeout`, and remove events older than
-        `event_retention`: a bounded number of each. To be called from time to time, by any of the
-        workers of a database or by all.
+        """Fail what did not start within `start_timeout`, and remove what is older than it is
+        kept: a bounded number of each. To be called from time to time, by any of the workers of a
+        database or by all.
 
         Raises:
             StoreUnavailableError: only a part was done.
             StoreRefusedError: the database belongs to another version, or to something else.
         """
         await self._database.call(self._sweeper.sweep)
+        await self._retention.enforce()
 
     async def aclose(self) -> None:
         """Close the database. Idempotent."""

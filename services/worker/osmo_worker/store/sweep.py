@@ -4,26 +4,23 @@ import itertools
 import logging
 from operator import itemgetter
 
-from sqlalchemy import delete, select, tuple_
-
 from osmo_worker.config import StoreConfig
 from osmo_worker.store.conclusions import fail_late_starts, late_starts
-from osmo_worker.store.schema import pod_events
 from osmo_worker.store.values import moment_at
 from osmo_worker.store.writing import Writer
 
 logger = logging.getLogger(__name__)
 
 SWEEP_ROWS = 10_000
-"""Rows of each sort that one sweep changes, so that it keeps no batch waiting for long; what is
-left waits for the next one."""
+"""Tasks that one sweep fails, so that it keeps no batch waiting for long; what is left waits for
+the next one."""
 
 DAWN = "1970-01-01T00:00:00.000Z"
 """Nothing is older."""
 
 
 class Sweeper:
-    """Fails what did not start in time and removes old events; for use in the database's thread.
+    """Fails what did not start in time; for use in the database's thread.
 
     Any number of workers may sweep one database, and as often as they like.
     """
@@ -40,7 +37,6 @@ class Sweeper:
         """
         if self._config.start_timeout > 0:
             self._fail_late_starts(self._config.start_timeout)
-        self._remove_events(self._config.event_retention)
 
     def _fail_late_starts(self, timeout: float) -> None:
         before = self._ago(timeout)
@@ -51,21 +47,6 @@ class Sweeper:
             with self._writer.conclusion(backend, heard=False) as (connection, now):
                 failed = fail_late_starts(connection, keys, before, message, now)
             logger.info("%d tasks of %s did not start in time", failed, backend)
-
-    def _remove_events(self, retention: float) -> None:
-        key = pod_events.primary_key
-        old = (
-            select(*key)
-            .where(pod_events.c.reported_at < self._ago(retention))
-            .order_by(pod_events.c.reported_at)
-            .limit(SWEEP_ROWS)
-        )
-        with self._writer.database.transaction(write=False) as connection:
-            if connection.execute(old.limit(1)).first() is None:
-                return
-        with self._writer.database.transaction() as connection:
-            removed = connection.execute(delete(pod_events).where(tuple_(*key).in_(old))).rowcount
-        logger.info("removed %d events that are older than %g days", removed, retention / 86_400)
 
     def _ago(self, seconds: float) -> str:
         return moment_at(self._writer.clock() - seconds) or DAWN
