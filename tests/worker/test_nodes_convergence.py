@@ -1,8 +1,8 @@
 """The same reports of nodes, inventories and tasks give the same rows, in whatever order they come.
 
-Nodes and pods are told by two producers, whose versions have nothing to do with each other: here
-each has numbers of its own. A live task that has not ended has failed if the newest that is known of
-its node says that it is gone, and in no other case.
+Nodes and pods are told by two producers, whose versions have nothing to do with each other. A live
+task that has not ended has failed if the newest that is known of its node says that it is gone, and
+in no other case.
 
 Of a pod that is gone itself, the row may say what was learned first, and is told apart here. And a
 worker does not apply what a newer report of the same key makes needless.

@@ -18,7 +18,7 @@ from osmo_worker import (
 )
 from osmo_worker.store import open_store
 from tests.helpers import eventually
-from tests.worker.harness import CONFIG, QUEUE, append, report, until
+from tests.worker.harness import CONFIG, QUEUE, append, pods_current, report, snapshot_end, until
 
 
 async def acknowledge(delivery: Delivery) -> Outcome:
@@ -59,7 +59,8 @@ async def test_the_store_is_kept_in_order(tmp_path: Path) -> None:
     limits = replace(CONFIG.store_limits, start_timeout=0.001, housekeeping_interval=0.01)
     config = replace(CONFIG, queue="memory://service-5", store=store_url, store_limits=limits)
     async with await open_queue(config.queue, QUEUE) as queue:
-        await append(queue, [report(status="INITIALIZING")])
+        waits = report(status="INITIALIZING", at=1.0)
+        await append(queue, [waits, snapshot_end(1, version=(1, 1)), pods_current(2.0)])
         async with running(config), open_store(store_url) as store:
 
             async def failed() -> bool:

@@ -3,7 +3,6 @@
 import asyncio
 import itertools
 import random
-import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
@@ -13,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from osmo_transport import Message
-from osmo_worker import StoreUnavailableError, Worker
+from osmo_worker import Worker
 from osmo_worker.store import StateStore, open_store
 from tests.worker.harness import (
     BACKEND,
@@ -206,37 +205,3 @@ async def test_two_processes_on_one_database_give_the_models_rows(store_url: str
             tasks.create_task(write(one))
             tasks.create_task(write(two))
         assert await stored(one, BACKEND) == model(facts)
-
-
-@pytest.mark.parametrize("shared", [True, False])
-async def test_reports_and_a_snapshots_end_exclude_each_other(store_url: str, shared: bool) -> None:
-    """While reports of a backend are being written its snapshot's end waits, and the reverse;
-    where the database can, reports do not wait for reports."""
-    if store_url == "memory://":
-        pytest.skip("belongs to one object")
-    config = replace(STORE, busy_timeout=0.05)
-    async with open_store(store_url, config) as one, open_store(store_url, config) as two:
-        await one.check()
-        await two.check()
-        held, release = asyncio.Event(), threading.Event()
-        loop = asyncio.get_running_loop()
-
-        def hold() -> None:
-            with one._database.transaction() as connection:
-                one._database.lock(connection, BACKEND, shared=shared)
-                loop.call_soon_threadsafe(held.set)
-                release.wait()
-
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(one._database.call(hold))
-            try:
-                await held.wait()
-                with pytest.raises(StoreUnavailableError):
-                    await two.handle_batch([delivery(snapshot_end(0, version=(2, 9)))])
-                if shared and store_url.startswith("postgresql"):
-                    await two.handle_batch([delivery(report())])
-                else:
-                    with pytest.raises(StoreUnavailableError):
-                        await two.handle_batch([delivery(report())])
-            finally:
-                release.set()

@@ -139,7 +139,10 @@ async def test_the_numbers_of_nodes_and_pods_are_not_compared(
         (task,) = await store.tasks(backend)
         assert _told(task) == LOST
     await store.handle_batch(
-        [delivery(node_report("n", version=(5, 8)), backend=name) for name in ("order-0", "order-1")]
+        [
+            delivery(node_report("n", version=(5, 8)), backend=name)
+            for name in ("order-0", "order-1")
+        ]
     )
     for backend in ("order-0", "order-1"):
         (task,) = await store.tasks(backend)

@@ -176,3 +176,46 @@ async def test_a_killed_workers_deliveries_go_to_another() -> None:
         async with working(worker):
             await until(lambda: settled(queue))
     assert [item.attempt for item in recorder.handled] == [2, 2]
+
+
+async def test_every_new_reason_to_hold_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    """Once each: what was mended may uncover what else is wrong."""
+    reasons = ["no route", "no route", "read-only", "read-only", "no route", "disk full"]
+
+    async def handle(delivery: Delivery) -> Outcome:
+        if reasons:
+            raise HandlerUnavailableError(reasons.pop(0))
+        return Ack()
+
+    async with filled_queue(report()) as queue:
+        await work_off(queue, handle)
+    assert [message.rpartition(": ")[2] for message in caplog.messages] == [
+        *("no route", "read-only", "no route", "disk full")
+    ]
+
+
+async def test_two_reasons_at_a_time_are_told_once_each(caplog: pytest.LogCaptureFixture) -> None:
+    """And the one that is left is shown when the other is over."""
+    away, tries = {"a": True, "b": True}, 0
+
+    async def handle(delivery: Delivery) -> Outcome:
+        nonlocal tries
+        task = delivery.message.key.split("/")[1]
+        tries += 1
+        if away[task]:
+            raise HandlerUnavailableError(f"{task} is away")
+        return Ack()
+
+    async with filled_queue(report("a"), report("b")) as queue:
+        worker = Worker(queue.consumer("workers", "one"), handle, CONFIG)
+        async with working(worker):
+            await eventually(lambda: tries > 10)
+            assert sorted(message.rpartition(": ")[2] for message in caplog.messages) == [
+                *("a is away", "b is away")
+            ]
+            away["b"] = False
+            await eventually(lambda: worker.metrics.handled == 1)
+            assert worker.metrics.holding == "a is away"
+            away["a"] = False
+            await eventually(lambda: worker.metrics.handled == 2)
+            assert worker.metrics.holding is None

@@ -1,21 +1,46 @@
-"""`osmo-worker`: takes reports from the queue and applies them to the state store."""
+"""`osmo-worker`: takes reports from the queue and applies them to the state store; and
+`osmo-worker migrate`, which brings that store's tables to the version of this release."""
 
 import asyncio
 import logging
 import sys
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 from osmo_runtime import runner
-from osmo_runtime.startup import warn_of_private_queue
-from osmo_worker.config import WorkerConfig
+from osmo_runtime.startup import unless_stopped, warn_of_private_queue
+from osmo_worker.config import StoreConfig, WorkerConfig
+from osmo_worker.errors import HandlerUnavailableError
 from osmo_worker.service import run_worker
+
+MIGRATE = "migrate"
+"""The command, as the first argument."""
+
+DUE = 3
+"""Exit code of `migrate --check` when there is something to do."""
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings(WorkerConfig, runner.ProgramConfig):
-    """Takes reports from the queue and applies them to the state that users see."""
+    """Takes reports from the queue and applies them to the state that users see. `osmo-worker
+    migrate --help` tells of its other command."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MigrateSettings(runner.ProgramConfig):
+    """Brings the tables of the state store to the version of this release, their rows kept. A
+    worker does so itself when it starts; this is for doing it before. Exits with 0 when nothing is
+    left to do, with 1 when it failed, with 2 when the database is not fit, and with 3 when
+    `--check` found something to do."""
+
+    store: str = WorkerConfig.store
+    """URL of the state store: `sqlite:///PATH` or `postgresql://…`."""
+    check: bool = False
+    """Change nothing: say only whether there is something to do."""
+    store_limits: StoreConfig = field(default_factory=StoreConfig)
+    """Times of the state store."""
 
 
 async def run(settings: Settings, stop: asyncio.Event) -> None:
@@ -26,7 +51,31 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
 
 def main() -> int:
     """Run the program; returns its exit code."""
+    if sys.argv[1:2] == [MIGRATE]:
+        return _migrate(sys.argv[2:])
     return runner.main("osmo-worker", Settings, run)
+
+
+def _migrate(argv: Sequence[str]) -> int:
+    due = False
+
+    async def run_migrate(settings: MigrateSettings, stop: asyncio.Event) -> None:
+        nonlocal due
+        # The service may have a handler of its own, and then needs no database driver.
+        from osmo_worker.store.migrating import migrate_store  # noqa: PLC0415
+
+        work = migrate_store(settings.store, settings.store_limits, check=settings.check)
+        steps = await unless_stopped(work, stop)
+        if steps is not None:
+            due = settings.check and steps.found != steps.target
+            found = f"version {steps.found}" if steps.found else "no tables"
+            sys.stdout.write(f"{steps.name}: {found} -> version {steps.target}\n")
+
+    errors: dict[type[Exception], int] = {HandlerUnavailableError: runner.FAILED}
+    code = runner.main(
+        f"osmo-worker {MIGRATE}", MigrateSettings, run_migrate, argv=argv, errors=errors
+    )
+    return DUE if due and not code else code
 
 
 if __name__ == "__main__":

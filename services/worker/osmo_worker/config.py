@@ -24,6 +24,9 @@ class StoreConfig:
     the store counts as unavailable and the worker holds."""
     call_timeout: Seconds = 20.0
     """Seconds until a batch that gets no answer counts as failed; longer than `busy_timeout`."""
+    migration_timeout: Seconds = 3600.0
+    """Seconds that it may take to bring the tables of an older release to this one's, at the first
+    call: a million rows take less than a minute."""
     snapshot_attempts: CountOrZero = 3
     """Deliveries of a snapshot's end that may wait for reports still on their way to another
     worker; then it is applied all the same, and what comes late revives its row. Fewer than
@@ -33,14 +36,25 @@ class StoreConfig:
     start_timeout: SecondsOrZero = 30 * 60.0
     """Seconds that a task may stay INITIALIZING before it counts as failed: longer than pulling a
     large image takes. 0: for ever."""
-    event_retention: Seconds = 20 * 86_400.0
+    event_retention: SecondsOrZero = 20 * 86_400.0
     """Seconds for which an event of a pod is kept after it was stored: as long as users can read
-    the conditions of a pod."""
+    the conditions of a pod. 0: for ever."""
+    task_retention: SecondsOrZero = 90 * 86_400.0
+    """Seconds for which a task is kept after its pod is gone: a quarter, in which somebody may ask
+    what became of it. 0: for ever. Longer than a report can be in the queue, for it could bring a
+    task back that is no longer known to be gone."""
+    node_retention: SecondsOrZero = 30 * 86_400.0
+    """Seconds for which a node and its usage are kept after it is gone: as long as somebody may
+    look for the cause of what its tasks met. 0: for ever. Longer than a report can be in the
+    queue."""
+    backend_retention: SecondsOrZero = 90 * 86_400.0
+    """Seconds without a word of a backend after which all of its rows are removed: longer than a
+    cluster is away that comes back. 0: never."""
     epochs_interval: Seconds = 5.0
     """Seconds between two looks whether the queue has lost its memory, and with it the epochs that
     the listeners had: then the worker tells it those that the rows have."""
     housekeeping_interval: Seconds = 30.0
-    """Seconds between two looks at what has become due by the two before."""
+    """Seconds between two looks at what has become due by `start_timeout` and the retentions."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +114,14 @@ class WorkerConfig:
                 f"handler_timeout ({self.handler_timeout}) must be longer than"
                 f" store_limits.call_timeout ({self.store_limits.call_timeout})"
             )
+        in_queue = self.limits.max_attempts * (self.limits.lease + self.limits.retry_maximum)
+        for name in ("task_retention", "node_retention"):
+            kept = getattr(self.store_limits, name)
+            if not self.handler and 0 < kept <= in_queue:
+                raise ValueError(
+                    f"store_limits.{name} ({kept}) must be 0, or longer than a report can be in the"
+                    f" queue ({in_queue}: limits.max_attempts times lease and retry_maximum)"
+                )
         attempts = self.store_limits.snapshot_attempts
         if not self.handler and attempts >= self.limits.max_attempts:
             raise ValueError(

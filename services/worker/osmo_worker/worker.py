@@ -63,7 +63,7 @@ class Worker:
         self._inbox = Inbox()
         self._finished: list[tuple[Sequence[Work], Sequence[Outcome]]] = []
         self._in_hand = 0
-        self._holds = 0
+        self._holds: dict[object, str] = {}
         self._may_read = asyncio.Event()
         self._may_read.set()
         self._may_take = asyncio.Event()
@@ -145,31 +145,31 @@ class Worker:
     ) -> T:
         """The answer of `call`, repeated with backoff while it raises `unavailable`."""
         backoff: Backoff | None = None
+        hold = object()
         while True:
             try:
                 answer = await call()
             except unavailable as exc:
-                if backoff is None:
-                    backoff = Backoff(self._config.backoff)
-                    self._hold(str(exc))
+                backoff = backoff or Backoff(self._config.backoff)
+                self._hold(hold, str(exc))
                 await anyio.sleep(backoff.next_delay())
             else:
                 if backoff is not None:
-                    self._release()
+                    self._release(hold)
                 return answer
 
-    def _hold(self, reason: str) -> None:
-        if self._holds == 0:
+    def _hold(self, hold: object, reason: str) -> None:
+        """Hold for a reason, which may be another one than before."""
+        if reason not in self._holds.values():
             logger.warning("holds %d deliveries until this is over: %s", self._in_hand, reason)
-            self.metrics.holding = reason
-        self._holds += 1
+        self._holds[hold] = self.metrics.holding = reason
         self._signal_room()
 
-    def _release(self) -> None:
-        self._holds -= 1
-        if self._holds == 0:
+    def _release(self, hold: object) -> None:
+        del self._holds[hold]
+        self.metrics.holding = next(reversed(self._holds.values()), None)
+        if not self._holds:
             logger.info("goes on")
-            self.metrics.holding = None
         self._signal_room()
 
     def _count_in_hand(self, change: int) -> None:
@@ -179,7 +179,7 @@ class Worker:
 
     def _signal_room(self) -> None:
         room = self._config.max_in_flight - self._in_hand
-        _switch(self._may_read, room >= self._config.read_limit and self._holds == 0)
+        _switch(self._may_read, room >= self._config.read_limit and not self._holds)
 
     def _signal_ready(self) -> None:
         _switch(self._may_take, self._inbox.ready)

@@ -13,7 +13,8 @@ of the other: what counts is what the newest of each say, in whatever order they
 when its listener said last that what it tells of pods is up to date.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from typing import Any
 
 from sqlalchemy import (
@@ -43,7 +44,9 @@ from osmo_worker.store.schema import (
     snapshots,
     tasks,
 )
-from osmo_worker.store.values import moment_at
+from osmo_worker.store.values import EPOCH, moment_at
+
+logger = logging.getLogger(__name__)
 
 START_TIMEOUT_CODE = 3005
 
@@ -183,16 +186,23 @@ class LostNodes:
 
 
 class LateStarts:
-    """Fails what did not start in time; for use in the database's thread."""
+    """Fails what did not start within so many seconds, 0: for ever; for use in the database's
+    thread. Any number of workers may do so, as often as they like."""
 
-    def __init__(self, database: Database, timeout: float) -> None:
+    def __init__(self, database: Database, timeout: float, clock: Callable[[], float]) -> None:
         self._database = database
         self._timeout = timeout
+        self._clock = clock
 
-    def fail(self, now: str) -> dict[str, int]:
-        """Fail it; how many tasks of which backend. At most `STEP_ROWS` tasks: what is left waits
-        for the next time."""
-        failed: dict[str, int] = {}
+    def fail(self) -> None:
+        """Fail at most `STEP_ROWS` tasks: what is left waits for the next time.
+
+        Raises:
+            StoreUnavailableError: only a part was done.
+        """
+        if self._timeout == 0:
+            return
+        now = moment_at(self._clock()) or EPOCH
         with self._database.transaction(write=False) as connection:
             judged = self._judged(connection)
             late = list(self._late(connection, judged))
@@ -204,8 +214,8 @@ class LateStarts:
             still = and_(STARTING, tasks.c.status_since < before)
             keys = [_key(row) for row in late if row[0] == backend]
             with self._database.transaction() as connection:
-                failed[backend] = connection.execute(change.where(_HAS_KEY, still), keys).rowcount
-        return failed
+                failed = connection.execute(change.where(_HAS_KEY, still), keys).rowcount
+            logger.info("%d tasks of %s did not start in time", failed, backend)
 
     def _judged(self, connection: Connection) -> dict[str, tuple[str, str]]:
         """By backend: before when a pod that still waits must have begun to, and when that was

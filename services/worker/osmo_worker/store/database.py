@@ -2,98 +2,89 @@
 
 A single writer is what SQLite wants, and what keeps the event loop free: the driver blocks in its
 own thread. Nothing but this package imports SQLAlchemy.
+
+The database may change behind the connection: a server becomes a standby, a name leads to another
+one, a link carries nothing any more, a file is removed. So a connection on which anything failed is
+never used again, and each new one is looked at anew: what is behind it, and of which version its
+tables are.
 """
 
 import asyncio
-import sqlite3
+import logging
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from hashlib import blake2b
+from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any, TypeVar
 
-from sqlalchemy import (
-    URL,
-    Connection,
-    Engine,
-    StaticPool,
-    create_engine,
-    event,
-    func,
-    insert,
-    inspect,
-    make_url,
-    select,
-)
-from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError, SQLAlchemyError
+from sqlalchemy import Connection, event
+from sqlalchemy.exc import SQLAlchemyError
 
-from osmo_transport import MissingExtraError, UnknownSchemeError, UsageError
 from osmo_worker.config import StoreConfig
 from osmo_worker.errors import StoreRefusedError, StoreUnavailableError
-from osmo_worker.store.schema import SCHEMA_VERSION, metadata, schema_version
+from osmo_worker.store import migrations
+from osmo_worker.store.engines import open_engine
+from osmo_worker.store.engines.abc import RowRefusedError
+from osmo_worker.store.migrations import EMPTY, ForeignTablesError
+from osmo_worker.store.schema import SCHEMA_VERSION
+from osmo_worker.store.thread import CallThread
+
+__all__ = ("Database", "RowRefusedError")
 
 T = TypeVar("T")
 
-ROW_FAULTS = ("22", "23", "54")
-"""Classes of SQLSTATE that blame the data: data exception, constraint, a limit exceeded."""
+CLOSE_TIMEOUT = 1.0
+"""Seconds that a database which is closed has to end what it has begun; then its connection is cut,
+and it has as long again. A transaction at work takes a tenth of it."""
 
-CHECKPOINT_PAGES = 8000
-"""Pages of 4 kB in SQLite's write-ahead log before it is folded into the file: eight times the
-default, because updates of random keys dirty the same pages again and again."""
-SCHEMA_LOCK = int.from_bytes(blake2b(b"osmo schema", digest_size=8).digest(), signed=True)
-"""The key of PostgreSQL's lock under which tables are made."""
-LOCK_POLL = 0.01
-"""Seconds between two tries for a lock that SQLite does not wait for."""
-
-CACHE_KILOBYTES = 32_768
-"""Of SQLite's pages in memory: the index of 300 000 tasks, whose keys are random. With the default,
-a sixteenth of it, their inserts take a sixth longer."""
-
-# Without an adapter the driver looks for one for each value that is a bool, at the cost of binding
-# several numbers.
-sqlite3.register_adapter(bool, int)
-
-ADVICE = {
-    sqlite3.SQLITE_BUSY: "another program holds its lock",
-    sqlite3.SQLITE_CANTOPEN: "it must be a file in a folder that exists, and both be writable",
-    sqlite3.SQLITE_FULL: "make room on its disk",
-    sqlite3.SQLITE_READONLY: "make the file and its folder writable",
-}
-"""What to do about errors of SQLite that pass, by primary code."""
-
-
-class RowRefusedError(Exception):
-    """The database is fine, and a row of this transaction is what it cannot hold."""
+logger = logging.getLogger(__name__)
 
 
 class Database:
-    """A database by URL. Nothing is opened before the first transaction, which creates the tables
-    where there are none."""
+    """A database by URL. Nothing is opened before the first transaction, which brings the tables to
+    the version of this release where they are of an older one or not there."""
 
     def __init__(self, url: str, config: StoreConfig) -> None:
         self._config = config
-        self._engine = _engine(url, config)
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="osmo-store")
+        self._backing = open_engine(url, config)
+        self._engine = self._backing.engine
+        self._thread = CallThread("osmo-store")
         self._prepared = False
         self._closed = False
+        self._allow: Callable[[float], None]
         self.dialect = self._engine.dialect
         public = self._engine.url.set(drivername=self.dialect.name)
         self.name = public.render_as_string(hide_password=True)
         """The URL without its password."""
+        event.listen(self._engine, "connect", self._opened)
 
     async def call(self, work: Callable[..., T], *args: Any) -> T:
         """Run `work(*args)` in the thread.
 
         Raises:
-            StoreUnavailableError: it did, or did not end within `call_timeout`.
-            StoreRefusedError: the database belongs to another version, or to something else.
+            StoreUnavailableError: it did, or did not end within `call_timeout`; what it waits for
+                is cut off then.
+            StoreRefusedError: the database is not fit, the text says why.
         """
         loop = asyncio.get_running_loop()
+        limit = asyncio.timeout(self._config.call_timeout)
+
+        def allow(seconds: float) -> None:
+            # The call may have ended meanwhile.
+            with suppress(RuntimeError):
+                limit.reschedule(loop.time() + seconds)
+
+        def run() -> T:
+            self._allow = partial(_soon, loop, allow)
+            return work(*args)
+
+        future = self._thread.submit(run)
         try:
-            async with asyncio.timeout(self._config.call_timeout):
-                return await loop.run_in_executor(self._thread, work, *args)
+            async with limit:
+                return await asyncio.wrap_future(future)
         except TimeoutError as exc:
+            if future.running():
+                self._backing.cut()
             raise StoreUnavailableError(
                 f"{self.name} did not answer within {self._config.call_timeout} s"
             ) from exc
@@ -104,17 +95,34 @@ class Database:
 
         Raises:
             RowRefusedError: the database cannot hold a row of it.
-            StoreUnavailableError: it failed for another reason; nothing was written.
+            StoreUnavailableError: it failed for another reason, and has to be done again.
             StoreRefusedError: as `call`.
         """
-        engine = self._engine if write else self._engine.execution_options(read_only=True)
         with self._translated():
-            if not self._prepared:
-                with self._engine.begin() as connection:
+            if changed := self._backing.behind():
+                logger.warning("%s: opened anew", changed)
+                self._backing.disconnect()
+            with self._engine.connect() as connection:
+                if not self._prepared:
                     self._prepare(connection)
-                self._prepared = True
-            with engine.begin() as connection:
-                yield connection
+                    self._prepared = True
+                with self._begin(connection, write=write):
+                    yield connection
+        if write and (changed := self._backing.behind()):
+            raise StoreUnavailableError(f"{changed} while it was written to")
+
+    def version(self) -> int:
+        """The version of the tables, `EMPTY` where there are none; for use in the thread. Changes
+        nothing.
+
+        Raises: as `transaction`.
+        """
+        with (
+            self._translated(),
+            self._engine.connect() as connection,
+            self._begin(connection, write=False),
+        ):
+            return self._version(connection)
 
     @property
     def has_many_writers(self) -> bool:
@@ -122,152 +130,101 @@ class Database:
         return self.dialect.name == "postgresql"
 
     async def aclose(self) -> None:
-        """Close the connection when the work in the thread has ended. Idempotent."""
+        """Close the connection when the work in the thread has ended, or after twice
+        `CLOSE_TIMEOUT`. Idempotent."""
         if self._closed:
             return
         self._closed = True
-        loop = asyncio.get_running_loop()
-        try:
-            await loop.run_in_executor(self._thread, self._engine.dispose)
-        finally:
-            self._thread.shutdown(wait=False)
+        closing = asyncio.wrap_future(self._thread.submit(self._engine.dispose))
+        self._thread.end()
+        await asyncio.wait([closing], timeout=CLOSE_TIMEOUT)
+        if not closing.done():
+            self._backing.cut()
+            await asyncio.wait([closing], timeout=CLOSE_TIMEOUT)
+        if not closing.done():
+            logger.warning("%s does not let go: left as it is", self.name)
+
+    @contextmanager
+    def _begin(self, connection: Connection, *, write: bool) -> Iterator[None]:
+        connection.execution_options(read_only=not write)
+        with connection.begin():
+            self._backing.begin(connection)
+            yield
+
+    def _opened(self, *_: object) -> None:
+        self._prepared = False
 
     def _prepare(self, connection: Connection) -> None:
-        if self.has_many_writers:
-            connection.execute(select(func.pg_advisory_xact_lock(SCHEMA_LOCK)))
-        existing = set(inspect(connection).get_table_names())
-        if schema_version.name in existing:
-            found = connection.scalar(select(schema_version.c.version))
-        elif foreign := sorted(existing & metadata.tables.keys()):
+        """Look at what the connection leads to, and bring its tables to our version.
+
+        The look needs no lock: it is taken where something has to be done.
+        """
+        with self._begin(connection, write=False):
+            if unfit := self._backing.admit(connection):
+                raise StoreRefusedError(f"{self.name}: {unfit}")
+            found = self._version(connection)
+            if found == SCHEMA_VERSION and migrations.complete(connection):
+                return
+        with self._begin(connection, write=True):
+            self._backing.lock_schema(connection)
+            found = self._version(connection)
+            if found in {EMPTY, SCHEMA_VERSION}:
+                migrations.create(connection)
+            else:
+                self._migrate(connection, found)
+
+    def _version(self, connection: Connection) -> int:
+        try:
+            found = migrations.version_of(connection)
+        except ForeignTablesError as exc:
+            raise StoreRefusedError(f"{self.name} {exc}: use another database") from exc
+        if found > SCHEMA_VERSION:
             raise StoreRefusedError(
-                f"{self.name} has a table {foreign[0]!r} that is not ours: use another database"
+                f"{self.name} has schema version {found} and this worker knows"
+                f" {SCHEMA_VERSION}: use the release that wrote it, or a newer one"
             )
-        else:
-            metadata.create_all(connection)
-            connection.execute(insert(schema_version).values(version=SCHEMA_VERSION))
-            return
-        if found != SCHEMA_VERSION:
-            raise StoreRefusedError(
-                f"{self.name} has schema version {found} and this worker writes {SCHEMA_VERSION}:"
-                " use another database, or the release that wrote this one"
-            )
-        metadata.create_all(connection)
+        return found
+
+    def _migrate(self, connection: Connection, found: int) -> None:
+        logger.info("%s: migrating from version %d to %d", self.name, found, SCHEMA_VERSION)
+        begun = time.monotonic()
+        self._backing.unlimited(connection)
+        self._allow(self._config.migration_timeout)
+        migrations.migrate(connection, found)
+        self._allow(self._config.call_timeout)
+        logger.info("%s: migrated in %.1f s", self.name, time.monotonic() - begun)
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
+        backing = self._backing
         try:
             yield
-        except (SQLAlchemyError, self.dialect.loaded_dbapi.Error) as exc:
-            cause = exc.orig if isinstance(exc, DBAPIError) else exc
-            state = getattr(cause, "sqlstate", None) or ""
-            if isinstance(exc, DataError | IntegrityError) or state.startswith(ROW_FAULTS):
+        except (
+            SQLAlchemyError,
+            self.dialect.loaded_dbapi.Error,
+            OverflowError,
+            UnicodeEncodeError,
+        ) as exc:
+            cause = backing.error_of(exc)
+            if backing.blames_row(cause):
                 raise RowRefusedError(f"the database refuses a row: {cause}") from exc
-            # Whatever it was, the tables may be gone with it.
+            # Whatever it was, the tables may be gone with it, or this server is not the one any
+            # more that the URL leads to.
             self._prepared = False
-            code = getattr(cause, "sqlite_errorcode", 0) & 0xFF
-            if code in {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT}:
-                raise StoreRefusedError(
-                    f"{self.name}: {_first_line(cause)}: name another file, or move this one away"
-                ) from exc
-            advice = f" ({ADVICE[code]})" if code in ADVICE else ""
-            raise StoreUnavailableError(f"{self.name}: {_first_line(cause)}{advice}") from exc
-        except OverflowError as exc:
-            raise RowRefusedError(f"the database refuses a row: {exc}") from exc
+            backing.disconnect()
+            advice = backing.advice(cause)
+            text = f"{self.name}: {_first_line(cause)}" + (f" ({advice})" if advice else "")
+            refused = backing.blames_user(cause)
+            raise (StoreRefusedError if refused else StoreUnavailableError)(text) from exc
+
+
+def _soon(
+    loop: asyncio.AbstractEventLoop, callback: Callable[[float], None], seconds: float
+) -> None:
+    # The loop may have ended before the thread.
+    with suppress(RuntimeError):
+        loop.call_soon_threadsafe(callback, seconds)
 
 
 def _first_line(cause: object) -> str:
     return str(cause).strip().partition("\n")[0]
-
-
-def _engine(url: str, config: StoreConfig) -> Engine:
-    parsed = _parse(url)
-    if parsed.get_backend_name() == "sqlite":
-        return _sqlite_engine(parsed, config)
-    milliseconds = round(1000 * config.call_timeout)
-    try:
-        return create_engine(
-            parsed,
-            paramstyle="format",
-            hide_parameters=True,
-            pool_size=1,
-            max_overflow=0,
-            connect_args={
-                "connect_timeout": max(2, round(config.busy_timeout)),
-                "tcp_user_timeout": milliseconds,
-                "options": f"-c statement_timeout={milliseconds}"
-                f" -c lock_timeout={round(1000 * config.busy_timeout)}",
-            },
-        )
-    except ModuleNotFoundError as exc:
-        raise MissingExtraError(
-            "a PostgreSQL store needs psycopg: pip install 'osmo-pipeline[postgres]'"
-        ) from exc
-
-
-def _write_ahead(connection: sqlite3.Connection, busy_timeout: float) -> None:
-    # SQLite does not wait here for another program that is doing the same.
-    deadline = time.monotonic() + busy_timeout
-    while True:
-        try:
-            connection.execute("PRAGMA journal_mode = WAL").close()
-            return
-        except sqlite3.OperationalError as exc:
-            if exc.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
-                raise
-            time.sleep(LOCK_POLL)
-
-
-def _sqlite_engine(url: URL, config: StoreConfig) -> Engine:
-    # `isolation_level` None leaves transactions to us: the driver would begin them too late, as
-    # readers that cannot become writers while another program writes.
-    connect_args = {"timeout": config.busy_timeout, "isolation_level": None}
-    if url.database is None:
-        # One connection for good: the database lives as long as it does.
-        engine = create_engine(
-            url, connect_args={**connect_args, "check_same_thread": False}, poolclass=StaticPool
-        )
-    else:
-        engine = create_engine(
-            url, hide_parameters=True, pool_size=1, max_overflow=0, connect_args=connect_args
-        )
-
-    @event.listens_for(engine, "connect")
-    def configure(connection: sqlite3.Connection, _record: object) -> None:
-        # With a write-ahead log readers never wait. NORMAL survives the crash of every process; a
-        # power cut may take the last transactions, which FULL would keep at a tenth of the speed.
-        _write_ahead(connection, config.busy_timeout)
-        connection.execute("PRAGMA synchronous = NORMAL").close()
-        connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}").close()
-        connection.execute(f"PRAGMA cache_size = -{CACHE_KILOBYTES}").close()
-
-    @event.listens_for(engine, "begin")
-    def begin(connection: Connection) -> None:
-        read_only = connection.get_execution_options().get("read_only", False)
-        connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
-
-    return engine
-
-
-def _parse(url: str) -> URL:
-    scheme, _, _ = url.partition("://")
-    if scheme == "memory":
-        return URL.create("sqlite+pysqlite")
-    try:
-        parsed = make_url(url)
-    except (ArgumentError, ValueError) as exc:
-        # The text may hold a password, so it is not repeated.
-        raise UsageError(
-            "the store's URL cannot be read: it must look like sqlite:///PATH,"
-            " postgresql://HOST/DATABASE with USER:PASSWORD@ before the host, or memory://"
-        ) from exc
-    match scheme:
-        case "sqlite":
-            if not parsed.database or parsed.database == ":memory:":
-                raise UsageError("an SQLite URL names a file, sqlite:///PATH; or use memory://")
-            return parsed.set(drivername="sqlite+pysqlite")
-        case "postgresql" | "postgres":
-            return parsed.set(drivername="postgresql+psycopg")
-        case _:
-            raise UnknownSchemeError(
-                f"no store serves {scheme!r}: use sqlite:///PATH, postgresql://… or memory://"
-            )

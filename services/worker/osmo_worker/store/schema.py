@@ -16,13 +16,14 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    false,
     literal_column,
 )
 from sqlalchemy.dialects.postgresql import JSONB, TIMESTAMP
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 SCHEMA_VERSION = 3
-"""Raised with every change of the tables; a worker refuses a database of another version."""
+"""Raised with every change of the tables, for which `osmo_worker.store.migrations` has a module."""
 
 
 class Moment(TypeDecorator[datetime]):
@@ -109,7 +110,7 @@ tasks = Table(
     Column("exit_code", BigInteger),
     Column("message", Text, nullable=False),
     Column("ended", Boolean, nullable=False),
-    Column("concluded", Boolean, nullable=False),
+    Column("concluded", Boolean, nullable=False, server_default=false()),
     Column("terminal", Boolean, Computed("ended OR concluded", persisted=True)),
     Column("reported_status", Text),
     Column("reported_exit_code", BigInteger),
@@ -118,7 +119,7 @@ tasks = Table(
     Column("container", Text, nullable=False),
     Column("pod_ip", Text, nullable=False),
     Column("pod", Text, nullable=False),
-    Column("reported_pod", Text, nullable=False),
+    Column("reported_pod", Text, nullable=False, server_default=""),
     Column("conditions", _DOCUMENT, nullable=False),
     Column("created_at", Moment),
     Column("status_since", Moment, nullable=False),
@@ -200,7 +201,7 @@ for _name, _where, *_columns in (
     ("tasks_starting", STARTING, tasks.c.backend, tasks.c.status_since),
     ("tasks_concluded", CONCLUDED, tasks.c.backend, tasks.c.node),
     ("tasks_renamed", RENAMED, tasks.c.backend),
-    ("nodes_gone", GONE, nodes.c.backend),
+    ("nodes_gone_of", GONE, nodes.c.backend),
 ):
     Index(_name, *_columns, sqlite_where=_where, postgresql_where=_where)
 # SQLite writes an index anew with each update that names its column: it would pay for this one with
@@ -213,3 +214,6 @@ Index("tasks_pod", tasks.c.pod)
 Index("nodes_hostname", nodes.c.backend, nodes.c.hostname)
 Index("pod_events_pod", pod_events.c.pod, pod_events.c.happened_at)
 Index("pod_events_age", pod_events.c.reported_at)
+for _table in (tasks, nodes, node_usage):
+    _gone = _table.c.deleted_at.is_not(None)
+    Index(f"{_table.name}_gone", _table.c.deleted_at, sqlite_where=_gone, postgresql_where=_gone)

@@ -11,13 +11,14 @@ from osmo_worker.metrics import WorkerMetrics
 from osmo_worker.store import queries
 from osmo_worker.store import schema as tables
 from osmo_worker.store.apply import Applied, Applier
+from osmo_worker.store.conclusions import LateStarts
 from osmo_worker.store.database import Database
 from osmo_worker.store.kinds.backends import Backend
 from osmo_worker.store.kinds.events import PodEvent
 from osmo_worker.store.kinds.nodes import Node
 from osmo_worker.store.kinds.tasks import Task, Totals
 from osmo_worker.store.kinds.usage import NodeUsage
-from osmo_worker.store.sweep import Sweeper
+from osmo_worker.store.retention import Retention
 
 T = TypeVar("T")
 
@@ -39,12 +40,17 @@ class StateStore:
     """
 
     def __init__(
-        self, database: Database, applier: Applier, sweeper: Sweeper, metrics: WorkerMetrics
+        self,
+        database: Database,
+        config: StoreConfig,
+        metrics: WorkerMetrics,
+        clock: Callable[[], float],
     ) -> None:
         self._database = database
-        self._applier = applier
+        self._applier = Applier(database, config, clock)
+        self._late_starts = LateStarts(database, config.start_timeout, clock)
+        self._retention = Retention(database, config, clock)
         self._metrics = metrics
-        self._sweeper = sweeper
 
     @property
     def url(self) -> str:
@@ -147,15 +153,16 @@ class StateStore:
         return await self._read(queries.read_totals, backend)
 
     async def sweep(self) -> None:
-        """Fail what did not start within `start_timeout`, and remove events older than
-        `event_retention`: a bounded number of each. To be called from time to time, by any of the
-        workers of a database or by all.
+        """Fail what did not start within `start_timeout`, and remove what is older than it is
+        kept: a bounded number of each. To be called from time to time, by any of the workers of a
+        database or by all.
 
         Raises:
             StoreUnavailableError: only a part was done.
             StoreRefusedError: the database belongs to another version, or to something else.
         """
-        await self._database.call(self._sweeper.sweep)
+        await self._database.call(self._late_starts.fail)
+        await self._retention.enforce()
 
     async def aclose(self) -> None:
         """Close the database. Idempotent."""
@@ -201,9 +208,7 @@ def open_store(
         MissingExtraError: the driver is not installed; the text holds the command that does.
     """
     config = config or StoreConfig()
-    database = Database(url, config)
-    applier, sweeper = Applier(database, config, clock), Sweeper(database, config, clock)
-    return StateStore(database, applier, sweeper, metrics or WorkerMetrics())
+    return StateStore(Database(url, config), config, metrics or WorkerMetrics(), clock)
 
 
 def _advance(steps: Generator[None, None, Applied]) -> Applied | None:

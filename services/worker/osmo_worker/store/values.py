@@ -9,6 +9,9 @@ import msgspec
 REPLACEMENT = "\ufffd"
 """Stands for U+0000, which a container may write into its last message and PostgreSQL refuses."""
 
+EPOCH = "1970-01-01T00:00:00.000Z"
+"""The moment from which seconds are counted."""
+
 _encode_json = msgspec.json.Encoder(order="deterministic").encode  # equal documents, equal text
 
 
