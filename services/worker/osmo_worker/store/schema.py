@@ -41,11 +41,18 @@ class Moment(TypeDecorator[datetime]):
         return dialect.type_descriptor(Text())
 
     def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
-        """See `TypeDecorator`."""
+        """See `TypeDecorator`. Without a zone it is UTC; what UTC's calendar does not hold is its
+        first or last moment."""
         if value is None:
             return None
         moment = value if isinstance(value, datetime) else datetime.fromisoformat(value)
-        return moment.astimezone(UTC)
+        if moment.tzinfo is None:
+            return moment.replace(tzinfo=UTC)
+        try:
+            return moment.astimezone(UTC)
+        except OverflowError:
+            end = datetime.min if moment.year == datetime.min.year else datetime.max
+            return end.replace(tzinfo=UTC)
 
 
 metadata = MetaData()
