@@ -27,6 +27,10 @@ SCHEMA_VERSION = 2
 """Raised with every change of the tables; a worker refuses a database of another version."""
 
 
+_FIRST = datetime.min.replace(tzinfo=UTC)
+_LAST = datetime.max.replace(tzinfo=UTC)
+
+
 class Moment(TypeDecorator[datetime]):
     """A moment in UTC: `timestamptz` in PostgreSQL, ISO 8601 text elsewhere, which SQLite's date
     functions read. It is written as ISO 8601 text and read as an aware datetime."""
@@ -51,8 +55,7 @@ class Moment(TypeDecorator[datetime]):
         try:
             return moment.astimezone(UTC)
         except OverflowError:
-            end = datetime.min if moment.year == datetime.min.year else datetime.max
-            return end.replace(tzinfo=UTC)
+            return _FIRST if moment.year == _FIRST.year else _LAST
 
 
 metadata = MetaData()
