@@ -148,7 +148,7 @@ class Uplink:
     def _report_refusals(self) -> None:
         self._reported = self.session.refused
         last = self.session.refusals[-1]
-        logger.error("refused %s: %s (%d in all)", last.key, last.reason, self._reported)
+        logger.error("refused %s: %s (%d in all)", shown(last.key), last.reason, self._reported)
 
     # Keeping the connection up
 
