@@ -84,6 +84,11 @@ class OsmoLayout(Layout):
 
         return notice("create"), notice("update")
 
+    def rules_list(self, backend: str) -> str:
+        """Where the deployed service puts the rules of a backend, and deployed operators take them:
+        see `osmo_reports.directory.redis.Notifying`."""
+        return f"backend-connections:{backend}"
+
     def appended(self, batch: ProducerBatch) -> Appended:
         backend, now = batch.producer.backend, self._wall()
         ways: list[str] = []
