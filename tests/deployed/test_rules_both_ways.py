@@ -125,13 +125,16 @@ async def test_what_the_deployed_service_sets_reaches_every_listener(
 
 async def test_what_we_set_is_told_once(server: RedisServer) -> None:
     """Our own operators, who find it in the list, know it already: its version stays."""
-    async with shared(server) as directory, operating(server) as (url, _):
-        async with connect(url, backend="east") as client:
-            await client.epoch_after(0)
-            known = await directory.set_rules("east", {"Ready": "False"})
-            assert (await client.push_after(RULES_KIND, 0)).version == known.version
-            await eventually(lambda: server.command("EXISTS", LIST) == 0)
-            assert await directory.rules() == {"east": known}
+    async with (
+        shared(server) as directory,
+        operating(server) as (url, _),
+        connect(url, backend="east") as client,
+    ):
+        await client.epoch_after(0)
+        known = await directory.set_rules("east", {"Ready": "False"})
+        assert (await client.push_after(RULES_KIND, 0)).version == known.version
+        await eventually(lambda: server.command("EXISTS", LIST) == 0)
+        assert await directory.rules() == {"east": known}
 
 
 async def test_of_several_the_newest_counts(

@@ -138,7 +138,7 @@ async def tell_rules(
                         try:
                             server.push(backend, Push(RULES_KIND, known.version, payload))
                         except UsageError as exc:
-                            logger.error("the rules of %s are not told: %s", backend, exc)
+                            logger.warning("the rules of %s are not told: %s", backend, exc)
                     known_first.set()
         except QueueUnavailableError as exc:
             logger.debug("cannot ask the queue for condition rules: %s", exc)

@@ -63,8 +63,9 @@ tell_others(KEYS[3], ARGV[2], ARGV[3])
 return version
 """
 )
-"""Replaces a backend's rules, and tells who waits. KEYS: rules, their changes, and the list by which
-others are told, if any. ARGV: backend, rules, the most entries of the list. Returns the version."""
+"""Replaces a backend's rules, and tells who waits. KEYS: rules, their changes, and the list by
+which others are told, if any. ARGV: backend, rules, the most entries of the list. Returns the
+version."""
 
 FORGET = script(
     _SET_RULES
@@ -81,8 +82,8 @@ return known
 """
 )
 """Forgets who reports a backend, and puts the default rules in the place of its own. KEYS:
-backends, rules, their changes, and the list as `SET_RULES` has it. ARGV: backend, default rules, the
-most entries of the list. Returns 1 if it was known or had rules of its own, else 0."""
+backends, rules, their changes, and the list as `SET_RULES` has it. ARGV: backend, default rules,
+the most entries of the list. Returns 1 if it was known or had rules of its own, else 0."""
 
 ADOPT = script(
     _SET_RULES
