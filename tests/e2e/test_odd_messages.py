@@ -4,7 +4,7 @@ import asyncio
 import math
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from hypothesis import example, given, settings
@@ -16,18 +16,25 @@ from osmo_transport import (
     BackoffConfig,
     Client,
     Delivery,
+    Limits,
     Message,
     Outcome,
     Queue,
     QueueConfig,
+    TlsConfig,
+    TransportError,
     UnsendableError,
     Version,
     connect,
     listen,
+    new_id,
     new_message,
     open_queue,
+    transport_for,
 )
+from osmo_transport.frames import PROTOCOL, Batch, Frame, Hello, Stored, Welcome
 from osmo_transport.message import MAX_EPOCH, MAX_NAME, MAX_REVISION
+from osmo_transport.transports.abc import ConnectionConfig, FrameSink
 from osmo_worker import StoreConfig, Worker, WorkerConfig
 from osmo_worker.store import StateStore, open_store
 from tests.worker.harness import settled, until
@@ -114,6 +121,16 @@ def odd(changes: dict[str, Any]) -> Message:
     return msgspec.structs.replace(new_message("update_pod", "odd", _pod()), **changes)
 
 
+def _encoded(rest: list[bytes]) -> bytes:
+    """The bytes of a message whose head is right, and whose other fields are these."""
+    head = (_packed("update_pod"), _packed("raw"), _packed([0, 1]))
+    return bytes([0x90 + len(head) + len(rest)]) + b"".join((*head, *rest))
+
+
+ENCODED = st.lists(ANYTHING.map(_packed) | PAYLOADS | DEEP, max_size=7).map(_encoded) | PAYLOADS
+"""What a peer may send in the place of a message."""
+
+
 class Watched:
     """A store, and what it raised: nothing that is odd with a report may be an exception, which
     makes the worker hand over its whole batch again, one by one."""
@@ -130,8 +147,37 @@ class Watched:
             raise
 
 
+FrameT = TypeVar("FrameT", bound=Frame)
+
+
+class Peer(FrameSink):
+    """Keeps what a server says."""
+
+    def __init__(self) -> None:
+        self._frames: asyncio.Queue[Frame] = asyncio.Queue()
+
+    def frame_received(self, frame: Frame) -> None:
+        self._frames.put_nowait(frame)
+
+    def writing_resumed(self) -> None:
+        pass
+
+    def connection_lost(self, error: TransportError) -> None:
+        pass
+
+    async def came(self, kind: type[FrameT]) -> FrameT:
+        """The next frame of a kind."""
+        async with asyncio.timeout(10):
+            while not isinstance(frame := await self._frames.get(), kind):
+                pass
+        return frame
+
+
 class Line:
     """The way of a message from a client to the store, all of it in this process."""
+
+    url = "memory://odd"
+    """Where the server listens."""
 
     def __init__(
         self, client: Client, queue: Queue, worker: Worker, store: StateStore, watched: Watched
@@ -141,6 +187,22 @@ class Line:
         self.worker = worker
         self.store = store
         self.watched = watched
+
+    async def takes(self, encoded: Sequence[bytes]) -> None:
+        """Send bytes in the place of messages, as no client of ours would, and wait for the answer
+        to all of them."""
+        peer = Peer()
+        config = ConnectionConfig(
+            limits=Limits(), tls=TlsConfig(), open_timeout=5, max_connections=1
+        )
+        connection = await transport_for(self.url).dial(self.url, peer, config)
+        connection.send(Hello(PROTOCOL, "backend", "odd", new_id(), "", 0, 0, Limits()))
+        await peer.came(Welcome)
+        connection.send(Batch(1, tuple(encoded)))
+        while (await peer.came(Stored)).sequence < len(encoded):
+            pass
+        connection.close()
+        await connection.wait_closed()
 
     async def carries(self, messages: Sequence[Message]) -> None:
         """Fail unless a good report behind these messages arrives, and nothing of them is left."""
@@ -171,7 +233,7 @@ async def line() -> AsyncIterator[Line]:
     async with (
         await open_queue("memory://", limits) as queue,
         open_store("memory://", StoreConfig(snapshot_delay=0.001)) as store,
-        listen("memory://odd", admit=lambda g: queue.open_producer(*g[:3])) as server,
+        listen(Line.url, admit=lambda g: queue.open_producer(*g[:3])) as server,
         connect(server.url, backend="backend", source="pods") as client,
         asyncio.TaskGroup() as tasks,
     ):
@@ -186,7 +248,7 @@ async def line() -> AsyncIterator[Line]:
         relaying.cancel()
 
 
-@settings(max_examples=150)
+@settings(max_examples=75)
 @given(st.lists(CHANGES, min_size=1, max_size=3))
 @example([{"timestamp": -1e308}])
 @example([{"timestamp": -LARGEST}, {"timestamp": LARGEST, "key": "b"}])
@@ -200,5 +262,21 @@ def test_an_odd_message_ends_nothing(changes: list[dict[str, Any]]) -> None:
     async def run() -> None:
         async with line() as whole:
             await whole.carries([odd(each) for each in changes])
+
+    asyncio.run(run())
+
+
+@settings(max_examples=50)
+@given(st.lists(ENCODED, min_size=1, max_size=3))
+@example([_encoded([b"\x91" * 200_000])])
+@example([_encoded([_packed("id"), _packed(1.0), b"\x91" * 200_000])])
+@example([_encoded([_packed("id"), _packed(math.nan), _pod(), b"\xc2", b"\x91" * 200_000])])
+def test_bytes_that_are_no_message_end_nothing(encoded: list[bytes]) -> None:
+    """The operator refuses what has no head, the worker what has nothing else."""
+
+    async def run() -> None:
+        async with line() as whole:
+            await whole.takes(encoded)
+            await whole.carries([])
 
     asyncio.run(run())

@@ -23,6 +23,7 @@ from osmo_transport.errors import (
     UnreadableError,
     UnsendableError,
     UsageError,
+    WrongServerError,
     is_retryable,
 )
 
@@ -31,6 +32,7 @@ RETRYABLE: dict[type[TransportError], bool] = {
     UsageError: False,
     UnknownSchemeError: False,
     MissingExtraError: False,
+    WrongServerError: False,
     UnsendableError: False,
     MessageTooLargeError: False,
     AddressInUseError: False,

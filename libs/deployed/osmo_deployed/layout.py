@@ -1,8 +1,8 @@
 """The queue of the operators and workers that are already deployed: `?layout=osmo`.
 
 Our operators and workers share one stream with theirs, in any mixture: each reads what the other
-appended. Beside it, under names that theirs do not have, are our own keys. `QUEUES.md` says what is
-lost.
+appended. Beside it, under names that theirs do not have, are our own keys. The README says what is
+shared, and what is lost.
 """
 
 import dataclasses

@@ -28,6 +28,7 @@ from osmo_transport.errors import (
     UnreadableError,
     UnsendableError,
     UsageError,
+    WrongServerError,
     is_retryable,
 )
 from osmo_transport.frames import Limits, Push
@@ -130,6 +131,7 @@ __all__ = (
     "UnsendableError",
     "UsageError",
     "Version",
+    "WrongServerError",
     "batch_of",
     "connect",
     "encode_message",

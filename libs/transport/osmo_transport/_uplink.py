@@ -12,6 +12,7 @@ from osmo_transport.errors import (
     ConnectionLostError,
     PeerError,
     TransportError,
+    WrongServerError,
     is_retryable,
 )
 from osmo_transport.frames import Frame, Goodbye, GoodbyeCode, Push
@@ -19,6 +20,9 @@ from osmo_transport.session import ClientSession, PartedError
 from osmo_transport.transports.abc import Connection, ConnectionConfig, FrameSink, Transport
 
 logger = logging.getLogger("osmo_transport.client")
+
+MAX_REASONS = 16
+"""Reasons of one outage that are known to have been logged: more than there are in practice."""
 
 
 class _Link(FrameSink):
@@ -83,6 +87,8 @@ class Uplink:
         self._flush_handle: asyncio.Handle | None = None
         self._welcomed_at: float | None = None
         self._reported = 0
+        self._reasons: set[str] = set()
+        """Why connections were lost since the last welcome, as far as it was logged."""
 
     # Sending
 
@@ -134,6 +140,7 @@ class Uplink:
         if session.welcomed and not welcomed:
             self.connects += 1
             self._welcomed_at = self._loop.time()
+            self._reasons.clear()
             logger.info("connected to %s, epoch %d", self._url, session.epoch)
         if session.epoch != epoch:
             self.changed.set()
@@ -172,7 +179,9 @@ class Uplink:
         while True:
             self._welcomed_at = None
             error = await self._one_connection()
-            if not is_retryable(error):
+            # Where this client was welcomed before, another server is a passing thing.
+            passing = isinstance(error, WrongServerError) and self.connects > 0
+            if not (is_retryable(error) or passing):
                 logger.error("cannot go on with %s: %s", self._url, error)
                 self.fail(error)
                 return
@@ -181,9 +190,18 @@ class Uplink:
             delay = self._backoff.next_delay()
             if isinstance(error, PartedError):
                 delay = max(delay, error.retry_after)
-            about = "" if self._url in str(error) else f"{self._url}: "
-            logger.warning("%s%s; connecting again in %.1f s", about, error, delay)
+            self._log_loss(error, delay)
             await asyncio.sleep(delay)
+
+    def _log_loss(self, error: TransportError, delay: float) -> None:
+        """Each reason once between two welcomes: an outage is as long as it is."""
+        reason = str(error)
+        level = logging.DEBUG if reason in self._reasons else logging.WARNING
+        if len(self._reasons) >= MAX_REASONS:
+            self._reasons.clear()
+        self._reasons.add(reason)
+        about = "" if self._url in reason else f"{self._url}: "
+        logger.log(level, "%s%s; connecting again in %.1f s", about, reason, delay)
 
     async def _one_connection(self) -> TransportError:
         link = self._link = _Link(self)

@@ -4,6 +4,7 @@ TransportError
 ├── UsageError              the caller: mend the call or the configuration
 │   ├── UnknownSchemeError
 │   ├── MissingExtraError   install the extra that it names
+│   ├── WrongServerError    the URL leads to a server of another kind
 │   └── UnsendableError     one message, that no server would take
 │       └── MessageTooLargeError
 ├── AddressInUseError       who runs the machine: choose another port
@@ -34,6 +35,10 @@ class UnknownSchemeError(UsageError):
 
 class MissingExtraError(UsageError):
     """An optional dependency is not installed; the text holds the command that installs it."""
+
+
+class WrongServerError(UsageError):
+    """Another protocol is spoken at the URL's address; the text names it, and what to look at."""
 
 
 class UnsendableError(UsageError):

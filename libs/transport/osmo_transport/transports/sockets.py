@@ -138,6 +138,24 @@ async def connect(host: str, port: int) -> socket.socket:
     return await _connected(await _found(host, port))
 
 
+async def opened(
+    host: str, port: int, context: ssl.SSLContext | None
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A stream over a connected socket, over TLS if there is a `context`.
+
+    Raises:
+        OSError: as `connect`, or TLS failed.
+    """
+    wire = await connect(host, port)
+    try:
+        return await asyncio.open_connection(
+            sock=wire, ssl=context, server_hostname=host if context else None
+        )
+    except BaseException:
+        forget(wire)
+        raise
+
+
 def forget(wire: socket.socket) -> None:
     """To be called when an event loop was given a socket, and the connection ended before it was
     open. uvloop has closed the descriptor by then, or will, and it may be somebody else's when the
@@ -250,9 +268,14 @@ def bind_error(url: str, exc: OSError) -> TransportError:
 
 def late_error(url: str, seconds: float) -> TransportError:
     """Why a connection could not be opened in time."""
-    secure = url.partition(":")[0].endswith("s")
-    hint = "; does it speak TLS?" if secure else ""
-    return ConnectionLostError(f"{url} did not answer in {seconds:g} s{hint}")
+    return ConnectionLostError(f"{url} did not answer in {seconds:g} s")
+
+
+def was_answered(exc: BaseException) -> bool:
+    """Whether a connection that failed so had been made: somebody is there, and is to be asked who
+    he is."""
+    broke = (ssl.SSLError, ConnectionResetError, ConnectionAbortedError, BrokenPipeError)
+    return not isinstance(exc, OSError) or isinstance(exc, (TimeoutError, *broke))
 
 
 def connect_error(url: str, exc: OSError) -> TransportError:

@@ -14,7 +14,7 @@ from osmo_transport.errors import (
     TransportError,
     UsageError,
 )
-from osmo_transport.transports import sockets
+from osmo_transport.transports import sockets, strangers
 from osmo_transport.transports.abc import (
     CLOSE_TIMEOUT,
     Accept,
@@ -177,6 +177,11 @@ class _Dialled(GrpcConnection):
     async def _said(self) -> str:
         """The status that the other side, or a proxy between, ended the call with."""
         code, details = await self._call.code(), await self._call.details()
+        if code is grpc.StatusCode.UNIMPLEMENTED:
+            return (
+                f"a gRPC server without our service {SERVICE} answers there with {details!r}: look"
+                " at the host and the port of the URL"
+            )
         return f"{code.name}: {details}"
 
     async def wait_closed(self) -> None:
@@ -202,11 +207,15 @@ class GrpcTransport(Transport):
                 # gRPC goes on with a connection that was given up for as long as this.
                 patience = ("grpc.min_reconnect_backoff_ms", round(config.open_timeout * 1000))
                 options: Options = [*CLIENT_OPTIONS, patience, *named, *_size_options(config)]
-                channel = await _opened(parts, where, credentials, options, config.tls)
+                channel = await _opened(where, credentials, options)
         except TimeoutError as exc:
-            raise sockets.late_error(url, config.open_timeout) from exc
+            late = sockets.late_error(url, config.open_timeout)
+            raise await _why(parts, config.tls, late) from exc
         except OSError as exc:
             raise sockets.connect_error(url, exc) from exc
+        if channel is None:
+            failed = ConnectionLostError(f"cannot connect to {url}: the gRPC handshake failed")
+            raise await _why(parts, config.tls, failed)
         connection = _Dialled(_target(host, port), channel, config)
         connection.open(sink)
         return connection
@@ -247,24 +256,20 @@ def _name_options(host: str, port: int) -> tuple[tuple[str, str], ...]:
 
 
 async def _opened(
-    url: SplitResult,
-    where: str,
-    credentials: grpc.ChannelCredentials | None,
-    options: Options,
-    tls: TlsConfig,
-) -> aio.Channel:
-    """A channel that is connected to the address `where`."""
+    where: str, credentials: grpc.ChannelCredentials | None, options: Options
+) -> aio.Channel | None:
+    """A channel that is connected to the address `where`; None: it failed."""
     if credentials is None:
         channel = aio.insecure_channel(where, options)
     else:
         channel = aio.secure_channel(where, credentials, options)
+    ready = False
     try:
-        if not await _ready(channel):
-            raise await _why(url, tls)
-    except BaseException:
-        await channel.close()
-        raise
-    return channel
+        ready = await _ready(channel)
+    finally:
+        if not ready:
+            await channel.close()
+    return channel if ready else None
 
 
 async def _ready(channel: aio.Channel) -> bool:
@@ -277,8 +282,9 @@ async def _ready(channel: aio.Channel) -> bool:
     return True
 
 
-async def _why(url: SplitResult, tls: TlsConfig) -> TransportError:
-    """A channel does not say why it failed; a plain connection does."""
+async def _why(url: SplitResult, tls: TlsConfig, otherwise: TransportError) -> TransportError:
+    """A channel does not say why it failed; a plain connection does, or who answers it. `otherwise`
+    if nothing is found out."""
     context = None
     if url.scheme == "grpcs":
         context = client_context(tls)
@@ -286,26 +292,16 @@ async def _why(url: SplitResult, tls: TlsConfig) -> TransportError:
     host, port = address(url)
     name = url.geturl()
     try:
-        plain = await sockets.connect(host, port)
-        try:
-            _, writer = await asyncio.open_connection(
-                sock=plain, ssl=context, server_hostname=host if context else None
-            )
-        except BaseException:
-            sockets.forget(plain)
-            raise
+        async with asyncio.timeout(strangers.ASK_TIMEOUT):
+            _, writer = await sockets.opened(host, port, context)
+        writer.transport.abort()
+    except TimeoutError:
+        pass
     except OSError as exc:
-        return sockets.connect_error(name, exc)
-    try:
-        secured = writer.get_extra_info("ssl_object")
-        if secured is not None and secured.selected_alpn_protocol() != "h2":
-            what = "what listens there does not speak gRPC"
-        else:
-            what = "the gRPC handshake failed; does it speak gRPC, and has the URL the right one of"
-            what += " grpc:// and grpcs://?"
-        return ConnectionLostError(f"cannot connect to {name}: {what}")
-    finally:
-        writer.close()
+        otherwise = sockets.connect_error(name, exc)
+        if isinstance(otherwise, UsageError) or not sockets.was_answered(exc):
+            return otherwise
+    return await strangers.why(name, (host, port, "/"), context, strangers.Kind.HTTP2, otherwise)
 
 
 async def _bind_error(url: SplitResult) -> TransportError:

@@ -6,8 +6,8 @@ import ssl
 import sys
 from typing import Protocol
 
-from osmo_transport.errors import ConnectionLostError
-from osmo_transport.transports import sockets, urls
+from osmo_transport.errors import ConnectionLostError, TransportError, UsageError
+from osmo_transport.transports import sockets, strangers, urls
 from osmo_transport.transports.abc import (
     Accept,
     Connection,
@@ -57,15 +57,12 @@ class WebSocketTransport(Transport):
         try:
             async with asyncio.timeout(config.open_timeout):
                 return await self._engine.dial(target.geturl(), context, sink, config)
-        except TimeoutError as exc:
-            raise sockets.late_error(url, config.open_timeout) from exc
-        except OSError as exc:
-            raise sockets.connect_error(url, exc) from exc
-        except ConnectionLostError as exc:
-            raise ConnectionLostError(f"cannot connect to {url}: {exc}") from exc
-        except RuntimeError as exc:
-            # uvloop's word for a socket that is gone.
-            raise ConnectionLostError(f"cannot connect to {url}: {exc}") from exc
+        except (OSError, ConnectionLostError, RuntimeError) as exc:
+            error = _translated(url, exc, config)
+            if isinstance(error, UsageError) or not sockets.was_answered(exc):
+                raise error from exc
+            place = (*urls.address(parts), target.path)
+            raise await strangers.why(url, place, context, strangers.Kind.WEBSOCKET, error) from exc
 
     async def listen(self, url: str, accept: Accept, config: ConnectionConfig) -> Endpoint:
         parts = urls.parsed(url)
@@ -82,6 +79,16 @@ class WebSocketTransport(Transport):
         except OSError as exc:
             raise sockets.bind_error(url, exc) from exc
         return SocketEndpoint(sockets.url_of(parts, listening[0]), listening, servers, connections)
+
+
+def _translated(url: str, exc: Exception, config: ConnectionConfig) -> TransportError:
+    """Why a connection could not be opened; a RuntimeError is uvloop's word for a socket that is
+    gone."""
+    if isinstance(exc, TimeoutError):
+        return sockets.late_error(url, config.open_timeout)
+    if isinstance(exc, OSError):
+        return sockets.connect_error(url, exc)
+    return ConnectionLostError(f"cannot connect to {url}: {exc}")
 
 
 FULL_BUFFERS_ARE_TOLD = not any(
