@@ -138,7 +138,7 @@ def told(kind: str, body: msgspec.Struct, timestamp: float = NOW, id_: str = "id
 _texts = st.text(st.characters(codec="utf-8"), max_size=6) | st.just("a\0\\u0000")
 _maps = st.dictionaries(_texts, _texts, max_size=2)
 _lists = st.lists(_texts, max_size=2).map(tuple)
-_numbers = st.integers(-(2**63), 2**64 - 1)
+_numbers = st.integers(-(2**63), 2**63 - 1)
 _times = st.one_of(
     st.sampled_from(
         [
