@@ -39,7 +39,7 @@ class Way(NamedTuple):
 
     @property
     def secure(self) -> bool:
-        return self.scheme.endswith("s") and self.scheme != "ws"
+        return self.scheme in ("wss", "grpcs")
 
 
 WAYS = {

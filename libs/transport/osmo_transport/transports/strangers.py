@@ -22,7 +22,6 @@ ASK_TIMEOUT = 2.0
 MAX_ANSWER = 2048
 """Bytes of an answer that are looked at: a status, a few headers, and the beginning of a reason."""
 
-
 MAX_SAID = 60
 """Characters of each thing that it says which are shown."""
 
@@ -65,27 +64,34 @@ async def why(
     `WrongServerError`.
     """
     found = await ask(*place, context)
-    over_tls = context is not None
-    if found is None or (found.kind is wanted and found.secure == over_tls):
+    secure = context is not None
+    if found is None or (found.kind is wanted and found.secure == secure):
         return otherwise
-    if found.kind is Kind.CLOSES and over_tls:
+    if found.kind is Kind.CLOSES and secure:
         return otherwise  # which knows what TLS had to say
-    text = f"cannot connect to {url}: {found.kind.value} answers there"
-    if found.kind is Kind.CLOSES:
-        text = f"cannot connect to {url}: there is {found.kind.value}"
-    elif found.kind is Kind.SILENT:
-        text = f"{otherwise}: there is {found.kind.value}"
-    if found.said:
-        text += f" with '{found.said}'"
-    scheme = url.partition(":")[0]
-    if found.secure != over_tls or (found.kind is Kind.TLS and not over_tls):
-        how = "over TLS" if found.secure or found.kind is Kind.TLS else "without TLS"
-        text += f", {how}"
-        other = f"{scheme}s" if not over_tls else scheme.removesuffix("s")
-        return WrongServerError(f"{text}: has the URL the right one of {other}:// and {scheme}://?")
-    if found.kind in (Kind.HTTP, Kind.OTHER, Kind.CLOSES, Kind.SILENT):
+    text = _described(url, found, otherwise)
+    if found.kind is Kind.TLS or found.secure != secure:
+        text += ", without TLS" if secure else ""
+        scheme = url.partition(":")[0].removesuffix("s") if secure else url.partition(":")[0]
+        return WrongServerError(
+            f"{text}: has the URL the right one of {scheme}:// and {scheme}s://?"
+        )
+    if found.kind in _PASSING:
         return ConnectionLostError(f"{text}: look at the host, the port and the path of the URL")
     return WrongServerError(f"{text}: look at the scheme, the host and the port of the URL")
+
+
+_PASSING = frozenset((Kind.HTTP, Kind.OTHER, Kind.CLOSES, Kind.SILENT))
+"""Behind whom a server of the right kind may yet come to be."""
+
+
+def _described(url: str, found: Stranger, otherwise: TransportError) -> str:
+    if found.kind is Kind.SILENT:
+        return f"{otherwise}: there is {found.kind.value}"
+    if found.kind is Kind.CLOSES:
+        return f"cannot connect to {url}: there is {found.kind.value}"
+    said = f" with '{found.said}'" if found.said else ""
+    return f"cannot connect to {url}: {found.kind.value} answers there{said}"
 
 
 async def ask(host: str, port: int, path: str, context: ssl.SSLContext | None) -> Stranger | None:
@@ -125,8 +131,9 @@ async def _asked_plainly(host: str, port: int, request: bytes) -> Stranger:
 
 
 def _request(host: str, port: int, path: str) -> bytes:
+    name = f"[{host}]" if ":" in host else host
     return (
-        f"GET {path} HTTP/1.1\r\nHost: {host}:{port}\r\nUpgrade: websocket\r\n"
+        f"GET {path} HTTP/1.1\r\nHost: {name}:{port}\r\nUpgrade: websocket\r\n"
         "Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
         "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
     ).encode()
