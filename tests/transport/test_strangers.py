@@ -11,6 +11,7 @@ from grpc import aio
 
 from osmo_transport import (
     ConnectionLostError,
+    HandshakeError,
     ServerConfig,
     TlsConfig,
     Transport,
@@ -172,8 +173,11 @@ async def failure(way: Way, port: int, tls: TlsConfig) -> TransportError:
     """Why one try to connect fails, at once or when the connection is open."""
     config = ConnectionConfig(limits=Limits(), tls=tls, open_timeout=0.5, max_connections=1)
     sink = Ignoring()
+    url = f"{way.scheme}://127.0.0.1:{port}"
     try:
-        connection = await way.transport.dial(f"{way.scheme}://127.0.0.1:{port}", sink, config)
+        connection = await way.transport.dial(url, sink, config)
+    except HandshakeError as exc:
+        return await way.transport.why(url, exc, config)
     except TransportError as exc:
         return exc
     try:
@@ -283,7 +287,7 @@ async def test_a_server_that_ends_every_connection(way: Way, certificates: Autho
     """As a proxy that has nobody behind it."""
     async with plain(closing) as port:
         error = await failure(way, port, TlsConfig(ca_file=certificates.ca_file))
-    assert type(error) is ConnectionLostError
+    assert isinstance(error, ConnectionLostError)
     says(error, f"127.0.0.1:{port}")
     if not way.secure:
         says(error, "a server that closes the connection without a word")

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from functools import partial
 
 import pytest
 
@@ -9,6 +10,7 @@ from osmo_transport import (
     BackoffConfig,
     ClientConfig,
     ConnectionLostError,
+    HandshakeError,
     OutboxConfig,
     SessionConfig,
     Transport,
@@ -96,6 +98,14 @@ class Failing(Transport):
     def __init__(self, *reasons: TransportError | None) -> None:
         self._reasons = list(reasons)
         self.tries = 0
+        self.asked: list[int] = []
+        """After which tries it was asked who answers."""
+
+    async def why(
+        self, url: str, error: HandshakeError, config: ConnectionConfig
+    ) -> TransportError:
+        self.asked.append(self.tries)
+        return ConnectionLostError(f"a proxy answers {url}")
 
     async def dial(self, url: str, sink: FrameSink, config: ConnectionConfig) -> Connection:
         self.tries += 1
@@ -151,6 +161,33 @@ async def test_reasons_that_differ_each_time_are_bounded() -> None:
     async with connect("memory://many", backend="b", config=QUICK, transport=transport) as client:
         await eventually(lambda: transport.tries > len(reasons))
         assert len(client._uplink._reasons) <= MAX_REASONS
+
+
+STRANGE = HandshakeError("no handshake")
+
+
+async def test_it_is_asked_who_answers_ever_more_rarely(caplog: pytest.LogCaptureFixture) -> None:
+    """At the first try too, where this client was never welcomed; other losses do not count."""
+    transport = Failing(AWAY, STRANGE)
+    async with connect("memory://odd", backend="b", config=QUICK, transport=transport):
+        await eventually(lambda: transport.tries > 40)
+    assert transport.asked[:6] == [1 + n for n in (1, 2, 4, 8, 16, 32)]
+    assert warnings(caplog)[:3] == [
+        "memory://odd: nobody is there",
+        "a proxy answers memory://odd",
+        "memory://odd: no handshake",
+    ]
+
+
+async def test_where_it_was_welcomed_a_client_tries_once_more_before_it_asks() -> None:
+    """A balancer with a server that does not answer gives it another one then."""
+    async with listen("memory://known") as server:
+        transport = Failing(None, STRANGE, None, STRANGE, STRANGE, None)
+        async with connect("memory://known", backend="b", config=QUICK, transport=transport) as it:
+            for welcomes in (1, 2, 3):
+                await eventually(partial(lambda times: it.stats.connects == times, welcomes))
+                server.resync("another")
+    assert transport.asked == [5]
 
 
 async def test_a_server_of_another_kind_ends_a_client_that_begins() -> None:

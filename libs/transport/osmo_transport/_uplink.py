@@ -10,6 +10,7 @@ from osmo_transport.backoff import Backoff, BackoffConfig
 from osmo_transport.errors import (
     ClosedError,
     ConnectionLostError,
+    HandshakeError,
     PeerError,
     TransportError,
     WrongServerError,
@@ -87,6 +88,8 @@ class Uplink:
         self._flush_handle: asyncio.Handle | None = None
         self._welcomed_at: float | None = None
         self._reported = 0
+        self._failed = 0
+        """Handshakes that failed since the last welcome."""
         self._reasons: set[str] = set()
         """Why connections were lost since the last welcome, as far as it was logged."""
 
@@ -140,6 +143,7 @@ class Uplink:
         if session.welcomed and not welcomed:
             self.connects += 1
             self._welcomed_at = self._loop.time()
+            self._failed = 0
             self._reasons.clear()
             logger.info("connected to %s, epoch %d", self._url, session.epoch)
         if session.epoch != epoch:
@@ -210,6 +214,8 @@ class Uplink:
             link.connection.send(self.session.connect(self._loop.time()))
             self._tick(link)
             return await link.ended
+        except HandshakeError as exc:
+            return await self._explained(exc)
         except TransportError as exc:
             return exc
         finally:
@@ -221,6 +227,16 @@ class Uplink:
             if link.connection is not None:
                 link.connection.close()
                 await link.connection.wait_closed()
+
+    async def _explained(self, error: HandshakeError) -> TransportError:
+        """The error, by who answers. Asked at the first try, and then ever more rarely: behind a
+        balancer that takes turns each question takes a turn, and what would be a server's could
+        always be a question's. Where this client was welcomed before, the next turn comes first."""
+        self._failed += 1
+        rare = self._failed & (self._failed - 1) == 0
+        if rare and (self._failed > 1 or self.connects == 0):
+            return await self._transport.why(self._url, error, self._config)
+        return error
 
     def _tick(self, link: _Link) -> None:
         try:

@@ -9,6 +9,7 @@ TransportError
 │       └── MessageTooLargeError
 ├── AddressInUseError       who runs the machine: choose another port
 ├── ConnectionLostError     nobody: connect again (the reconnecting client does)
+│   └── HandshakeError      likewise, when somebody was there
 ├── PeerError               the other side broke the protocol
 ├── UnreadableError         who wrote these bytes: they are no message
 ├── FencedError             a newer client has taken this one's place: stop
@@ -63,6 +64,11 @@ class AddressInUseError(TransportError):
 
 class ConnectionLostError(TransportError):
     """The connection broke or could not be made; connecting again may help."""
+
+
+class HandshakeError(ConnectionLostError):
+    """A connection that was made did not come to be one of ours; `Transport.why` may tell who is
+    there."""
 
 
 class PeerError(TransportError):

@@ -13,6 +13,7 @@ import aiohappyeyeballs
 from osmo_transport.errors import (
     AddressInUseError,
     ConnectionLostError,
+    HandshakeError,
     TransportError,
     UsageError,
 )
@@ -268,14 +269,11 @@ def bind_error(url: str, exc: OSError) -> TransportError:
 
 def late_error(url: str, seconds: float) -> TransportError:
     """Why a connection could not be opened in time."""
-    return ConnectionLostError(f"{url} did not answer in {seconds:g} s")
+    return HandshakeError(f"{url} did not answer in {seconds:g} s")
 
 
-def was_answered(exc: BaseException) -> bool:
-    """Whether a connection that failed so had been made: somebody is there, and is to be asked who
-    he is."""
-    broke = (ssl.SSLError, ConnectionResetError, ConnectionAbortedError, BrokenPipeError)
-    return not isinstance(exc, OSError) or isinstance(exc, (TimeoutError, *broke))
+_BROKE = (ssl.SSLError, ConnectionResetError, ConnectionAbortedError, BrokenPipeError)
+"""How a connection fails that had been made."""
 
 
 def connect_error(url: str, exc: OSError) -> TransportError:
@@ -285,4 +283,5 @@ def connect_error(url: str, exc: OSError) -> TransportError:
             f"{url}: the certificate is not trusted ({exc.verify_message}); name its authority in"
             " tls.ca_file, and connect to a host that it names"
         )
-    return ConnectionLostError(f"cannot connect to {url}: {exc}")
+    kind = HandshakeError if isinstance(exc, _BROKE) else ConnectionLostError
+    return kind(f"cannot connect to {url}: {exc}")

@@ -1,6 +1,7 @@
 """Dialling and listening at `grpc://` and `grpcs://`."""
 
 import asyncio
+import ssl
 from contextlib import suppress
 from urllib.parse import SplitResult
 
@@ -10,7 +11,7 @@ from grpc import aio
 from osmo_transport import _tasks
 from osmo_transport.errors import (
     AddressInUseError,
-    ConnectionLostError,
+    HandshakeError,
     TransportError,
     UsageError,
 )
@@ -207,18 +208,22 @@ class GrpcTransport(Transport):
                 # gRPC goes on with a connection that was given up for as long as this.
                 patience = ("grpc.min_reconnect_backoff_ms", round(config.open_timeout * 1000))
                 options: Options = [*CLIENT_OPTIONS, patience, *named, *_size_options(config)]
-                channel = await _opened(where, credentials, options)
+                channel = await _opened(parts, where, credentials, options, config.tls)
         except TimeoutError as exc:
-            late = sockets.late_error(url, config.open_timeout)
-            raise await _why(parts, config.tls, late) from exc
+            raise sockets.late_error(url, config.open_timeout) from exc
         except OSError as exc:
             raise sockets.connect_error(url, exc) from exc
-        if channel is None:
-            failed = ConnectionLostError(f"cannot connect to {url}: the gRPC handshake failed")
-            raise await _why(parts, config.tls, failed)
         connection = _Dialled(_target(host, port), channel, config)
         connection.open(sink)
         return connection
+
+    async def why(
+        self, url: str, error: HandshakeError, config: ConnectionConfig
+    ) -> TransportError:
+        parts = parsed(url)
+        place = (*address(parts), "/")
+        context = _plain_context(parts, config.tls)
+        return await strangers.why(url, place, context, strangers.Kind.HTTP2, error)
 
     async def listen(self, url: str, accept: Accept, config: ConnectionConfig) -> Endpoint:
         parts = parsed(url)
@@ -256,20 +261,24 @@ def _name_options(host: str, port: int) -> tuple[tuple[str, str], ...]:
 
 
 async def _opened(
-    where: str, credentials: grpc.ChannelCredentials | None, options: Options
-) -> aio.Channel | None:
-    """A channel that is connected to the address `where`; None: it failed."""
+    url: SplitResult,
+    where: str,
+    credentials: grpc.ChannelCredentials | None,
+    options: Options,
+    tls: TlsConfig,
+) -> aio.Channel:
+    """A channel that is connected to the address `where`."""
     if credentials is None:
         channel = aio.insecure_channel(where, options)
     else:
         channel = aio.secure_channel(where, credentials, options)
-    ready = False
     try:
-        ready = await _ready(channel)
-    finally:
-        if not ready:
-            await channel.close()
-    return channel if ready else None
+        if not await _ready(channel):
+            raise await _failure(url, tls)
+    except BaseException:
+        await channel.close()
+        raise
+    return channel
 
 
 async def _ready(channel: aio.Channel) -> bool:
@@ -282,26 +291,25 @@ async def _ready(channel: aio.Channel) -> bool:
     return True
 
 
-async def _why(url: SplitResult, tls: TlsConfig, otherwise: TransportError) -> TransportError:
-    """A channel does not say why it failed; a plain connection does, or who answers it. `otherwise`
-    if nothing is found out."""
-    context = None
-    if url.scheme == "grpcs":
-        context = client_context(tls)
-        context.set_alpn_protocols(["h2"])
+async def _failure(url: SplitResult, tls: TlsConfig) -> TransportError:
+    """A channel does not say why it failed; a plain connection does."""
     host, port = address(url)
     name = url.geturl()
     try:
-        async with asyncio.timeout(strangers.ASK_TIMEOUT):
-            _, writer = await sockets.opened(host, port, context)
-        writer.transport.abort()
-    except TimeoutError:
-        pass
+        _, writer = await sockets.opened(host, port, _plain_context(url, tls))
     except OSError as exc:
-        otherwise = sockets.connect_error(name, exc)
-        if isinstance(otherwise, UsageError) or not sockets.was_answered(exc):
-            return otherwise
-    return await strangers.why(name, (host, port, "/"), context, strangers.Kind.HTTP2, otherwise)
+        return sockets.connect_error(name, exc)
+    writer.transport.abort()
+    return HandshakeError(f"cannot connect to {name}: the gRPC handshake failed")
+
+
+def _plain_context(url: SplitResult, tls: TlsConfig) -> ssl.SSLContext | None:
+    """TLS as gRPC speaks it, for a connection without gRPC."""
+    if url.scheme != "grpcs":
+        return None
+    context = client_context(tls)
+    context.set_alpn_protocols(["h2"])
+    return context
 
 
 async def _bind_error(url: SplitResult) -> TransportError:

@@ -5,8 +5,9 @@ import socket
 import ssl
 import sys
 from typing import Protocol
+from urllib.parse import SplitResult
 
-from osmo_transport.errors import ConnectionLostError, TransportError, UsageError
+from osmo_transport.errors import ConnectionLostError, HandshakeError, TransportError
 from osmo_transport.transports import sockets, strangers, urls
 from osmo_transport.transports.abc import (
     Accept,
@@ -51,18 +52,26 @@ class WebSocketTransport(Transport):
 
     async def dial(self, url: str, sink: FrameSink, config: ConnectionConfig) -> Connection:
         self.check(url)
-        parts = urls.parsed(url, path=True)
-        context = client_context(config.tls) if parts.scheme == "wss" else None
-        target = parts if parts.path.strip("/") else parts._replace(path=PATH)
+        target = _target(url)
+        context = client_context(config.tls) if target.scheme == "wss" else None
         try:
             async with asyncio.timeout(config.open_timeout):
                 return await self._engine.dial(target.geturl(), context, sink, config)
-        except (OSError, ConnectionLostError, RuntimeError) as exc:
-            error = _translated(url, exc, config)
-            if isinstance(error, UsageError) or not sockets.was_answered(exc):
-                raise error from exc
-            place = (*urls.address(parts), target.path)
-            raise await strangers.why(url, place, context, strangers.Kind.WEBSOCKET, error) from exc
+        except TimeoutError as exc:
+            raise sockets.late_error(url, config.open_timeout) from exc
+        except OSError as exc:
+            raise sockets.connect_error(url, exc) from exc
+        except (ConnectionLostError, RuntimeError) as exc:
+            # uvloop says with a RuntimeError that a socket is gone.
+            raise HandshakeError(f"cannot connect to {url}: {exc}") from exc
+
+    async def why(
+        self, url: str, error: HandshakeError, config: ConnectionConfig
+    ) -> TransportError:
+        target = _target(url)
+        context = client_context(config.tls) if target.scheme == "wss" else None
+        place = (*urls.address(target), target.path)
+        return await strangers.why(url, place, context, strangers.Kind.WEBSOCKET, error)
 
     async def listen(self, url: str, accept: Accept, config: ConnectionConfig) -> Endpoint:
         parts = urls.parsed(url)
@@ -81,14 +90,10 @@ class WebSocketTransport(Transport):
         return SocketEndpoint(sockets.url_of(parts, listening[0]), listening, servers, connections)
 
 
-def _translated(url: str, exc: Exception, config: ConnectionConfig) -> TransportError:
-    """Why a connection could not be opened; a RuntimeError is uvloop's word for a socket that is
-    gone."""
-    if isinstance(exc, TimeoutError):
-        return sockets.late_error(url, config.open_timeout)
-    if isinstance(exc, OSError):
-        return sockets.connect_error(url, exc)
-    return ConnectionLostError(f"cannot connect to {url}: {exc}")
+def _target(url: str) -> SplitResult:
+    """The URL with the path that is meant."""
+    parts = urls.parsed(url, path=True)
+    return parts if parts.path.strip("/") else parts._replace(path=PATH)
 
 
 FULL_BUFFERS_ARE_TOLD = not any(
