@@ -26,6 +26,10 @@ MAX_SAID = 60
 """Characters of each thing that it says which are shown."""
 
 
+_BROKEN = (OSError, RuntimeError)
+"""What a socket raises, and uvloop when one is gone."""
+
+
 class Kind(Enum):
     """What a server is."""
 
@@ -116,7 +120,7 @@ async def ask(host: str, port: int, path: str, context: ssl.SSLContext | None) -
         if found.kind in (Kind.CLOSES, Kind.SILENT):
             return found._replace(secure=True)  # whether it would speak TLS, it does not say
         return None if found.kind is Kind.TLS else found
-    except OSError:
+    except _BROKEN:
         return None
 
 
@@ -165,7 +169,7 @@ async def _answer(
                     pass
     except TimeoutError:
         pass
-    except OSError:
+    except _BROKEN:
         ended = True
     finally:
         writer.transport.abort()
@@ -182,7 +186,7 @@ async def _agreed(host: str, port: int) -> str | None:
     try:
         async with asyncio.timeout(ASK_TIMEOUT):
             _, writer = await sockets.opened(host, port, context)
-    except OSError:
+    except _BROKEN:
         return None
     agreed = writer.get_extra_info("ssl_object").selected_alpn_protocol()
     writer.transport.abort()
