@@ -13,7 +13,7 @@ import pytest
 from grpc_tools import protoc
 
 from osmo_transport.testing.redis_server import RedisServer
-from tests.deployed.programs import DeployedOperator, DeployedWorker
+from tests.deployed.programs import DeployedOperator, DeployedService, DeployedWorker
 
 ROOT = Path(__file__).parents[2]
 CONTRACT = "osmo_protos/listener_service.proto"
@@ -72,6 +72,14 @@ def operator(server: RedisServer) -> Iterator[DeployedOperator]:
     operator = DeployedOperator(server)
     yield operator
     operator.close()
+
+
+@pytest.fixture
+def deployed_service(server: RedisServer) -> Iterator[DeployedService]:
+    """The deployed service on `server`."""
+    service = DeployedService(server)
+    yield service
+    service.close()
 
 
 @pytest.fixture

@@ -32,7 +32,7 @@ _conditions = st.builds(
     ConditionMessage,
     reason=_texts,
     message=_texts,
-    timestamp=_some_times,
+    timestamp=_times,
     status=st.booleans(),
     type=_texts,
 )
@@ -73,7 +73,7 @@ _bodies: dict[str, st.SearchStrategy[object]] = {
         NodeInventoryBody, hostnames=st.lists(_texts, max_size=3).map(tuple)
     ),
     "pod_event": st.builds(
-        PodEventBody, pod_name=_names, reason=_texts, message=_texts, timestamp=_some_times
+        PodEventBody, pod_name=_names, reason=_texts, message=_texts, timestamp=_times
     ),
     "logging": st.builds(
         LoggingBody, type=st.sampled_from(LoggingType), text=_texts, workflow_uuid=_texts

@@ -1,4 +1,4 @@
-"""A deployed operator and a deployed worker, as rule 2.2 describes them."""
+"""Deployed programs on Redis, as rules 2.1 and 2.2 describe them."""
 
 import json
 from typing import Any
@@ -38,6 +38,18 @@ class DeployedOperator(Program):
     def append_fields(self, fields: dict[str, bytes]) -> None:
         """What no operator appends."""
         self._client.xadd(KEY, fields)
+
+    def rules(self, backend: str) -> Any:
+        """What it would tell a backend's listener next, if anything."""
+        found = self._client.rpop(f"backend-connections:{backend}")
+        return None if found is None else json.loads(found)
+
+
+class DeployedService(Program):
+    """Where users set the rules of a backend."""
+
+    def set_rules(self, backend: str, rules: dict[str, str]) -> None:
+        self._client.lpush(f"backend-connections:{backend}", json.dumps({"rules": rules}))
 
 
 class DeployedWorker(Program):

@@ -152,14 +152,28 @@ def test_compares_with_the_epochs_of_our_listeners() -> None:
         ("2026-01-02T12:00:00.120000Z", "2026-01-02T12:00:00.12"),
         ("2026-01-02T13:00:00+01:00", "2026-01-02T12:00:00"),
         ("", ""),
-        ("soon", "soon"),
-        ("x" * 100, "x" * 100),
+        ("1970-01-01T00:00:00Z", "1970-01-01T00:00:00"),
     ],
 )
 def test_times_have_a_zone_here_and_none_there(zoned: str, plain: str) -> None:
-    """2.1: theirs are UTC without saying so; a text that is no time stays as it is."""
+    """2.1: theirs are UTC without saying so."""
     assert plain_time(zoned) == plain_time(plain) == plain
-    assert zoned_time(plain) == zoned_time(zoned) == (f"{plain}Z" if ":" in plain else plain)
+    assert zoned_time(plain) == zoned_time(zoned) == (f"{plain}Z" if plain else "")
+
+
+@pytest.mark.parametrize("text", ["soon", "x" * 100, "\0"])
+def test_a_text_that_is_no_time(text: str) -> None:
+    """Is shown here as it is, and is no time there: a report would be dropped for it."""
+    assert zoned_time(text) == text
+    assert plain_time(text) == ""
+
+
+@pytest.mark.parametrize(
+    "text", ["0001-01-01T00:00:00Z", "1969-12-31T23:59:59Z", "9999-12-31T23:59:59Z"]
+)
+def test_a_time_that_deployed_workers_cannot_calculate_with(text: str) -> None:
+    """Is none."""
+    assert plain_time(text) == ""
 
 
 def test_a_time_that_cannot_be_written_is_left_out() -> None:
@@ -175,7 +189,7 @@ def test_what_both_can_say_comes_back(message: ListenerMessage) -> None:
     """2.1: there and back is the same."""
     ours = to_message(message, ARRIVAL)
     assert ours.id == message.uuid
-    assert from_message(ours, "east") == message
+    assert from_message(ours, "east", NOON / 1000) == message
     assert decode_body(ours.kind, ours.payload) is not None
 
 
@@ -242,6 +256,14 @@ def test_what_both_can_say_comes_back(message: ListenerMessage) -> None:
             bodies.Logging(bodies.LogType.EXCEPTION, "text", "w"),
         ),
         (
+            ListenerMessage(
+                logging=LoggingBody(text='__HEARTBEAT__:{"cluster_uid":"uid","version":"1.0"}')
+            ),
+            "heartbeat",
+            "heartbeat",
+            bodies.Registration("uid", version="1.0"),
+        ),
+        (
             ListenerMessage(logging=LoggingBody(text="__BACKEND_OP__:create")),
             "logging",
             "log",
@@ -296,10 +318,13 @@ def test_of_several_bodies_the_first_in_order_counts() -> None:
         ListenerMessage(update_node=UpdateNodeBody()),
         ListenerMessage(update_node_usage=UpdateNodeUsageBody()),
         ListenerMessage(pod_event=PodEventBody(reason="Pulled")),
+        ListenerMessage(logging=LoggingBody(text="__HEARTBEAT__:")),
+        ListenerMessage(logging=LoggingBody(text="__HEARTBEAT__:" + "[" * 100_000)),
     ],
 )
 def test_what_is_about_nothing_is_refused(theirs: ListenerMessage) -> None:
-    """A message without a body, or about a node or a pod without a name."""
+    """A message without a body, about a node or a pod without a name, and a heartbeat that cannot
+    be read."""
     with pytest.raises(BodyError):
         to_message(theirs, ARRIVAL)
 
@@ -323,22 +348,30 @@ def test_ours_is_told_as_a_deployed_listener_would() -> None:
     """2.1: a pod that is gone as its last state, a pod of an event by its name alone, a node by
     what its label says, in an inventory too."""
     gone = bodies.UpdatePod("w", "t", 0, "RUNNING", pod="osmo/p", created_at="x", deleted=True)
-    assert from_message(ours("update_pod", gone), "east") == ListenerMessage(
+    assert from_message(ours("update_pod", gone), "east", NOON / 1000) == ListenerMessage(
         "id",
         "2026-01-02T12:00:00",
         update_pod=UpdatePodBody("w", "t", status="RUNNING", exit_code=-1, backend="east"),
     )
-    event = from_message(ours("pod_event", bodies.PodEvent("osmo/p", "Pulled", count=3)))
+    event = from_message(
+        ours("pod_event", bodies.PodEvent("osmo/p", "Pulled", count=3)), "east", NOON / 1000
+    )
     assert event is not None
-    assert event.pod_event == PodEventBody("p", "Pulled")
-    node = from_message(ours("update_node", bodies.UpdateNode("name", "label")))
+    assert event.pod_event == PodEventBody("p", "Pulled", timestamp="2026-01-02T12:00:00")
+    node = from_message(
+        ours("update_node", bodies.UpdateNode("name", "label")), "east", NOON / 1000
+    )
     assert node is not None
     assert node.update_node == UpdateNodeBody("label")
-    usage = from_message(ours("update_node_usage", bodies.UpdateNodeUsage("name", "label")))
+    usage = from_message(
+        ours("update_node_usage", bodies.UpdateNodeUsage("name", "label")), "east", NOON / 1000
+    )
     assert usage is not None
     assert usage.update_node_usage == UpdateNodeUsageBody("label")
     for hostnames, told in (((), ("name",)), (("label",), ("label",))):
-        nodes = from_message(ours("node_inventory", bodies.NodeInventory(("name",), hostnames)))
+        nodes = from_message(
+            ours("node_inventory", bodies.NodeInventory(("name",), hostnames)), "east", NOON / 1000
+        )
         assert nodes is not None
         assert nodes.node_inventory == NodeInventoryBody(told)
 
@@ -346,14 +379,18 @@ def test_ours_is_told_as_a_deployed_listener_would() -> None:
 def test_nodes_without_a_hostname_stay_apart_among_theirs() -> None:
     """By their names: one row for all would be deleted with the first of them."""
     for name in ("n1", "n2"):
-        node = from_message(ours("update_node", bodies.UpdateNode(name, "-", deleted=True)))
-        usage = from_message(ours("update_node_usage", bodies.UpdateNodeUsage(name, "-")))
+        node = from_message(
+            ours("update_node", bodies.UpdateNode(name, "-", deleted=True)), "east", NOON / 1000
+        )
+        usage = from_message(
+            ours("update_node_usage", bodies.UpdateNodeUsage(name, "-")), "east", NOON / 1000
+        )
         assert node is not None
         assert node.update_node == UpdateNodeBody(name, delete=True)
         assert usage is not None
         assert usage.update_node_usage == UpdateNodeUsageBody(name)
     inventory = bodies.NodeInventory(("n1", "n2", "n3"), ("-", "-", "h3"))
-    listed = from_message(ours("node_inventory", inventory))
+    listed = from_message(ours("node_inventory", inventory), "east", NOON / 1000)
     assert listed is not None
     assert listed.node_inventory == NodeInventoryBody(("n1", "n2", "h3"))
 
@@ -364,18 +401,17 @@ def test_nodes_without_a_hostname_stay_apart_among_theirs() -> None:
         ours("pod_exists", bodies.PodExists("w", "t", 0)),
         ours("pods_current", bodies.PodsCurrent(1.0)),
         ours("snapshot_end", bodies.SnapshotEnd("update_pod", 1)),
-        ours("heartbeat", bodies.Registration()),
         new_message("from_the_future", "key", b"\xff"),
     ],
     ids=lambda message: message.kind,
 )
 def test_some_have_no_equivalent(message: Message) -> None:
     """They are not told, and not looked into."""
-    assert from_message(message) is None
+    assert from_message(message, "east", NOON / 1000) is None
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_payload_that_does_not_fit_is_refused(kind: str) -> None:
     """With an error of this library."""
     with pytest.raises(BodyError):
-        from_message(new_message(kind, "key", b"\xff"))
+        from_message(new_message(kind, "key", b"\xff"), "east", NOON / 1000)

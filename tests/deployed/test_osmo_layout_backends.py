@@ -1,16 +1,21 @@
 """The deployed layout: what the workers are told of backends (2.1)."""
 
+from datetime import UTC, datetime
+
 import pytest
+from msgspec.structs import replace
 
 from osmo_reports import bodies, open_directory
-from osmo_reports.bodies import Registration
+from osmo_reports.bodies import Registration, encode_body
 from osmo_reports.errors import BackendTakenError
 from osmo_runtime.queues import queue_url
-from osmo_transport import open_queue
+from osmo_transport import Ack, new_message, open_queue, publish
 from osmo_transport.errors import QueueUnavailableError
 from osmo_transport.queues.abc import QueueConfig
 from osmo_transport.testing.contracts.queue_suite import drain
 from osmo_transport.testing.redis_server import RedisServer
+from osmo_worker import StoreConfig
+from osmo_worker.store import open_store
 from tests.deployed.programs import KEY, DeployedWorker
 
 
@@ -60,3 +65,35 @@ async def test_a_full_queue_takes_no_notice(server: RedisServer) -> None:
         ((_, fields),) = server.command("XREVRANGE", KEY, "+", "-", "COUNT", 1)
         assert b"__BACKEND_OP__:create" in fields[1]
         assert server.command("XLEN", KEY) == 2
+
+
+async def test_heartbeats_reach_our_table(server: RedisServer) -> None:
+    """Through the stream that is shared, from whichever of our operators to whichever worker of
+    ours, with the registration of the backend."""
+    registration = Registration("uid", "osmo", "1.0", "osmo.nvidia.com/")
+    at = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+    beat = new_message("heartbeat", "east", encode_body(registration))
+    async with (
+        await open_queue(queue_url(server.url, "osmo")) as queue,
+        open_store("memory://", StoreConfig()) as store,
+        queue.consumer("workers", "w1") as consumer,
+    ):
+        await publish(queue, [replace(beat, timestamp=at.timestamp())], backend="east")
+        (delivery,) = await drain(consumer, 1)
+        assert await store.handle_batch([delivery]) == [Ack()]
+        (backend,) = await store.backends()
+    assert (backend.name, backend.last_heartbeat) == ("east", at)
+    told = backend.cluster_uid, backend.namespace, backend.version, backend.node_condition_prefix
+    assert told == ("uid", "osmo", "1.0", "osmo.nvidia.com/")
+
+
+async def test_a_heartbeat_is_a_log_message_to_deployed_workers(
+    server: RedisServer, worker: DeployedWorker
+) -> None:
+    """Of a text that they leave out."""
+    beat = new_message("heartbeat", "east", encode_body(Registration("uid")))
+    async with await open_queue(queue_url(server.url, "osmo")) as queue:
+        await publish(queue, [beat], backend="east")
+    ((backend, message),) = worker.work()
+    assert backend == "east"
+    assert message["logging"]["text"] == '__HEARTBEAT__:{"cluster_uid":"uid"}'

@@ -225,6 +225,18 @@ def test_a_malformed_frame_ends_its_connection_with_a_code(
     running.keeps_working()
 
 
+@pytest.mark.parametrize("scheme", ["ws", "grpc"])
+def test_a_listener_is_told_that_its_url_leads_elsewhere(running: Running, scheme: str) -> None:
+    """The queue's address in the place of the operator's: it ends at the first try, with who
+    answered."""
+    log = running.folder / f"lost-{scheme}.log"
+    url = f"{scheme}://127.0.0.1:{running.redis.port}"
+    options = ("--connect", url, "--kubeconfig", str(running.kubeconfig), "--backend", "lost")
+    with Program(log, "osmo_listener", *options) as listener:
+        assert listener.wait(SOON) == 2
+        assert f"cannot connect to {url}: Redis answers there" in complaint(listener)
+
+
 def test_what_cannot_be_applied_becomes_a_dead_letter_with_its_reason(running: Running) -> None:
     """A payload in no encoding, an unknown kind, and entries that somebody wrote into the stream
     by hand; a field of a newer version is ignored, and a message over the limit goes nowhere."""

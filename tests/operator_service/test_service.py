@@ -16,8 +16,11 @@ from osmo_reports.errors import BackendTakenError
 from osmo_transport import (
     NEW,
     Greeting,
+    Limits,
     Producer,
     QueueUnavailableError,
+    ServerConfig,
+    SessionConfig,
     UsageError,
     connect,
     new_message,
@@ -41,15 +44,18 @@ def queue_url(request: pytest.FixtureRequest) -> Iterator[str]:
 
 
 @asynccontextmanager
-async def serving(queue_url: str, replicas: int = 1) -> AsyncIterator[tuple[Directory, list[str]]]:
+async def serving(
+    queue_url: str, replicas: int = 1, config: ServerConfig | None = None
+) -> AsyncIterator[tuple[Directory, list[str]]]:
     """Operators of one queue; the directory beside it, and where each listens."""
     stop = asyncio.Event()
-    config = OperatorConfig(queue=queue_url, listen=("ws://127.0.0.1:0",))
+    server = config or ServerConfig()
+    operator = OperatorConfig(queue=queue_url, listen=("ws://127.0.0.1:0",), server=server)
     async with await open_directory(queue_url) as directory, asyncio.TaskGroup() as tasks:
         urls = []
         for _ in range(replicas):
             ready: asyncio.Future[list[str]] = asyncio.get_running_loop().create_future()
-            tasks.create_task(run_operator(config, stop, ready.set_result))
+            tasks.create_task(run_operator(operator, stop, ready.set_result))
             urls += await ready
         yield directory, urls
         stop.set()
@@ -122,3 +128,23 @@ async def test_rules_reach_the_listeners_of_every_operator(queue_url: str) -> No
         push = await stranger.push_after(RULES_KIND, 0)
         assert decode_rules(push.payload) == {"Ready": "Unknown"}
         assert (await first.push_after(RULES_KIND, 0)).version == version
+
+
+async def test_rules_that_are_too_long_are_told_to_nobody(
+    queue_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Under narrow limits; with a word, and the other backends are told theirs."""
+    small = Limits(message_bytes=64, batch_bytes=64)
+    config = ServerConfig(session=SessionConfig(limits=small))
+    async with (
+        serving(queue_url, config=config) as (directory, (url,)),
+        connect(url, backend="a") as client,
+        connect(url, backend="b") as other,
+    ):
+        for each in (client, other):
+            await each.epoch_after(0)
+        await directory.set_rules("a", {"Ready": "x" * 200})
+        await directory.set_rules("b", {"Ready": "False"})
+        push = await other.push_after(RULES_KIND, 0)
+        assert decode_rules(push.payload) == {"Ready": "False"}
+    assert "the rules of a are not told" in caplog.text

@@ -39,6 +39,8 @@ def test_rules_are_set_and_read_back() -> None:
         assert osmo_pipeline("rules", "get", "a", *there)[1] == "Ready=True\n"
         assert osmo_pipeline("rules", "set", "a", "Ready=False", *there)[0] == 0
         assert osmo_pipeline("rules", "get", "a", *there)[1] == "Ready=False\n"
+        # What a deployed operator takes.
+        assert redis.command("RPOP", "backend-connections:a") == b'{"rules":{"Ready":"False"}}'
         assert osmo_pipeline("backends", "forget", "a", *queue)[:2] == (
             0,
             "a is free, and the default rules hold for it\n",

@@ -54,6 +54,25 @@ def allow(rules: dict[str, str], conditions: Conditions) -> bool:
         # 3.3: every condition that has rules
         ({"A": "True", "B": "True"}, [("A", "True"), ("B", "False")], False),
         ({"A": "True", "B": "True"}, [("A", "True"), ("B", "True")], True),
+        # 3.3: `^` and nothing more is found in every type, and in "Ready" too
+        ({"": "True"}, [("Ready", "True"), ("Disk", "True")], True),
+        ({"": "True"}, [("Ready", "True"), ("Disk", "False")], False),
+        ({"": "True"}, [], True),
+        ({"": "False"}, [("Ready", "False")], True),
+        ({"": "False"}, [("Ready", "True")], False),
+        ({"": "True", "Disk": "False"}, [("Ready", "True"), ("Disk", "False")], True),
+        ({"": ".*"}, [("Ready", "False")], True),
+        ({"|Disk": "True"}, [("Other", "False")], False),
+        ({"Disk|": "True"}, [("Other", "False")], False),
+        # 3.3: `^(?:)$` matches no status but the empty one
+        ({"Disk": ""}, [("Disk", "False")], False),
+        ({"Disk": ""}, [("Disk", "")], True),
+        ({"Disk": "|False"}, [("Disk", "False")], True),
+        ({"Disk": "", "Dis": "False"}, [("Disk", "False")], True),
+        ({"": ""}, [("Ready", "True")], False),
+        # 3.3: what has to be a regular expression is the whole, with what is put around it
+        ({"*": "True"}, [("Disk", "False")], False),
+        ({"Disk": "True)|(?:False"}, [("Disk", "NotFalse")], True),
     ],
 )
 def test_the_rule(rules: dict[str, str], conditions: Conditions, allowed: bool) -> None:
@@ -62,15 +81,31 @@ def test_the_rule(rules: dict[str, str], conditions: Conditions, allowed: bool) 
 
 
 @pytest.mark.parametrize(
+    ("rules", "conditions", "allowed"),
+    [
+        ({"(": "True", "Disk": "False"}, [("Disk", "True")], False),
+        ({"(": "True"}, [("Disk", "False")], True),
+        ({"Disk": "["}, [("Disk", "False")], True),
+        ({"Ready": "["}, [("Ready", "False")], False),
+    ],
+)
+def test_an_invalid_rule_is_skipped(
+    rules: dict[str, str], conditions: Conditions, allowed: bool
+) -> None:
+    """3.3: and the others hold, the one for Ready included."""
+    compiled, problems = ConditionRules.compile(rules)
+    assert len(problems) == 1
+    assert compiled.allow(conditions) is allowed
+
+
+@pytest.mark.parametrize(
     ("rules", "problem"),
     [
         ({"(": "True"}, "the rule (=True: '(' is no regular expression of RE2: missing )"),
         ({"A": "["}, "the rule A=["),
         ({"A)|(B": "True"}, "is no regular expression"),
-        ({"A": "True)|(?:False"}, "is no regular expression"),
+        ({"A": "*"}, "is no regular expression"),
         ({"(?=A)": "True"}, "invalid perl operator"),
-        ({"": "True"}, "must not be empty"),
-        ({"A": ""}, "must not be empty"),
         ({"A" * (MAX_PATTERN + 1): "True"}, f"{MAX_PATTERN} may be used"),
         ({"A": "\ud800"}, "is no regular expression"),
         ({"(?:A{1000}){1000}": "True"}, "invalid repetition"),
@@ -95,7 +130,7 @@ def test_a_pattern_that_others_would_try_for_ever_takes_no_time() -> None:
 
 
 NAMES = ["Ready", "Disk", "DiskPressure", "Gpu", "MyGpu"]
-PATTERNS = st.sampled_from([*NAMES, "D", ".*", "Disk|Gpu", "^Ready$", "[RG]", "e", "Gpu$"])
+PATTERNS = st.sampled_from([*NAMES, "", "|", "D", ".*", "Disk|Gpu", "^Ready$", "[RG]", "e", "Gpu$"])
 STATUSES = st.sampled_from(["True", "False", "Unknown"])
 
 
@@ -112,7 +147,9 @@ def naive(rules: dict[str, str], conditions: Conditions) -> bool:
 
 
 @given(
-    st.dictionaries(PATTERNS, st.sampled_from(["True", "False", "True|False", "Un.*", "T"])),
+    st.dictionaries(
+        PATTERNS, st.sampled_from(["True", "False", "True|False", "Un.*", "T", "", "|True"])
+    ),
     st.lists(st.tuples(st.sampled_from(NAMES), STATUSES), max_size=6),
 )
 def test_it_is_what_a_naive_reading_says(rules: dict[str, str], conditions: Conditions) -> None:

@@ -11,6 +11,7 @@ from osmo_transport.errors import (
     ConnectionLostError,
     DefectError,
     FencedError,
+    HandshakeError,
     MessageTooLargeError,
     MissingExtraError,
     PeerError,
@@ -23,6 +24,7 @@ from osmo_transport.errors import (
     UnreadableError,
     UnsendableError,
     UsageError,
+    WrongServerError,
     is_retryable,
 )
 
@@ -31,10 +33,12 @@ RETRYABLE: dict[type[TransportError], bool] = {
     UsageError: False,
     UnknownSchemeError: False,
     MissingExtraError: False,
+    WrongServerError: False,
     UnsendableError: False,
     MessageTooLargeError: False,
     AddressInUseError: False,
     ConnectionLostError: True,
+    HandshakeError: True,
     PeerError: True,
     UnreadableError: False,
     FencedError: False,

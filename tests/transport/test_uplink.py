@@ -1,17 +1,26 @@
 """Keeping a connection up, where time and turns of the event loop matter."""
 
 import asyncio
+import logging
+from functools import partial
+
+import pytest
 
 from osmo_transport import (
     BackoffConfig,
     ClientConfig,
     ConnectionLostError,
+    HandshakeError,
     OutboxConfig,
     SessionConfig,
     Transport,
+    TransportError,
+    WrongServerError,
     connect,
     listen,
+    transport_for,
 )
+from osmo_transport._uplink import MAX_REASONS
 from osmo_transport.testing import make_message
 from osmo_transport.transports.abc import Accept, Connection, ConnectionConfig, Endpoint, FrameSink
 from tests.helpers import eventually
@@ -81,3 +90,122 @@ async def test_what_was_sent_before_the_first_welcome_arrives() -> None:
                     incoming.acknowledge()
             await client.flush()
     assert keys == [f"key-{number}" for number in range(100)]
+
+
+class Failing(Transport):
+    """Tries fail for one reason after the other, the last for ever; None stands for a server."""
+
+    def __init__(self, *reasons: TransportError | None) -> None:
+        self._reasons = list(reasons)
+        self.tries = 0
+        self.asked: list[int] = []
+        """After which tries it was asked who answers."""
+
+    async def why(
+        self, url: str, error: HandshakeError, config: ConnectionConfig
+    ) -> TransportError:
+        self.asked.append(self.tries)
+        return ConnectionLostError(f"a proxy answers {url}")
+
+    async def dial(self, url: str, sink: FrameSink, config: ConnectionConfig) -> Connection:
+        self.tries += 1
+        reason = self._reasons.pop(0) if len(self._reasons) > 1 else self._reasons[0]
+        if reason is not None:
+            raise reason
+        return await transport_for(url).dial(url, sink, config)
+
+    async def listen(self, url: str, accept: Accept, config: ConnectionConfig) -> Endpoint:
+        raise NotImplementedError
+
+
+QUICK = ClientConfig(backoff=BackoffConfig(base=0.001, maximum=0.001), drain_timeout=0.0)
+AWAY, SLOW = ConnectionLostError("nobody is there"), ConnectionLostError("nobody answers")
+WRONG = WrongServerError("Redis answers there")
+
+
+def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """What the client warned of, without the delays."""
+    return [
+        record.getMessage().partition(";")[0]
+        for record in caplog.records
+        if record.levelno == logging.WARNING
+    ]
+
+
+async def test_each_reason_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    """However often it is tried in vain."""
+    transport = Failing(AWAY, AWAY, SLOW, AWAY, SLOW, AWAY)
+    async with connect("memory://once", backend="b", config=QUICK, transport=transport):
+        await eventually(lambda: transport.tries > 8)
+    assert warnings(caplog) == [
+        "memory://once: nobody is there",
+        "memory://once: nobody answers",
+    ]
+
+
+async def test_after_a_welcome_a_reason_is_logged_again(caplog: pytest.LogCaptureFixture) -> None:
+    """It is another outage."""
+    async with listen("memory://again") as server:
+        transport = Failing(AWAY, None, AWAY, None)
+        async with connect("memory://again", backend="b", config=QUICK, transport=transport) as it:
+            await it.epoch_after(0)
+            server.resync("another")
+            await eventually(lambda: it.stats.connects == 2)
+    assert warnings(caplog).count("memory://again: nobody is there") == 2
+
+
+async def test_reasons_that_differ_each_time_are_bounded() -> None:
+    """As those that tell a number."""
+    reasons = [ConnectionLostError(f"{number} times") for number in range(3 * MAX_REASONS)]
+    transport = Failing(*reasons)
+    async with connect("memory://many", backend="b", config=QUICK, transport=transport) as client:
+        await eventually(lambda: transport.tries > len(reasons))
+        assert len(client._uplink._reasons) <= MAX_REASONS
+
+
+STRANGE = HandshakeError("no handshake")
+
+
+async def test_it_is_asked_who_answers_ever_more_rarely(caplog: pytest.LogCaptureFixture) -> None:
+    """At the first try too, where this client was never welcomed; other losses do not count."""
+    transport = Failing(AWAY, STRANGE)
+    async with connect("memory://odd", backend="b", config=QUICK, transport=transport):
+        await eventually(lambda: transport.tries > 40)
+    assert transport.asked[:6] == [1 + n for n in (1, 2, 4, 8, 16, 32)]
+    assert warnings(caplog)[:3] == [
+        "memory://odd: nobody is there",
+        "a proxy answers memory://odd",
+        "memory://odd: no handshake",
+    ]
+
+
+async def test_where_it_was_welcomed_a_client_tries_once_more_before_it_asks() -> None:
+    """A balancer with a server that does not answer gives it another one then."""
+    async with listen("memory://known") as server:
+        transport = Failing(None, STRANGE, None, STRANGE, STRANGE, None)
+        async with connect("memory://known", backend="b", config=QUICK, transport=transport) as it:
+            for welcomes in (1, 2, 3):
+                await eventually(partial(lambda times: it.stats.connects == times, welcomes))
+                server.resync("another")
+    assert transport.asked == [5]
+
+
+async def test_a_server_of_another_kind_ends_a_client_that_begins() -> None:
+    """No waiting mends the URL: whoever waits is told."""
+    transport = Failing(AWAY, WRONG)
+    async with connect("memory://wrong", backend="b", config=QUICK, transport=transport) as client:
+        with pytest.raises(WrongServerError, match="Redis"):
+            await client.epoch_after(0)
+        with pytest.raises(WrongServerError):
+            await client.send(make_message("a"))
+    assert transport.tries == 2
+
+
+async def test_a_server_of_another_kind_is_waited_out_by_a_client_that_was_welcomed() -> None:
+    """Its URL was right once: somebody else has the port for now."""
+    async with listen("memory://taken") as server:
+        transport = Failing(None, WRONG, WRONG, None)
+        async with connect("memory://taken", backend="b", config=QUICK, transport=transport) as it:
+            await it.epoch_after(0)
+            server.resync("another")
+            await eventually(lambda: it.stats.connects == 2)

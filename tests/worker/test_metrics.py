@@ -1,12 +1,13 @@
 """The histogram and the ledger."""
 
 import math
+import sys
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from osmo_worker.metrics import GROWTH, SMALLEST, Histogram
+from osmo_worker.metrics import GROWTH, LARGEST, SMALLEST, Histogram
 
 
 def test_an_empty_histogram_answers_zero() -> None:
@@ -24,12 +25,24 @@ def test_a_duration_that_is_none_counts_as_zero(duration: float) -> None:
     assert (histogram.count, histogram.mean, histogram.percentile(50)) == (1, 0.0, 0.0)
 
 
-def test_a_duration_beyond_every_bucket_is_kept() -> None:
-    """A message that waited for a year is counted, and the maximum is exact."""
+@pytest.mark.parametrize("duration", [3e7, 1e15, 1e303, sys.float_info.max])
+def test_a_duration_beyond_every_bucket_counts_as_the_largest(duration: float) -> None:
+    """A message that waited for a year, and one whose time is nonsense: the figures stay such."""
     histogram = Histogram()
-    histogram.record(3e7)
-    assert histogram.maximum == 3e7
-    assert histogram.count == 1
+    for _ in range(2):
+        histogram.record(duration)
+    figures = histogram.mean, histogram.maximum, histogram.percentile(50)
+    assert (histogram.count, *figures) == (2, LARGEST, LARGEST, LARGEST)
+
+
+@given(st.lists(st.floats(), min_size=1, max_size=20))
+def test_every_figure_can_be_told(durations: list[float]) -> None:
+    """Whatever was recorded."""
+    histogram = Histogram()
+    for duration in durations:
+        histogram.record(duration)
+    for figure in (histogram.mean, histogram.maximum, histogram.percentile(99)):
+        assert 0 <= figure <= LARGEST
 
 
 @settings(max_examples=100)

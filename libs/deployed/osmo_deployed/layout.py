@@ -1,16 +1,18 @@
 """The queue of the operators and workers that are already deployed: `?layout=osmo`.
 
 Our operators and workers share one stream with theirs, in any mixture: each reads what the other
-appended. Beside it, under names that theirs do not have, are our own keys. `QUEUES.md` says what is
-lost.
+appended. Beside it, under names that theirs do not have, are our own keys. The README says what is
+shared, and what is lost.
 """
 
 import dataclasses
 import logging
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 
 from osmo_deployed import protojson
 from osmo_deployed.messages import (
+    BACKEND_NOTICE,
     ListenerMessage,
     LoggingBody,
     arrival_at,
@@ -37,9 +39,6 @@ DEPLOYED_LEASE = 300.0
 """Seconds after which the deployed workers take over what another one holds; they do not renew what
 they hold, so nobody may take it earlier."""
 
-BACKEND_NOTICE = "__BACKEND_OP__:"
-"""Begin of a log message that is no log message: `create` or `update` follows, of the backend."""
-
 _ONLY = way(0)
 
 _log = logging.getLogger(__name__)
@@ -51,8 +50,15 @@ class OsmoLayout(Layout):
     append = append("'message', ARGV[arg], 'backend', backend")
     group = GROUP
 
-    def __init__(self, namespace: str, config: QueueConfig, lease: float = DEPLOYED_LEASE) -> None:
-        """`lease`: for how many seconds a worker that is not ours may hold an entry.
+    def __init__(
+        self,
+        namespace: str,
+        config: QueueConfig,
+        lease: float = DEPLOYED_LEASE,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        """`lease`: for how many seconds a worker that is not ours may hold an entry. `wall` gives
+        seconds since the Unix epoch.
 
         Raises:
             UsageError: the namespace could not stand in a key.
@@ -61,6 +67,7 @@ class OsmoLayout(Layout):
         stream = f"{tag}:{{message-queue}}:operator_messages"
         super().__init__(Keys(f"{tag}:pipeline", {STREAM: stream}))
         self.shared_for = lease
+        self._wall = wall
 
     def configured(self, config: QueueConfig) -> QueueConfig:
         lease = max(config.lease, self.shared_for)
@@ -77,20 +84,25 @@ class OsmoLayout(Layout):
 
         return notice("create"), notice("update")
 
+    def rules_list(self, backend: str) -> str:
+        """Where the deployed service puts the rules of a backend, and deployed operators take them:
+        see `osmo_reports.directory.redis.Notifying`."""
+        return f"backend-connections:{backend}"
+
     def appended(self, batch: ProducerBatch) -> Appended:
-        backend = batch.producer.backend
+        backend, now = batch.producer.backend, self._wall()
         ways: list[str] = []
         payloads: list[bytes] = []
         for data in batch.encoded:
-            theirs = self._translated(read_message(data), backend) if data else None
+            theirs = self._translated(read_message(data), backend, now) if data else None
             ways.append(_ONLY if theirs else REFUSED)
             if theirs:
-                payloads.append(protojson.encode(theirs))
+                payloads.append(protojson.encode_without_nul(theirs))
         return Appended("".join(ways), payloads)
 
-    def _translated(self, message: Message, backend: str) -> ListenerMessage | None:
+    def _translated(self, message: Message, backend: str, now: float) -> ListenerMessage | None:
         try:
-            return from_message(message, backend)
+            return from_message(message, backend, now)
         except BodyError as exc:
             _log.error("a message of %s is left out, it cannot be translated: %s", backend, exc)
             return None

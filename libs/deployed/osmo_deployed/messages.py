@@ -24,7 +24,8 @@ from osmo_reports.bodies import decode_body, encode_body
 from osmo_reports.errors import BodyError
 from osmo_transport.message import Message, Version
 
-Int32 = Annotated[int, msgspec.Meta(ge=-(2**31), le=2**31 - 1)]
+_INT32 = range(-(2**31), 2**31)
+Int32 = Annotated[int, msgspec.Meta(ge=_INT32.start, le=_INT32.stop - 1)]
 
 
 class LoggingType(Enum):
@@ -172,11 +173,27 @@ class Arrivals:
         return self._last
 
 
+BACKEND_NOTICE = "__BACKEND_OP__:"
+"""Begin of a log message that is no log message: `create` or `update` follows, of the backend."""
+
+HEARTBEAT_NOTICE = "__HEARTBEAT__:"
+"""Likewise of ours: the JSON of a `bodies.Registration` follows. Deployed workers leave out log
+messages of every text but those of `BACKEND_NOTICE`."""
+
+_read_registration = msgspec.json.Decoder(bodies.Registration).decode
+
+
+def _registration_text(body: bodies.Registration) -> str:
+    return msgspec.json.encode(body).decode()
+
+
 _COMPLETED = "COMPLETED"
 _FAILED = "FAILED"
 _NO_HOSTNAMES = frozenset({"", "-"})
 _LOG_KEY = "log"
 """Key of a log message that is about no workflow."""
+_HEARTBEAT_KEY = "heartbeat"
+"""Key of every heartbeat: those of a backend are known by the backend."""
 
 
 def to_message(message: ListenerMessage, arrival: int) -> Message:
@@ -233,10 +250,20 @@ def _body_of(message: ListenerMessage) -> tuple[str, str, msgspec.Struct]:
         told = bodies.PodEvent(event.pod_name, event.reason, event.message, timestamp=at)
         return "pod_event", event.pod_name, told
     if (log := message.logging) is not None:
+        if log.text.startswith(HEARTBEAT_NOTICE):
+            registration = log.text.removeprefix(HEARTBEAT_NOTICE)
+            return "heartbeat", _HEARTBEAT_KEY, _registration_of(registration)
         severity = bodies.LogType[log.type.name]
         line = bodies.Logging(severity, log.text, log.workflow_uuid)
         return "logging", log.workflow_uuid or _LOG_KEY, line
     raise BodyError("a deployed listener's message has no body that is known here")
+
+
+def _registration_of(text: str) -> bodies.Registration:
+    try:
+        return _read_registration(text)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as exc:
+        raise BodyError(f"a heartbeat that cannot be read: {exc}") from exc
 
 
 def _our_pod(pod: UpdatePodBody) -> bodies.UpdatePod:
@@ -275,25 +302,32 @@ def _our_node(node: UpdateNodeBody) -> bodies.UpdateNode:
     )
 
 
-def from_message(message: Message, backend: str = "") -> ListenerMessage | None:
+def from_message(message: Message, backend: str, now: float) -> ListenerMessage | None:
     """The message as a deployed listener of `backend` would send it; None if it would not: of the
-    kinds `pod_exists`, `pods_current`, `snapshot_end` and `heartbeat`, and of those that are not
-    known here.
+    kinds `pod_exists`, `pods_current` and `snapshot_end`, and of those that are not known here.
 
-    A pod that is gone is told as its last state.
+    What reads it refuses a whole report for one field. So a pod that is gone is told as its last
+    state, a heartbeat as a log message that means nothing to others, and a time that is none as
+    another: of a condition as that of the pod's creation, else as the report's own, and that as
+    `now`, in seconds since the Unix epoch.
 
     Raises:
-        BodyError: the payload does not fit its kind.
+        BodyError: the payload does not fit its kind, or there is no such task among theirs.
     """
     translate = _TRANSLATIONS.get(message.kind)
     if translate is None:
         return None
     body = decode_body(message.kind, message.payload)
-    at = written(message.timestamp)
+    # Of what cannot be true too: one far ahead would outrank all that follows.
+    true = 0 <= message.timestamp <= now + MAX_AHEAD / 1000
+    at = written(message.timestamp if true else now)
     return translate(message.id, at, body, backend)
 
 
 def _their_pod(uuid: str, at: str, body: bodies.UpdatePod, backend: str) -> ListenerMessage:
+    if body.retry_id not in _INT32:
+        raise BodyError(f"the retry {body.retry_id} of a task does not fit into 32 bits")
+    timeless = plain_time(body.created_at) or at
     pod = UpdatePodBody(
         workflow_uuid=body.workflow_uuid,
         task_uuid=body.task_uuid,
@@ -303,11 +337,13 @@ def _their_pod(uuid: str, at: str, body: bodies.UpdatePod, backend: str) -> List
         pod_ip=body.pod_ip,
         message=body.message,
         status=body.status,
-        exit_code=body.exit_code,
+        exit_code=min(max(body.exit_code, _INT32.start), _INT32.stop - 1),
         backend=backend,
         conditions=tuple(
             [
-                ConditionMessage(c.reason, c.message, plain_time(c.timestamp), c.status, c.type)
+                ConditionMessage(
+                    *(c.reason, c.message, plain_time(c.timestamp) or timeless, c.status, c.type)
+                )
                 for c in body.conditions
             ]
         ),
@@ -350,12 +386,17 @@ def _their_name(node: str, hostname: str) -> str:
 
 def _their_event(uuid: str, at: str, body: bodies.PodEvent, _: str) -> ListenerMessage:
     name = body.pod.rpartition("/")[2]
-    event = PodEventBody(name, body.reason, body.message, plain_time(body.timestamp))
+    event = PodEventBody(name, body.reason, body.message, plain_time(body.timestamp) or at)
     return ListenerMessage(uuid, at, pod_event=event)
 
 
 def _their_log(uuid: str, at: str, body: bodies.Logging, _: str) -> ListenerMessage:
     line = LoggingBody(LoggingType[body.type.name], body.text, body.workflow_uuid)
+    return ListenerMessage(uuid, at, logging=line)
+
+
+def _their_heartbeat(uuid: str, at: str, body: bodies.Registration, _: str) -> ListenerMessage:
+    line = LoggingBody(text=f"{HEARTBEAT_NOTICE}{_registration_text(body)}")
     return ListenerMessage(uuid, at, logging=line)
 
 
@@ -366,4 +407,5 @@ _TRANSLATIONS: dict[str, Callable[..., ListenerMessage]] = {
     "node_inventory": _their_inventory,
     "pod_event": _their_event,
     "logging": _their_log,
+    "heartbeat": _their_heartbeat,
 }

@@ -6,6 +6,8 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 
 _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001  (what is read here has no zone)
+_LAST = datetime(9999, 12, 30)  # noqa: DTZ001
+"""What is later has no local time in some zones."""
 _CACHED = 4096
 """Times of conditions, events and taints: a burst of pods has few, and they are sent again."""
 _LONGEST = 64
@@ -32,8 +34,9 @@ def written(seconds: float) -> str:
 
 
 def plain_time(text: str) -> str:
-    """A time of the API server as the deployed listeners write it; what is none stays as it is."""
-    return text if len(text) > _LONGEST else _plain_time(text)
+    """A time of the API server as the deployed listeners write it; empty if it is none, or one that
+    deployed workers cannot calculate with: before 1970, or at the very end of the calendar."""
+    return "" if len(text) > _LONGEST else _plain_time(text)
 
 
 def zoned_time(text: str) -> str:
@@ -49,7 +52,7 @@ def _whole_second(seconds: int) -> str:
 @lru_cache(maxsize=_CACHED)
 def _plain_time(text: str) -> str:
     at = _parsed(text)
-    return text if at is None else _plain(at.isoformat())
+    return "" if at is None or not _EPOCH <= at <= _LAST else _plain(at.isoformat())
 
 
 @lru_cache(maxsize=_CACHED)

@@ -5,13 +5,17 @@ and new versions can run side by side.
 """
 
 from enum import Enum
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import msgspec
 
 from osmo_reports.errors import BodyError
 
 NO_EXIT_CODE = -1
+
+Number = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+"""What every store's integers hold: one that is larger is refused with its report alone, where a
+store would have to search its batch for it."""
 
 
 class Condition(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
@@ -30,14 +34,14 @@ class UpdatePod(msgspec.Struct, frozen=True, omit_defaults=True):
 
     workflow_uuid: str
     task_uuid: str
-    retry_id: int
+    retry_id: Number
     status: str
     """One of `PodStatus` in `osmo_listener`, for example `RUNNING`."""
     container: str = ""
     node: str = ""
     pod_ip: str = ""
     message: str = ""
-    exit_code: int = NO_EXIT_CODE
+    exit_code: Number = NO_EXIT_CODE
     conditions: tuple[Condition, ...] = ()
     pod: str = ""
     """The pod's `namespace/name`."""
@@ -60,7 +64,7 @@ class PodExists(msgspec.Struct, frozen=True, omit_defaults=True):
 
     workflow_uuid: str
     task_uuid: str
-    retry_id: int
+    retry_id: Number
     deleted: bool = False
     """The pod is gone from the cluster."""
 
@@ -136,7 +140,7 @@ class PodEvent(msgspec.Struct, frozen=True, omit_defaults=True):
     """`Normal` or `Warning`, or empty where the listener does not tell it."""
     timestamp: str = ""
     """When it happened last (RFC 3339)."""
-    count: int = 1
+    count: Number = 1
     """How often it was noted since the last report of it."""
 
 
@@ -192,7 +196,7 @@ class SnapshotEnd(msgspec.Struct, frozen=True, omit_defaults=True):
 
     kind: str
     """The kind whose resources the snapshot lists, for example `update_pod`."""
-    count: int
+    count: Number
     """How many resources were reported with their state, so that a worker can tell that none is
     still on its way."""
 

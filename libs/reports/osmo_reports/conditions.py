@@ -4,9 +4,11 @@ A rule maps a pattern of a condition's type to a pattern of its status, as `Read
 `^Gpu.*Problem$` to `False|Unknown`. What they mean is what the listeners already deployed make of
 them:
 
-- A type pattern is searched for from the beginning of the type, and need not reach its end. Only
-  its first alternative is bound to the beginning: `A|B` finds an `A` in front, or any `B`.
-- A status pattern has to match the whole status.
+- A type pattern is searched for from the beginning of the type, and need not reach its end: the
+  empty one is about every type. Only its first alternative is bound to the beginning: `A|B` finds
+  an `A` in front, or any `B`.
+- A status pattern has to match the whole status: the empty one matches none that a node has.
+- A pattern that is none is left out with its rule, the others hold.
 - Of a condition for which there are rules, at least one has to be content with the status. A
   condition without a rule says nothing, and neither does one that a node does not have.
 - Unless some rule is about the type `Ready`, one is added: it has to be `True`.
@@ -60,16 +62,13 @@ class ConditionRules:
                 problems.append(f"there are {len(rules)} rules, and {MAX_RULES} may be used")
                 break
             try:
-                rule = _Rule(
-                    _compile(type_pattern, f"^{type_pattern}"),
-                    _compile(status_pattern, f"^(?:{status_pattern})$"),
-                )
+                rule = _Rule(_compile(type_pattern, "^{}"), _compile(status_pattern, "^(?:{})$"))
             except ValueError as exc:
                 problems.append(f"the rule {_shown(type_pattern, status_pattern)}: {exc}")
             else:
                 compiled.append(rule)
         if not any(rule.type.search(READY) for rule in compiled):
-            compiled.append(_Rule(_compile(READY, f"^{READY}$"), _compile("True", "^(?:True)$")))
+            compiled.append(_Rule(_compile(READY, "^{}$"), _compile("True", "^(?:{})$")))
         return cls(tuple(compiled)), problems
 
     def allow(self, conditions: Iterable[tuple[str, str]]) -> bool:
@@ -93,7 +92,9 @@ def check_rules(rules: Mapping[str, str]) -> None:
         raise RulesError(problems)
 
 
-def _compile(pattern: str, anchored: str) -> "re2._Regexp[str]":
+def _compile(pattern: str, anchors: str) -> "re2._Regexp[str]":
+    """The pattern between its anchors. Only this whole has to be one, as with the deployed
+    listeners."""
     try:
         import re2  # noqa: PLC0415  (optional, and only wanted here)
     except ModuleNotFoundError as exc:
@@ -101,16 +102,12 @@ def _compile(pattern: str, anchored: str) -> "re2._Regexp[str]":
             "condition rules need google-re2, which is not installed:"
             " pip install 'osmo-pipeline[rules]'"
         ) from exc
-    if not pattern:
-        raise ValueError("a pattern must not be empty")
     if len(pattern) > MAX_PATTERN:
         raise ValueError(f"a pattern has {len(pattern)} characters, and {MAX_PATTERN} may be used")
     options = re2.Options()
     options.log_errors = False
     try:
-        # By itself too: a bracket that is closed too early would otherwise undo the anchors.
-        re2.compile(pattern, options)
-        return re2.compile(anchored, options)
+        return re2.compile(anchors.format(pattern), options)
     except (re2.error, UnicodeEncodeError) as exc:
         text = exc.args[0] if exc.args else exc
         reason = text.decode(errors="replace") if isinstance(text, bytes) else str(exc)

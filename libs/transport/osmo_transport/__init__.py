@@ -16,6 +16,7 @@ from osmo_transport.errors import (
     ConnectionLostError,
     DefectError,
     FencedError,
+    HandshakeError,
     MessageTooLargeError,
     MissingExtraError,
     PeerError,
@@ -28,6 +29,7 @@ from osmo_transport.errors import (
     UnreadableError,
     UnsendableError,
     UsageError,
+    WrongServerError,
     is_retryable,
 )
 from osmo_transport.frames import Limits, Push
@@ -95,6 +97,7 @@ __all__ = (
     "Delivery",
     "FencedError",
     "Greeting",
+    "HandshakeError",
     "Incoming",
     "Kind",
     "Limits",
@@ -130,6 +133,7 @@ __all__ = (
     "UnsendableError",
     "UsageError",
     "Version",
+    "WrongServerError",
     "batch_of",
     "connect",
     "encode_message",

@@ -224,6 +224,11 @@ class Hub:
         self._arrival = asyncio.Event()
         self._ticker: asyncio.TimerHandle | None = None
 
+    @property
+    def backends(self) -> set[str]:
+        """See `Server.backends`."""
+        return {producer.backend for producer in self._by_producer}
+
     # What arrives
 
     def accept(self, connection: Connection) -> FrameSink:

@@ -10,8 +10,10 @@ from osmo_transport.backoff import Backoff, BackoffConfig
 from osmo_transport.errors import (
     ClosedError,
     ConnectionLostError,
+    HandshakeError,
     PeerError,
     TransportError,
+    WrongServerError,
     is_retryable,
 )
 from osmo_transport.frames import Frame, Goodbye, GoodbyeCode, Push
@@ -19,6 +21,9 @@ from osmo_transport.session import ClientSession, PartedError
 from osmo_transport.transports.abc import Connection, ConnectionConfig, FrameSink, Transport
 
 logger = logging.getLogger("osmo_transport.client")
+
+MAX_REASONS = 16
+"""Reasons of one outage that are known to have been logged: more than there are in practice."""
 
 
 class _Link(FrameSink):
@@ -83,6 +88,10 @@ class Uplink:
         self._flush_handle: asyncio.Handle | None = None
         self._welcomed_at: float | None = None
         self._reported = 0
+        self._failed = 0
+        """Handshakes that failed since the last welcome."""
+        self._reasons: set[str] = set()
+        """Why connections were lost since the last welcome, as far as it was logged."""
 
     # Sending
 
@@ -134,6 +143,8 @@ class Uplink:
         if session.welcomed and not welcomed:
             self.connects += 1
             self._welcomed_at = self._loop.time()
+            self._failed = 0
+            self._reasons.clear()
             logger.info("connected to %s, epoch %d", self._url, session.epoch)
         if session.epoch != epoch:
             self.changed.set()
@@ -148,7 +159,7 @@ class Uplink:
     def _report_refusals(self) -> None:
         self._reported = self.session.refused
         last = self.session.refusals[-1]
-        logger.error("refused %s: %s (%d in all)", last.key, last.reason, self._reported)
+        logger.error("refused %s: %s (%d in all)", shown(last.key), last.reason, self._reported)
 
     # Keeping the connection up
 
@@ -172,7 +183,9 @@ class Uplink:
         while True:
             self._welcomed_at = None
             error = await self._one_connection()
-            if not is_retryable(error):
+            # Where this client was welcomed before, another server is a passing thing.
+            passing = isinstance(error, WrongServerError) and self.connects > 0
+            if not (is_retryable(error) or passing):
                 logger.error("cannot go on with %s: %s", self._url, error)
                 self.fail(error)
                 return
@@ -181,9 +194,18 @@ class Uplink:
             delay = self._backoff.next_delay()
             if isinstance(error, PartedError):
                 delay = max(delay, error.retry_after)
-            about = "" if self._url in str(error) else f"{self._url}: "
-            logger.warning("%s%s; connecting again in %.1f s", about, error, delay)
+            self._log_loss(error, delay)
             await asyncio.sleep(delay)
+
+    def _log_loss(self, error: TransportError, delay: float) -> None:
+        """Each reason once between two welcomes: an outage is as long as it is."""
+        reason = str(error)
+        level = logging.DEBUG if reason in self._reasons else logging.WARNING
+        if len(self._reasons) >= MAX_REASONS:
+            self._reasons.clear()
+        self._reasons.add(reason)
+        about = "" if self._url in reason else f"{self._url}: "
+        logger.log(level, "%s%s; connecting again in %.1f s", about, reason, delay)
 
     async def _one_connection(self) -> TransportError:
         link = self._link = _Link(self)
@@ -192,6 +214,8 @@ class Uplink:
             link.connection.send(self.session.connect(self._loop.time()))
             self._tick(link)
             return await link.ended
+        except HandshakeError as exc:
+            return await self._explained(exc)
         except TransportError as exc:
             return exc
         finally:
@@ -203,6 +227,16 @@ class Uplink:
             if link.connection is not None:
                 link.connection.close()
                 await link.connection.wait_closed()
+
+    async def _explained(self, error: HandshakeError) -> TransportError:
+        """The error, by who answers. Asked at the first try, and then ever more rarely: behind a
+        balancer that takes turns each question takes a turn, and what would be a server's could
+        always be a question's. Where this client was welcomed before, the next turn comes first."""
+        self._failed += 1
+        rare = self._failed & (self._failed - 1) == 0
+        if rare and (self._failed > 1 or self.connects == 0):
+            return await self._transport.why(self._url, error, self._config)
+        return error
 
     def _tick(self, link: _Link) -> None:
         try:

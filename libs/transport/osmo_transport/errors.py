@@ -4,10 +4,12 @@ TransportError
 ├── UsageError              the caller: mend the call or the configuration
 │   ├── UnknownSchemeError
 │   ├── MissingExtraError   install the extra that it names
+│   ├── WrongServerError    the URL leads to a server of another kind
 │   └── UnsendableError     one message, that no server would take
 │       └── MessageTooLargeError
 ├── AddressInUseError       who runs the machine: choose another port
 ├── ConnectionLostError     nobody: connect again (the reconnecting client does)
+│   └── HandshakeError      likewise, when somebody was there
 ├── PeerError               the other side broke the protocol
 ├── UnreadableError         who wrote these bytes: they are no message
 ├── FencedError             a newer client has taken this one's place: stop
@@ -36,6 +38,10 @@ class MissingExtraError(UsageError):
     """An optional dependency is not installed; the text holds the command that installs it."""
 
 
+class WrongServerError(UsageError):
+    """Another protocol is spoken at the URL's address; the text names it, and what to look at."""
+
+
 class UnsendableError(UsageError):
     """A message that no server would take; nothing else is affected."""
 
@@ -58,6 +64,11 @@ class AddressInUseError(TransportError):
 
 class ConnectionLostError(TransportError):
     """The connection broke or could not be made; connecting again may help."""
+
+
+class HandshakeError(ConnectionLostError):
+    """A connection that was made did not come to be one of ours; `Transport.why` may tell who is
+    there."""
 
 
 class PeerError(TransportError):

@@ -71,6 +71,11 @@ class Server:
         return len(self._hub.peers)
 
     @property
+    def backends(self) -> set[str]:
+        """Whose clients are welcomed and connected now."""
+        return self._hub.backends
+
+    @property
     def ready(self) -> bool:
         """Whether it is of use to a client to connect."""
         return not self._hub.stopping and self.can_store()

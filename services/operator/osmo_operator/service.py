@@ -25,6 +25,7 @@ from osmo_transport import (
     Queue,
     QueueUnavailableError,
     Server,
+    UsageError,
     listen,
     open_queue,
     transport_for,
@@ -35,6 +36,10 @@ logger = logging.getLogger(__name__)
 RULES_TIMEOUT = 5.0
 """Seconds that a listener waits for the rules before it is asked to come back: less than it would
 wait for a welcome."""
+
+RULES_INTERVAL = 1.0
+"""Seconds between two looks for rules that somebody else has set: a list in Redis cannot be waited
+for without taking from it."""
 
 
 async def run_operator(
@@ -86,6 +91,7 @@ async def run_operator(
             async with anyio.create_task_group() as watching:
                 watching.start_soon(watch_memory, queue, server, relay, config.check_interval)
                 watching.start_soon(tell_rules, directory, server, rules_known, config.backoff)
+                watching.start_soon(adopt_rules, directory, server)
                 ready(server.urls)
                 await stop.wait()
                 watching.cancel_scope.cancel()
@@ -129,11 +135,24 @@ async def tell_rules(
                     delays = Backoff(backoff)
                     for backend, known in found.items():
                         payload = encode_rules(known.rules)
-                        server.push(backend, Push(RULES_KIND, known.version, payload))
+                        try:
+                            server.push(backend, Push(RULES_KIND, known.version, payload))
+                        except UsageError as exc:
+                            logger.warning("the rules of %s are not told: %s", backend, exc)
                     known_first.set()
         except QueueUnavailableError as exc:
             logger.debug("cannot ask the queue for condition rules: %s", exc)
             await anyio.sleep(delays.next_delay())
+
+
+async def adopt_rules(directory: Directory, server: Server) -> NoReturn:
+    """Take over what somebody else sets as the rules of the backends that report here."""
+    while True:
+        await anyio.sleep(RULES_INTERVAL)
+        try:
+            await directory.adopt_rules(server.backends)
+        except QueueUnavailableError as exc:
+            logger.debug("cannot ask for condition rules of others: %s", exc)
 
 
 async def watch_memory(queue: Queue, server: Server, relay: Relay, interval: float) -> NoReturn:

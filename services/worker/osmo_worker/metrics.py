@@ -7,7 +7,8 @@ SMALLEST = 1e-6
 GROWTH = 1.05
 """Each bucket's upper bound by the one below: a percentile is at most 5 % too high."""
 LARGEST = 7 * 86_400.0
-"""Seconds: what is longer falls into the last bucket."""
+"""Seconds: what is longer counts as this long, or one message with the time of a wrong clock would
+spoil the mean and the maximum for good."""
 
 _LOG_GROWTH = math.log(GROWTH)
 _BUCKETS = math.ceil(math.log(LARGEST / SMALLEST) / _LOG_GROWTH) + 1
@@ -27,6 +28,7 @@ class Histogram:
         so does one that is not finite, from a message that tells no time."""
         bucket = 0
         if 0 < seconds < math.inf:
+            seconds = min(seconds, LARGEST)
             if seconds > SMALLEST:
                 bucket = min(math.ceil(math.log(seconds / SMALLEST) / _LOG_GROWTH), _BUCKETS - 1)
             self.total += seconds
@@ -36,7 +38,7 @@ class Histogram:
 
     @property
     def mean(self) -> float:
-        """The exact mean; 0 when nothing was recorded."""
+        """The exact mean of what was counted; 0 when nothing was recorded."""
         return self.total / self.count if self.count else 0.0
 
     def percentile(self, percent: float) -> float:

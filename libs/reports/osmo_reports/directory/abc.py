@@ -9,7 +9,7 @@
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from types import TracebackType
 from typing import Self
 
@@ -73,6 +73,10 @@ class Directory(ABC):
     @abstractmethod
     def follow_rules(self) -> AsyncGenerator[dict[str, RuleSet], None]:
         """What `rules` says, now and after each change, for ever. Close it when done."""
+
+    async def adopt_rules(self, backends: Iterable[str]) -> None:  # noqa: B027 - a hook
+        """Make those rules ours that somebody else has set for `backends`, whose listeners report
+        to this process: who follows the rules is told. By default there is nobody else."""
 
     @abstractmethod
     async def aclose(self) -> None:

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from typing import Protocol, runtime_checkable
 
 import msgspec
@@ -22,6 +22,12 @@ from osmo_transport.queues.rules import full
 BLOCK = 1.0
 """Seconds of one blocking read: within them a connection that is dead is noticed."""
 
+MAX_WAITING = 16
+"""Entries of a list of rules that nobody takes: each replaces all that were told before it."""
+
+MAX_TOLD = 256 * 1024
+"""Bytes of rules that others tell: as many rules as may be used take half of it."""
+
 _log = logging.getLogger(__name__)
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(dict[str, str]).decode
@@ -35,6 +41,19 @@ class Notifying(Protocol):
     def notices(self, backend: str, now: float) -> tuple[bytes, bytes]:
         """What the first stream is told when `backend` is registered for the first time, and when
         it is registered otherwise than before, `now` in seconds since the Unix epoch."""
+
+    def rules_list(self, backend: str) -> str:
+        """The key of the list by which others tell the rules of `backend`, and are told. An entry
+        is a JSON object with all of them as `rules`; the newest stands first."""
+
+
+class _Told(msgspec.Struct):
+    """An entry of such a list."""
+
+    rules: dict[str, str] | None = None
+
+
+_decode_told = msgspec.json.Decoder(_Told).decode
 
 
 async def open_directory(
@@ -66,7 +85,7 @@ class RedisDirectory(Directory):
     ) -> None:
         self._address = address
         self._client = new_client(address)
-        self._notices = layout.notices if isinstance(layout, Notifying) else None
+        self._others = layout if isinstance(layout, Notifying) else None
         self._streams = layout.keys.streams
         self._max_entries = max_entries
         self._max_backends = max_backends
@@ -81,9 +100,9 @@ class RedisDirectory(Directory):
         registered = (backend, uid, _encode(registration), self._max_backends)
         call: Call = (self._backends,), registered
         most = self._max_entries
-        if self._notices is not None:
+        if self._others is not None:
             keys, arguments = call
-            notices = self._notices(backend, self._wall())
+            notices = self._others.notices(backend, self._wall())
             call = (*keys, *self._streams.values()), (*arguments, most, *notices)
         (reply,) = await self._client.call(scripts.REGISTER, call)
         if isinstance(reply, list):
@@ -95,10 +114,9 @@ class RedisDirectory(Directory):
         return bool(reply)
 
     async def forget(self, backend: str) -> bool:
-        keys = (self._backends, self._rules, self._rules_changed)
-        (known,) = await self._client.call(
-            scripts.FORGET, (keys, (backend, _encode(DEFAULT_RULES)))
-        )
+        keys = (self._backends, self._rules, self._rules_changed, *self._rules_list(backend))
+        default = _encode(DEFAULT_RULES)
+        (known,) = await self._client.call(scripts.FORGET, (keys, (backend, default, MAX_WAITING)))
         return bool(known)
 
     async def backends(self) -> dict[str, Registration]:
@@ -113,11 +131,32 @@ class RedisDirectory(Directory):
 
     async def set_rules(self, backend: str, rules: Mapping[str, str]) -> RuleSet:
         check_rules(rules)
+        keys = (self._rules, self._rules_changed, *self._rules_list(backend))
+        text = _encode(dict(rules))
         (version,) = await self._client.call(
-            scripts.SET_RULES,
-            ((self._rules, self._rules_changed), (backend, _encode(dict(rules)))),
+            scripts.SET_RULES, (keys, (backend, text, MAX_WAITING))
         )
         return RuleSet(int(version), dict(rules))
+
+    def _rules_list(self, backend: str) -> tuple[str, ...]:
+        """The list by which others are told, if there are others who could be: in a cluster it may
+        be in another node than the queue."""
+        if self._others is None or self._address.cluster:
+            return ()
+        return (self._others.rules_list(backend),)
+
+    async def adopt_rules(self, backends: Iterable[str]) -> None:
+        lists = [(backend, key) for backend in backends for key in self._rules_list(backend)]
+        if not lists:
+            return
+        looks = [("LINDEX", key, 0) for _, key in lists]
+        # A key that is not ours may be of any type, and out of our rights.
+        newest = await self._client.run(*looks, check=False)
+        for (backend, key), payload in zip(lists, newest, strict=True):
+            if isinstance(payload, bytes):
+                keys = (self._rules, self._rules_changed, key)
+                rules = _rules_told(backend, payload)
+                await self._client.call(scripts.ADOPT, (keys, (backend, payload, rules)))
 
     async def rules(self) -> dict[str, RuleSet]:
         return await self._read(self._client)
@@ -149,3 +188,15 @@ class RedisDirectory(Directory):
 
     async def aclose(self) -> None:
         await self._client.abort()
+
+
+def _rules_told(backend: str, payload: bytes) -> bytes:
+    """The rules in what others told, as ours are stored; empty, with a word, if they cannot be
+    read."""
+    try:
+        if len(payload) > MAX_TOLD:
+            raise ValueError(f"{len(payload)} bytes, and {MAX_TOLD} may be told")
+        return _encode(_decode_told(payload).rules or {})
+    except (ValueError, RecursionError) as exc:
+        _log.warning("rules that were set for %s elsewhere cannot be read: %s", backend, exc)
+        return b""

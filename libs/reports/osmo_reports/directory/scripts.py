@@ -45,27 +45,58 @@ local function set_rules(rules, changes, backend, text)
 end
 """
 
+# An error is no reason to keep the rules from our own listeners: the key is somebody else's.
+_TELL_OTHERS = """
+local function tell_others(list, text, most)
+  if not list then return end
+  redis.pcall('LPUSH', list, '{"rules":' .. text .. '}')
+  redis.pcall('LTRIM', list, 0, most - 1)
+end
+"""
+
 SET_RULES = script(
     _SET_RULES
+    + _TELL_OTHERS
     + """
-return set_rules(KEYS[1], KEYS[2], ARGV[1], ARGV[2])
+local version = set_rules(KEYS[1], KEYS[2], ARGV[1], ARGV[2])
+tell_others(KEYS[3], ARGV[2], ARGV[3])
+return version
 """
 )
-"""Replaces a backend's rules, and tells who waits. KEYS: rules, their changes. ARGV: backend,
-rules. Returns the version."""
+"""Replaces a backend's rules, and tells who waits. KEYS: rules, their changes, and the list by
+which others are told, if any. ARGV: backend, rules, the most entries of the list. Returns the
+version."""
 
 FORGET = script(
     _SET_RULES
+    + _TELL_OTHERS
     + """
 local known = redis.call('HDEL', KEYS[1], ARGV[1])
 local stored = redis.call('HGET', KEYS[2], ARGV[1])
 if stored and stored:match('^%d+ (.*)$') ~= ARGV[2] then
   set_rules(KEYS[2], KEYS[3], ARGV[1], ARGV[2])
+  tell_others(KEYS[4], ARGV[2], ARGV[3])
   return 1
 end
 return known
 """
 )
 """Forgets who reports a backend, and puts the default rules in the place of its own. KEYS:
-backends, rules, their changes. ARGV: backend, default rules. Returns 1 if it was known or had rules
-of its own, else 0."""
+backends, rules, their changes, and the list as `SET_RULES` has it. ARGV: backend, default rules,
+the most entries of the list. Returns 1 if it was known or had rules of its own, else 0."""
+
+ADOPT = script(
+    _SET_RULES
+    + """
+if redis.call('LINDEX', KEYS[3], 0) ~= ARGV[2] then return 0 end
+redis.call('DEL', KEYS[3])
+if ARGV[3] == '' then return 0 end
+local stored = redis.call('HGET', KEYS[1], ARGV[1])
+if stored and stored:match('^%d+ (.*)$') == ARGV[3] then return 0 end
+set_rules(KEYS[1], KEYS[2], ARGV[1], ARGV[3])
+return 1
+"""
+)
+"""Replaces a backend's rules by those that others told last, if they still did, and takes all from
+their list. KEYS: rules, their changes, the list. ARGV: backend, its newest entry, and the rules in
+it, empty if they cannot be read. Returns 1 if there are other rules now."""

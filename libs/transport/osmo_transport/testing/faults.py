@@ -6,7 +6,12 @@ from collections.abc import Callable
 from enum import Enum
 from math import inf
 
-from osmo_transport.errors import ClosedError, ConnectionLostError, TransportError
+from osmo_transport.errors import (
+    ClosedError,
+    ConnectionLostError,
+    HandshakeError,
+    TransportError,
+)
 from osmo_transport.frames import Frame
 from osmo_transport.transports.abc import (
     Accept,
@@ -99,6 +104,11 @@ class FaultyTransport(Transport):
         if connection.open:
             self._connections.add(connection)
         return connection
+
+    async def why(
+        self, url: str, error: HandshakeError, config: ConnectionConfig
+    ) -> TransportError:
+        return await self._inner.why(url, error, config)
 
     async def listen(self, url: str, accept: Accept, config: ConnectionConfig) -> Endpoint:
         """As the wrapped transport: faults are the dialling side's."""

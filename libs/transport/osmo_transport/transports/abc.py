@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Protocol
 
 from osmo_transport.bounds import Count, Seconds
-from osmo_transport.errors import TransportError
+from osmo_transport.errors import HandshakeError, TransportError
 from osmo_transport.frames import Frame, Limits
 
 WRITE_BUFFER = 256 * 1024
@@ -166,9 +166,18 @@ class Transport(ABC):
         """Open a connection.
 
         Raises:
-            ConnectionLostError: refused, unreachable, or not within `open_timeout`.
+            ConnectionLostError: refused, unreachable, or not within `open_timeout`; a
+                `HandshakeError` where somebody may be there.
             UsageError: the URL or the certificates are wrong.
         """
+
+    async def why(
+        self, url: str, error: HandshakeError, config: ConnectionConfig
+    ) -> TransportError:
+        """Why `dial` failed with `error`, by who answers at the URL, if that can be found out; by
+        default it is `error`. To ask takes connections of its own: whoever tries again and again
+        should ask more and more rarely."""
+        return error
 
     @abstractmethod
     async def listen(self, url: str, accept: Accept, config: ConnectionConfig) -> Endpoint:

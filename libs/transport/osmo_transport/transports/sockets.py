@@ -13,6 +13,7 @@ import aiohappyeyeballs
 from osmo_transport.errors import (
     AddressInUseError,
     ConnectionLostError,
+    HandshakeError,
     TransportError,
     UsageError,
 )
@@ -138,6 +139,24 @@ async def connect(host: str, port: int) -> socket.socket:
     return await _connected(await _found(host, port))
 
 
+async def opened(
+    host: str, port: int, context: ssl.SSLContext | None
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A stream over a connected socket, over TLS if there is a `context`.
+
+    Raises:
+        OSError: as `connect`, or TLS failed.
+    """
+    wire = await connect(host, port)
+    try:
+        return await asyncio.open_connection(
+            sock=wire, ssl=context, server_hostname=host if context else None
+        )
+    except BaseException:
+        forget(wire)
+        raise
+
+
 def forget(wire: socket.socket) -> None:
     """To be called when an event loop was given a socket, and the connection ended before it was
     open. uvloop has closed the descriptor by then, or will, and it may be somebody else's when the
@@ -250,9 +269,11 @@ def bind_error(url: str, exc: OSError) -> TransportError:
 
 def late_error(url: str, seconds: float) -> TransportError:
     """Why a connection could not be opened in time."""
-    secure = url.partition(":")[0].endswith("s")
-    hint = "; does it speak TLS?" if secure else ""
-    return ConnectionLostError(f"{url} did not answer in {seconds:g} s{hint}")
+    return HandshakeError(f"{url} did not answer in {seconds:g} s")
+
+
+_BROKE = (ssl.SSLError, ConnectionResetError, ConnectionAbortedError, BrokenPipeError)
+"""How a connection fails that had been made."""
 
 
 def connect_error(url: str, exc: OSError) -> TransportError:
@@ -262,4 +283,5 @@ def connect_error(url: str, exc: OSError) -> TransportError:
             f"{url}: the certificate is not trusted ({exc.verify_message}); name its authority in"
             " tls.ca_file, and connect to a host that it names"
         )
-    return ConnectionLostError(f"cannot connect to {url}: {exc}")
+    kind = HandshakeError if isinstance(exc, _BROKE) else ConnectionLostError
+    return kind(f"cannot connect to {url}: {exc}")

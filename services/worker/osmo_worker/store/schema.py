@@ -26,6 +26,10 @@ SCHEMA_VERSION = 3
 """Raised with every change of the tables, for which `osmo_worker.store.migrations` has a module."""
 
 
+_FIRST = datetime.min.replace(tzinfo=UTC)
+_LAST = datetime.max.replace(tzinfo=UTC)
+
+
 class Moment(TypeDecorator[datetime]):
     """A moment in UTC: `timestamptz` in PostgreSQL, ISO 8601 text elsewhere, which SQLite's date
     functions read. It is written as ISO 8601 text and read as an aware datetime."""
@@ -40,11 +44,17 @@ class Moment(TypeDecorator[datetime]):
         return dialect.type_descriptor(Text())
 
     def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
-        """See `TypeDecorator`."""
+        """See `TypeDecorator`. Without a zone it is UTC; what UTC's calendar does not hold is its
+        first or last moment."""
         if value is None:
             return None
         moment = value if isinstance(value, datetime) else datetime.fromisoformat(value)
-        return moment.astimezone(UTC)
+        if moment.tzinfo is None:
+            return moment.replace(tzinfo=UTC)
+        try:
+            return moment.astimezone(UTC)
+        except OverflowError:
+            return _FIRST if moment.year == _FIRST.year else _LAST
 
 
 metadata = MetaData()

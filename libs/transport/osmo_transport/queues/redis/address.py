@@ -96,6 +96,8 @@ class Address:
     """For logs and errors."""
     namespace: str
     layout: str
+    cluster: bool
+    """Whether keys of other hash tags may be elsewhere."""
     _find: Callable[[], Awaitable[Place]] = field(repr=False)
     _options: dict[str, Any] = field(repr=False)
     _secure: bool
@@ -152,6 +154,7 @@ class Address:
             name=f"{scheme}://{shown}/{database}",
             namespace=namespace,
             layout=options.get("layout", "own"),
+            cluster=bool(options.get("cluster")),
             _find=find,
             _options={**asked, "db": database},
             _secure=secure,

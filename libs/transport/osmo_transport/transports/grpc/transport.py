@@ -1,6 +1,7 @@
 """Dialling and listening at `grpc://` and `grpcs://`."""
 
 import asyncio
+import ssl
 from contextlib import suppress
 from urllib.parse import SplitResult
 
@@ -10,11 +11,11 @@ from grpc import aio
 from osmo_transport import _tasks
 from osmo_transport.errors import (
     AddressInUseError,
-    ConnectionLostError,
+    HandshakeError,
     TransportError,
     UsageError,
 )
-from osmo_transport.transports import sockets
+from osmo_transport.transports import sockets, strangers
 from osmo_transport.transports.abc import (
     CLOSE_TIMEOUT,
     Accept,
@@ -177,6 +178,11 @@ class _Dialled(GrpcConnection):
     async def _said(self) -> str:
         """The status that the other side, or a proxy between, ended the call with."""
         code, details = await self._call.code(), await self._call.details()
+        if code is grpc.StatusCode.UNIMPLEMENTED:
+            return (
+                f"a gRPC server without our service {SERVICE} answers there with {details!r}: look"
+                " at the host and the port of the URL"
+            )
         return f"{code.name}: {details}"
 
     async def wait_closed(self) -> None:
@@ -210,6 +216,14 @@ class GrpcTransport(Transport):
         connection = _Dialled(_target(host, port), channel, config)
         connection.open(sink)
         return connection
+
+    async def why(
+        self, url: str, error: HandshakeError, config: ConnectionConfig
+    ) -> TransportError:
+        parts = parsed(url)
+        place = (*address(parts), "/")
+        context = _plain_context(parts, config.tls)
+        return await strangers.why(url, place, context, strangers.Kind.HTTP2, error)
 
     async def listen(self, url: str, accept: Accept, config: ConnectionConfig) -> Endpoint:
         parts = parsed(url)
@@ -260,7 +274,7 @@ async def _opened(
         channel = aio.secure_channel(where, credentials, options)
     try:
         if not await _ready(channel):
-            raise await _why(url, tls)
+            raise await _failure(url, tls)
     except BaseException:
         await channel.close()
         raise
@@ -277,35 +291,25 @@ async def _ready(channel: aio.Channel) -> bool:
     return True
 
 
-async def _why(url: SplitResult, tls: TlsConfig) -> TransportError:
+async def _failure(url: SplitResult, tls: TlsConfig) -> TransportError:
     """A channel does not say why it failed; a plain connection does."""
-    context = None
-    if url.scheme == "grpcs":
-        context = client_context(tls)
-        context.set_alpn_protocols(["h2"])
     host, port = address(url)
     name = url.geturl()
     try:
-        plain = await sockets.connect(host, port)
-        try:
-            _, writer = await asyncio.open_connection(
-                sock=plain, ssl=context, server_hostname=host if context else None
-            )
-        except BaseException:
-            sockets.forget(plain)
-            raise
+        _, writer = await sockets.opened(host, port, _plain_context(url, tls))
     except OSError as exc:
         return sockets.connect_error(name, exc)
-    try:
-        secured = writer.get_extra_info("ssl_object")
-        if secured is not None and secured.selected_alpn_protocol() != "h2":
-            what = "what listens there does not speak gRPC"
-        else:
-            what = "the gRPC handshake failed; does it speak gRPC, and has the URL the right one of"
-            what += " grpc:// and grpcs://?"
-        return ConnectionLostError(f"cannot connect to {name}: {what}")
-    finally:
-        writer.close()
+    writer.transport.abort()
+    return HandshakeError(f"cannot connect to {name}: the gRPC handshake failed")
+
+
+def _plain_context(url: SplitResult, tls: TlsConfig) -> ssl.SSLContext | None:
+    """TLS as gRPC speaks it, for a connection without gRPC."""
+    if url.scheme != "grpcs":
+        return None
+    context = client_context(tls)
+    context.set_alpn_protocols(["h2"])
+    return context
 
 
 async def _bind_error(url: SplitResult) -> TransportError:

@@ -5,9 +5,10 @@ import socket
 import ssl
 import sys
 from typing import Protocol
+from urllib.parse import SplitResult
 
-from osmo_transport.errors import ConnectionLostError
-from osmo_transport.transports import sockets, urls
+from osmo_transport.errors import ConnectionLostError, HandshakeError, TransportError
+from osmo_transport.transports import sockets, strangers, urls
 from osmo_transport.transports.abc import (
     Accept,
     Connection,
@@ -51,9 +52,8 @@ class WebSocketTransport(Transport):
 
     async def dial(self, url: str, sink: FrameSink, config: ConnectionConfig) -> Connection:
         self.check(url)
-        parts = urls.parsed(url, path=True)
-        context = client_context(config.tls) if parts.scheme == "wss" else None
-        target = parts if parts.path.strip("/") else parts._replace(path=PATH)
+        target = _target(url)
+        context = client_context(config.tls) if target.scheme == "wss" else None
         try:
             async with asyncio.timeout(config.open_timeout):
                 return await self._engine.dial(target.geturl(), context, sink, config)
@@ -61,11 +61,17 @@ class WebSocketTransport(Transport):
             raise sockets.late_error(url, config.open_timeout) from exc
         except OSError as exc:
             raise sockets.connect_error(url, exc) from exc
-        except ConnectionLostError as exc:
-            raise ConnectionLostError(f"cannot connect to {url}: {exc}") from exc
-        except RuntimeError as exc:
-            # uvloop's word for a socket that is gone.
-            raise ConnectionLostError(f"cannot connect to {url}: {exc}") from exc
+        except (ConnectionLostError, RuntimeError) as exc:
+            # uvloop says with a RuntimeError that a socket is gone.
+            raise HandshakeError(f"cannot connect to {url}: {exc}") from exc
+
+    async def why(
+        self, url: str, error: HandshakeError, config: ConnectionConfig
+    ) -> TransportError:
+        target = _target(url)
+        context = client_context(config.tls) if target.scheme == "wss" else None
+        place = (*urls.address(target), target.path)
+        return await strangers.why(url, place, context, strangers.Kind.WEBSOCKET, error)
 
     async def listen(self, url: str, accept: Accept, config: ConnectionConfig) -> Endpoint:
         parts = urls.parsed(url)
@@ -82,6 +88,12 @@ class WebSocketTransport(Transport):
         except OSError as exc:
             raise sockets.bind_error(url, exc) from exc
         return SocketEndpoint(sockets.url_of(parts, listening[0]), listening, servers, connections)
+
+
+def _target(url: str) -> SplitResult:
+    """The URL with the path that is meant."""
+    parts = urls.parsed(url, path=True)
+    return parts if parts.path.strip("/") else parts._replace(path=PATH)
 
 
 FULL_BUFFERS_ARE_TOLD = not any(
