@@ -1,5 +1,6 @@
 """What users ask: plain synchronous code for the database's thread."""
 
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 import msgspec
@@ -14,12 +15,18 @@ T = TypeVar("T", bound=msgspec.Struct)
 
 
 def read_resources(
-    connection: Connection, table: Table, row: type[T], backend: str | None, live_only: bool
+    connection: Connection,
+    table: Table,
+    row: type[T],
+    where: Mapping[str, str | None],
+    live_only: bool,
 ) -> list[T]:
-    """The rows of a table of `RESOURCES` in the order of their key, of one backend or of all."""
+    """The rows of a table of `RESOURCES` in the order of their key: those that have the values
+    `where` has by column, as far as they are not None."""
     query = _columns(table, row).order_by(*table.primary_key)
-    if backend is not None:
-        query = query.where(table.c.backend == backend)
+    for name, value in where.items():
+        if value is not None:
+            query = query.where(table.c[name] == value)
     if live_only:
         query = query.where(table.c.deleted_at.is_(None))
     return _rows(connection, query, row)

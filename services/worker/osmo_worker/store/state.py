@@ -1,9 +1,11 @@
 """The state store: applies reports in batches, and answers what users ask."""
 
 import time
-from collections.abc import Callable, Generator, Sequence
-from types import TracebackType
+from collections.abc import Callable, Generator, Mapping, Sequence
+from types import MappingProxyType, TracebackType
 from typing import Any, Self, TypeVar
+
+from sqlalchemy import Table
 
 from osmo_transport import Delivery, Outcome
 from osmo_worker.config import StoreConfig
@@ -21,6 +23,9 @@ from osmo_worker.store.kinds.usage import NodeUsage
 from osmo_worker.store.retention import Retention
 
 T = TypeVar("T")
+Stored = TypeVar("Stored", Task, Node, NodeUsage)
+
+NOT_NARROWED: Mapping[str, str | None] = MappingProxyType({})
 
 EVENTS_READ = 1000
 """Events of one pod that are read at once, where nothing else is said."""
@@ -79,14 +84,23 @@ class StateStore:
         self._metrics.stale += applied.stale
         return applied.outcomes
 
-    async def tasks(self, backend: str | None = None, *, live_only: bool = False) -> list[Task]:
-        """The rows of `tasks` in the order of their key, of one backend or of all; `live_only`
-        leaves out the pods that are gone. Takes memory for all of them at once.
+    async def tasks(
+        self,
+        backend: str | None = None,
+        *,
+        workflow: str | None = None,
+        pod: str | None = None,
+        live_only: bool = False,
+    ) -> list[Task]:
+        """The rows of `tasks` in the order of their key: of one backend, workflow or pod
+        (`namespace/name`), or of all; `live_only` leaves out the pods that are gone. Takes memory
+        for all of them at once.
 
         Raises:
             StoreUnavailableError: the database does not answer.
         """
-        return await self._read(queries.read_resources, tables.tasks, Task, backend, live_only)
+        narrowed = {"workflow_uuid": workflow, "pod": pod}
+        return await self._read_rows(tables.tasks, Task, backend, live_only, narrowed)
 
     async def nodes(self, backend: str | None = None, *, live_only: bool = False) -> list[Node]:
         """The rows of `nodes`, as `tasks` does.
@@ -94,7 +108,7 @@ class StateStore:
         Raises:
             StoreUnavailableError: the database does not answer.
         """
-        return await self._read(queries.read_resources, tables.nodes, Node, backend, live_only)
+        return await self._read_rows(tables.nodes, Node, backend, live_only)
 
     async def node_usage(
         self, backend: str | None = None, *, live_only: bool = False
@@ -104,8 +118,7 @@ class StateStore:
         Raises:
             StoreUnavailableError: the database does not answer.
         """
-        table = tables.node_usage
-        return await self._read(queries.read_resources, table, NodeUsage, backend, live_only)
+        return await self._read_rows(tables.node_usage, NodeUsage, backend, live_only)
 
     async def pod_events(
         self, pod: str, backend: str | None = None, *, limit: int = EVENTS_READ
@@ -182,6 +195,17 @@ class StateStore:
     def _check(self) -> None:
         with self._database.transaction(write=False):
             pass
+
+    async def _read_rows(
+        self,
+        table: Table,
+        row: type[Stored],
+        backend: str | None,
+        live_only: bool,
+        narrowed: Mapping[str, str | None] = NOT_NARROWED,
+    ) -> list[Stored]:
+        where = {"backend": backend, **narrowed}
+        return await self._read(queries.read_resources, table, row, where, live_only)
 
     async def _read(self, read: Callable[..., T], *args: Any) -> T:
         def work() -> T:
