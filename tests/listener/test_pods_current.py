@@ -141,23 +141,42 @@ async def test_the_first_list() -> None:
 
 
 async def test_signs_of_the_watch() -> None:
-    """Events and bookmarks move the moment; where nothing came, nothing is told."""
+    """Bookmarks move the moment, and events behind one; where nothing came, nothing is told."""
     async with world() as w:
         await eventually(lambda: len(w.got) == 1)
         await eventually(lambda: w.dated.current_at == 1000.0)
         await w.beat()
         await w.beat()
         await eventually(lambda: w.told() == [1000.0])
-        w.now = 1010.0
+        w.now = 1005.0
         w.cluster.add(pod("a"))
-        await eventually(lambda: w.dated.current_at == 1010.0)
-        w.now = 1020.0
-        await w.beat()
-        w.now = 1030.0
+        await eventually(lambda: len(w.got) == 3)
+        w.now = 1010.0
         w.cluster.bookmark()
-        await eventually(lambda: w.dated.current_at == 1030.0)
+        await eventually(lambda: w.dated.current_at == 1010.0)
         await w.beat()
-        await eventually(lambda: w.told() == [1000.0, 1010.0, 1030.0])
+        w.now = 1020.0
+        w.cluster.add(pod("b"))
+        await eventually(lambda: w.dated.current_at == 1020.0)
+        w.now = 1030.0
+        await w.beat()
+        await eventually(lambda: w.told() == [1000.0, 1010.0, 1020.0])
+
+
+async def test_a_watch_that_catches_up() -> None:
+    """Events of a watch that was interrupted may have happened long before: they say nothing until
+    a bookmark comes behind them."""
+    async with world(pod("a")) as w:
+        await eventually(lambda: w.dated.current_at == 1000.0)
+        w.cluster.bookmark()
+        w.cluster.reset_watch()
+        await eventually(lambda: len(w.cluster.watched_from) == 2)
+        w.now = 2000.0
+        w.cluster.modify(pod("a", "Succeeded"))
+        await eventually(lambda: len(w.got) == 3)
+        assert w.dated.current_at == 1000.0
+        w.cluster.bookmark()
+        await eventually(lambda: w.dated.current_at == 2000.0)
 
 
 async def test_a_blind_watch() -> None:
@@ -203,6 +222,9 @@ async def test_it_overtakes_no_report() -> None:
     comes behind the moment."""
     async with world(pod("a"), pod("b", "Pending"), there=False, window=1) as w:
         await eventually(lambda: w.dated.current_at == 1000.0)
+        w.now = 1000.5
+        w.cluster.bookmark()
+        await eventually(lambda: w.dated.current_at == w.now)
         for step in range(1, 20):
             w.now = 1000.0 + step
             w.cluster.modify(pod("ab"[step % 2], ("Pending", "Running")[step // 2 % 2]))

@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from typing import Any, Generic, NoReturn
 
 from osmo_listener.reporter import Reporter
-from osmo_listener.source import Event, Page, Source, T
+from osmo_listener.source import Event, EventType, Page, Source, T
 from osmo_reports.bodies import PodsCurrent, encode_body
 from osmo_transport.message import Message, Version, new_id
 
@@ -32,8 +32,8 @@ class Dated(Generic[T]):
         self._clock = clock
         self._listed: float | None = None
         self.current_at: float | None = None
-        """When the last list began, or the last event or bookmark came, that its reader is done
-        with; None: it has not read a whole list yet."""
+        """The latest of these that its reader is done with: when a list began, when a bookmark
+        came, or an event of a watch that had shown one. None: it has not read a whole list yet."""
 
     @property
     def left_out(self) -> int:
@@ -53,11 +53,15 @@ class Dated(Generic[T]):
         if self._listed is not None:
             # Who begins to watch is done with the list, and with what it no longer held.
             self.current_at, self._listed = self._listed, None
+        caught_up = False
         async with contextlib.aclosing(self._source.watch(version)) as batches:
             async for events in batches:
                 came = self._clock()
                 yield events
-                self.current_at = came
+                # An event may be one of many that happened long ago. A bookmark comes behind them.
+                caught_up = caught_up or any(e.type is EventType.BOOKMARK for e in events)
+                if caught_up:
+                    self.current_at = came
 
     async def position(self) -> int:
         """See `Source.position`."""

@@ -29,9 +29,9 @@ from osmo_listener.kubernetes.objects import (
     UsageStatus,
 )
 
-CONTAINER_LISTS = 4096
-"""Different lists of containers that are kept once. Pods are made from far fewer templates; those
-that are not cost some hundred bytes more each."""
+TEMPLATES = 4096
+"""Different sets of containers and requests that are kept once. Pods are made from far fewer
+templates; those that are not cost some hundred bytes more each."""
 
 NAMES = 32_768
 """Different names of nodes and namespaces that are kept once: more than a cluster has."""
@@ -67,10 +67,7 @@ def slim_usage_pod(pod: UsagePod) -> UsagePod:
         ),
         UsageSpec(
             _name(spec.node_name),
-            _usage_containers(spec.containers),
-            _usage_containers(spec.init_containers),
-            _resources(spec.resources),
-            _requests(spec.overhead),
+            *_usage_asked(spec.containers, spec.init_containers, spec.resources, spec.overhead),
         ),
         _usage_status(pod.status.phase),
     )
@@ -83,29 +80,25 @@ def slim_shared_pod(namespace: str) -> Callable[[SharedPod], SharedPod]:
     def slim(pod: SharedPod) -> SharedPod:
         spec = pod.spec
         node = _name(spec.node_name)
-        resources, overhead = _resources(spec.resources), _requests(spec.overhead)
+        asked = spec.containers, spec.init_containers, spec.resources, spec.overhead
         if runs_task(pod):
+            containers, init_containers, resources, overhead = _shared_asked(*asked)
             slim_spec = SharedSpec(
                 node,
-                _shared_containers(spec.containers),
-                _shared_containers(spec.init_containers),
+                containers,
+                init_containers,
                 _name(spec.restart_policy),
                 resources,
                 overhead,
             )
             return msgspec.structs.replace(pod, spec=slim_spec)
         metadata = pod.metadata
+        containers, init_containers, resources, overhead = _nameless_asked(*asked)
         return SharedPod(
             PodMetadata(
                 metadata.name, _name(metadata.namespace), metadata.uid, metadata.resource_version
             ),
-            SharedSpec(
-                node,
-                _nameless_containers(spec.containers),
-                _nameless_containers(spec.init_containers),
-                resources=resources,
-                overhead=overhead,
-            ),
+            SharedSpec(node, containers, init_containers, "", resources, overhead),
             _shared_status(pod.status.phase),
         )
 
@@ -137,31 +130,43 @@ def _name(text: str) -> str:
     return text
 
 
-@lru_cache(CONTAINER_LISTS)
-def _usage_containers(containers: tuple[UsageContainer, ...]) -> tuple[UsageContainer, ...]:
-    return containers
+@lru_cache(TEMPLATES)
+def _usage_asked(
+    containers: tuple[UsageContainer, ...],
+    init_containers: tuple[UsageContainer, ...],
+    resources: ContainerResources,
+    overhead: Requests,
+) -> tuple[tuple[UsageContainer, ...], tuple[UsageContainer, ...], ContainerResources, Requests]:
+    return containers, init_containers, resources, overhead
 
 
-@lru_cache(CONTAINER_LISTS)
-def _shared_containers(containers: tuple[SharedContainer, ...]) -> tuple[SharedContainer, ...]:
-    return containers
+_SharedAsked = tuple[
+    tuple[SharedContainer, ...], tuple[SharedContainer, ...], ContainerResources, Requests
+]
 
 
-@lru_cache(CONTAINER_LISTS)
-def _nameless_containers(containers: tuple[SharedContainer, ...]) -> tuple[SharedContainer, ...]:
-    return _shared_containers(
-        tuple([SharedContainer("", each.restart_policy, each.resources) for each in containers])
-    )
+@lru_cache(TEMPLATES)
+def _shared_asked(
+    containers: tuple[SharedContainer, ...],
+    init_containers: tuple[SharedContainer, ...],
+    resources: ContainerResources,
+    overhead: Requests,
+) -> _SharedAsked:
+    return containers, init_containers, resources, overhead
 
 
-@lru_cache(CONTAINER_LISTS)
-def _resources(resources: ContainerResources) -> ContainerResources:
-    return resources
-
-
-@lru_cache(CONTAINER_LISTS)
-def _requests(requests: Requests) -> Requests:
-    return requests
+@lru_cache(TEMPLATES)
+def _nameless_asked(
+    containers: tuple[SharedContainer, ...],
+    init_containers: tuple[SharedContainer, ...],
+    resources: ContainerResources,
+    overhead: Requests,
+) -> _SharedAsked:
+    nameless = [
+        tuple([SharedContainer("", each.restart_policy, each.resources) for each in part])
+        for part in (containers, init_containers)
+    ]
+    return _shared_asked(*nameless, resources, overhead)
 
 
 @lru_cache(PHASES)

@@ -17,6 +17,8 @@ itself; of one that is known, by as much as its count has risen, and once if onl
 - A new epoch repeats the last report of each pod, type and reason exactly as it was, as long as
   that is not older than `dedupe_ttl`; what is older is reported anew from the Events that still
   live, each with its whole count.
+- Reports are numbered: their versions order them, and say nothing of the Events they came from,
+  whose versions may go back where a cluster is restored.
 - A new process knows no earlier reports: it reports every Event that lives, with its whole count.
 - An Event that is gone has most likely expired, as all do after about an hour: nothing to report.
   Where Events are found gone after a gap in the watch, others may have come and gone unseen: there
@@ -81,7 +83,6 @@ class EventConfig:
 
 class _Report(NamedTuple):
     body: PodEvent
-    resource_version: int
     happened: float
     """The body's timestamp in seconds since the Unix epoch; 0 where the Event has no time."""
 
@@ -130,6 +131,8 @@ class EventListener:
         self._epoch = 0
         self._starts = 0
         """How often `restart` was called."""
+        self._reported = 0
+        """How many reports there were."""
         self._entries: OrderedDict[_Key, _Entry] = OrderedDict()
         """The one that was reported longest ago first, so that the first one is due first."""
         self._events: dict[str, _Known] = {}
@@ -248,7 +251,7 @@ class EventListener:
         type_, reason, pod = key
         message = shortened(event.message, MAX_MESSAGE)
         body = PodEvent(pod, reason, message, type_, timestamp, more)
-        return self._take(key, _Report(body, _resource_version(event), happened), now)
+        return self._take(key, _Report(body, happened), now)
 
     def _take(self, key: _Key, report: _Report, now: float) -> list[Message]:
         """Report it, or hold it back."""
@@ -288,7 +291,8 @@ class EventListener:
         return [self._message(entry.last, now)]
 
     def _message(self, report: _Report, now: float) -> Message:
-        version = Version(self._epoch, report.resource_version)
+        self._reported += 1
+        version = Version(self._epoch, self._reported)
         body = report.body
         return Message(KIND, body.pod, version, new_id(), now, encode_body(body))
 

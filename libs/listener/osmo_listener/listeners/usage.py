@@ -29,12 +29,13 @@ from typing import NamedTuple
 import msgspec
 
 from osmo_listener.kubernetes.objects import (
+    ContainerResources,
     Quantity,
     Requests,
+    SharedContainer,
     SharedPod,
-    SharedSpec,
+    UsageContainer,
     UsagePod,
-    UsageSpec,
 )
 from osmo_listener.kubernetes.quantity import parse_quantity
 from osmo_reports.bodies import SnapshotEnd, UpdateNodeUsage, encode_body
@@ -50,9 +51,10 @@ FIELD_SELECTOR = "spec.nodeName!=,status.phase!=Succeeded,status.phase!=Failed"
 _ENDED = frozenset({"Succeeded", "Failed"})
 _SIDECAR = "Always"
 """The restart policy that makes an init container one."""
+_NO_RESOURCES = ContainerResources()
 
 REQUESTS_KNOWN = 4096
-"""Different requests of pods whose sums are remembered: a pod is made from a template, and there
+"""Different containers of pods whose sums are remembered: a pod is made from a template, and there
 are far fewer of those."""
 
 CountedPod = UsagePod | SharedPod
@@ -97,17 +99,6 @@ class Amounts(NamedTuple):
     storage: int
     """Ephemeral, in Ki."""
     gpu: int
-
-
-class _Asked(NamedTuple):
-    """The requests of a pod that count."""
-
-    containers: tuple[Requests, ...]
-    init_containers: tuple[tuple[Requests, bool], ...] = ()
-    """Each with whether it is a sidecar, in the order in which they are started."""
-    pod: Requests = Requests()
-    """Of the pod as a whole."""
-    overhead: Requests = Requests()
 
 
 class _Share(msgspec.Struct, frozen=True, gc=False):
@@ -252,7 +243,13 @@ class UsageListener:
         if not node or not self._counts(pod.status.phase):
             self._move(uid, None)
             return
-        amounts, bad = _amounts(self._asked(pod.spec))
+        spec = pod.spec
+        if self._count is CountMode.CONTAINERS:
+            amounts, bad = _amounts(spec.containers, (), _NO_RESOURCES, _NO_RESOURCES.requests)
+        else:
+            amounts, bad = _amounts(
+                spec.containers, spec.init_containers, spec.resources, spec.overhead
+            )
         workflow = pod.metadata.namespace in self._workflow_namespaces
         if self._move(uid, _Share(node, amounts, workflow)) and bad:
             if not self.bad_fields:
@@ -267,19 +264,6 @@ class UsageListener:
 
     def _counts(self, phase: str) -> bool:
         return phase == "Running" if self._count is CountMode.CONTAINERS else phase not in _ENDED
-
-    def _asked(self, spec: UsageSpec | SharedSpec) -> _Asked:
-        """What of a pod counts."""
-        containers = tuple([each.resources.requests for each in spec.containers])
-        if self._count is CountMode.CONTAINERS:
-            return _Asked(containers)
-        init = tuple(
-            [
-                (each.resources.requests, each.restart_policy == _SIDECAR)
-                for each in spec.init_containers
-            ]
-        )
-        return _Asked(containers, init, spec.resources.requests, spec.overhead)
 
     def _move(self, uid: str, share: _Share | None) -> bool:
         """Replace what the pod adds; returns whether that is something else than before."""
@@ -340,25 +324,29 @@ def _texts(totals: list[int]) -> dict[str, str]:
 
 
 @lru_cache(REQUESTS_KNOWN)
-def _amounts(asked: _Asked) -> tuple[Amounts, tuple[str, ...]]:
+def _amounts(
+    containers: tuple[UsageContainer | SharedContainer, ...],
+    init_containers: tuple[UsageContainer | SharedContainer, ...],
+    of_pod: ContainerResources,
+    overhead: Requests,
+) -> tuple[Amounts, tuple[str, ...]]:
     """What a pod asks for, by the scheduler's formula, and the requests that could not be read."""
     bad: list[str] = []
-    total = [_read(requests, bad) for requests in asked.containers]
+    total = [_read(each.resources.requests, bad) for each in containers]
     sidecars: list[Amounts] = []
-    stages: list[Amounts] = []
-    """What is needed while each of the init containers is started, or runs."""
-    for requests, is_sidecar in asked.init_containers:
-        needs = _read(requests, bad)
+    stages: list[Amounts] = []  # one for each init container: it and the sidecars before it
+    for container in init_containers:
+        needs = _read(container.resources.requests, bad)
         stages.append(_added([*sidecars, needs]))
-        if is_sidecar:
+        if container.restart_policy == _SIDECAR:
             sidecars.append(needs)
     peak = _highest([_added(total + sidecars), *stages])
     # Of the pod as a whole nothing but these two can be asked for.
     for resource in ("cpu", "memory"):
-        amount = _rounded_up(resource, getattr(asked.pod, resource), bad)
+        amount = _rounded_up(resource, getattr(of_pod.requests, resource), bad)
         if amount is not None:
             peak = peak._replace(**{resource: amount})
-    return _added([peak, _read(asked.overhead, bad)]), tuple(bad)
+    return _added([peak, _read(overhead, bad)]), tuple(bad)
 
 
 def _read(requests: Requests, bad: list[str]) -> Amounts:
