@@ -55,6 +55,14 @@ async def test_an_event_that_comes_again_adds_no_row(store: StateStore) -> None:
     assert await _only(store) == before
 
 
+async def test_two_within_a_millisecond_are_two(store: StateStore) -> None:
+    """The cluster tells them apart by microseconds."""
+    times = ["2026-01-02T03:04:05.123456Z", "2026-01-02T03:04:05.123457Z"]
+    await apply(store, *(pod_event(timestamp=time) for time in times))
+    rows = await store.pod_events(POD)
+    assert [row.happened_at.microsecond for row in rows] == [123457, 123456]
+
+
 async def test_of_one_occurrence_the_highest_count_stays(store: StateStore) -> None:
     """A listener that restarts may count otherwise; the order does not matter."""
     for backend in await apply_in_every_order(store, [pod_event(count=n) for n in (1, 2, 3)]):
@@ -131,6 +139,6 @@ async def test_what_cannot_be_handled_is_rejected_for_itself_alone(store: StateS
     )
     reasons = [outcome.reason if isinstance(outcome, Reject) else "" for outcome in outcomes]
     assert reasons[0] == ""
-    assert "refuses a row" in reasons[1]
+    assert "<= 9223372036854775807" in reasons[1]
     assert "cannot be decoded" in reasons[2]
     assert (await _only(store)).count == 1

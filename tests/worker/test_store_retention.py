@@ -241,7 +241,7 @@ async def test_others_get_their_turn_between_two_steps(
 
         monkeypatch.setattr(store._database, "call", told)
         await asyncio.gather(store.sweep(), apply(store, report("batch")))
-        assert "apply" in order[:4]
+        assert "_advance" in order[:4]
         assert await _names(store) == ["batch"]
 
 

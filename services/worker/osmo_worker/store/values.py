@@ -48,11 +48,13 @@ def _clean(value: Any) -> Any:
 
 @lru_cache(maxsize=4096)
 def moment(text: str) -> str | None:
-    """A timestamp of the API server as the store writes it, None where there is none or it cannot
-    be read. Cached, because a burst of pods is created within few seconds."""
+    """A timestamp of the API server as the store writes it, its microseconds included, None where
+    there is none or it cannot be read. Cached, because a burst of pods is created within few
+    seconds."""
     try:
         parsed = datetime.fromisoformat(text)
-        return written(parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC))
+        at = parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)
+        return _iso(at, "microseconds" if at.microsecond % 1000 else "milliseconds")
     except (ValueError, OverflowError):
         return None
 
@@ -67,5 +69,9 @@ def moment_at(seconds: float) -> str | None:
 
 
 def written(at: datetime) -> str:
-    """A moment as the store writes it."""
-    return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    """A moment as the store writes it: to the millisecond."""
+    return _iso(at, "milliseconds")
+
+
+def _iso(at: datetime, precision: str) -> str:
+    return at.astimezone(UTC).isoformat(timespec=precision).replace("+00:00", "Z")
