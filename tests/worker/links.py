@@ -61,7 +61,8 @@ class Link:
                     source: socket.socket = key.fileobj  # type: ignore[assignment]
                     data = source.recv(65536)
                     if not data:
-                        pair[source].shutdown(socket.SHUT_RDWR)
+                        if source not in self._dead:
+                            pair[source].shutdown(socket.SHUT_RDWR)
                         return
                     if source not in self._dead:
                         pair[source].sendall(data)

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import text
@@ -272,6 +273,19 @@ async def test_where_nothing_is_due_nobody_waits_for_a_lock(tmp_path: Path) -> N
         assert await _names(store) == []
 
 
+async def test_the_log_of_sqlite_stays_short(tmp_path: Path) -> None:
+    """Each step folds what it wrote into the file: else a batch would have to do so for many."""
+    async with opened(f"sqlite:///{tmp_path}/x.db", task_retention=HOUR) as (store, clock):
+        await apply(store, gone())
+        clock.pass_hours(2)
+        await store.sweep()
+
+        # Without its log, the file has what was folded into it alone.
+        with sqlite3.connect(f"file:{tmp_path}/x.db?immutable=1", uri=True) as file:
+            assert file.execute("SELECT count(*) FROM tasks").fetchall() == [(0,)]
+        file.close()
+
+
 async def test_a_sweep_reads_indexes_alone(store_url: str) -> None:
     """However many rows there are, it looks at those that it removes."""
     if store_url == "memory://":
@@ -309,12 +323,17 @@ async def test_a_sweep_reads_indexes_alone(store_url: str) -> None:
 
 def test_a_retention_that_a_report_could_outlive_is_refused() -> None:
     """In the queue it can wait for all of its attempts."""
-    with pytest.raises(ValueError, match=r"task_retention .*450"):
-        WorkerConfig(store_limits=replace(FOR_EVER, task_retention=450.0))
-    with pytest.raises(ValueError, match=r"node_retention .*450"):
-        WorkerConfig(store_limits=replace(FOR_EVER, node_retention=450.0))
-    WorkerConfig(store_limits=replace(FOR_EVER, task_retention=451.0, node_retention=451.0))
-    WorkerConfig(store_limits=FOR_EVER)
+    for name in ("task_retention", "node_retention"):
+
+        def config(seconds: float, name: str = name) -> StoreConfig:
+            fields: dict[str, Any] = {name: seconds}
+            return replace(FOR_EVER, **fields)
+
+        with pytest.raises(ValueError, match=rf"{name} .*450"):
+            WorkerConfig(store_limits=config(450.0))
+        WorkerConfig(store_limits=config(451.0))
+        WorkerConfig(store_limits=config(0))
+        WorkerConfig(store_limits=config(1.0), handler="mine:handle")
 
 
 async def test_what_was_removed_is_told(store_url: str, caplog: pytest.LogCaptureFixture) -> None:

@@ -111,6 +111,15 @@ class Database:
         if write and (changed := self._backing.behind()):
             raise StoreUnavailableError(f"{changed} while it was written to")
 
+    def fold(self) -> None:
+        """Let a transaction that changed rows at many places make no later one take long; for use
+        in the thread.
+
+        Raises: as `transaction`.
+        """
+        with self._translated(), self._engine.connect() as connection:
+            self._backing.fold(connection)
+
     def version(self) -> int:
         """The version of the tables, `EMPTY` where there are none; for use in the thread. Changes
         nothing.

@@ -33,6 +33,10 @@ class StoreEngine(ABC):
     def lock_schema(self, connection: Connection) -> None:
         """Keep others from changing the tables until the transaction ends."""
 
+    def fold(self, connection: Connection) -> None:
+        """Do now, between two transactions, what would else make a later one take long."""
+        return
+
     def behind(self) -> str | None:
         """Whether the database that the connection is to is no longer the one that the URL names;
         if so, what has become of that."""

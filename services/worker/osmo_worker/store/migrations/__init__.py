@@ -7,7 +7,7 @@ such module, which is never changed again: it must not look at the metadata of t
 SQLite's own `ALTER TABLE` cannot do, `op.batch_alter_table` does by copying the table there.
 
 All of it is one transaction, with a lock that nobody else has: a program that is killed midway has
-changed nothing. Alembic is imported when there is something to do: it would double the time that a
+changed nothing. Alembic is imported when there is something to do: that takes two thirds of what a
 worker takes to import its store.
 """
 
