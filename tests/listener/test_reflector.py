@@ -15,8 +15,8 @@ from osmo_listener.errors import (
     UnreachableError,
 )
 from osmo_listener.informer import Informer
-from osmo_listener.kubernetes.objects import Pod
-from osmo_listener.store import ChangeType
+from osmo_listener.informer.store import ChangeType
+from osmo_listener.listeners.objects import Pod
 from osmo_listener.testing import FakeSource
 from tests.helpers import eventually
 from tests.listener.harness import NO_RESYNC, Recorder, Time, make_pod, running

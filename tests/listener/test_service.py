@@ -11,10 +11,11 @@ import pytest
 
 from osmo_listener.config import ListenerConfig
 from osmo_listener.errors import ForbiddenError, MalformedError
+from osmo_listener.kubernetes.access import find_credentials
 from osmo_listener.kubernetes.identity import read_cluster_uid
 from osmo_listener.listeners.registry import LISTENERS, ListenersConfig
 from osmo_listener.listeners.usage import UsageConfig
-from osmo_listener.service import load_credentials, run_listener
+from osmo_listener.service import run_listener
 from osmo_reports.bodies import Registration, UpdateNode, decode_body
 from osmo_reports.directory.abc import RULES_KIND, encode_rules
 from osmo_simulator.builders import make_event, make_node, make_pod, task_labels
@@ -207,7 +208,7 @@ async def test_an_answer_that_is_no_namespace_is_an_error(
     """The uid of something else would be compared with nothing."""
     monkeypatch.setattr("osmo_listener.kubernetes.identity.PATH", "/version")
     async with listen("memory://") as server:
-        credentials = load_credentials(settings(simulator, server, tmp_path))
+        credentials = find_credentials(settings(simulator, server, tmp_path).kubeconfig)
         with pytest.raises(MalformedError, match="no namespace"):
             await read_cluster_uid(credentials)
 

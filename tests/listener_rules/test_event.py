@@ -7,13 +7,13 @@ import msgspec
 import pytest
 
 from osmo_listener.kubernetes.json_decoding import JsonDecoder
-from osmo_listener.kubernetes.objects import Event
 from osmo_listener.listeners.event import (
     MAX_MESSAGE,
     MAX_SEARCHED,
     MAX_WORD,
     EventListener,
 )
+from osmo_listener.listeners.objects import Event
 from osmo_reports.bodies import PodEvent
 from osmo_transport.message import Version
 from tests.listener_rules.events import (

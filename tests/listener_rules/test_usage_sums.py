@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from osmo_listener.kubernetes.objects import UsagePod
+from osmo_listener.listeners.objects import UsagePod
 from osmo_listener.listeners.usage import UsageConfig
 from tests.listener_rules.usage_harness import ZEROS, Asked, World, cores, cpus, make_pod, shown
 

@@ -14,9 +14,9 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Generic, NoReturn, TypeVar
 
+from osmo_listener.informer.source import KubernetesObject
+from osmo_listener.informer.store import Change
 from osmo_listener.listeners.registry import Listener
-from osmo_listener.source import KubernetesObject
-from osmo_listener.store import Change
 from osmo_transport import Client, Message, UnsendableError
 
 logger = logging.getLogger(__name__)

@@ -2,19 +2,15 @@
 
 import asyncio
 import logging
-import os
 from collections.abc import Callable, Coroutine
-from pathlib import Path
 from typing import Any
 
 import anyio
 
 from osmo_listener.config import ListenerConfig
-from osmo_listener.errors import KubeconfigError
 from osmo_listener.heartbeat import send_heartbeats
-from osmo_listener.kubernetes.credentials import SERVICE_ACCOUNT, Credentials, load_in_cluster
+from osmo_listener.kubernetes.access import find_credentials
 from osmo_listener.kubernetes.identity import find_cluster_uid
-from osmo_listener.kubernetes.kubeconfig import load_kubeconfig
 from osmo_listener.listeners.registry import LISTENERS
 from osmo_listener.log_reports import report_logs
 from osmo_listener.watches import Watches
@@ -43,7 +39,7 @@ async def run_listener(
     unknown = [name for name in config.listeners if name not in LISTENERS]
     if unknown:
         raise UsageError(f"no listener is called {unknown[0]!r}: there are {', '.join(LISTENERS)}")
-    credentials = load_credentials(config)
+    credentials = find_credentials(config.kubeconfig, config.context)
     cluster_uid = config.cluster_uid or await unless_stopped(
         find_cluster_uid(credentials, config.http), stop
     )
@@ -81,22 +77,3 @@ async def run_listener(
 
 async def _awaited(work: Coroutine[Any, Any, None]) -> None:
     await work
-
-
-def load_credentials(config: ListenerConfig) -> Credentials:
-    """The way to the API server.
-
-    Raises:
-        KubeconfigError: there is none; the text says what to do.
-    """
-    if config.kubeconfig is not None:
-        return load_kubeconfig(config.kubeconfig.expanduser(), config.context)
-    if SERVICE_ACCOUNT.exists():
-        return load_in_cluster(os.environ)
-    default = Path("~/.kube/config").expanduser()
-    if default.exists():
-        return load_kubeconfig(default, config.context)
-    raise KubeconfigError(
-        f"no cluster: not running in a pod, and {default} does not exist; name a kubeconfig with"
-        " --kubeconfig"
-    )

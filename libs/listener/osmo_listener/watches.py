@@ -11,17 +11,17 @@ from functools import partial
 from typing import Any, NoReturn
 
 from osmo_listener.config import ListenerConfig
-from osmo_listener.fanout import Branch, Fanout
 from osmo_listener.hostnames import Hostnames
 from osmo_listener.informer import Informer
+from osmo_listener.informer.fanout import Branch, Fanout
 from osmo_listener.kubernetes.config import Resource
 from osmo_listener.kubernetes.credentials import Credentials
 from osmo_listener.kubernetes.listwatch import ListWatch
 from osmo_listener.kubernetes.patching import Patcher
-from osmo_listener.kubernetes.slimming import task_pods
 from osmo_listener.labeller import NodeLabeller
 from osmo_listener.listeners.node import NodeListener
 from osmo_listener.listeners.registry import LISTENERS, Listener, Surroundings, shared_pods
+from osmo_listener.listeners.slimming import task_pods
 from osmo_listener.listeners.usage import UsageListener
 from osmo_listener.reporter import Reporter
 from osmo_listener.rules import follow_rules

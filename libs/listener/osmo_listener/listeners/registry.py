@@ -4,15 +4,15 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
+from osmo_listener.informer.source import KubernetesObject
 from osmo_listener.kubernetes.config import Resource
-from osmo_listener.kubernetes.objects import Event, Node, Pod, SharedPod, UsagePod
-from osmo_listener.kubernetes.slimming import slim_node, slim_shared_pod, slim_usage_pod
 from osmo_listener.listeners import event, node, usage, workflow
 from osmo_listener.listeners.event import EventConfig, EventListener
 from osmo_listener.listeners.node import NodeConfig, NodeListener
+from osmo_listener.listeners.objects import Event, Node, Pod, SharedPod, UsagePod
+from osmo_listener.listeners.slimming import slim_node, slim_shared_pod, slim_usage_pod
 from osmo_listener.listeners.usage import UsageConfig, UsageListener
 from osmo_listener.listeners.workflow import WorkflowConfig, WorkflowListener
-from osmo_listener.source import KubernetesObject
 from osmo_transport.message import Message
 
 T = TypeVar("T", bound=KubernetesObject)

@@ -25,8 +25,8 @@ from typing import NamedTuple
 
 import msgspec
 
-from osmo_listener.kubernetes.objects import Quantity, Requests, SharedPod, UsagePod
 from osmo_listener.kubernetes.quantity import parse_quantity
+from osmo_listener.listeners.objects import Quantity, Requests, SharedPod, UsagePod
 from osmo_reports.bodies import SnapshotEnd, UpdateNodeUsage, encode_body
 from osmo_transport.bounds import Seconds
 from osmo_transport.message import Message, Version, new_id

@@ -35,7 +35,7 @@ from osmo_listener.errors import (
     UnreachableError,
     reaction,
 )
-from osmo_listener.source import Event, EventType, Page, Source, T
+from osmo_listener.informer.source import Event, EventType, Page, Source, T
 from osmo_transport.backoff import Backoff, BackoffConfig
 from osmo_transport.bounds import Count, SecondsOrZero
 
