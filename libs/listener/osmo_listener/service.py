@@ -9,15 +9,15 @@ import anyio
 
 from osmo_listener.config import ListenerConfig
 from osmo_listener.heartbeat import send_heartbeats
+from osmo_listener.installed import listener_types
 from osmo_listener.kubernetes.access import find_credentials
 from osmo_listener.kubernetes.identity import find_cluster_uid
-from osmo_listener.listeners.registry import LISTENERS
 from osmo_listener.log_reports import report_logs
 from osmo_listener.watches import Watches
 from osmo_reports.bodies import Registration, encode_introduction
 from osmo_runtime import __version__
 from osmo_runtime.startup import unless_stopped
-from osmo_transport import Client, UsageError, connect
+from osmo_transport import Client, connect
 
 logger = logging.getLogger(__name__)
 
@@ -36,9 +36,7 @@ async def run_listener(
         UsageError: the configuration does not work.
         FencedError: a newer listener of this backend and source took over.
     """
-    unknown = [name for name in config.listeners if name not in LISTENERS]
-    if unknown:
-        raise UsageError(f"no listener is called {unknown[0]!r}: there are {', '.join(LISTENERS)}")
+    types = listener_types(config.listeners)
     credentials = find_credentials(config.kubeconfig, config.context)
     cluster_uid = config.cluster_uid or await unless_stopped(
         find_cluster_uid(credentials, config.http), stop
@@ -64,7 +62,7 @@ async def run_listener(
         started(client)
         works = [
             send_heartbeats(client, config.backend, registration, config.heartbeat_interval),
-            *Watches(config, credentials, client).tasks(),
+            *Watches(config, types, credentials, client).tasks(),
         ]
         if config.report_logs:
             works.append(report_logs(client, config.log_reports))

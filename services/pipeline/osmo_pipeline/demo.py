@@ -13,7 +13,7 @@ from osmo_listener.config import ListenerConfig
 from osmo_listener.kubernetes.access import find_credentials
 from osmo_listener.kubernetes.listwatch import ListWatch
 from osmo_listener.listeners.objects import Pod
-from osmo_listener.listeners.registry import LISTENERS
+from osmo_listener.listeners.registry import WORKFLOW
 from osmo_listener.service import run_listener
 from osmo_operator.config import OperatorConfig
 from osmo_operator.service import run_operator
@@ -99,7 +99,7 @@ class Demo:
             await asyncio.sleep(SETTLE_POLL)
 
     async def _cluster_pods(self) -> list[Pod]:
-        resource = LISTENERS["workflow"].resource(self._config.namespace)
+        resource = WORKFLOW.resource(self._config.namespace)
         listener = self._listener
         credentials = find_credentials(listener.kubeconfig, listener.context)
         source: ListWatch[Pod] = ListWatch(credentials, resource)
