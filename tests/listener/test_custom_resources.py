@@ -1,57 +1,20 @@
 """The informer as a library, on a real API server: resources of anybody's."""
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 
 from osmo_listener.errors import NotFoundError
-from osmo_listener.informer import Change, ChangeType, ObjectMeta, Unstructured, watch
-from osmo_listener.kubernetes.config import resource_path
-from osmo_simulator.api_server import ApiError, RealCluster
+from osmo_listener.informer import Change, ChangeType, Unstructured, watch
+from osmo_simulator.api_server import RealCluster
 from tests.examples import names_of
 from tests.helpers import eventually
+from tests.listener.widgets import DEFINITIONS, PATH, WIDGETS, Widget, define, widget
 
 pytestmark = pytest.mark.cluster
-
-WIDGETS = "shop.example/v1/widgets"
-PATH = resource_path(WIDGETS, "default")
-DEFINITION = {
-    "apiVersion": "apiextensions.k8s.io/v1",
-    "kind": "CustomResourceDefinition",
-    "metadata": {"name": "widgets.shop.example"},
-    "spec": {
-        "group": "shop.example",
-        "scope": "Namespaced",
-        "names": {"kind": "Widget", "plural": "widgets", "singular": "widget"},
-        "versions": [
-            {
-                "name": "v1",
-                "served": True,
-                "storage": True,
-                "schema": {
-                    "openAPIV3Schema": {
-                        "type": "object",
-                        "x-kubernetes-preserve-unknown-fields": True,
-                    }
-                },
-            }
-        ],
-    },
-}
-
-
-class Size(msgspec.Struct, frozen=True):
-    width: int = 0
-
-
-class Widget(msgspec.Struct):
-    metadata: ObjectMeta
-    spec: Size = Size()
 
 
 class Shop:
@@ -77,26 +40,12 @@ class Shop:
         await asyncio.to_thread(self.cluster.request, *arguments, **headers)
 
 
-def widget(name: str, width: int, labels: dict[str, str]) -> dict[str, Any]:
-    return {
-        "apiVersion": "shop.example/v1",
-        "kind": "Widget",
-        "metadata": {"name": name, "labels": labels},
-        "spec": {"width": width, "colours": ["red", "green"]},
-    }
-
-
 @pytest.fixture(scope="module")
 def with_widgets(real_cluster: RealCluster) -> Iterator[RealCluster]:
     """A cluster that knows what widgets are."""
-    definitions = resource_path("apiextensions.k8s.io/v1/customresourcedefinitions")
-    real_cluster.request("POST", definitions, DEFINITION)
-    while True:  # an API server serves a new resource some moments later
-        with contextlib.suppress(ApiError):
-            real_cluster.request("GET", PATH)
-            break
+    define(real_cluster)
     yield real_cluster
-    real_cluster.request("DELETE", f"{definitions}/widgets.shop.example")
+    real_cluster.request("DELETE", f"{DEFINITIONS}/widgets.shop.example")
 
 
 @pytest.fixture
