@@ -49,12 +49,13 @@ def resource_path(name: str, namespace: str | None = None) -> str:
     Raises:
         ValueError: `name` has another form.
     """
-    *group, version, plural = parts = name.split("/")
-    if len(group) > 1 or not all(parts):
+    parts = name.split("/")
+    if len(parts) not in {2, 3} or not all(parts):
         raise ValueError(
             f"{name!r} names no resource: it looks like 'apps/v1/deployments', or in the core API"
             " like 'v1/pods'"
         )
+    *group, version, plural = parts
     root = f"/apis/{group[0]}/{version}" if group else f"/api/{version}"
     return f"{root}/namespaces/{namespace}/{plural}" if namespace else f"{root}/{plural}"
 
