@@ -34,7 +34,7 @@ PAUSE = 0.02
 """Seconds between two changes."""
 GRACE = 2.0
 """Seconds from the request to end until a server is killed; in a cluster some thirty."""
-LONGEST = 60.0
+LONGEST = 120.0
 """Seconds that a test waits for anything: longer than any delay that follows an error."""
 
 

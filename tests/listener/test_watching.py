@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 
+import anyio
 import pytest
 
 from osmo_listener.errors import ForbiddenError
@@ -142,3 +143,26 @@ async def test_a_missed_deletion_is_told(source: FakeSource[Pod]) -> None:
         source.delete(make_pod("c"))
         source.expire()
         assert await take(changes, 1) == [(ChangeType.VANISHED, "c", "Pending")]
+
+
+async def test_it_ends_in_a_cancel_scope(source: FakeSource[Pod]) -> None:
+    """While it waits for the first list, in the body and in a loop; nothing goes on running."""
+    before = asyncio.all_tasks()
+    source.hold_lists()
+    with anyio.move_on_after(0.01) as waiting:
+        async with follow(source):
+            raise AssertionError("it has entered")
+    source.release_lists()
+    with anyio.CancelScope() as inside:
+        async with follow(source):
+            inside.cancel()
+            await anyio.sleep_forever()
+    with anyio.CancelScope() as looping:
+        async with follow(source) as pods:
+            async for change in pods:
+                if told(change)[1] == "c":
+                    looping.cancel()
+    assert waiting.cancelled_caught
+    assert inside.cancelled_caught
+    assert looping.cancelled_caught
+    await eventually(lambda: asyncio.all_tasks() == before)
