@@ -3,6 +3,7 @@
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parents[1]
 _CODE = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
@@ -17,6 +18,13 @@ def examples() -> dict[str, str]:
         for number, code in enumerate(_CODE.findall(document.read_text())):
             found[f"{place}_{number}"] = code
     return found
+
+
+def names_of(document: str, number: int = 0) -> dict[str, Any]:
+    """What an example of a document defines."""
+    names: dict[str, Any] = {"__name__": document}
+    exec(examples()[f"{document}_{number}"], names)
+    return names
 
 
 def main() -> None:

@@ -5,7 +5,6 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -13,7 +12,7 @@ from osmo_reports import UpdatePod, encode_body
 from osmo_simulator.builders import make_pod, task_labels
 from osmo_simulator.server import Simulator, SimulatorConfig
 from osmo_transport import Ack, Delivery, Retry, Version, new_message
-from tests.examples import ROOT, examples
+from tests.examples import ROOT, examples, names_of
 from tests.helpers import eventually
 from tests.transport.test_plugin import ASYNCIO, run_pytest
 
@@ -23,13 +22,6 @@ TESTS = {
 }
 TRANSPORT = "libs_transport_EXTENDING_0"
 """The complete transport, which is installed as it says."""
-
-
-def names_of(document: str) -> dict[str, Any]:
-    """What the first example of a document defines."""
-    names: dict[str, Any] = {}
-    exec(EXAMPLES[f"{document}_0"], names)
-    return names
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +62,7 @@ async def test_the_informer_prints_what_is_there(
     async with Simulator(SimulatorConfig(port=0)) as simulator:
         config.write_text(simulator.kubeconfig())
         simulator.cluster.create("pods", make_pod("a", labels=task_labels("workflow", "task")))
-        watching = asyncio.create_task(names_of("libs_listener_README")["watch_pods"](config))
+        watching = asyncio.create_task(names_of("libs_listener_README", 1)["watch_pods"](config))
         printed = ""
 
         def seen(text: str) -> bool:

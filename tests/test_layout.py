@@ -5,7 +5,7 @@ import configparser
 import re
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,22 @@ OTHERS_WORDS = re.compile(
 )
 """What a transport of anything at all knows nothing of. Only letters make a word longer, so that
 `node` is found in `max_node` too."""
+
+LISTENER = ROOT / "libs/listener/osmo_listener"
+
+PROGRAMS_WORDS = re.compile(
+    r"(?<![a-z])(?:workflows?|task[ _-]?uuid|gpu|deployed|redesign|listeners?|operators?|workers?"
+    r"|backends?|osmo)(?![a-z])",
+    re.IGNORECASE,
+)
+"""What an informer of anything at all, and a client of any cluster, know nothing of."""
+
+PROGRAMS_WORDS_ALLOWED = (
+    ("*.py", r"osmo_(listener|transport|protos)", "its own name, and what it stands on"),
+    ("*.py", r"from operator import", "the module of the standard library"),
+    ("kubernetes/*.py", r"osmo-pipeline\[kubernetes\]", "the distribution and its extra"),
+    ("kubernetes/answers.py", '"osmo-listener"', "as which an API server's log knows us"),
+)
 
 ALLOWED_WORDS = (
     ("*.py", r"(from|import) operator\b|\boperator\.[a-z]", "the module of the standard library"),
@@ -150,17 +166,45 @@ def test_the_transport_imports_none_of_ours() -> None:
     assert not found
 
 
+def strange_words(
+    package: Path,
+    modules: Iterable[Path],
+    words: re.Pattern[str],
+    allowed: Sequence[tuple[str, str, str]],
+) -> list[str]:
+    """Where in these modules such words are, but for those that are right all the same."""
+    found = []
+    for module in modules:
+        name = module.relative_to(package)
+        patterns = [pattern for where, pattern, _ in allowed if name.match(where)]
+        for number, line in enumerate(module.read_text().splitlines(), 1):
+            rest = re.sub("|".join(patterns), "", line) if patterns else line
+            here = words.findall(rest)
+            found += [f"{module.relative_to(ROOT)}:{number}: {word}" for word in here]
+    return found
+
+
 def test_the_transport_knows_nobody_who_uses_it() -> None:
     """No word of OSMO, of Kubernetes or of what is deployed is in it."""
-    found = []
-    for module in TRANSPORT.rglob("*.py"):
-        name = module.relative_to(TRANSPORT)
-        allowed = [pattern for where, pattern, _ in ALLOWED_WORDS if name.match(where)]
-        for number, line in enumerate(module.read_text().splitlines(), 1):
-            rest = re.sub("|".join(allowed), "", line)
-            words = OTHERS_WORDS.findall(rest)
-            found += [f"{module.relative_to(ROOT)}:{number}: {word}" for word in words]
-    assert not found
+    modules = TRANSPORT.rglob("*.py")
+    assert not strange_words(TRANSPORT, modules, OTHERS_WORDS, ALLOWED_WORDS)
+
+
+def test_the_informer_knows_nobody_who_uses_it() -> None:
+    """No word of what is reported is in the informer, or in the client of the API server."""
+    modules = [*(LISTENER / "informer").rglob("*.py"), *(LISTENER / "kubernetes").rglob("*.py")]
+    assert {module.stem for module in modules} >= {"reflector", "store", "listwatch", "http"}
+    assert not strange_words(LISTENER, modules, PROGRAMS_WORDS, PROGRAMS_WORDS_ALLOWED)
+
+
+def test_listeners_do_nothing_but_compute() -> None:
+    """They are told the time, and neither wait nor look anything up."""
+    modules = list((LISTENER / "listeners").rglob("*.py"))
+    assert {module.stem for module in modules} >= {"event", "node", "usage", "workflow"}
+    for module in modules:
+        source = module.read_text()
+        for word in ("await", "async ", "open(", "datetime.now", "time.time", "environ"):
+            assert word not in source, module
 
 
 @pytest.mark.parametrize(

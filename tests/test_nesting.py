@@ -9,7 +9,7 @@ from osmo_deployed import protojson
 from osmo_listener.errors import KubeconfigError, MalformedError
 from osmo_listener.kubernetes.json_decoding import JsonDecoder, json_status
 from osmo_listener.kubernetes.kubeconfig import load_kubeconfig
-from osmo_listener.kubernetes.objects import Pod
+from osmo_listener.listeners.objects import Pod
 from osmo_reports import BodyError, decode_body
 from osmo_reports.directory import decode_rules
 from osmo_runtime import settings

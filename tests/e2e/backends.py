@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from osmo_listener.kubernetes.objects import Pod
+from osmo_listener.listeners.objects import Pod
 from osmo_listener.listeners.workflow import WorkflowConfig
 from osmo_pipeline.verify import Difference, differences, expected_tasks
 from osmo_simulator.api_server import ApiError, Session

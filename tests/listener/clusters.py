@@ -163,10 +163,13 @@ def _identity(pod: Mapping[str, Any]) -> tuple[str, str]:
 
 
 class Proxy:
-    """A TCP proxy in front of a cluster, whose connections can be broken."""
+    """A TCP proxy in front of a cluster, whose connections can be broken. Of several ports each
+    connection gets the next one that accepts it, as from a load balancer."""
 
-    def __init__(self, port: int) -> None:
-        self._upstream = port
+    def __init__(self, *ports: int) -> None:
+        self.upstreams = list(ports)
+        """Where connections go from now on; none: they are cut."""
+        self._connected = 0
         self._writers: set[asyncio.StreamWriter] = set()
         self.port = 0
 
@@ -187,7 +190,11 @@ class Proxy:
             await eventually(lambda: not self._writers)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._upstream)
+        far = await self._connect()
+        if far is None:
+            writer.transport.abort()
+            return
+        far_reader, far_writer = far
         pair = {writer, far_writer}
         self._writers |= pair
         try:
@@ -198,6 +205,14 @@ class Proxy:
             for each in pair:
                 each.transport.abort()
             self._writers -= pair
+
+    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter] | None:
+        for _ in tuple(self.upstreams):
+            self._connected += 1
+            port = self.upstreams[self._connected % len(self.upstreams)]
+            with contextlib.suppress(OSError):
+                return await asyncio.open_connection("127.0.0.1", port)
+        return None
 
 
 async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

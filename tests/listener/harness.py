@@ -5,10 +5,10 @@ import contextlib
 from collections.abc import AsyncIterator, Sequence
 
 from osmo_listener.informer import Informer, InformerConfig
-from osmo_listener.kubernetes.objects import Pod, PodMetadata, PodStatus
-from osmo_listener.reflector import ReflectorConfig
-from osmo_listener.source import Source
-from osmo_listener.store import Change, ChangeType
+from osmo_listener.informer.reflector import ReflectorConfig
+from osmo_listener.informer.source import Source
+from osmo_listener.informer.store import Change, ChangeType
+from osmo_listener.listeners.objects import Pod, PodMetadata, PodStatus
 from osmo_transport.backoff import BackoffConfig
 
 QUICK = InformerConfig(

@@ -6,10 +6,10 @@ import pytest
 
 from osmo_listener.errors import NotFoundError, UnauthorizedError, UntrustedError
 from osmo_listener.informer import Informer
+from osmo_listener.informer.store import ChangeType
 from osmo_listener.kubernetes.config import Encoding, ListMode, ListWatchConfig, Resource
 from osmo_listener.kubernetes.listwatch import ListWatch
-from osmo_listener.kubernetes.objects import Pod
-from osmo_listener.store import ChangeType
+from osmo_listener.listeners.objects import Pod
 from tests.helpers import eventually
 from tests.listener.clusters import PODS, Cluster, Proxy
 from tests.listener.harness import QUICK, Recorder, running

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from osmo_listener.fanout import Branch, Fanout
 from osmo_listener.informer import Informer, InformerConfig
-from osmo_listener.kubernetes.objects import Pod
-from osmo_listener.store import Change, ChangeType
+from osmo_listener.informer.fanout import Branch, Fanout
+from osmo_listener.informer.store import Change, ChangeType
+from osmo_listener.listeners.objects import Pod
 from osmo_listener.testing import FakeSource
 from tests.helpers import eventually
 from tests.listener.harness import INSTANT, Recorder, make_pod

@@ -2,10 +2,10 @@
 
 import pytest
 
+from osmo_listener.informer.store import ChangeType
 from osmo_listener.kubernetes.config import ListMode, ListWatchConfig, Resource
 from osmo_listener.kubernetes.listwatch import ListWatch
-from osmo_listener.kubernetes.objects import Pod
-from osmo_listener.store import ChangeType
+from osmo_listener.listeners.objects import Pod
 from osmo_simulator.faults import AnyFault, Cut, Drop, Fail, Gone, Hang, Slow, Throttle
 from tests.helpers import eventually
 from tests.listener.clusters import PODS, Simulated

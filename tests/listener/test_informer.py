@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 
 from osmo_listener.informer import Informer, InformerConfig
-from osmo_listener.kubernetes.objects import Pod
-from osmo_listener.store import ChangeType
+from osmo_listener.informer.store import ChangeType
+from osmo_listener.listeners.objects import Pod
 from osmo_listener.testing import FakeSource
 from tests.helpers import eventually
 from tests.listener.harness import QUICK, Recorder, Time, make_pod, running

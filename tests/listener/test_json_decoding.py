@@ -14,10 +14,10 @@ from osmo_listener.errors import (
     ServerFailedError,
     StatusError,
 )
+from osmo_listener.informer.source import EventType
 from osmo_listener.kubernetes.decoding import ListPage, to_version
 from osmo_listener.kubernetes.json_decoding import JsonDecoder, json_status
-from osmo_listener.kubernetes.objects import Pod
-from osmo_listener.source import EventType
+from osmo_listener.listeners.objects import Pod
 from tests.listener import wire
 
 decoder = JsonDecoder(Pod)

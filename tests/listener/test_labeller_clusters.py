@@ -10,15 +10,15 @@ from typing import Any
 import pytest
 
 from osmo_listener.informer import Informer
+from osmo_listener.informer.store import Change
 from osmo_listener.kubernetes.config import HttpConfig, Resource
 from osmo_listener.kubernetes.credentials import Credentials
 from osmo_listener.kubernetes.kubeconfig import load_kubeconfig
 from osmo_listener.kubernetes.listwatch import ListWatch
-from osmo_listener.kubernetes.objects import Node
 from osmo_listener.kubernetes.patching import Patcher
 from osmo_listener.labeller import LabellerConfig, NodeLabeller
 from osmo_listener.listeners import NodeListener
-from osmo_listener.store import Change
+from osmo_listener.listeners.objects import Node
 from osmo_simulator.api_server import RealCluster
 from osmo_simulator.faults import AnyFault, Cut, Drop, Fail, Hang, Slow, Throttle
 from osmo_transport.backoff import BackoffConfig

@@ -18,10 +18,10 @@ from osmo_listener.errors import (
     TruncatedError,
     UnauthorizedError,
 )
+from osmo_listener.informer.source import Event, EventType
 from osmo_listener.kubernetes.config import ListWatchConfig, Resource
 from osmo_listener.kubernetes.listwatch import ListWatch
-from osmo_listener.kubernetes.objects import Pod
-from osmo_listener.source import Event, EventType
+from osmo_listener.listeners.objects import Pod
 from tests.listener import wire
 from tests.listener.wire import (
     CHUNKED,

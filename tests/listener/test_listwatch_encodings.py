@@ -6,10 +6,10 @@ import msgspec
 import pytest
 
 from osmo_listener.errors import ExpiredError, ForbiddenError, MalformedError
+from osmo_listener.informer.source import Event
 from osmo_listener.kubernetes.config import Encoding, ListWatchConfig, Resource
 from osmo_listener.kubernetes.listwatch import ListWatch
-from osmo_listener.kubernetes.objects import Pod, PodMetadata
-from osmo_listener.source import Event
+from osmo_listener.listeners.objects import Pod, PodMetadata
 from tests.listener import protobuf, wire
 from tests.listener.wire import Exchange, chunk, events, list_watch, pages, plain, query
 

@@ -5,8 +5,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from osmo_listener.informer import Informer
-from osmo_listener.kubernetes.objects import Node
 from osmo_listener.listeners import NodeListener
+from osmo_listener.listeners.objects import Node
 from osmo_listener.reporter import Reporter
 from osmo_listener.testing import FakeSource
 from osmo_transport import Client, Message, Server, connect, listen

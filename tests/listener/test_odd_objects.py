@@ -7,13 +7,13 @@ import msgspec
 import pytest
 
 from osmo_listener.errors import MalformedError
+from osmo_listener.informer.source import Event, EventType, Page
+from osmo_listener.informer.store import Store
 from osmo_listener.kubernetes.decoding import OddObjectError
 from osmo_listener.kubernetes.json_decoding import JsonDecoder
-from osmo_listener.kubernetes.objects import Event as NotedEvent
-from osmo_listener.kubernetes.objects import Pod
 from osmo_listener.kubernetes.protobuf_decoding import MAGIC, ProtobufDecoder
-from osmo_listener.source import Event, EventType, Page
-from osmo_listener.store import Store
+from osmo_listener.listeners.objects import Event as NotedEvent
+from osmo_listener.listeners.objects import Pod
 from osmo_protos import kubernetes_pb2 as pb
 from tests.helpers import eventually
 from tests.listener import wire

@@ -5,7 +5,7 @@ import contextlib
 from collections.abc import AsyncIterator
 
 from osmo_listener.informer import Informer
-from osmo_listener.kubernetes.objects import Pod, PodLabels, PodMetadata, PodStatus
+from osmo_listener.listeners.objects import Pod, PodLabels, PodMetadata, PodStatus
 from osmo_listener.listeners.workflow import WorkflowListener
 from osmo_listener.pods_current import Dated, tell_pods_current
 from osmo_listener.reporter import Reporter

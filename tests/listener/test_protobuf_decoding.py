@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from osmo_listener.errors import ExpiredError, KubernetesError, MalformedError, StatusError
+from osmo_listener.informer.source import EventType, KubernetesObject
 from osmo_listener.kubernetes.decoding import Decoder, ListPage
 from osmo_listener.kubernetes.json_decoding import JsonDecoder, json_status
-from osmo_listener.kubernetes.objects import MESSAGES, Event, Node, Pod, SharedPod, UsagePod
 from osmo_listener.kubernetes.protobuf_decoding import MAGIC, ProtobufDecoder, protobuf_status
-from osmo_listener.source import EventType, KubernetesObject
+from osmo_listener.listeners.objects import Event, Node, Pod, SharedPod, UsagePod
 from osmo_protos import kubernetes_pb2 as pb
 from tests.listener import protobuf, wire
 from tests.listener.record_answers import ANSWERS
@@ -98,8 +98,8 @@ def test_what_the_messages_do_not_have() -> None:
 
     found = {
         name
-        for kind, message in MESSAGES.items()
-        for name in missing(kind, getattr(pb, message).DESCRIPTOR)
+        for kind in (Pod, SharedPod, UsagePod, Node, Event)
+        for name in missing(kind, getattr(pb, kind.PROTOBUF_MESSAGE).DESCRIPTOR)
     }
     assert found == {"Event.reporting_controller"}
 

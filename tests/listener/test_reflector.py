@@ -1,5 +1,8 @@
 """The loop around a source: what is asked for after each error, and how long it waits."""
 
+import itertools
+from collections.abc import AsyncGenerator, Sequence
+
 import pytest
 
 from osmo_listener.errors import (
@@ -14,9 +17,9 @@ from osmo_listener.errors import (
     UnauthorizedError,
     UnreachableError,
 )
-from osmo_listener.informer import Informer
-from osmo_listener.kubernetes.objects import Pod
-from osmo_listener.store import ChangeType
+from osmo_listener.informer import Event, Informer, Page
+from osmo_listener.informer.store import ChangeType
+from osmo_listener.listeners.objects import Pod
 from osmo_listener.testing import FakeSource
 from tests.helpers import eventually
 from tests.listener.harness import NO_RESYNC, Recorder, Time, make_pod, running
@@ -214,7 +217,9 @@ async def test_trouble_costs_no_list(
         await eventually(lambda: len(source.watched_from) == 11)
         assert set(source.watched_from) == {version}
         assert source.lists == 1
-        assert time.slept == [0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 15.0, 15.0, 15.0, 15.0]
+        rising = [0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 15.0, 15.0, 15.0, 15.0]
+        same = isinstance(error, TruncatedError)  # as the one that has ended the first watch
+        assert time.slept == (rising if same else [0.4, *rising[:9]])
         assert informer.status().failures[type(error).__name__] >= 9
         assert informer.status().last_failure == str(error)
         assert len(recorder.syncs) == 1
@@ -228,7 +233,77 @@ async def test_retry_after_is_kept_and_bounded(source: FakeSource[Pod], time: Ti
         source.fail(ThrottledError("slow down", code=429, retry_after=7000.0))
         source.reset_watch()
         await eventually(lambda: len(source.watched_from) == 4)
-        assert time.slept == [0.4, 0.8 + 7.0, 1.6 + 60.0]
+        assert time.slept == [0.4, 0.4 + 7.0, 0.8 + 60.0]
+
+
+async def syncs_reach(recorder: Recorder, count: int) -> None:
+    """Wait until so many lists were complete."""
+    await eventually(lambda: len(recorder.syncs) >= count)
+
+
+class Unwatchable(FakeSource[Pod]):
+    """It answers lists alone."""
+
+    def __init__(self, error: KubernetesError, time: Time) -> None:
+        super().__init__()
+        self._error = error
+        self._time = time
+        self.listed_at: list[float] = []
+
+    async def list(self) -> AsyncGenerator[Page[Pod], None]:
+        self.listed_at.append(self._time.now)
+        async for page in super().list():
+            yield page
+
+    async def watch(self, version: int) -> AsyncGenerator[Sequence[Event[Pod]], None]:
+        self.watched_from.append(version)
+        raise self._error
+        yield []
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ForbiddenError("may list and not watch", code=403),
+        ThrottledError("storage is (re)initializing", code=429, retry_after=1.0),
+        UnauthorizedError("another server does not know the token", code=401),
+        TruncatedError("a proxy cuts streams"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+async def test_a_watch_that_never_comes_about_is_replaced_by_lists(
+    time: Time, error: KubernetesError
+) -> None:
+    """About once a minute, while something happens in the cluster: nobody is blind for ever, and
+    a server that wants to be spared is."""
+    source = Unwatchable(error, time)
+    source.add(make_pod("a"))
+    async with running(source, NO_RESYNC, time) as (informer, recorder):
+        await informer.synced()
+        for phase in ("Running", "Succeeded", "Failed"):
+            source.modify(make_pod("a", phase))
+            await syncs_reach(recorder, source.lists + 1)
+            assert recorder.told("a")[-1][1] == phase
+        waited = [later - earlier for earlier, later in itertools.pairwise(source.listed_at)]
+        assert all(60 <= each <= 60 + 15 + 1 for each in waited[:1]), waited
+        tries = len(source.watched_from)
+        await watches_reach(source, tries + 20)
+        assert source.lists == 4, "nothing has happened since"
+
+
+async def test_each_kind_of_error_has_its_own_delays(source: FakeSource[Pod], time: Time) -> None:
+    """That a server was away for long delays neither what it asks for when it is back, nor the list
+    that follows."""
+    async with running(source, NO_RESYNC, time) as (informer, recorder):
+        await informer.synced()
+        source.fail(UnreachableError("refused"), 5)
+        source.fail(ThrottledError("storage is (re)initializing", code=429, retry_after=1.0))
+        source.reset_watch()
+        await eventually(lambda: len(time.slept) == 7)
+        source.delete(make_pod("b"))
+        source.expire()
+        await eventually(lambda: len(recorder.pods) == 2)
+        assert time.slept == [0.4, *(0.4, 0.8, 1.6, 3.2, 6.4), 0.4 + 1.0, 0.4]
 
 
 async def test_delays_begin_anew_after_a_healthy_watch_only(

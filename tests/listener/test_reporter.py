@@ -6,10 +6,10 @@ from contextlib import asynccontextmanager
 
 import msgspec
 
-from osmo_listener.kubernetes.objects import Pod
+from osmo_listener.informer.store import Change, ChangeType
+from osmo_listener.listeners.objects import Pod
 from osmo_listener.listeners.workflow import WorkflowListener
 from osmo_listener.reporter import Reporter
-from osmo_listener.store import Change, ChangeType
 from osmo_reports.bodies import decode_body
 from osmo_transport import (
     BackoffConfig,

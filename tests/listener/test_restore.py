@@ -9,7 +9,7 @@ import pytest
 from osmo_listener.kubernetes.config import Resource
 from osmo_listener.kubernetes.kubeconfig import load_kubeconfig
 from osmo_listener.kubernetes.listwatch import ListWatch
-from osmo_listener.kubernetes.objects import Pod
+from osmo_listener.listeners.objects import Pod
 from osmo_simulator import api_server
 from osmo_simulator.api_server import NAMESPACE, BackedUp
 from osmo_simulator.builders import make_pod

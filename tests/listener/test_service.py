@@ -11,10 +11,12 @@ import pytest
 
 from osmo_listener.config import ListenerConfig
 from osmo_listener.errors import ForbiddenError, MalformedError
+from osmo_listener.installed import listener_types
+from osmo_listener.kubernetes.access import find_credentials
 from osmo_listener.kubernetes.identity import read_cluster_uid
-from osmo_listener.listeners.registry import LISTENERS, ListenersConfig
+from osmo_listener.listeners.registry import ListenersConfig
 from osmo_listener.listeners.usage import UsageConfig
-from osmo_listener.service import load_credentials, run_listener
+from osmo_listener.service import run_listener
 from osmo_reports.bodies import Registration, UpdateNode, decode_body
 from osmo_reports.directory.abc import RULES_KIND, encode_rules
 from osmo_simulator.builders import make_event, make_node, make_pod, task_labels
@@ -118,11 +120,11 @@ async def test_all_listeners_report_what_there_is(simulator: Simulator, tmp_path
         )
 
 
-@pytest.mark.parametrize("name", LISTENERS)
+@pytest.mark.parametrize("name", ListenerConfig.listeners)
 async def test_each_listener_runs_alone(name: str, simulator: Simulator, tmp_path: Path) -> None:
     """What it reports needs none of the others; usage has its hostnames all the same."""
     async with running(simulator, tmp_path, listeners=(name,)) as (operator, _):
-        kind = LISTENERS[name].kind
+        kind = listener_types([name])[name].kind
         await eventually(lambda: any(each == kind for each, _ in operator.newest))
         if name == "usage":
             await eventually(lambda: operator.body("update_node_usage", "n1").hostname == "host-n1")
@@ -230,7 +232,7 @@ async def test_an_answer_that_is_no_namespace_is_an_error(
     """The uid of something else would be compared with nothing."""
     monkeypatch.setattr("osmo_listener.kubernetes.identity.PATH", "/version")
     async with listen("memory://") as server:
-        credentials = load_credentials(settings(simulator, server, tmp_path))
+        credentials = find_credentials(settings(simulator, server, tmp_path).kubeconfig)
         with pytest.raises(MalformedError, match="no namespace"):
             await read_cluster_uid(credentials)
 
@@ -247,5 +249,5 @@ async def test_warnings_are_reported_too(simulator: Simulator, tmp_path: Path) -
 async def test_an_unknown_listener_is_named(simulator: Simulator, tmp_path: Path) -> None:
     """With those that there are."""
     async with running(simulator, tmp_path, listeners=("nodes",)) as (_, listening):
-        with pytest.raises(UsageError, match=r"'nodes'.*workflow, node, usage, event"):
+        with pytest.raises(UsageError, match=r"'nodes'.*event, node, usage, workflow"):
             await listening

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from osmo_listener.kubernetes.json_decoding import JsonDecoder
-from osmo_listener.kubernetes.objects import Node, Pod, SharedPod, UsagePod
-from osmo_listener.kubernetes.slimming import (
+from osmo_listener.listeners.objects import Node, Pod, SharedPod, UsagePod
+from osmo_listener.listeners.slimming import (
     slim_node,
     slim_shared_pod,
     slim_usage_pod,

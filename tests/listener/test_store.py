@@ -3,9 +3,9 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from osmo_listener.kubernetes.objects import Pod
-from osmo_listener.source import Event, EventType, Page
-from osmo_listener.store import Change, ChangeType, Store
+from osmo_listener.informer.source import Event, EventType, Page
+from osmo_listener.informer.store import Change, ChangeType, Store
+from osmo_listener.listeners.objects import Pod
 from tests.listener.harness import make_pod
 
 ADDED, MODIFIED, DELETED, BOOKMARK = EventType

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from osmo_listener.kubernetes.listwatch import ListWatch
-from osmo_listener.kubernetes.objects import UsagePod
 from osmo_listener.kubernetes.quantity import parse_quantity
-from osmo_listener.listeners.registry import LISTENERS
+from osmo_listener.listeners.objects import UsagePod
+from osmo_listener.listeners.registry import USAGE
 from osmo_simulator import api_server as kube
 from osmo_simulator.builders import make_node
 from tests.listener.clusters import PODS, Real
@@ -96,9 +96,7 @@ async def test_beside_describe_node(real_cluster: kube.RealCluster, tmp_path: Pa
     real_cluster.clear()
     try:
         await asyncio.to_thread(fill, real_cluster)
-        source = ListWatch(
-            Real(tmp_path, real_cluster).credentials(), LISTENERS["usage"].resource("osmo")
-        )
+        source = ListWatch(Real(tmp_path, real_cluster).credentials(), USAGE.resource("osmo"))
         owner = Owner[UsagePod](usage_listener())
         async with informer_of(source, owner) as informer:
             owner.objects = informer.store.values

@@ -4,12 +4,12 @@ from functools import partial
 
 import pytest
 
-from osmo_listener.fanout import Branch, Fanout
 from osmo_listener.informer import Informer
+from osmo_listener.informer.fanout import Branch, Fanout
 from osmo_listener.kubernetes.config import ListMode, ListWatchConfig, Resource
 from osmo_listener.kubernetes.listwatch import ListWatch
-from osmo_listener.kubernetes.objects import SharedPod, UsagePod
-from osmo_listener.kubernetes.slimming import slim_shared_pod, slim_usage_pod, task_pods
+from osmo_listener.listeners.objects import SharedPod, UsagePod
+from osmo_listener.listeners.slimming import slim_shared_pod, slim_usage_pod, task_pods
 from osmo_listener.listeners.usage import FIELD_SELECTOR
 from osmo_listener.listeners.workflow import WorkflowListener
 from osmo_simulator.builders import task_labels

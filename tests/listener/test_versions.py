@@ -11,10 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from osmo_listener.fanout import Branch, Fanout
 from osmo_listener.hostnames import Hostnames
 from osmo_listener.informer import Handler, Informer
-from osmo_listener.kubernetes.objects import (
+from osmo_listener.informer.fanout import Branch, Fanout
+from osmo_listener.listeners.event import EventConfig, EventListener
+from osmo_listener.listeners.node import NodeListener
+from osmo_listener.listeners.objects import (
     Event,
     Node,
     PodLabels,
@@ -23,8 +25,6 @@ from osmo_listener.kubernetes.objects import (
     SharedPod,
     SharedSpec,
 )
-from osmo_listener.listeners.event import EventConfig, EventListener
-from osmo_listener.listeners.node import NodeListener
 from osmo_listener.listeners.registry import Listener
 from osmo_listener.listeners.usage import UsageConfig, UsageListener
 from osmo_listener.listeners.workflow import WorkflowListener

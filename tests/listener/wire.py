@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from osmo_listener.informer.source import Event
 from osmo_listener.kubernetes.config import ListWatchConfig, Resource
 from osmo_listener.kubernetes.credentials import Credentials
 from osmo_listener.kubernetes.http import Endpoint
 from osmo_listener.kubernetes.listwatch import ListWatch
-from osmo_listener.kubernetes.objects import Pod
-from osmo_listener.source import Event
+from osmo_listener.listeners.objects import Pod
 from tests.helpers import stop_listening
 
 PATH = "/api/v1/namespaces/osmo/pods"

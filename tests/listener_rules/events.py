@@ -4,14 +4,14 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from osmo_listener.kubernetes.objects import (
+from osmo_listener.listeners.event import EventConfig, EventListener
+from osmo_listener.listeners.objects import (
     Event,
     EventMetadata,
     EventSeries,
     EventSource,
     InvolvedObject,
 )
-from osmo_listener.listeners.event import EventConfig, EventListener
 from osmo_reports.bodies import PodEvent, decode_body
 from osmo_transport.message import Message
 from tests.listener_rules.harness import SINCE, T0

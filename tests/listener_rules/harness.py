@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 
-from osmo_listener.kubernetes.objects import (
+from osmo_listener.listeners.objects import (
     Container,
     ContainerState,
     ContainerStatus,

@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from osmo_listener.kubernetes.objects import (
+from osmo_listener.listeners import NodeConfig, NodeListener
+from osmo_listener.listeners.objects import (
     Node,
     NodeCondition,
     NodeMetadata,
@@ -12,7 +13,6 @@ from osmo_listener.kubernetes.objects import (
     NodeTaint,
     Quantity,
 )
-from osmo_listener.listeners import NodeConfig, NodeListener
 from osmo_reports.bodies import NodeInventory, UpdateNode, decode_body
 from osmo_transport.message import Message
 from tests.listener_rules.harness import T0

@@ -6,10 +6,10 @@ from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from typing import Generic
 
 from osmo_listener.informer import Handler, Informer
+from osmo_listener.informer.source import Source, T
+from osmo_listener.informer.store import Change
 from osmo_listener.listeners.registry import Listener
 from osmo_listener.listeners.usage import UsageConfig, UsageListener
-from osmo_listener.source import Source, T
-from osmo_listener.store import Change
 from osmo_transport.message import Message
 from tests.listener.harness import INSTANT
 from tests.listener_rules.usage_harness import FLUSH, T0, ZEROS, Totals, shown

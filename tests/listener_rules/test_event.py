@@ -7,7 +7,6 @@ import msgspec
 import pytest
 
 from osmo_listener.kubernetes.json_decoding import JsonDecoder
-from osmo_listener.kubernetes.objects import Event
 from osmo_listener.kubernetes.protobuf_decoding import ProtobufDecoder
 from osmo_listener.listeners.event import (
     MAX_MESSAGE,
@@ -15,6 +14,7 @@ from osmo_listener.listeners.event import (
     MAX_WORD,
     EventListener,
 )
+from osmo_listener.listeners.objects import Event
 from osmo_protos import kubernetes_pb2 as pb
 from osmo_reports.bodies import PodEvent
 from osmo_transport.message import Version

@@ -14,8 +14,8 @@ from osmo_listener.kubernetes.config import Resource
 from osmo_listener.kubernetes.credentials import Credentials
 from osmo_listener.kubernetes.kubeconfig import load_kubeconfig
 from osmo_listener.kubernetes.listwatch import ListWatch
-from osmo_listener.kubernetes.objects import Event
 from osmo_listener.listeners.event import EventConfig, EventListener
+from osmo_listener.listeners.objects import Event
 from osmo_listener.reporter import Reporter
 from osmo_simulator.api_server import NAMESPACE, RealCluster
 from osmo_simulator.builders import make_event, make_pod

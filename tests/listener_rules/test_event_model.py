@@ -13,7 +13,7 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from osmo_listener.kubernetes.objects import Event
+from osmo_listener.listeners.objects import Event
 from osmo_reports.bodies import PodEvent
 from osmo_transport.message import Message
 from tests.listener_rules.events import EPOCH, TTL, at, bodies, make_event, new_listener

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 import msgspec
 import pytest
 
-from osmo_listener.kubernetes.objects import Container, Pod, PodSpec
 from osmo_listener.listeners import (
     PodStatus,
     WorkflowListener,
     pod_status,
 )
+from osmo_listener.listeners.objects import Container, Pod, PodSpec
 from osmo_reports.bodies import UpdatePod, decode_body
 from tests.listener_rules.harness import (
     NOT_READY,

@@ -3,9 +3,9 @@
 import msgspec
 import pytest
 
-from osmo_listener.kubernetes.objects import Pod, SharedPod
-from osmo_listener.kubernetes.slimming import slim_shared_pod
 from osmo_listener.listeners import PodStatusMode, WorkflowConfig, WorkflowListener
+from osmo_listener.listeners.objects import Pod, SharedPod
+from osmo_listener.listeners.slimming import slim_shared_pod
 from osmo_reports.bodies import UpdatePod, decode_body
 from osmo_transport.message import Message
 from tests.listener_rules.harness import (

@@ -2,8 +2,8 @@
 
 import pytest
 
-from osmo_listener.kubernetes.objects import Pod
 from osmo_listener.listeners import PodState, PodStatus, PodStatusMode, pod_status
+from osmo_listener.listeners.objects import Pod
 from tests.listener_rules.harness import (
     NOT_READY,
     T0,

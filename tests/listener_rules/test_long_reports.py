@@ -8,14 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from osmo_listener.kubernetes.objects import (
+from osmo_listener.listeners import PodStatusMode, WorkflowConfig, WorkflowListener
+from osmo_listener.listeners.objects import (
     NodeCondition,
     NodeSpec,
     NodeStatus,
     NodeTaint,
     Pod,
 )
-from osmo_listener.listeners import PodStatusMode, WorkflowConfig, WorkflowListener
 from osmo_reports.bodies import PodExists, SnapshotEnd, UpdateNode, UpdatePod, decode_body
 from osmo_reports.fitting import MAX_REPORT
 from osmo_transport import Limits, Refusal

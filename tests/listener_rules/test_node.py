@@ -3,9 +3,9 @@
 import msgspec
 import pytest
 
-from osmo_listener.kubernetes.objects import Node, NodeTaint, Quantity
 from osmo_listener.listeners import NodeListener
 from osmo_listener.listeners.node import NodeConfig
+from osmo_listener.listeners.objects import Node, NodeTaint, Quantity
 from osmo_reports.bodies import NodeInventory, Taint, UpdateNode, decode_body
 from osmo_reports.conditions import DEFAULT_RULES
 from osmo_transport.message import Version

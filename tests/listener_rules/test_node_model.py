@@ -22,10 +22,10 @@ from hypothesis.stateful import (
     rule,
 )
 
-from osmo_listener.kubernetes.objects import Node, NodeTaint, Quantity
+from osmo_listener.informer.source import Event, EventType, Page
+from osmo_listener.informer.store import Change, ChangeType, Store
 from osmo_listener.listeners import NodeListener
-from osmo_listener.source import Event, EventType, Page
-from osmo_listener.store import Change, ChangeType, Store
+from osmo_listener.listeners.objects import Node, NodeTaint, Quantity
 from osmo_reports.bodies import NodeInventory, Taint, UpdateNode, decode_body
 from osmo_reports.conditions import DEFAULT_RULES
 from osmo_transport.message import Message

@@ -5,7 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from osmo_listener.kubernetes.objects import (
+from osmo_listener.listeners import PodState, PodStatusMode, pod_status
+from osmo_listener.listeners import PodStatus as Status
+from osmo_listener.listeners.objects import (
     ContainerState,
     ContainerStatus,
     Pod,
@@ -15,8 +17,6 @@ from osmo_listener.kubernetes.objects import (
     Terminated,
     Waiting,
 )
-from osmo_listener.listeners import PodState, PodStatusMode, pod_status
-from osmo_listener.listeners import PodStatus as Status
 from tests.listener_rules.harness import SINCE, T0
 
 TEXT = st.text(max_size=5)

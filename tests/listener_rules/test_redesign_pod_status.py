@@ -2,7 +2,6 @@
 
 import pytest
 
-from osmo_listener.kubernetes.objects import ContainerStatus, Pod
 from osmo_listener.listeners import (
     ExitCode,
     PodState,
@@ -11,6 +10,7 @@ from osmo_listener.listeners import (
     has_ended,
 )
 from osmo_listener.listeners import pod_status as by_any_rules
+from osmo_listener.listeners.objects import ContainerStatus, Pod
 from tests.listener_rules.harness import (
     NOT_READY,
     SINCE,

@@ -2,8 +2,11 @@
 
 import pytest
 
-from osmo_listener.listeners.registry import LISTENERS, Surroundings, shared_pods
+from osmo_listener.installed import listener_types
+from osmo_listener.listeners.registry import Surroundings, shared_pods
 from tests.listener_rules.harness import T0, make_pod
+
+LISTENERS = listener_types(["workflow", "node", "usage", "event"])
 
 
 @pytest.mark.parametrize("name", LISTENERS)

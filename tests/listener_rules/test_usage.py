@@ -2,7 +2,7 @@
 
 import pytest
 
-from osmo_listener.kubernetes.objects import UsagePod
+from osmo_listener.listeners.objects import UsagePod
 from osmo_transport.message import Version
 from tests.listener_rules.usage_harness import (
     FLUSH,

@@ -8,9 +8,9 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from osmo_listener.fanout import Branch, Fanout
-from osmo_listener.kubernetes.objects import SharedPod, UsagePod
-from osmo_listener.kubernetes.slimming import slim_shared_pod, slim_usage_pod, task_pods
+from osmo_listener.informer.fanout import Branch, Fanout
+from osmo_listener.listeners.objects import SharedPod, UsagePod
+from osmo_listener.listeners.slimming import slim_shared_pod, slim_usage_pod, task_pods
 from osmo_listener.listeners.workflow import WorkflowListener
 from osmo_listener.testing import FakeSource
 from tests.helpers import eventually

@@ -12,7 +12,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from osmo_listener.kubernetes.objects import UsagePod
+from osmo_listener.listeners.objects import UsagePod
 from osmo_listener.listeners.usage import UsageConfig, UsageListener
 from osmo_transport.message import Message, Version
 from tests.listener_rules.usage_harness import (

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from osmo_listener.kubernetes.json_decoding import JsonDecoder
-from osmo_listener.kubernetes.objects import SharedPod, UsagePod
 from osmo_listener.kubernetes.protobuf_decoding import ProtobufDecoder
-from osmo_listener.kubernetes.slimming import slim_shared_pod, slim_usage_pod
+from osmo_listener.listeners.objects import SharedPod, UsagePod
+from osmo_listener.listeners.slimming import slim_shared_pod, slim_usage_pod
 from osmo_listener.listeners.usage import CountedPod, CountMode, UsageConfig, UsageListener
 from tests.listener import protobuf, wire
 from tests.listener_rules.usage_harness import (

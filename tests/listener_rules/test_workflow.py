@@ -6,8 +6,8 @@ from typing import NamedTuple
 import msgspec
 import pytest
 
-from osmo_listener.kubernetes.objects import Pod, PodLabels
 from osmo_listener.listeners import PodStatusMode, WorkflowConfig, WorkflowListener
+from osmo_listener.listeners.objects import Pod, PodLabels
 from osmo_reports.bodies import Condition, PodExists, SnapshotEnd, UpdatePod, decode_body
 from osmo_transport.message import Message, Version
 from tests.listener_rules.harness import (

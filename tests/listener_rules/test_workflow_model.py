@@ -13,7 +13,6 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from osmo_listener.kubernetes.objects import Pod
 from osmo_listener.listeners import (
     PodStatus,
     PodStatusMode,
@@ -22,6 +21,7 @@ from osmo_listener.listeners import (
     has_ended,
     pod_status,
 )
+from osmo_listener.listeners.objects import Pod
 from osmo_reports.bodies import Condition, UpdatePod, decode_body
 from osmo_transport.message import Message, Version
 from tests.listener_rules.harness import T0, condition, ended, make_pod, running, waiting

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from osmo_listener.kubernetes.objects import (
+from osmo_listener.listeners.objects import (
     ContainerResources,
     Quantity,
     Requests,

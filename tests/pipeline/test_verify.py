@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import msgspec
 import pytest
 
-from osmo_listener.kubernetes.objects import Pod
+from osmo_listener.listeners.objects import Pod
 from osmo_listener.listeners.workflow import WorkflowConfig
 from osmo_pipeline.verify import differences, expected_tasks
 from osmo_reports.bodies import UpdatePod

@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 import pytest
 
-from osmo_listener.kubernetes.objects import Pod
 from osmo_listener.listeners import pod_status
+from osmo_listener.listeners.objects import Pod
 from osmo_simulator.builders import make_pod
 from osmo_simulator.cluster import Cluster, ClusterConfig
 from osmo_simulator.lifecycle import FAILURES, SUCCEEDED, Moment, Outcome, creating, running

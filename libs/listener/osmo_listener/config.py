@@ -31,8 +31,8 @@ class ListenerConfig:
     takes the place of an older one. Two sources of one backend must not report the same kind: the
     snapshot of one would mark as deleted what only the other sees."""
     listeners: tuple[str, ...] = ("workflow", "node", "usage", "event")
-    """What to report (workflow, node, usage, event); repeat for several. Those of one process share
-    what they can."""
+    """What to report (workflow, node, usage, event, or what else is installed); repeat for several.
+    Those of one process share what they can."""
     cluster_uid: str | None = None
     """Uid by which the operator knows the cluster; None: that of the namespace kube-system."""
     heartbeat_interval: Seconds = 20.0

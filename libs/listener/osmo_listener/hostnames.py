@@ -2,9 +2,9 @@
 
 from collections.abc import Callable, Sequence
 
-from osmo_listener.kubernetes.objects import Node
+from osmo_listener.informer.store import Change
 from osmo_listener.listeners.node import HOSTNAME_LABEL, NO_HOSTNAME
-from osmo_listener.store import Change
+from osmo_listener.listeners.objects import Node
 
 
 class Hostnames:

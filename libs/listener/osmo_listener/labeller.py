@@ -30,7 +30,7 @@ from osmo_listener.errors import (
     StatusError,
     reaction,
 )
-from osmo_listener.kubernetes.objects import Node
+from osmo_listener.listeners.objects import Node
 from osmo_transport.backoff import Backoff, BackoffConfig
 from osmo_transport.bounds import Count, Seconds, SecondsOrZero
 

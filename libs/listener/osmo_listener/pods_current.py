@@ -11,8 +11,8 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from typing import Any, Generic, NoReturn
 
+from osmo_listener.informer.source import Event, EventType, Page, Source, T
 from osmo_listener.reporter import Reporter
-from osmo_listener.source import Event, EventType, Page, Source, T
 from osmo_reports.bodies import PodsCurrent, encode_body
 from osmo_transport.message import Message, Version, new_id
 

@@ -16,9 +16,9 @@ from typing import Generic, NoReturn, TypeVar
 
 import msgspec
 
+from osmo_listener.informer.source import KubernetesObject
+from osmo_listener.informer.store import Change
 from osmo_listener.listeners.registry import Listener
-from osmo_listener.source import KubernetesObject
-from osmo_listener.store import Change
 from osmo_reports.bodies import decode_body
 from osmo_reports.errors import BodyError
 from osmo_reports.fitting import encode_report

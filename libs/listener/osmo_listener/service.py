@@ -2,26 +2,22 @@
 
 import asyncio
 import logging
-import os
 from collections.abc import Callable, Coroutine
-from pathlib import Path
 from typing import Any
 
 import anyio
 
 from osmo_listener.config import ListenerConfig
-from osmo_listener.errors import KubeconfigError
 from osmo_listener.heartbeat import send_heartbeats
-from osmo_listener.kubernetes.credentials import SERVICE_ACCOUNT, Credentials, load_in_cluster
+from osmo_listener.installed import listener_types
+from osmo_listener.kubernetes.access import find_credentials
 from osmo_listener.kubernetes.identity import find_cluster_uid
-from osmo_listener.kubernetes.kubeconfig import load_kubeconfig
-from osmo_listener.listeners.registry import LISTENERS
 from osmo_listener.log_reports import report_logs
 from osmo_listener.watches import Watches
 from osmo_reports.bodies import Registration, encode_introduction
 from osmo_runtime import __version__
 from osmo_runtime.startup import unless_stopped
-from osmo_transport import Client, UsageError, connect
+from osmo_transport import Client, connect
 
 logger = logging.getLogger(__name__)
 
@@ -40,10 +36,8 @@ async def run_listener(
         UsageError: the configuration does not work.
         FencedError: a newer listener of this backend and source took over.
     """
-    unknown = [name for name in config.listeners if name not in LISTENERS]
-    if unknown:
-        raise UsageError(f"no listener is called {unknown[0]!r}: there are {', '.join(LISTENERS)}")
-    credentials = load_credentials(config)
+    types = listener_types(config.listeners)
+    credentials = find_credentials(config.kubeconfig, config.context)
     cluster_uid = config.cluster_uid or await unless_stopped(
         find_cluster_uid(credentials, config.http), stop
     )
@@ -68,7 +62,7 @@ async def run_listener(
         started(client)
         works = [
             send_heartbeats(client, config.backend, registration, config.heartbeat_interval),
-            *Watches(config, credentials, client).tasks(),
+            *Watches(config, types, credentials, client).tasks(),
         ]
         if config.report_logs:
             works.append(report_logs(client, config.log_reports))
@@ -81,22 +75,3 @@ async def run_listener(
 
 async def _awaited(work: Coroutine[Any, Any, None]) -> None:
     await work
-
-
-def load_credentials(config: ListenerConfig) -> Credentials:
-    """The way to the API server.
-
-    Raises:
-        KubeconfigError: there is none; the text says what to do.
-    """
-    if config.kubeconfig is not None:
-        return load_kubeconfig(config.kubeconfig.expanduser(), config.context)
-    if SERVICE_ACCOUNT.exists():
-        return load_in_cluster(os.environ)
-    default = Path("~/.kube/config").expanduser()
-    if default.exists():
-        return load_kubeconfig(default, config.context)
-    raise KubeconfigError(
-        f"no cluster: not running in a pod, and {default} does not exist; name a kubeconfig with"
-        " --kubeconfig"
-    )

@@ -8,8 +8,13 @@ from typing import Generic, TypeVar
 import msgspec
 
 from osmo_listener.errors import ExpiredError, KubernetesError, SilentError, TruncatedError
-from osmo_listener.source import Event, EventType, KubernetesObject, Page
-from osmo_listener.store import object_key
+from osmo_listener.informer.source import (
+    Event,
+    EventType,
+    KubernetesObject,
+    Page,
+    object_key,
+)
 
 S = TypeVar("S", bound=KubernetesObject)
 

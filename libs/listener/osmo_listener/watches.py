@@ -4,24 +4,24 @@ Each listener has a watch of its own, but for two cases: the workflow and the us
 one of all pods, and the usage listener also needs the nodes, whose hostnames it reports.
 """
 
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from typing import Any, NoReturn
 
 from osmo_listener.config import ListenerConfig
-from osmo_listener.fanout import Branch, Fanout
 from osmo_listener.hostnames import Hostnames
 from osmo_listener.informer import Informer
+from osmo_listener.informer.fanout import Branch, Fanout
 from osmo_listener.kubernetes.config import Resource
 from osmo_listener.kubernetes.credentials import Credentials
 from osmo_listener.kubernetes.listwatch import ListWatch
 from osmo_listener.kubernetes.patching import Patcher
-from osmo_listener.kubernetes.slimming import task_pods
 from osmo_listener.labeller import NodeLabeller
 from osmo_listener.listeners.node import NodeListener
-from osmo_listener.listeners.registry import LISTENERS, Listener, Surroundings, shared_pods
+from osmo_listener.listeners.registry import NODE, Listener, ListenerType, Surroundings, shared_pods
+from osmo_listener.listeners.slimming import task_pods
 from osmo_listener.listeners.usage import UsageListener
 from osmo_listener.listeners.workflow import WorkflowListener
 from osmo_listener.pods_current import Dated, tell_pods_current
@@ -36,32 +36,39 @@ class Watches:
     """The chosen listeners, and the watches that feed them.
 
     Args:
-        config: what to report, and how.
+        config: how to report.
+        types: what to report, by the listeners' names.
         credentials: the way to the API server.
         client: takes the messages.
     """
 
-    def __init__(self, config: ListenerConfig, credentials: Credentials, client: Client) -> None:
+    def __init__(
+        self,
+        config: ListenerConfig,
+        types: Mapping[str, ListenerType[Any]],
+        credentials: Credentials,
+        client: Client,
+    ) -> None:
         self._config = config
+        self._types = types
         self._credentials = credentials
         self._client = client
-        self._names = list(dict.fromkeys(config.listeners))
         self._hostnames = Hostnames(self._renamed)
         self._patcher: Patcher | None = None
         self._labeller: NodeLabeller | None = None
-        if "node" in self._names and config.rules.node.label:
+        if "node" in types and config.rules.node.label:
             self._patcher = Patcher(credentials, config.http)
             self._labeller = NodeLabeller(
                 self._patcher, config.rules.node.label_prefix, config.labeller
             )
-        self._listeners = {name: self._listener(name) for name in self._names}
-        self._reporters = {name: self._reporter(name) for name in self._names}
+        self._listeners = {name: self._listener(each) for name, each in types.items()}
+        self._reporters = {name: self._reporter(name) for name in types}
 
     def tasks(self) -> list[Work]:
         """What has to run; each ends with an error only."""
         return [*self._labelling(), *self._reporting(), *self._watching()]
 
-    def _listener(self, name: str) -> Listener[Any]:
+    def _listener(self, kind: ListenerType[Any]) -> Listener[Any]:
         around = Surroundings(
             config=self._config.rules,
             namespace=self._config.namespace,
@@ -69,7 +76,7 @@ class Watches:
         )
         if (labeller := self._labeller) is not None:
             around = replace(around, on_verdict=labeller.on_verdict, on_gone=labeller.on_gone)
-        return LISTENERS[name].create(around)
+        return kind.create(around)
 
     def _reporter(self, name: str) -> Reporter[Any]:
         listener = self._listeners[name]
@@ -99,9 +106,9 @@ class Watches:
             nodes = [Branch(self._hostnames)]
             if "node" in alone:
                 nodes.append(Branch(alone.pop("node")))
-            yield from self._watch(LISTENERS["node"].resource(namespace), *nodes)
+            yield from self._watch(NODE.resource(namespace), *nodes)
         for name, reporter in alone.items():
-            yield from self._watch(LISTENERS[name].resource(namespace), Branch(reporter))
+            yield from self._watch(self._types[name].resource(namespace), Branch(reporter))
 
     def _watch(self, resource: Resource[Any], *branches: Branch[Any]) -> Iterator[Work]:
         source = ListWatch(

@@ -1,9 +1,15 @@
 """The kinds of reports, and the streams that carry them, as `osmo_transport` has to know them.
 
 Pods come first, because a user waits for his task to run; usage last, because nobody waits for it.
+
+An entry point in the group `osmo_reports.kinds` leads to a module that registers kinds of its own
+when it is imported; every program that puts reports into a queue, or takes them out, imports it.
 """
 
 from osmo_transport.kinds import Policy, register_kind, register_stream
+from osmo_transport.registry import named, schemes
+
+MODULES = "osmo_reports.kinds"
 
 
 class Stream:
@@ -31,6 +37,17 @@ KINDS = {
     "pod_event": (Policy.EVERY, Stream.EVENTS),
     "logging": (Policy.EVERY, Stream.EVENTS),
 }
+
+
+def load_kinds() -> None:
+    """Let the kinds of all that is installed be registered.
+
+    Raises:
+        UsageError: two packages do not agree, or one of them cannot be imported.
+    """
+    for name in schemes(MODULES):
+        named(MODULES, name)
+
 
 for _stream, _weight in WEIGHTS.items():
     register_stream(_stream, _weight)

@@ -1,8 +1,12 @@
 """The queue that a service is told to use."""
 
+from dataclasses import replace
 from typing import Literal
 
+from osmo_reports.kinds import load_kinds
+from osmo_transport import QueueConfig
 from osmo_transport.errors import UsageError
+from osmo_transport.kinds import stream_weights
 
 QueueLayout = Literal["own", "osmo"]
 """How a queue in Redis keeps its messages; osmo: as the operators and workers already deployed do,
@@ -11,6 +15,16 @@ together with which ours then work."""
 
 IN_REDIS = frozenset({"redis", "rediss", "valkey", "valkeys"})
 """Schemes of queues that have a layout."""
+
+
+def with_all_streams(limits: QueueConfig) -> QueueConfig:
+    """The same limits of a queue, with the streams of all kinds that are installed beside ours.
+
+    Raises:
+        UsageError: two packages do not agree on a kind, or one of them cannot be imported.
+    """
+    load_kinds()
+    return replace(limits, weights={**stream_weights(), **limits.weights})
 
 
 def queue_url(url: str, layout: QueueLayout) -> str:

@@ -264,17 +264,27 @@ def backed_up() -> Iterator["BackedUp"]:
 class BackedUp:
     """An API server and its etcd, which can be taken back to what they were."""
 
-    cluster: RealCluster
-    """While they run; the same address and credentials after each start."""
-
     def __init__(self, folder: Path, work: Path) -> None:
         """`folder` has the programs, `work` is for their files."""
         self._folder = folder
         self._work = work
         self._etcd_url, self._peer_url = (f"http://127.0.0.1:{free_port()}" for _ in range(2))
-        self._port, self._token = free_port(), secrets.token_hex()
-        self._api = _api_arguments(work, self._etcd_url, self._port, self._token)
-        self._running = contextlib.ExitStack()
+        self._token = secrets.token_hex()
+        self._arguments = _api_arguments(work, self._etcd_url, self._token)
+        self.server = self.another()
+        """The first one."""
+        self._etcd = contextlib.ExitStack()
+
+    @property
+    def cluster(self) -> RealCluster:
+        """While they run; the same address and credentials after each start."""
+        return self.server.cluster
+
+    def another(self) -> "ApiServer":
+        """One more API server of the same cluster, with the same certificate and credentials; it
+        does not run yet."""
+        program = self._folder / "kube-apiserver"
+        return ApiServer(program, self._arguments, self._work, self._etcd_url, self._token)
 
     def start(self) -> None:
         """Run both, and wait until they are ready.
@@ -282,22 +292,13 @@ class BackedUp:
         Raises:
             RuntimeError: one of them is not; the text has its log.
         """
-        etcd = [
-            *("--data-dir", str(self._data), "--unsafe-no-fsync", "--log-level", "error"),
-            *("--listen-client-urls", self._etcd_url, "--advertise-client-urls", self._etcd_url),
-            *("--listen-peer-urls", self._peer_url),
-            *("--initial-advertise-peer-urls", self._peer_url),
-            *("--initial-cluster", f"default={self._peer_url}"),
-        ]
-        enter, work = self._running.enter_context, self._work
-        enter(_program(self._folder / "etcd", etcd, work))
-        api = enter(_program(self._folder / "kube-apiserver", self._api, work))
-        url = f"https://127.0.0.1:{self._port}"
-        self.cluster = _wait_ready(api, work, url, self._etcd_url, self._token)
+        self._start_etcd()
+        self.server.start()
 
     def stop(self) -> None:
         """End both."""
-        self._running.close()
+        self.server.stop()
+        self._etcd.close()
 
     def save(self) -> None:
         """Keep what etcd holds. Both must be stopped."""
@@ -309,6 +310,22 @@ class BackedUp:
         shutil.rmtree(self._data)
         shutil.copytree(self._backup, self._data)
 
+    def restore_beneath(self) -> None:
+        """Put back what was saved while the API server runs."""
+        self._etcd.close()
+        self.restore()
+        self._start_etcd()
+
+    def _start_etcd(self) -> None:
+        etcd = [
+            *("--data-dir", str(self._data), "--unsafe-no-fsync", "--log-level", "error"),
+            *("--listen-client-urls", self._etcd_url, "--advertise-client-urls", self._etcd_url),
+            *("--listen-peer-urls", self._peer_url),
+            *("--initial-advertise-peer-urls", self._peer_url),
+            *("--initial-cluster", f"default={self._peer_url}"),
+        ]
+        self._etcd.enter_context(_program(self._folder / "etcd", etcd, self._work / "etcd.log"))
+
     @property
     def _data(self) -> Path:
         return self._work / "etcd"
@@ -318,7 +335,73 @@ class BackedUp:
         return self._work / "backup"
 
 
-def _api_arguments(work: Path, etcd_url: str, port: int, token: str) -> list[str]:
+class ApiServer:
+    """An API server, which can be stopped and started again; always at the same address."""
+
+    cluster: RealCluster
+    """The cluster as this server shows it, while it runs."""
+
+    def __init__(
+        self, program: Path, arguments: Sequence[str], work: Path, etcd_url: str, token: str
+    ) -> None:
+        """`arguments` are those that every server of the cluster has."""
+        self._program = program
+        self._arguments = arguments
+        self._work = work
+        self._etcd_url = etcd_url
+        self._token = token
+        self.port = free_port()
+        """Where it listens on 127.0.0.1."""
+        self._log = work / f"kube-apiserver-{self.port}.log"
+        self._process: subprocess.Popen[bytes] | None = None
+        self._running = contextlib.ExitStack()
+
+    def start(self) -> None:
+        """Run it, and wait until it is ready.
+
+        Raises:
+            RuntimeError: it is not; the text has its log.
+        """
+        arguments = [*self._arguments, "--secure-port", str(self.port)]
+        program = _program(self._program, arguments, self._log)
+        self._process = self._running.enter_context(program)
+        url = f"https://127.0.0.1:{self.port}"
+        self.cluster = self._wait_ready(self._process, url)
+
+    def stop(self) -> None:
+        """End it at once."""
+        self._running.close()
+
+    def drain(self, grace: float) -> None:
+        """End it as in a rolling restart: it is asked to, takes no more requests, and goes on with
+        the watches that it has; after `grace` seconds it is killed."""
+        if self._process is not None:
+            self._process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(grace)
+        self.stop()
+
+    def _wait_ready(self, process: subprocess.Popen[bytes], url: str) -> RealCluster:
+        ca_file = self._work / "certs" / "apiserver.crt"
+        deadline = time.monotonic() + READY_TIMEOUT
+        while time.monotonic() < deadline and process.poll() is None:
+            with contextlib.suppress(OSError, ApiError, http.client.HTTPException):
+                cluster = RealCluster(
+                    url=url,
+                    etcd_url=self._etcd_url,
+                    ca_file=ca_file,
+                    token=self._token,
+                    _context=ssl.create_default_context(cafile=ca_file),
+                )
+                cluster.request("GET", "/readyz")
+                cluster.request("GET", "/api/v1/namespaces/kube-system")
+                return cluster
+            time.sleep(0.02)
+        log = self._log.read_text(errors="replace")
+        raise RuntimeError(f"kube-apiserver did not become ready:\n{log[-4000:]}")
+
+
+def _api_arguments(work: Path, etcd_url: str, token: str) -> list[str]:
     key = work / "sa.key"
     command = ["openssl", "genrsa", "-out", str(key), "2048"]
     subprocess.run(command, check=True, capture_output=True)  # noqa: S603 (our own arguments)
@@ -326,7 +409,7 @@ def _api_arguments(work: Path, etcd_url: str, port: int, token: str) -> list[str
     tokens.write_text(f"{token},admin,admin,system:masters\n")
     return [
         *("--etcd-servers", etcd_url, "--cert-dir", f"{work}/certs"),
-        *("--secure-port", str(port), "--bind-address", "127.0.0.1"),
+        *("--bind-address", "127.0.0.1"),
         *("--endpoint-reconciler-type", "none", "--service-cluster-ip-range", "10.0.0.0/24"),
         *("--service-account-key-file", str(key), "--service-account-signing-key-file", str(key)),
         *("--service-account-issuer", "https://kubernetes.default.svc"),
@@ -337,32 +420,13 @@ def _api_arguments(work: Path, etcd_url: str, port: int, token: str) -> list[str
 
 
 @contextlib.contextmanager
-def _program(path: Path, arguments: list[str], work: Path) -> Iterator[subprocess.Popen[bytes]]:
-    with (work / f"{path.name}.log").open("wb") as log:
+def _program(path: Path, arguments: list[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    with log.open("wb") as output:
         process = subprocess.Popen(  # noqa: S603 (our own arguments)
-            [path, *arguments], stdout=log, stderr=log, cwd=work
+            [path, *arguments], stdout=output, stderr=output, cwd=log.parent
         )
     try:
         yield process
     finally:
         process.kill()
         process.wait()
-
-
-def _wait_ready(
-    api: subprocess.Popen[bytes], work: Path, url: str, etcd_url: str, token: str
-) -> RealCluster:
-    ca_file = work / "certs" / "apiserver.crt"
-    deadline = time.monotonic() + READY_TIMEOUT
-    while time.monotonic() < deadline and api.poll() is None:
-        with contextlib.suppress(OSError, ApiError, http.client.HTTPException):
-            context = ssl.create_default_context(cafile=ca_file)
-            cluster = RealCluster(
-                url=url, etcd_url=etcd_url, ca_file=ca_file, token=token, _context=context
-            )
-            cluster.request("GET", "/readyz")
-            cluster.request("GET", "/api/v1/namespaces/kube-system")
-            return cluster
-        time.sleep(0.02)
-    log = (work / "kube-apiserver.log").read_text(errors="replace")
-    raise RuntimeError(f"kube-apiserver did not become ready:\n{log[-4000:]}")

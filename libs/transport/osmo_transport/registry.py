@@ -93,50 +93,57 @@ def find(group: str, url: str) -> Callable[..., Any]:
         scheme = urlsplit(url).scheme
     except ValueError as exc:
         raise UsageError(f"{url!r} is not a valid URL: {exc}") from exc
-    found = named(group, scheme)
-    if found is None:
+    entry = _entry(group, scheme)
+    if entry is None:
         known = ", ".join(f"{name}://" for name in schemes(group))
         raise UnknownSchemeError(
             f"{group.partition('.')[2]} has nothing for {scheme or url!r}: the URL starts with one"
             f" of {known}"
         )
-    return found
+    opener: Callable[..., Any] = _loaded(entry, f"{scheme}://")
+    return opener
 
 
-def named(group: str, name: str) -> Callable[..., Any] | None:
+def named(group: str, name: str) -> Any:
     """What the entry point `name` of `group` leads to; None if there is no such.
 
     Raises:
-        MissingExtraError: its library is not installed.
+        MissingExtraError, UsageError: what it needs is not installed.
     """
+    entry = _entry(group, name)
+    return None if entry is None else _loaded(entry, name)
+
+
+def _entry(group: str, name: str) -> "EntryPoint | None":
     for entries in (_ours, _everybodys):
         for entry in entries(group):
             if entry.name == name:
-                return _loaded(entry)
+                return entry
     return None
 
 
-def _loaded(entry: "EntryPoint") -> Callable[..., Any]:
-    with _missing_is_named(f"{entry.name}://"):
-        loaded: Callable[..., Any] = entry.load()
-    return loaded
+def _loaded(entry: "EntryPoint", shown: str) -> Any:
+    with _missing_is_named(shown):
+        return entry.load()
 
 
 @contextmanager
-def _missing_is_named(url: str) -> Iterator[None]:
+def _missing_is_named(shown: str) -> Iterator[None]:
+    """Of a URL only its scheme is shown."""
     try:
         yield
     except ModuleNotFoundError as exc:
-        scheme = url.partition(":")[0]
+        scheme, is_url, _ = shown.partition("://")
+        shown = f"{scheme}{is_url}"
         missing = (exc.name or "").partition(".")[0]
         if missing == "osmo_transport":
             raise
         if scheme not in EXTRAS:
             raise UsageError(
-                f"{scheme}:// cannot be loaded: {exc}; install what its package needs"
+                f"{shown} cannot be loaded: {exc}; install what its package needs"
             ) from exc
         raise MissingExtraError(
-            f"{scheme}:// needs {missing}, which is not installed:"
+            f"{shown} needs {missing}, which is not installed:"
             f" pip install '{DISTRIBUTION}[{EXTRAS[scheme]}]'"
         ) from exc
 

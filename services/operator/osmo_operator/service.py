@@ -13,7 +13,7 @@ from osmo_operator.config import OperatorConfig
 from osmo_operator.relay import Relay
 from osmo_reports.bodies import decode_introduction
 from osmo_reports.directory import RULES_KIND, Directory, encode_rules, open_directory
-from osmo_runtime.queues import queue_url
+from osmo_runtime.queues import queue_url, with_all_streams
 from osmo_runtime.startup import allow_connections, once_there
 from osmo_transport import (
     Admit,
@@ -58,8 +58,9 @@ async def run_operator(
         transport_for(url)
     allow_connections(config.server.max_connections * len(config.listen))
     where = queue_url(config.queue, config.layout)
+    limits = with_all_streams(config.limits)
     queue = await once_there(
-        lambda: open_queue(where, config.limits), (QueueUnavailableError,), config.backoff, stop
+        lambda: open_queue(where, limits), (QueueUnavailableError,), config.backoff, stop
     )
     if queue is None:
         return
@@ -67,7 +68,7 @@ async def run_operator(
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(queue)
         directory = await stack.enter_async_context(
-            await open_directory(where, config.limits, max_backends=config.max_backends)
+            await open_directory(where, limits, max_backends=config.max_backends)
         )
         server = await stack.enter_async_context(
             listen(

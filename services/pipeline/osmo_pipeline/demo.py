@@ -10,10 +10,11 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from osmo_listener.config import ListenerConfig
+from osmo_listener.kubernetes.access import find_credentials
 from osmo_listener.kubernetes.listwatch import ListWatch
-from osmo_listener.kubernetes.objects import Pod
-from osmo_listener.listeners.registry import LISTENERS
-from osmo_listener.service import load_credentials, run_listener
+from osmo_listener.listeners.objects import Pod
+from osmo_listener.listeners.registry import WORKFLOW
+from osmo_listener.service import run_listener
 from osmo_operator.config import OperatorConfig
 from osmo_operator.service import run_operator
 from osmo_pipeline.config import DEFAULT_DATABASE, Carrier, DemoConfig
@@ -98,8 +99,10 @@ class Demo:
             await asyncio.sleep(SETTLE_POLL)
 
     async def _cluster_pods(self) -> list[Pod]:
-        resource = LISTENERS["workflow"].resource(self._config.namespace)
-        source: ListWatch[Pod] = ListWatch(load_credentials(self._listener), resource)
+        resource = WORKFLOW.resource(self._config.namespace)
+        listener = self._listener
+        credentials = find_credentials(listener.kubeconfig, listener.context)
+        source: ListWatch[Pod] = ListWatch(credentials, resource)
         try:
             return [pod async for page in source.list() for pod in page.objects]
         finally:

@@ -4,8 +4,8 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from osmo_listener.kubernetes.objects import Pod
 from osmo_listener.listeners import PodStatus, has_ended
+from osmo_listener.listeners.objects import Pod
 from osmo_listener.listeners.workflow import KIND, WorkflowConfig, WorkflowListener, task_key
 from osmo_reports.bodies import NO_EXIT_CODE, UpdatePod, decode_body
 from osmo_worker.store import Task

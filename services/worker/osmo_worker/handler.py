@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol, TypeGuard, runtime_checkable
 
 from osmo_reports.errors import BodyError
+from osmo_reports.kinds import KINDS
 from osmo_transport import (
     Ack,
     Delivery,
@@ -16,9 +17,13 @@ from osmo_transport import (
     Reject,
     Retry,
 )
+from osmo_transport.registry import named, schemes
 from osmo_worker.errors import HandlerNotFoundError, WorkerError
 
 logger = logging.getLogger(__name__)
+
+HANDLERS = "osmo_worker.handlers"
+"""The group of entry points that lead to the handlers of kinds that are not ours."""
 
 Handler = Callable[[Delivery], Awaitable[Outcome]]
 """Handles one delivery and says what becomes of it.
@@ -59,6 +64,35 @@ def load_handler(name: str) -> Handler | BatchHandler:
         raise HandlerNotFoundError(
             f"handler {name!r} cannot be imported: {type(exc).__name__}: {exc}"
         ) from exc
+    return _checked(name, handler)
+
+
+def load_handlers() -> dict[str, Handler | BatchHandler]:
+    """The handlers of kinds that are not ours, by kind: what the entry points of the group
+    `osmo_worker.handlers` lead to, whose names are the kinds.
+
+    Raises:
+        HandlerNotFoundError: one of them is no handler, cannot be imported, or is for a kind of
+            ours.
+    """
+    handlers = {}
+    for kind in schemes(HANDLERS):
+        if kind in KINDS:
+            raise HandlerNotFoundError(
+                f"an entry point of {HANDLERS} is named {kind}, which the state store handles:"
+                " uninstall its package, or run the worker with --handler"
+            )
+        try:
+            handler: object = named(HANDLERS, kind)
+        except Exception as exc:  # a module may raise anything while it is imported
+            raise HandlerNotFoundError(
+                f"the handler of {kind} cannot be imported: {type(exc).__name__}: {exc}"
+            ) from exc
+        handlers[kind] = _checked(kind, handler)
+    return handlers
+
+
+def _checked(name: str, handler: object) -> Handler | BatchHandler:
     if not inspect.isclass(handler) and (
         isinstance(handler, BatchHandler) or _is_async_callable(handler)
     ):

@@ -8,12 +8,12 @@ from typing import Any
 
 import anyio
 
-from osmo_runtime.queues import queue_url
+from osmo_runtime.queues import queue_url, with_all_streams
 from osmo_runtime.startup import once_there
 from osmo_transport import Queue, QueueUnavailableError, open_queue
 from osmo_worker.config import WorkerConfig
 from osmo_worker.errors import HandlerUnavailableError
-from osmo_worker.handler import BatchHandler, Handler, load_handler
+from osmo_worker.handler import BatchHandler, Handler, load_handler, load_handlers
 from osmo_worker.housekeeping import keep_house, tell_epochs
 from osmo_worker.metrics import WorkerMetrics
 from osmo_worker.worker import Worker
@@ -45,9 +45,11 @@ async def run_worker(
         ExceptionGroup: of the same, found out while it worked.
     """
     metrics = metrics or WorkerMetrics()
+    others = load_handlers() if config.handler is None else {}
+    limits = with_all_streams(config.limits)
     async with _open_handler(config, stop, metrics) as (handler, chores):
         queue = await once_there(
-            lambda: open_queue(queue_url(config.queue, config.layout), config.limits),
+            lambda: open_queue(queue_url(config.queue, config.layout), limits),
             _ABSENT,
             config.backoff,
             stop,
@@ -60,7 +62,8 @@ async def run_worker(
             async with anyio.create_task_group() as beside:
                 for chore in chores:
                     beside.start_soon(chore, queue)
-                await Worker(consumer, handler, config, metrics=metrics).run(stop)
+                worker = Worker(consumer, handler, config, others=others, metrics=metrics)
+                await worker.run(stop)
                 beside.cancel_scope.cancel()
         logger.info("stopped after %d deliveries", metrics.received)
 

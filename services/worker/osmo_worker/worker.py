@@ -6,21 +6,27 @@ queue ──receive──▶ inbox ──take──▶ handler calls ──outco
                    ordered         bounded
 ```
 
+The middle is a lane. The handler has one, and each handler of a kind of others has one of its own,
+so that a slow or broken one keeps nobody waiting but itself.
+
+
 - *Nothing is settled before its handler has answered*, and what a delivery supersedes is settled
   with that delivery's outcome.
-- *Bounded*: at most `max_in_flight` deliveries are in hand, and at most `concurrency` calls (or
-  `batch_concurrency` batches) run.
+- *Bounded*: at most `max_in_flight` deliveries are in hand, and in each lane at most `concurrency`
+  calls (or `batch_concurrency` batches) run.
 - *Batches form by themselves*: what arrives while the handler is busy makes the next batch, and
   what it finishes while the queue is being told makes the next settlement.
 - *An outage uses up no attempts*: while the queue is away, or the handler says that what it needs
-  is away, the worker keeps what it has on lease, reads no more, and tries again with backoff.
+  is away, the worker keeps what it has on lease, reads no more, and tries again with backoff. Where
+  a handler of others says so, only its lane waits, until `max_in_flight` is reached.
 """
 
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
+from types import MappingProxyType
 from typing import TypeVar
 
 import anyio
@@ -38,8 +44,52 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
+SNAPSHOT_END = "snapshot_end"
+"""The kind that every kind with snapshots shares; its key says which of them has ended."""
+
+
+class _Lane:
+    """What one handler has before it."""
+
+    def __init__(self, name: str, handler: Handler | BatchHandler, config: WorkerConfig) -> None:
+        self.name = name
+        self.handler = GuardedHandler(handler, config.handler_timeout)
+        if self.handler.takes_batches:
+            self._limit, slots = config.batch_limit, config.batch_concurrency
+        else:
+            self._limit, slots = 1, config.concurrency
+        self.slots = asyncio.Semaphore(slots)
+        self._inbox = Inbox()
+        self.may_take = asyncio.Event()
+
+    def add(self, deliveries: Sequence[Delivery]) -> None:
+        self._inbox.add(deliveries)
+        self._signal_ready()
+
+    def take(self) -> Sequence[Work]:
+        works = self._inbox.take(self._limit)
+        self._signal_ready()
+        return works
+
+    def done(self, works: Sequence[Work]) -> None:
+        self._inbox.done(works)
+        self._signal_ready()
+
+    def _signal_ready(self) -> None:
+        _switch(self.may_take, self._inbox.ready)
+
+
 class Worker:
-    """One consumer's deliveries, handled. `clock` gives seconds since the Unix epoch."""
+    """One consumer's deliveries, handled.
+
+    Args:
+        consumer: whose deliveries.
+        handler: what handles them.
+        config: how.
+        others: by kind, what handles the reports of this kind, and the ends of its snapshots.
+        metrics: filled while it runs.
+        clock: seconds since the Unix epoch.
+    """
 
     def __init__(
         self,
@@ -47,26 +97,21 @@ class Worker:
         handler: Handler | BatchHandler,
         config: WorkerConfig,
         *,
+        others: Mapping[str, Handler | BatchHandler] = MappingProxyType({}),
         metrics: WorkerMetrics | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._consumer = consumer
-        self._handler = GuardedHandler(handler, config.handler_timeout)
         self._config = config
+        self._main = _Lane("", handler, config)
+        self._others = {kind: _Lane(kind, each, config) for kind, each in others.items()}
         self._clock = clock
         self.metrics = metrics or WorkerMetrics()
-        if self._handler.takes_batches:
-            self._limit, slots = config.batch_limit, config.batch_concurrency
-        else:
-            self._limit, slots = 1, config.concurrency
-        self._slots = asyncio.Semaphore(slots)
-        self._inbox = Inbox()
         self._finished: list[tuple[Sequence[Work], Sequence[Outcome]]] = []
         self._in_hand = 0
         self._holds: dict[object, str] = {}
         self._may_read = asyncio.Event()
         self._may_read.set()
-        self._may_take = asyncio.Event()
         self._may_settle = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -79,7 +124,8 @@ class Worker:
             ExceptionGroup: of a `QueueError` or `WorkerError` that trying again does not mend.
         """
         async with self._consumer, anyio.create_task_group() as handling:
-            handling.start_soon(self._dispatch)
+            for lane in (self._main, *self._others.values()):
+                handling.start_soon(self._dispatch, lane)
             handling.start_soon(self._settle)
             async with anyio.create_task_group() as reading:
                 reading.start_soon(self._read)
@@ -99,26 +145,38 @@ class Worker:
             )
             self.metrics.received += len(deliveries)
             self._count_in_hand(len(deliveries))
-            self._inbox.add(deliveries)
-            self._signal_ready()
+            self._sort(deliveries)
 
-    async def _dispatch(self) -> None:
+    def _sort(self, deliveries: Sequence[Delivery]) -> None:
+        lanes: dict[str, list[Delivery]] = {}
+        if self._others:
+            ours: list[Delivery] = []
+            for delivery in deliveries:
+                message = delivery.message
+                kind = message.key if message.kind == SNAPSHOT_END else message.kind
+                if kind in self._others:
+                    lanes.setdefault(kind, []).append(delivery)
+                else:
+                    ours.append(delivery)
+            deliveries = ours
+        self._main.add(deliveries)
+        for kind, theirs in lanes.items():
+            self._others[kind].add(theirs)
+
+    async def _dispatch(self, lane: _Lane) -> None:
         async with anyio.create_task_group() as calls:
             while True:
-                await self._slots.acquire()
-                await self._may_take.wait()
-                works = self._inbox.take(self._limit)
-                self._signal_ready()
-                calls.start_soon(self._handle, works)
+                await lane.slots.acquire()
+                await lane.may_take.wait()
+                calls.start_soon(self._handle, lane, lane.take())
 
-    async def _handle(self, works: Sequence[Work]) -> None:
+    async def _handle(self, lane: _Lane, works: Sequence[Work]) -> None:
         deliveries = [work.delivery for work in works]
         outcomes = await self._until_available(
-            HandlerUnavailableError, partial(self._handler.outcomes, deliveries)
+            HandlerUnavailableError, partial(lane.handler.outcomes, deliveries), lane
         )
-        self._slots.release()
-        self._inbox.done(works)
-        self._signal_ready()
+        lane.slots.release()
+        lane.done(works)
         self._finished.append((works, outcomes))
         self._may_settle.set()
 
@@ -141,20 +199,29 @@ class Worker:
             self._count_in_hand(-len(settled))
 
     async def _until_available(
-        self, unavailable: type[Exception], call: Callable[[], Awaitable[T]]
+        self,
+        unavailable: type[Exception],
+        call: Callable[[], Awaitable[T]],
+        lane: _Lane | None = None,
     ) -> T:
-        """The answer of `call`, repeated with backoff while it raises `unavailable`."""
+        """The answer of `call`, repeated with backoff while it raises `unavailable`; a lane of
+        others then holds nobody else."""
+        holds = lane is None or lane is self._main
         backoff: Backoff | None = None
-        hold = object()
+        hold, reason = object(), ""
         while True:
             try:
                 answer = await call()
             except unavailable as exc:
                 backoff = backoff or Backoff(self._config.backoff)
-                self._hold(hold, str(exc))
+                if holds:
+                    self._hold(hold, str(exc))
+                elif lane is not None and str(exc) != reason:
+                    reason = str(exc)
+                    logger.warning("reports of %s wait until this is over: %s", lane.name, reason)
                 await anyio.sleep(backoff.next_delay())
             else:
-                if backoff is not None:
+                if backoff is not None and holds:
                     self._release(hold)
                 return answer
 
@@ -180,9 +247,6 @@ class Worker:
     def _signal_room(self) -> None:
         room = self._config.max_in_flight - self._in_hand
         _switch(self._may_read, room >= self._config.read_limit and not self._holds)
-
-    def _signal_ready(self) -> None:
-        _switch(self._may_take, self._inbox.ready)
 
     def _record(self, works: Sequence[Work], outcomes: Sequence[Outcome]) -> None:
         metrics, now = self.metrics, self._clock()

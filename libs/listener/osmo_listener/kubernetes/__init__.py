@@ -1,1 +1,1 @@
-"""The Kubernetes API: credentials, HTTP, and the slim objects that the listeners read."""
+"""The Kubernetes API: credentials, HTTP, and objects straight from its bytes."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Generic
 
-from osmo_listener.source import T
+from osmo_listener.informer.source import T
 from osmo_transport.bounds import Bytes, Count, Seconds
 
 
@@ -19,11 +19,11 @@ class Resource(Generic[T]):
     """Which objects."""
 
     path: str
-    """Of the list, for example `/api/v1/namespaces/osmo/pods` or `/api/v1/nodes`."""
+    """Of the list, for example `/api/v1/namespaces/shop/pods` or `/api/v1/nodes`."""
     type: type[T]
     """The struct that an object is decoded into."""
     label_selector: str = ""
-    """Evaluated by the server, for example `app=osmo`; empty: no selection."""
+    """Evaluated by the server, for example `app=shop`; empty: no selection."""
     field_selector: str = ""
     """Evaluated by the server, for example `spec.nodeName=n1`; empty: no selection."""
     transform: Callable[[T], T] = unchanged
@@ -37,6 +37,27 @@ class Resource(Generic[T]):
         _, found, rest = self.path.partition("/namespaces/")
         name, inside, _ = rest.partition("/")
         return name if found and inside else None
+
+
+def resource_path(name: str, namespace: str | None = None) -> str:
+    """The path of a resource's list.
+
+    Args:
+        name: `GROUP/VERSION/PLURAL`, or `VERSION/PLURAL` in the core API.
+        namespace: the only one whose objects are wanted; None: all, or objects that have none.
+
+    Raises:
+        ValueError: `name` has another form.
+    """
+    parts = name.split("/")
+    if len(parts) not in {2, 3} or not all(parts):
+        raise ValueError(
+            f"{name!r} names no resource: it looks like 'apps/v1/deployments', or in the core API"
+            " like 'v1/pods'"
+        )
+    *group, version, plural = parts
+    root = f"/apis/{group[0]}/{version}" if group else f"/api/{version}"
+    return f"{root}/namespaces/{namespace}/{plural}" if namespace else f"{root}/{plural}"
 
 
 class ListMode(Enum):

@@ -7,8 +7,8 @@ from typing import Generic, NamedTuple, NoReturn
 import msgspec
 
 from osmo_listener.errors import MalformedError, status_error
+from osmo_listener.informer.source import Event, EventType, T
 from osmo_listener.kubernetes.framing import Framer
-from osmo_listener.source import Event, EventType, T
 
 CHANGES = {each.value: each for each in EventType if each is not EventType.BOOKMARK}
 """The types of events that hold an object."""
@@ -89,6 +89,13 @@ class Decoder(ABC, Generic[T]):
             OddObjectError: its object cannot be read, but for its name and its version.
             MalformedError: it is no event, its type is unknown, or its object has no name.
         """
+
+
+def message_of(object_type: type[T]) -> str | None:
+    """The protobuf message that an object is, by its name in `kubernetes.proto`: what the class
+    attribute `PROTOBUF_MESSAGE` of its struct says. None: it is to be had in JSON alone."""
+    message: str | None = getattr(object_type, "PROTOBUF_MESSAGE", None)
+    return message
 
 
 def raise_status(status: Status) -> NoReturn:

@@ -10,6 +10,7 @@ from typing import Any, Generic
 
 import msgspec
 
+from osmo_listener.informer.source import Event, EventType, T
 from osmo_listener.kubernetes.config import unchanged
 from osmo_listener.kubernetes.decoding import (
     CHANGES,
@@ -27,7 +28,6 @@ from osmo_listener.kubernetes.decoding import (
 )
 from osmo_listener.kubernetes.framing import LineFramer
 from osmo_listener.kubernetes.nulls import without_nulls
-from osmo_listener.source import Event, EventType, T
 
 
 class _ListMetadata(msgspec.Struct, rename="camel", gc=False):
@@ -91,8 +91,8 @@ class JsonDecoder(Decoder[T]):
         self._transform = transform
         generic_list: Any = _List
         generic_event: Any = _Event
-        self._list_decoder = msgspec.json.Decoder(generic_list[object_type])
-        self._event_decoder = msgspec.json.Decoder(generic_event[object_type])
+        self._list_decoder = msgspec.json.Decoder(generic_list[object_type], dec_hook=_made)
+        self._event_decoder = msgspec.json.Decoder(generic_event[object_type], dec_hook=_made)
 
     def next_page(self, beginning: bytes) -> str:
         head, items, _ = beginning.partition(b'"items"')
@@ -125,7 +125,8 @@ class JsonDecoder(Decoder[T]):
 
     def _object(self, item: msgspec.Raw) -> T:
         """An object in which a null may stand for what is not there."""
-        return msgspec.convert(without_nulls(msgspec.json.decode(item)), self._type)
+        content = without_nulls(msgspec.json.decode(item))
+        return msgspec.convert(content, self._type, dec_hook=_made)
 
     def framer(self) -> LineFramer:
         return LineFramer()
@@ -171,9 +172,14 @@ class JsonDecoder(Decoder[T]):
         """What is gone is known by its metadata alone."""
         try:
             metadata = without_nulls(msgspec.json.decode(item)["metadata"])
-            return msgspec.convert({"metadata": metadata}, self._type)
+            return msgspec.convert({"metadata": metadata}, self._type, dec_hook=_made)
         except (*_UNREADABLE, KeyError, TypeError) as exc:
             raise unreadable("an object", exc) from exc
+
+
+def _made(object_type: type[Any], content: Any) -> Any:
+    """What msgspec does not make itself, like a dictionary of a class of its own."""
+    return object_type(content)
 
 
 def _text(body: bytes) -> bytes:

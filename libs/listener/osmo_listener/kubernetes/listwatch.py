@@ -17,6 +17,7 @@ from osmo_listener.errors import (
     StatusError,
     TruncatedError,
 )
+from osmo_listener.informer.source import Event, EventType, Page, T, object_key
 from osmo_listener.kubernetes.answers import JSON, PROTOBUF, USER_AGENT, check, is_protobuf
 from osmo_listener.kubernetes.config import (
     Encoding,
@@ -26,12 +27,9 @@ from osmo_listener.kubernetes.config import (
     Resource,
 )
 from osmo_listener.kubernetes.credentials import Credentials
-from osmo_listener.kubernetes.decoding import Decoder, Odd, OddObjectError
+from osmo_listener.kubernetes.decoding import Decoder, Odd, OddObjectError, message_of
 from osmo_listener.kubernetes.http import HttpClient, Response
 from osmo_listener.kubernetes.json_decoding import JsonDecoder
-from osmo_listener.kubernetes.objects import MESSAGES
-from osmo_listener.source import Event, EventType, Page, T
-from osmo_listener.store import object_key
 
 logger = logging.getLogger(__name__)
 
@@ -263,7 +261,7 @@ class ListWatch(Generic[T]):
         if resource.field_selector:
             query["fieldSelector"] = resource.field_selector
         target = f"{resource.path}?{urlencode(query)}"
-        if self._config.encoding is Encoding.JSON or resource.type not in MESSAGES:
+        if self._config.encoding is Encoding.JSON or message_of(resource.type) is None:
             return await self._request(target)
         response = await self._request(target, f"{PROTOBUF},{JSON}")
         try:

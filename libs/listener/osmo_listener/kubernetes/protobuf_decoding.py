@@ -8,6 +8,7 @@ of a list one by one, so that only one of them is ever built whole.
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from osmo_listener.informer.source import Event, EventType, T
 from osmo_listener.kubernetes.config import unchanged
 from osmo_listener.kubernetes.decoding import (
     CHANGES,
@@ -18,6 +19,7 @@ from osmo_listener.kubernetes.decoding import (
     OddObjectError,
     Status,
     StatusDetails,
+    message_of,
     raise_status,
     to_version,
     unknown_type,
@@ -25,8 +27,6 @@ from osmo_listener.kubernetes.decoding import (
     with_versions,
 )
 from osmo_listener.kubernetes.framing import LengthFramer
-from osmo_listener.kubernetes.objects import MESSAGES
-from osmo_listener.source import Event, EventType, T
 from osmo_transport.errors import MissingExtraError
 
 try:
@@ -58,12 +58,12 @@ class ProtobufDecoder(Decoder[T]):
     """Decodes the message of `object_type` and copies what the struct has.
 
     Args:
-        object_type: one of `objects.MESSAGES`.
+        object_type: a struct that names its message; see `decoding.message_of`.
         transform: see `Resource.transform`.
     """
 
     def __init__(self, object_type: type[T], transform: Callable[[T], T] = unchanged) -> None:
-        message: Any = getattr(pb, MESSAGES[object_type])
+        message: Any = getattr(pb, message_of(object_type) or "")
         self._transform = transform
         self._parse: Callable[[bytes | memoryview], Any] = message.FromString
         self._read: Callable[[Any], T] = reader(object_type, message.DESCRIPTOR)

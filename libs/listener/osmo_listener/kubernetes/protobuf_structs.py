@@ -1,4 +1,4 @@
-"""From protobuf messages to the structs of `objects`, by the structs' own fields.
+"""From protobuf messages to the structs of an object, by the structs' own fields.
 
 A struct's fields have the names that they have in JSON, which are those of the message too. What an
 absent field is in JSON, it is here.

@@ -10,11 +10,11 @@ from osmo_listener.listeners.pod_rules import (
     has_ended,
     pod_status,
 )
-from osmo_listener.listeners.registry import LISTENERS, Listener, ListenersConfig, ListenerType
+from osmo_listener.listeners.registry import Listener, ListenersConfig, ListenerType, Surroundings
+from osmo_listener.listeners.reporting import ObjectListener, Report
 from osmo_listener.listeners.workflow import WorkflowConfig, WorkflowListener
 
 __all__ = (
-    "LISTENERS",
     "EventConfig",
     "EventListener",
     "ExitCode",
@@ -23,9 +23,12 @@ __all__ = (
     "ListenersConfig",
     "NodeConfig",
     "NodeListener",
+    "ObjectListener",
     "PodState",
     "PodStatus",
     "PodStatusMode",
+    "Report",
+    "Surroundings",
     "WorkflowConfig",
     "WorkflowListener",
     "has_ended",

@@ -35,7 +35,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from osmo_listener.kubernetes.objects import Event
+from osmo_listener.listeners.objects import Event
 from osmo_listener.listeners.pod_rules.states import parse_time
 from osmo_reports.bodies import PodEvent, encode_body
 from osmo_reports.fitting import shortened

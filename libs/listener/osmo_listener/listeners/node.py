@@ -28,10 +28,10 @@ from math import ceil
 
 import msgspec
 
-from osmo_listener.kubernetes.objects import Node, Quantity
 from osmo_listener.kubernetes.quantity import parse_quantity
 from osmo_listener.listeners.deadlines import Deadlines
 from osmo_listener.listeners.fitting import Encoder
+from osmo_listener.listeners.objects import Node, Quantity
 from osmo_reports.bodies import NodeInventory, Taint, UpdateNode
 from osmo_reports.conditions import DEFAULT_RULES, ConditionRules
 from osmo_transport.bounds import SecondsOrZero

@@ -1,18 +1,18 @@
-"""The listeners that exist, by name: what each watches, and how to make one."""
+"""What a listener is, and ours: what each watches, and how to make one."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
-from osmo_listener.kubernetes.config import Resource
-from osmo_listener.kubernetes.objects import Event, Node, Pod, SharedPod, UsagePod
-from osmo_listener.kubernetes.slimming import slim_node, slim_shared_pod, slim_usage_pod
+from osmo_listener.informer.source import KubernetesObject
+from osmo_listener.kubernetes.config import Resource, resource_path
 from osmo_listener.listeners import event, node, usage, workflow
 from osmo_listener.listeners.event import EventConfig, EventListener
 from osmo_listener.listeners.node import NodeConfig, NodeListener
+from osmo_listener.listeners.objects import Event, Node, Pod, SharedPod, UsagePod
+from osmo_listener.listeners.slimming import slim_node, slim_shared_pod, slim_usage_pod
 from osmo_listener.listeners.usage import UsageConfig, UsageListener
 from osmo_listener.listeners.workflow import WorkflowConfig, WorkflowListener
-from osmo_listener.source import KubernetesObject
 from osmo_transport.message import Message
 
 T = TypeVar("T", bound=KubernetesObject)
@@ -111,45 +111,42 @@ class ListenerType(Generic[T]):
     """A new listener of epoch 0."""
 
 
-LISTENERS: dict[str, ListenerType[Any]] = {
-    "workflow": ListenerType(
-        kind=workflow.KIND,
-        resource=lambda namespace: Resource(
-            path=f"/api/v1/namespaces/{namespace}/pods",
-            type=Pod,
-            label_selector=workflow.LABEL_SELECTOR,
-        ),
-        create=lambda around: WorkflowListener(around.config.workflow),
+WORKFLOW: ListenerType[Pod] = ListenerType(
+    kind=workflow.KIND,
+    resource=lambda namespace: Resource(
+        path=resource_path("v1/pods", namespace),
+        type=Pod,
+        label_selector=workflow.LABEL_SELECTOR,
     ),
-    "node": ListenerType(
-        kind=node.KIND,
-        resource=lambda _: Resource(path="/api/v1/nodes", type=Node, transform=slim_node),
-        create=lambda around: NodeListener(
-            around.config.node, on_verdict=around.on_verdict, on_gone=around.on_gone
-        ),
+    create=lambda around: WorkflowListener(around.config.workflow),
+)
+NODE: ListenerType[Node] = ListenerType(
+    kind=node.KIND,
+    resource=lambda _: Resource(path=resource_path("v1/nodes"), type=Node, transform=slim_node),
+    create=lambda around: NodeListener(
+        around.config.node, on_verdict=around.on_verdict, on_gone=around.on_gone
     ),
-    "usage": ListenerType(
-        kind=usage.KIND,
-        resource=lambda _: Resource(
-            path="/api/v1/pods",
-            type=UsagePod,
-            field_selector=usage.FIELD_SELECTOR,
-            transform=slim_usage_pod,
-        ),
-        create=lambda around: UsageListener(around.config.usage, around.namespace, around.hostname),
+)
+USAGE: ListenerType[UsagePod] = ListenerType(
+    kind=usage.KIND,
+    resource=lambda _: Resource(
+        path=resource_path("v1/pods"),
+        type=UsagePod,
+        field_selector=usage.FIELD_SELECTOR,
+        transform=slim_usage_pod,
     ),
-    "event": ListenerType(
-        kind=event.KIND,
-        resource=lambda namespace: Resource(
-            path=f"/api/v1/namespaces/{namespace}/events", type=Event
-        ),
-        create=lambda around: EventListener(around.config.event, around.namespace),
-    ),
-}
-"""By the name under which a service is told to run it."""
+    create=lambda around: UsageListener(around.config.usage, around.namespace, around.hostname),
+)
+EVENT: ListenerType[Event] = ListenerType(
+    kind=event.KIND,
+    resource=lambda namespace: Resource(path=resource_path("v1/events", namespace), type=Event),
+    create=lambda around: EventListener(around.config.event, around.namespace),
+)
 
 
 def shared_pods(namespace: str) -> Resource[SharedPod]:
     """The pods of all namespaces, for the workflow and the usage listener at once: where both run,
     one watch costs the API server less than two."""
-    return Resource(path="/api/v1/pods", type=SharedPod, transform=slim_shared_pod(namespace))
+    return Resource(
+        path=resource_path("v1/pods"), type=SharedPod, transform=slim_shared_pod(namespace)
+    )

@@ -28,7 +28,8 @@ from typing import NamedTuple
 
 import msgspec
 
-from osmo_listener.kubernetes.objects import (
+from osmo_listener.kubernetes.quantity import parse_quantity
+from osmo_listener.listeners.objects import (
     ContainerResources,
     Quantity,
     Requests,
@@ -37,7 +38,6 @@ from osmo_listener.kubernetes.objects import (
     UsageContainer,
     UsagePod,
 )
-from osmo_listener.kubernetes.quantity import parse_quantity
 from osmo_reports.bodies import SnapshotEnd, UpdateNodeUsage, encode_body
 from osmo_transport.bounds import Seconds
 from osmo_transport.message import Message, Version, new_id

@@ -28,9 +28,9 @@ from typing import NamedTuple
 
 import msgspec
 
-from osmo_listener.kubernetes.objects import Pod
 from osmo_listener.listeners.deadlines import Deadlines
 from osmo_listener.listeners.fitting import Encoder
+from osmo_listener.listeners.objects import Pod
 from osmo_listener.listeners.pod_rules import (
     PodState,
     PodStatus,

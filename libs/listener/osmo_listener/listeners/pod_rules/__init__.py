@@ -7,7 +7,7 @@ the order in which the API server lists it, so that the same pod always gives th
 
 from collections.abc import Callable
 
-from osmo_listener.kubernetes.objects import Pod
+from osmo_listener.listeners.objects import Pod
 from osmo_listener.listeners.pod_rules.exact import exact_pod_status
 from osmo_listener.listeners.pod_rules.legacy import legacy_pod_status
 from osmo_listener.listeners.pod_rules.redesign import redesign_pod_status

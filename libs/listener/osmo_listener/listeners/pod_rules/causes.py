@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from osmo_listener.kubernetes import objects
-from osmo_listener.kubernetes.objects import ContainerStatus, Pod
+from osmo_listener.listeners import objects
+from osmo_listener.listeners.objects import ContainerStatus, Pod
 from osmo_listener.listeners.pod_rules.states import (
     CTRL_CONTAINER,
     ExitCode,

@@ -16,8 +16,8 @@ from itertools import chain
 
 import msgspec
 
-from osmo_listener.kubernetes import objects
-from osmo_listener.kubernetes.objects import ContainerStatus, Pod
+from osmo_listener.listeners import objects
+from osmo_listener.listeners.objects import ContainerStatus, Pod
 from osmo_listener.listeners.pod_rules.causes import (
     ContainerError,
     by_condition,

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from itertools import chain
 from typing import NamedTuple
 
-from osmo_listener.kubernetes import objects
-from osmo_listener.kubernetes.objects import Pod
+from osmo_listener.listeners import objects
+from osmo_listener.listeners.objects import Pod
 from osmo_listener.listeners.pod_rules.states import (
     CTRL_CONTAINER,
     IMAGE_PULL_REASONS,

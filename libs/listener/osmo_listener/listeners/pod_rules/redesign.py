@@ -6,7 +6,7 @@ phase.
 
 from itertools import chain
 
-from osmo_listener.kubernetes.objects import Pod
+from osmo_listener.listeners.objects import Pod
 from osmo_listener.listeners.pod_rules.causes import (
     ContainerError,
     by_condition,

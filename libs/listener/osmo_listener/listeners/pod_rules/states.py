@@ -6,7 +6,7 @@ from enum import Enum, IntEnum, StrEnum
 
 import msgspec
 
-from osmo_listener.kubernetes import objects
+from osmo_listener.listeners import objects
 from osmo_reports.bodies import NO_EXIT_CODE
 
 

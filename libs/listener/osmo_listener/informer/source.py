@@ -31,6 +31,12 @@ class KubernetesObject(Protocol):
 T = TypeVar("T", bound=KubernetesObject)
 
 
+def object_key(item: T) -> str:
+    """`namespace/name`, or the name of an object that has no namespace."""
+    metadata = item.metadata
+    return f"{metadata.namespace}/{metadata.name}" if metadata.namespace else metadata.name
+
+
 class EventType(Enum):
     """What an event of a watch says."""
 

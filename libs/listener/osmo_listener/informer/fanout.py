@@ -11,9 +11,9 @@ Promises, on top of the informer's:
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Generic
 
-from osmo_listener.informer import Handler
-from osmo_listener.source import T
-from osmo_listener.store import Change, ChangeType
+from osmo_listener.informer.informer import Handler
+from osmo_listener.informer.source import T
+from osmo_listener.informer.store import Change, ChangeType
 
 
 class Branch(Generic[T]):

@@ -4,7 +4,7 @@ from collections.abc import Sequence, ValuesView
 from enum import Enum
 from typing import Generic, NamedTuple
 
-from osmo_listener.source import Event, EventType, Page, T
+from osmo_listener.informer.source import Event, EventType, Page, T, object_key
 
 
 class ChangeType(Enum):
@@ -30,12 +30,6 @@ class Change(NamedTuple, Generic[T]):
     resource_version: int
     """The object's; for DELETED that of the deletion; for VANISHED that of the list which no longer
     held it, or the last one before an object that now has its name."""
-
-
-def object_key(item: T) -> str:
-    """`namespace/name`, or the name of an object that has no namespace."""
-    metadata = item.metadata
-    return f"{metadata.namespace}/{metadata.name}" if metadata.namespace else metadata.name
 
 
 class Store(Generic[T]):

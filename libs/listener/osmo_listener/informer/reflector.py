@@ -2,13 +2,14 @@
 
 Three rings, one method each: `run` (for ever), `_follow` (watch after watch from where we stand)
 and `_watch` (one request). What to do about an error is decided by `errors.reaction` alone, and
-every error costs a delay, so that nothing spins.
+every error costs a delay, longer with each of its kind, so that nothing spins.
 
 A position that gives nothing ends in a list. A watch that resumes from a version which the server
 does not have yet, as after a cluster was restored from a backup, shows nothing, and often no error:
 so whenever a watch has shown nothing or was interrupted, the source is asked where it stands. Where
 that is behind us the cluster was restored. Where it is ahead of us, and a watch that should have
-bookmarks stays silent or one watch after the other shows nothing, what we missed is listed.
+bookmarks stays silent, one watch after the other shows nothing, or none comes about for a minute,
+what we missed is listed.
 """
 
 import asyncio
@@ -16,7 +17,7 @@ import contextlib
 import logging
 import random
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, NoReturn, Protocol
@@ -35,9 +36,9 @@ from osmo_listener.errors import (
     UnreachableError,
     reaction,
 )
-from osmo_listener.source import Event, EventType, Page, Source, T
+from osmo_listener.informer.source import Event, EventType, Page, Source, T
 from osmo_transport.backoff import Backoff, BackoffConfig
-from osmo_transport.bounds import Count, SecondsOrZero
+from osmo_transport.bounds import Count, Seconds, SecondsOrZero
 
 logger = logging.getLogger(__name__)
 
@@ -49,13 +50,18 @@ class ReflectorConfig:
     backoff: BackoffConfig = field(
         default_factory=lambda: BackoffConfig(base=0.8, maximum=30.0, healthy_after=60.0)
     )
-    """Delays after errors: those of client-go. A watch that lived for a minute was a good one; that
-    is less than the silence after which an idle one is given up, so idling never slows us down."""
+    """Delays after errors: those of client-go, for each kind of error by itself. A watch that lived
+    for a minute was a good one; that is less than the silence after which an idle one is given up,
+    so idling never slows us down."""
     shortest_watch: SecondsOrZero = 1.0
     """A watch that the server ends sooner counts as an error, or we would ask again in a loop."""
     fruitless_watches: Count = 3
-    """Watches in a row that showed nothing, after which a list has to: of those that were ended or
-    refused by a server that stands elsewhere than we."""
+    """Watches in a row that showed nothing, not even a bookmark, after which a list has to: of
+    those that were ended or refused by a server that stands elsewhere than we."""
+    longest_blindness: Seconds = 60.0
+    """Where watches fail for so long that we are told nothing, be it that rights are missing, that
+    the server wants to be spared or that something between cuts streams, a list takes their place:
+    once in this time, so that who wants to be spared is."""
     longest_retry_after: SecondsOrZero = 60.0
     """Bound of the delay that a server may ask for."""
 
@@ -127,13 +133,19 @@ class Reflector(Generic[T]):
         self._config = config or ReflectorConfig()
         self._clock = clock
         self._sleep = sleep
-        self._backoff = Backoff(self._config.backoff, draw)
+        # One for each kind of error: that a server was away for long says nothing of how long to
+        # wait when it is back and says that it still starts, or that our position is lost.
+        self._backoffs: defaultdict[type[ListenerError], Backoff] = defaultdict(
+            lambda: Backoff(self._config.backoff, draw)
+        )
         self.counts = Counts()
         """What was done so far."""
         self.version = 0
         """The version up to which the sink knows everything; 0 before the first list."""
         self.last_sign = clock()
         """When the server was last heard of, by `clock`."""
+        self._current_at = clock()
+        """When the sink was last told of something, or of everything."""
         self._bookmarked = False
         """Whether the server has ever sent a bookmark: then it does not stay silent."""
         self._showed = False
@@ -163,7 +175,8 @@ class Reflector(Generic[T]):
             except ListenerError as exc:
                 failure = exc
             lived = self._clock() - started
-            self._backoff.healthy(lived)
+            for backoff in self._backoffs.values():
+                backoff.healthy(lived)
             answered = not isinstance(failure, NO_ANSWER)
             silent = isinstance(failure, SilentError)
             if silent and not self._bookmarked:
@@ -176,9 +189,18 @@ class Reflector(Generic[T]):
             if failure is None and self._showed:
                 continue
             ahead = await self._ahead()
-            lasting = fruitless >= self._config.fruitless_watches and failure is not None
+            lasting = self._is_blind(lived, fruitless, failure)
             if ahead < 0 or (ahead > 0 and (lasting or (silent and self._bookmarked))):
                 return
+
+    def _is_blind(self, lived: float, fruitless: int, failure: ListenerError | None) -> bool:
+        """Whether watches as the last one, which lived for some seconds, will not show anything."""
+        longest = self._config.longest_blindness
+        if failure is not None and lived < longest <= self._clock() - self._current_at:
+            return True
+        # Where there are no bookmarks, watches that show nothing and end in time are as usual.
+        usual = failure is None and not self._bookmarked
+        return fruitless >= self._config.fruitless_watches and not usual
 
     async def _ahead(self) -> int:
         """How far the source is ahead of us; below 0 where it was restored from a backup."""
@@ -206,6 +228,7 @@ class Reflector(Generic[T]):
         if regressed:
             logger.warning("versions went back to %d: the cluster was restored", version)
         await self._sink.list_finished(version, regressed=regressed)
+        self._current_at = self._clock()
 
     async def _watch(self) -> None:
         self.counts.watches += 1
@@ -221,6 +244,7 @@ class Reflector(Generic[T]):
                     self.version = event.version
                     self._bookmarked = self._bookmarked or event.type is EventType.BOOKMARK
                 await self._sink.happened(events)
+                self._current_at = self._clock()
 
     async def _recover(self, error: ListenerError) -> Reaction:
         """Wait as long as `error` calls for, and say what to do then; raise it if nothing helps."""
@@ -231,7 +255,7 @@ class Reflector(Generic[T]):
             raise error
         if what is Reaction.REAUTHENTICATE:
             self._source.forget_credentials()
-        delay = self._backoff.next_delay()
+        delay = self._backoffs[type(error)].next_delay()
         if isinstance(error, StatusError) and error.retry_after:
             # On top of what the server asks for, or all its clients come back in one moment.
             delay += min(error.retry_after, self._config.longest_retry_after)

@@ -4,7 +4,7 @@ Decoding skips every other field without building it: a pod of 14 kB costs a few
 few hundred bytes.
 """
 
-from collections.abc import Mapping
+from typing import ClassVar
 
 import msgspec
 
@@ -103,6 +103,8 @@ class PodStatus(_Object, frozen=True):
 class Pod(_Object, frozen=True):
     """A pod as the workflow listener reads it."""
 
+    PROTOBUF_MESSAGE: ClassVar[str] = "Pod"
+
     metadata: PodMetadata
     spec: PodSpec = PodSpec()
     status: PodStatus = PodStatus()
@@ -165,6 +167,8 @@ class UsageStatus(_Object, frozen=True):
 
 class UsagePod(_Object, frozen=True):
     """A pod as the usage listener reads it."""
+
+    PROTOBUF_MESSAGE: ClassVar[str] = "Pod"
 
     metadata: UsageMetadata
     spec: UsageSpec = UsageSpec()
@@ -237,6 +241,8 @@ class NodeStatus(_Object, frozen=True):
 class Node(_Object, frozen=True):
     """A node as the node listener reads it."""
 
+    PROTOBUF_MESSAGE: ClassVar[str] = "Node"
+
     metadata: NodeMetadata
     spec: NodeSpec = NodeSpec()
     status: NodeStatus = NodeStatus()
@@ -276,6 +282,8 @@ class Event(_Object, frozen=True):
     """An Event of the core API; of the two forms in which its times and its count are given, the
     fields of the other one are absent, null or empty."""
 
+    PROTOBUF_MESSAGE: ClassVar[str] = "Event"
+
     metadata: EventMetadata
     involved_object: InvolvedObject = InvolvedObject()
     reason: str = ""
@@ -290,13 +298,3 @@ class Event(_Object, frozen=True):
     event_time: str | None = None
     count: int = 0
     series: EventSeries | None = None
-
-
-MESSAGES: Mapping[type, str] = {
-    Pod: "Pod",
-    SharedPod: "Pod",
-    UsagePod: "Pod",
-    Node: "Node",
-    Event: "Event",
-}
-"""The protobuf message that each object is, by its name in `kubernetes.proto`."""

@@ -19,9 +19,9 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, NamedTuple, NoReturn, Protocol
 
-from osmo_listener.reflector import Reflector, ReflectorConfig
-from osmo_listener.source import Event, Page, Source, T
-from osmo_listener.store import Change, ChangeType, Store, object_key
+from osmo_listener.informer.reflector import Reflector, ReflectorConfig
+from osmo_listener.informer.source import Event, Page, Source, T, object_key
+from osmo_listener.informer.store import Change, ChangeType, Store
 from osmo_transport.bounds import Seconds
 
 SLICE = 500

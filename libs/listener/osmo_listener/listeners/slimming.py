@@ -10,7 +10,7 @@ from sys import intern
 
 import msgspec
 
-from osmo_listener.kubernetes.objects import (
+from osmo_listener.listeners.objects import (
     ContainerResources,
     Node,
     NodeCondition,

@@ -1,0 +1,35 @@
+"""The queue that a service is told to use."""
+
+import pytest
+
+from osmo_runtime.queues import queue_url, with_all_streams
+from osmo_transport import Policy, QueueConfig, UsageError, kinds, open_queue
+
+
+def test_a_layout_is_for_redis() -> None:
+    """It stands in the URL, and elsewhere it is refused."""
+    assert queue_url("redis://host", "own") == "redis://host"
+    assert queue_url("redis://host?a=b", "osmo") == "redis://host?a=b&layout=osmo"
+    with pytest.raises(UsageError, match="--layout osmo is for a queue in Redis"):
+        queue_url("memory://", "osmo")
+
+
+async def test_streams_of_others_are_read_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a package that registers them after the settings were read; what a user says stays."""
+    for name in ("_kinds", "_weights", "latest_kinds"):
+        monkeypatch.setattr(kinds, name, getattr(kinds, name).copy())
+    before = QueueConfig(weights={**kinds.stream_weights(), "pods": 5})
+
+    def load(group: str, name: str) -> None:
+        assert (group, name) == ("osmo_reports.kinds", "theirs")
+        kinds.register_stream("their stream", weight=3)
+        kinds.register_kind("their kind", Policy.LATEST, "their stream")
+
+    monkeypatch.setattr("osmo_reports.kinds.schemes", lambda _: ["theirs"])
+    monkeypatch.setattr("osmo_reports.kinds.named", load)
+    limits = with_all_streams(before)
+    assert limits.weights == {**before.weights, "their stream": 3}
+    with pytest.raises(UsageError, match="lack their stream"):
+        await open_queue("memory://", before)
+    async with await open_queue("memory://", limits) as queue:
+        assert "their stream" in (await queue.status()).waiting
