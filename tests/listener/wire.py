@@ -12,8 +12,8 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from osmo_listener.kubernetes.config import ListWatchConfig, Resource
+from osmo_listener.kubernetes.connecting import Endpoint
 from osmo_listener.kubernetes.credentials import Credentials
-from osmo_listener.kubernetes.http import Endpoint
 from osmo_listener.kubernetes.listwatch import ListWatch
 from osmo_listener.kubernetes.objects import Pod
 from osmo_listener.source import Event

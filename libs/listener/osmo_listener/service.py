@@ -90,12 +90,12 @@ def load_credentials(config: ListenerConfig) -> Credentials:
         KubeconfigError: there is none; the text says what to do.
     """
     if config.kubeconfig is not None:
-        return load_kubeconfig(config.kubeconfig.expanduser(), config.context)
+        return load_kubeconfig(config.kubeconfig, config.context, os.environ)
     if SERVICE_ACCOUNT.exists():
         return load_in_cluster(os.environ)
     default = Path("~/.kube/config").expanduser()
     if default.exists():
-        return load_kubeconfig(default, config.context)
+        return load_kubeconfig(default, config.context, os.environ)
     raise KubeconfigError(
         f"no cluster: not running in a pod, and {default} does not exist; name a kubeconfig with"
         " --kubeconfig"
