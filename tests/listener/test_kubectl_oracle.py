@@ -23,6 +23,22 @@ def plugin(status: str, version: str = V1, **more: Any) -> dict[str, Any]:
     return {"exec": section | more}
 
 
+YAML = """
+apiVersion: v1
+kind: Config
+clusters:
+- name: 2024-06-01
+  cluster:
+    server: ${https}
+    certificate-authority: ${ca}
+users:
+- name: u
+  user: {token: t}
+contexts:
+- name: x
+  context: {cluster: 2024-06-01, user: u}
+current-context: x
+"""
 TOKEN = '{"token": "issued"}'
 BLOCK = "-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n"
 CLUSTER: dict[str, Any] = {"server": "${https}", "certificate-authority": "${ca}"}
@@ -246,6 +262,30 @@ ROWS = [
         "config": kubeconfig(cluster=CLUSTER)
         | {"contexts": [{"name": "x", "context": {"cluster": "c"}}]}
     }, refused=True, differs="a context without a user logs nobody in"),
+    *(
+        Row(f"yaml-{name}", files={"config": YAML.replace(old, new) if old else new},
+            refused=refused)
+        for name, old, new, refused in (
+            ("as-usual", "", YAML, False),
+            ("names-that-are-dates", "2024-06-01", "2024-06-02", False),
+            ("token-that-is-a-number", "token: t", "token: 12", True),
+            ("token-that-is-a-date", "token: t", "token: 2024-06-01", False),
+            ("first-of-two-documents", "", YAML + "---\n" + YAML.replace("token: t", "token: s"),
+             False),
+            ("merged", "{token: t}", "{<<: {token: t}}", False),
+            ("byte-order-mark", "", "\ufeff" + YAML, False),
+            ("carriage-returns", "\n", "\r\n", False),
+            ("tab", "  user: {", "\tuser: {", True),
+            ("yes", "certificate-authority: ${ca}", "insecure-skip-tls-verify: yes", False),
+            ("quoted-true", "certificate-authority: ${ca}", "insecure-skip-tls-verify: 'true'",
+             True),
+            ("of-another-kind", "Config", "Pod", True),
+            ("of-another-version", "v1", "v2", True),
+            ("without-kind", "kind: Config", "extra: 1", False),
+            ("a-name-twice-in-a-map", "token: t", "token: s, token: t", False),
+            ("nothing-but-a-comment", "", "# nothing\n", True),
+        )
+    ),
     # By whose word.
     Row("plugin", plugin(TOKEN)),
     Row("plugin-with-a-certificate", plugin("${issued_pair}")),

@@ -79,6 +79,8 @@ class _NamedContext(msgspec.Struct):
 
 
 class _Kubeconfig(msgspec.Struct, rename="kebab"):
+    api_version: str = msgspec.field(name="apiVersion", default="v1")
+    kind: str = "Config"
     clusters: list[_NamedCluster] = []
     users: list[_NamedUser] = []
     contexts: list[_NamedContext] = []
@@ -155,6 +157,10 @@ def _parse(path: Path) -> _Kubeconfig:
         config = msgspec.convert(decode_document(content), _Kubeconfig)
     except (ValueError, msgspec.ValidationError) as exc:
         raise KubeconfigError(f"{path} is no kubeconfig: {exc}") from exc
+    if (config.api_version or "v1", config.kind or "Config") != ("v1", "Config"):
+        raise KubeconfigError(
+            f"{path} is no kubeconfig: it is a {config.kind!r} of version {config.api_version!r}"
+        )
     for entries in (config.clusters, config.users, config.contexts):
         names = [each.name for each in entries]
         if twice := next((name for name in names if names.count(name) > 1), None):

@@ -1,6 +1,5 @@
 """Credential plugins: the commands that a kubeconfig's `exec` sections name."""
 
-import json
 import os
 import subprocess
 import sys
@@ -17,6 +16,9 @@ _VERSIONS = ("client.authentication.k8s.io/v1", "client.authentication.k8s.io/v1
 
 _SAID = 500
 """Characters of what a plugin says at its end that are told: enough for a line or two."""
+
+
+_encode = msgspec.json.Encoder().encode
 
 
 class _Variable(msgspec.Struct):
@@ -102,7 +104,7 @@ def _run(config: ExecConfig, told: dict[str, Any], timeout: float) -> bytes:
     try:
         done = subprocess.run(  # noqa: S603 - what the user's kubeconfig names
             [config.command, *config.args],
-            env={**os.environ, **environment, "KUBERNETES_EXEC_INFO": json.dumps(asking)},
+            env={**os.environ, **environment, "KUBERNETES_EXEC_INFO": _encode(asking).decode()},
             stdin=None if interactive else subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             # Who is asked there for a password has to see the question.
