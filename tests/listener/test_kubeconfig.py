@@ -45,7 +45,7 @@ def write(folder: Path, user: object = None, **cluster: object) -> Path:
 async def test_current_context(tmp_path: Path) -> None:
     """The current context's server, namespace and token are used."""
     credentials = load_kubeconfig(write(tmp_path))
-    assert credentials.endpoint == Endpoint(host="api.example", port=6443)
+    assert (credentials.endpoint.host, credentials.endpoint.port) == ("api.example", 6443)
     assert (credentials.secure, credentials.verify, credentials.namespace) == (True, True, "osmo")
     assert await credentials.headers() == {"Authorization": "Bearer t"}
 
@@ -53,7 +53,7 @@ async def test_current_context(tmp_path: Path) -> None:
 async def test_named_context(tmp_path: Path) -> None:
     """Another context can be named; without a user nobody logs in."""
     credentials = load_kubeconfig(write(tmp_path), "two")
-    assert credentials.endpoint == Endpoint(host="127.0.0.1", port=8001)
+    assert (credentials.endpoint.host, credentials.endpoint.port) == ("127.0.0.1", 8001)
     assert (credentials.secure, credentials.namespace) == (False, None)
     assert await credentials.headers() == {}
 
@@ -68,13 +68,14 @@ def test_json(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("server", "endpoint"),
     [
-        ("https://h", Endpoint(host="h", port=443)),
-        ("http://localhost/", Endpoint(host="localhost", port=80)),
-        ("https://[::1]:6443", Endpoint(host="::1", port=6443)),
-        ("https://[fd00::1]", Endpoint(host="fd00::1", port=443)),
+        ("https://h", Endpoint(host="h", port=443, authority="h")),
+        ("http://localhost/", Endpoint(host="localhost", port=80, authority="localhost")),
+        ("https://[::1]:6443", Endpoint(host="::1", port=6443, authority="[::1]:6443")),
+        ("HTTPS://[fd00::1]", Endpoint(host="fd00::1", port=443, authority="[fd00::1]")),
+        ("https://hö.test", Endpoint(host="xn--h-1ga.test", port=443, authority="xn--h-1ga.test")),
         (
             "https://h:1/k8s/clusters/c-1/",
-            Endpoint(host="h", port=1, base_path="/k8s/clusters/c-1"),
+            Endpoint(host="h", port=1, authority="h:1", base_path="/k8s/clusters/c-1"),
         ),
     ],
 )
@@ -133,7 +134,14 @@ def test_absent_names(tmp_path: Path, context: str, text: str) -> None:
     [
         ({"server": ""}, None, "it must be https://HOST:PORT"),
         ({"server": "api:6443/k8s"}, None, "it must be https://HOST:PORT"),
-        ({"server": f"https://u:{SECRET}@api:x"}, None, "the server 'api:x': it must be"),
+        (
+            {"server": f"https://u:{SECRET}@api:x"},
+            None,
+            "the server of context 'one' in .*config is 'api:x': it must",
+        ),
+        ({"server": "https://.ö"}, None, "which no host is called"),
+        ({"server": "https://[10.0.0.1]:1"}, None, "it must be https://HOST:PORT"),
+        ({"server": "https://api/a\tb"}, None, "it must be https://HOST:PORT"),
         ({"server": "ftp://api"}, None, "it must be https://HOST:PORT"),
         ({"server": "https://api:x"}, None, "it must be https://HOST:PORT"),
         ({"server": 7}, None, "is no kubeconfig"),

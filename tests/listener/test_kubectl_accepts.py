@@ -115,6 +115,29 @@ async def test_a_plugin_that_asks_for_the_cluster_gets_its_authority(tmp_path: P
     assert "ca.crt" not in told
 
 
+async def test_a_plugin_is_told_how_the_cluster_is_reached(tmp_path: Path) -> None:
+    """By the names of an ExecCredential, and with the extension that is meant for it alone."""
+    user = plugin(tmp_path, HEAD + '{"token": "t"}}', ", provideClusterInfo: true")
+    cluster = """
+        proxy-url: "http://u:p@proxy:3128", tls-server-name: other, disable-compression: true,
+        certificate-authority-data: QUFB, extensions: [
+          {name: mine, extension: {a: 1}},
+          {name: client.authentication.k8s.io/exec, extension: {audience: x}}]"""
+    await written(tmp_path, user, cluster).headers()
+    told = json.loads((tmp_path / "told").read_text())
+    assert told["spec"] == {
+        "interactive": False,
+        "cluster": {
+            "server": "https://127.0.0.1:6443",
+            "tls-server-name": "other",
+            "certificate-authority-data": "QUFB",
+            "proxy-url": "http://u:p@proxy:3128",
+            "disable-compression": True,
+            "config": {"audience": "x"},
+        },
+    }
+
+
 async def test_a_plugin_that_fails_on_a_terminal_is_told_with_its_exit_code(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

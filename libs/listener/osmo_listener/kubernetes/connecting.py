@@ -41,6 +41,8 @@ class Endpoint:
 
     host: str
     port: int
+    authority: str = ""
+    """What `Host` says, as the server's URL names it; empty: host and port."""
     base_path: str = ""
     """Prefix of every path, for servers behind a gateway; without a slash at its end."""
     tls_server_name: str | None = None

@@ -149,9 +149,7 @@ class HttpClient:
         """
         connection = self._reuse() or await self._connect()
         end = self._endpoint
-        # What is usual for the scheme is left out: a gateway may compare the name alone.
-        usual = end.port == (443 if connection.secure else 80)
-        host = host_port(end.host, None if usual else end.port)
+        host = end.authority or host_port(end.host, end.port)
         lines = [
             f"{method} {f'http://{host}' if connection.forwarder else ''}{end.base_path}{target}"
             " HTTP/1.1",
@@ -182,7 +180,6 @@ class HttpClient:
         tls = await self._tls()
         connection = _Connection(self._config, self._idle)
         proxy = self._endpoint.proxy
-        connection.secure = tls is not None
         connection.forwarder = proxy if proxy and proxy.forwards and not tls else None
         return await connect(self._endpoint, tls, connection, self._config)
 
@@ -190,8 +187,6 @@ class HttpClient:
 class _Connection(asyncio.Protocol):
     """One connection, one request at a time."""
 
-    secure = False
-    """Whether it is one by TLS to the server."""
     forwarder: Proxy | None = None
     """The proxy that each request asks to forward it."""
 

@@ -7,12 +7,10 @@ than the first report may. Only a user with an auth provider needs it (`auth_pro
 import base64
 import binascii
 import logging
-import posixpath
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, unquote
 
 from osmo_listener.errors import KubeconfigError
 from osmo_listener.kubernetes.connecting import Endpoint
@@ -26,6 +24,7 @@ from osmo_listener.kubernetes.kubeconfig_files import (
 )
 from osmo_listener.kubernetes.plugins import exec_plugin
 from osmo_listener.kubernetes.proxies import Proxy, basic, environment_proxy, parse_proxy
+from osmo_listener.kubernetes.servers import Server, parse_server
 from osmo_listener.kubernetes.trust import Secret, read_file
 
 logger = logging.getLogger(__name__)
@@ -34,13 +33,6 @@ _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 
 _FOR_PLUGINS = "client.authentication.k8s.io/exec"
 """Names the extension of a cluster that its plugins are told."""
-
-_SERVER = re.compile(
-    r"(?:(?P<scheme>https?)://)?(?:(?P<user>[^\s/?#]*)@)?"
-    r"(?P<host>\[[0-9a-f:.%]+\]|[^\s/?#:@\[\]]+)(?::(?P<port>\d{0,5}))?"
-    r"(?P<path>/[^?#]*)?(?:[?#].*)?",
-    re.IGNORECASE,
-)
 
 _NO_TOKEN = re.compile(r"[^A-Za-z0-9!#$&'*+.^_`|~-]")
 """What no header's name holds, and `%`, with which it is written."""
@@ -71,24 +63,32 @@ def load_kubeconfig(
     user = find(config.users, chosen.user, f"user in {path}") if chosen.user else User()
     if problem := conflict(cluster, user):
         raise KubeconfigError(f"context {name!r} in {path} sets {problem}")
-    secure, endpoint, login = _server(path, cluster, environ or {})
+    server = parse_server(cluster.server, f"the server of context {name!r} in {path}")
+    endpoint = Endpoint(
+        host=server.host,
+        port=server.port,
+        authority=server.authority,
+        base_path=server.base_path,
+        tls_server_name=cluster.tls_server_name or None,
+        proxy=_proxy(path, cluster, server, environ or {}),
+    )
     credentials = Credentials(
         endpoint=endpoint,
-        secure=secure,
+        secure=server.secure,
         verify=not cluster.insecure_skip_tls_verify,
         namespace=chosen.namespace or None,
         ca=_secret(cluster.certificate_authority, cluster.certificate_authority_data),
-        authorization=login,
+        authorization=server.authorization,
         impersonation=_impersonation(user),
     )
-    if not secure and endpoint.host not in _LOOPBACK:
+    if not server.secure and server.host not in _LOOPBACK:
         if user.token or user.token_file or user.username or user.exec or user.auth_provider:
             logger.warning(
                 "the server of context %r in %s is a plain http:// one: as with kubectl, the user's"
                 " credentials are not sent to it",
                 *(name, path),
             )
-    elif not login:
+    else:
         _log_in(credentials, user)
         if not (credentials.authorization or credentials.token_file or credentials.certificate):
             credentials.plugin = _plugin(path, name, cluster, user)
@@ -99,6 +99,8 @@ def _log_in(credentials: Credentials, user: User) -> None:
     """Give credentials what the file says of a user."""
     credentials.certificate = _secret(user.client_certificate, user.client_certificate_data)
     credentials.key = _secret(user.client_key, user.client_key_data)
+    if credentials.authorization:
+        return  # the server's URL has said it
     credentials.token_file = Path(user.token_file) if user.token_file else None
     if user.token:
         credentials.authorization = f"Bearer {user.token}"
@@ -106,42 +108,12 @@ def _log_in(credentials: Credentials, user: User) -> None:
         credentials.authorization = basic(user.username, user.password)
 
 
-def _server(
-    path: Path, cluster: Cluster, environ: Mapping[str, str]
-) -> tuple[bool, Endpoint, str | None]:
-    """Whether it speaks TLS, where it is, and the login that its URL holds."""
-    parts = _SERVER.fullmatch(cluster.server)
-    scheme = (parts["scheme"] or "").lower() if parts else ""
-    port = int((parts and parts["port"]) or (443 if scheme == "https" else 80))
-    base = (parts and parts["path"]) or ""
-    if not parts or port > 65535 or (not scheme and base not in {"", "/"}):
-        shown = cluster.server.rpartition("@")[2]
-        raise KubeconfigError(f"{path} names the server {shown!r}: it must be https://HOST:PORT")
-    user, _, password = (parts["user"] or "").partition(":")
-    host = parts["host"].removeprefix("[").removesuffix("]")
-    secure = scheme == "https"
-    endpoint = Endpoint(
-        host=host,
-        port=port,
-        base_path=_base(base),
-        tls_server_name=cluster.tls_server_name or None,
-        proxy=_proxy(path, cluster, environ, host, port, secure=secure),
-    )
-    return secure, endpoint, basic(unquote(user), unquote(password)) if parts["user"] else None
-
-
-def _base(path: str) -> str:
-    """As Go cleans and writes it."""
-    clean = posixpath.normpath(f"/{unquote(path).lstrip('/')}")
-    return "" if clean == "/" else quote(clean, safe="/$&+,:;=@~")
-
-
 def _proxy(
-    path: Path, cluster: Cluster, environ: Mapping[str, str], host: str, port: int, *, secure: bool
+    path: Path, cluster: Cluster, server: Server, environ: Mapping[str, str]
 ) -> Proxy | None:
     if cluster.proxy_url:
         return parse_proxy(cluster.proxy_url, f"proxy-url in {path}")
-    return environment_proxy(environ, host, port, secure=secure)
+    return environment_proxy(environ, server.host, server.port, secure=server.secure)
 
 
 def _secret(file: str, data: str) -> Secret | None:

@@ -8,7 +8,7 @@ from urllib.parse import unquote, urlsplit
 
 from osmo_listener.errors import KubeconfigError
 
-_PORTS = {"http": 80, "https": 443, "socks5": 1080}
+_PORTS = {"http": 80, "https": 443, "socks5": 1080, "socks5h": 1080}
 
 _ADVICE = "it must be http://, https:// or socks5:// with HOST:PORT"
 
@@ -53,7 +53,8 @@ def parse_proxy(url: str, setting: str) -> Proxy:
     if not host:
         raise KubeconfigError(f"{setting} names no proxy that can be used: {_ADVICE}")
     return Proxy(
-        scheme=parts.scheme,
+        # It is always the proxy that looks up names, as with Go.
+        scheme=parts.scheme.removesuffix("h"),
         host=host,
         port=port,
         user=unquote(parts.username or ""),
@@ -77,10 +78,9 @@ def environment_proxy(
     return parse_proxy(url if "://" in url else f"http://{url}", name)
 
 
-def host_port(host: str, port: int | None) -> str:
-    """As it stands in URLs and in `Host`; None: without a port."""
-    bracketed = f"[{host}]" if ":" in host else host
-    return bracketed if port is None else f"{bracketed}:{port}"
+def host_port(host: str, port: int) -> str:
+    """As it stands in URLs and in `Host`."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def basic(user: str, password: str) -> str:
@@ -125,9 +125,11 @@ def _fits(entry: str, host: str, port: int, address: _Address | None) -> bool:
 
 def _address(text: str) -> _Address | None:
     try:
-        return ipaddress.ip_address(text)
+        address = ipaddress.ip_address(text)
     except ValueError:
         return None
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return mapped or address
 
 
 def _network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network | None:
