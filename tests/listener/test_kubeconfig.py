@@ -140,6 +140,7 @@ def test_absent_names(tmp_path: Path, context: str, text: str) -> None:
             "the server of context 'one' in .*config is 'api:x': it must",
         ),
         ({"server": "https://.ö"}, None, "which no host is called"),
+        ({"server": "https://a..b"}, None, "which no host is called"),
         ({"server": "https://[10.0.0.1]:1"}, None, "it must be https://HOST:PORT"),
         ({"server": "https://api/a\tb"}, None, "it must be https://HOST:PORT"),
         ({"server": "ftp://api"}, None, "it must be https://HOST:PORT"),

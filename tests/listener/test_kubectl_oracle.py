@@ -125,6 +125,7 @@ ROWS = [
     Row("another-scheme", {"token": "t"}, {"server": "ftp://${https_at}"}, refused=True),
     Row("no-port-of-this-world", {"token": "t"},
         {"server": "https://127.0.0.1:99999"}, refused=True),
+    Row("no-name-of-a-host", {"token": "t"}, {"server": "https://a..b"}, refused=True),
     Row("disable-compression", {"token": "t"}, {"disable-compression": True}),
     # Whom to trust.
     Row("authority-as-data", {"token": "t"}, {

@@ -28,7 +28,16 @@ def test_urls(url: str, shown: str, authorization: str | None) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["p:3128", "http://", f"ftp://u:{SECRET}@p", f"http://u:{SECRET}@p:x", "http://[", ""]
+    "url",
+    [
+        "p:3128",
+        "http://",
+        f"ftp://u:{SECRET}@p",
+        f"http://u:{SECRET}@p:x",
+        "http://[",
+        "http://a..b",
+        "",
+    ],
 )
 def test_urls_of_no_proxy(url: str) -> None:
     """The setting is named, and nothing of the URL is shown."""

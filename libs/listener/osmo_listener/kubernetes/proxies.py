@@ -47,9 +47,9 @@ def parse_proxy(url: str, setting: str) -> Proxy:
     try:
         parts = urlsplit(url)
         default = _PORTS[parts.scheme]
-        host, port = parts.hostname, parts.port or default
+        host, port = (parts.hostname or "").encode("idna").decode(), parts.port or default
     except (ValueError, KeyError):
-        host, port = None, 0
+        host, port = "", 0
     if not host:
         raise KubeconfigError(f"{setting} names no proxy that can be used: {_ADVICE}")
     return Proxy(

@@ -59,7 +59,7 @@ def parse_server(url: str, setting: str) -> Server:
 def _ascii(host: str, setting: str) -> str:
     """As it stands in certificates, and in what proxies and servers are told."""
     try:
-        return host if host.isascii() else host.encode("idna").decode()
+        return host.encode("idna").decode()
     except UnicodeError as exc:
         raise KubeconfigError(f"{setting} is at {host!r}, which no host is called") from exc
 
