@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from osmo_listener.errors import KubeconfigError
+from osmo_listener.kubernetes.connecting import Endpoint
 from osmo_listener.kubernetes.credentials import Credentials, Issued, load_in_cluster
-from osmo_listener.kubernetes.http import Endpoint, HttpClient
+from osmo_listener.kubernetes.http import HttpClient
 from tests.listener.wire import Exchange, make_certificate, plain, serve
 
 HERE = Endpoint(host="127.0.0.1", port=6443)
@@ -35,6 +36,64 @@ async def test_token_file_is_read_for_each_request(tmp_path: Path) -> None:
         await credentials.headers()
 
 
+async def test_an_empty_token_file_is_none(tmp_path: Path) -> None:
+    """As one that is being written may be."""
+    token = tmp_path / "token"
+    token.write_text(" \n")
+    with pytest.raises(KubeconfigError, match=r"the token file .* is empty"):
+        await Credentials(endpoint=HERE, token_file=token).headers()
+    beside = Credentials(endpoint=HERE, token_file=token, authorization="Bearer t")
+    assert await beside.headers() == {"Authorization": "Bearer t"}
+
+
+@pytest.mark.parametrize(
+    "credentials",
+    [
+        Credentials(endpoint=HERE, authorization=f"Bearer {SECRET}\r\nImpersonate-User: root"),
+        Credentials(endpoint=HERE, impersonation={"Impersonate-Group": (f"a\n{SECRET}",)}),
+        Credentials(endpoint=HERE, plugin=lambda: Issued(authorization=f"Bearer {SECRET}\x00")),
+    ],
+)
+async def test_a_value_that_would_add_a_header_is_refused(credentials: Credentials) -> None:
+    """And not shown."""
+    with pytest.raises(KubeconfigError, match="with a line break or a control char") as error:
+        await credentials.headers()
+    assert SECRET not in str(error.value)
+
+
+async def test_a_rotated_client_certificate_is_shown_by_the_next_connection(
+    tmp_path: Path,
+) -> None:
+    """Without a restart."""
+    shown = []
+
+    async def respond(exchange: Exchange) -> None:
+        peer = exchange._writer.get_extra_info("peercert")
+        shown.append(peer["subject"][0][0][1])
+        await exchange.send(plain(b"", headers="Connection: close\r\n"))
+
+    one, two = (make_certificate(tmp_path, name, "DNS:client") for name in ("one", "two"))
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.load_cert_chain(*one)
+    for certificate, _ in (one, two):
+        server.load_verify_locations(certificate)
+    server.verify_mode = ssl.CERT_REQUIRED
+    async with serve(respond, server) as wire:
+        end = Endpoint(host="127.0.0.1", port=wire.port, tls_server_name="client")
+        files = tmp_path / "client.crt", tmp_path / "client.key"
+        client = HttpClient(
+            end, Credentials(endpoint=end, ca=one[0], certificate=files[0], key=files[1]).tls
+        )
+        for pair in (one, two):
+            for source, file in zip(pair, files, strict=True):
+                file.write_bytes(source.read_bytes())
+            response = await client.get("/", {})
+            await response.read()
+            response.close()
+        client.close()
+    assert shown == ["one", "two"]
+
+
 async def test_nobody_in_particular() -> None:
     """Without a user no header is sent."""
     assert await Credentials(endpoint=HERE).headers() == {}
@@ -53,7 +112,7 @@ async def test_plugin_is_asked_when_its_credential_ends() -> None:
 
     credentials = Credentials(endpoint=HERE, plugin=plugin, clock=lambda: now)
 
-    async def token() -> str:
+    async def token() -> object:
         return (await credentials.headers())["Authorization"]
 
     assert await token() == await token() == "Bearer 1"
@@ -157,6 +216,9 @@ async def test_in_cluster(tmp_path: Path) -> None:
     assert credentials.endpoint == Endpoint(host="fd00::1", port=6443)
     assert (credentials.namespace, credentials.ca) == ("osmo", tmp_path / "ca.crt")
     assert await credentials.headers() == {"Authorization": "Bearer abc"}
+    assert credentials.endpoint.proxy is None
+    credentials = load_in_cluster(environ | {"HTTPS_PROXY": "p:3128"}, tmp_path)
+    assert str(credentials.endpoint.proxy) == "http://p:3128"
 
 
 @pytest.mark.parametrize("environ", [{}, {"KUBERNETES_SERVICE_HOST": "10.0.0.1"}])

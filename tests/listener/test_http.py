@@ -19,7 +19,8 @@ from osmo_listener.errors import (
     UntrustedError,
 )
 from osmo_listener.kubernetes.config import HttpConfig
-from osmo_listener.kubernetes.http import Endpoint, HttpClient
+from osmo_listener.kubernetes.connecting import Endpoint
+from osmo_listener.kubernetes.http import HttpClient
 from tests.helpers import eventually
 from tests.listener.wire import (
     CHUNKED,

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,8 +12,8 @@ import pytest
 import yaml
 
 from osmo_listener.errors import KubeconfigError
+from osmo_listener.kubernetes.connecting import Endpoint
 from osmo_listener.kubernetes.credentials import Credentials
-from osmo_listener.kubernetes.http import Endpoint
 from osmo_listener.kubernetes.kubeconfig import load_kubeconfig
 
 SECRET = "s3cr3t"
@@ -44,7 +45,7 @@ def write(folder: Path, user: object = None, **cluster: object) -> Path:
 async def test_current_context(tmp_path: Path) -> None:
     """The current context's server, namespace and token are used."""
     credentials = load_kubeconfig(write(tmp_path))
-    assert credentials.endpoint == Endpoint(host="api.example", port=6443)
+    assert (credentials.endpoint.host, credentials.endpoint.port) == ("api.example", 6443)
     assert (credentials.secure, credentials.verify, credentials.namespace) == (True, True, "osmo")
     assert await credentials.headers() == {"Authorization": "Bearer t"}
 
@@ -52,7 +53,7 @@ async def test_current_context(tmp_path: Path) -> None:
 async def test_named_context(tmp_path: Path) -> None:
     """Another context can be named; without a user nobody logs in."""
     credentials = load_kubeconfig(write(tmp_path), "two")
-    assert credentials.endpoint == Endpoint(host="127.0.0.1", port=8001)
+    assert (credentials.endpoint.host, credentials.endpoint.port) == ("127.0.0.1", 8001)
     assert (credentials.secure, credentials.namespace) == (False, None)
     assert await credentials.headers() == {}
 
@@ -67,13 +68,14 @@ def test_json(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("server", "endpoint"),
     [
-        ("https://h", Endpoint(host="h", port=443)),
-        ("http://localhost/", Endpoint(host="localhost", port=80)),
-        ("https://[::1]:6443", Endpoint(host="::1", port=6443)),
-        ("https://[fd00::1]", Endpoint(host="fd00::1", port=443)),
+        ("https://h", Endpoint(host="h", port=443, authority="h")),
+        ("http://localhost/", Endpoint(host="localhost", port=80, authority="localhost")),
+        ("https://[::1]:6443", Endpoint(host="::1", port=6443, authority="[::1]:6443")),
+        ("HTTPS://[fd00::1]", Endpoint(host="fd00::1", port=443, authority="[fd00::1]")),
+        ("https://hö.test", Endpoint(host="xn--h-1ga.test", port=443, authority="xn--h-1ga.test")),
         (
             "https://h:1/k8s/clusters/c-1/",
-            Endpoint(host="h", port=1, base_path="/k8s/clusters/c-1"),
+            Endpoint(host="h", port=1, authority="h:1", base_path="/k8s/clusters/c-1"),
         ),
     ],
 )
@@ -88,14 +90,14 @@ def test_tls_settings(tmp_path: Path) -> None:
     cluster = {
         "certificate-authority-data": data,
         "tls-server-name": "other",
-        "insecure-skip-tls-verify": True,
     }
     user = {"client-certificate": "c.crt", "client-key": "/abs/c.key"}
     credentials = load_kubeconfig(write(tmp_path, user, **cluster))
     assert credentials.ca == b"pem"
-    assert not credentials.verify
+    assert credentials.verify
     assert credentials.endpoint.tls_server_name == "other"
     assert (credentials.certificate, credentials.key) == (tmp_path / "c.crt", Path("/abs/c.key"))
+    assert not load_kubeconfig(write(tmp_path, **{"insecure-skip-tls-verify": True})).verify
 
 
 @pytest.mark.parametrize(
@@ -131,22 +133,38 @@ def test_absent_names(tmp_path: Path, context: str, text: str) -> None:
     ("cluster", "user", "text"),
     [
         ({"server": ""}, None, "it must be https://HOST:PORT"),
-        ({"server": "api:6443"}, None, "it must be https://HOST:PORT"),
+        ({"server": "api:6443/k8s"}, None, "it must be https://HOST:PORT"),
+        (
+            {"server": f"https://u:{SECRET}@api:x"},
+            None,
+            "the server of context 'one' in .*config is 'api:x': it must",
+        ),
+        ({"server": "https://.ö"}, None, "which no host is called"),
+        ({"server": "https://a..b"}, None, "which no host is called"),
+        ({"server": "https://[10.0.0.1]:1"}, None, "it must be https://HOST:PORT"),
+        ({"server": "https://api/a\tb"}, None, "it must be https://HOST:PORT"),
         ({"server": "ftp://api"}, None, "it must be https://HOST:PORT"),
         ({"server": "https://api:x"}, None, "it must be https://HOST:PORT"),
-        ({"server": "http://api"}, None, "unencrypted to api: its server must be an https:// URL"),
         ({"server": 7}, None, "is no kubeconfig"),
-        ({"proxy-url": "http://p"}, None, "sets proxy-url, which is not supported"),
-        ({}, {"as": "root"}, "sets as, which is not supported"),
+        ({"proxy-url": f"ftp://u:{SECRET}@p"}, None, "proxy-url in .*config names no proxy"),
+        ({}, {"as-groups": ["g"]}, "as-groups or as-user-extra without as: name the user"),
+        ({}, {"token": "t", "username": "u"}, "a token beside a username or a password: remove"),
+        ({}, {"client-certificate": "c"}, "client-certificate without client-key: add the key"),
+        (
+            {},
+            {"exec": {"command": "c"}},
+            "exec section .* has to name a command, and as apiVersion",
+        ),
         ({"certificate-authority-data": "!"}, None, "no base64"),
     ],
 )
 def test_unusable(
-    tmp_path: Path, cluster: dict[str, object], user: dict[str, str] | None, text: str
+    tmp_path: Path, cluster: dict[str, object], user: dict[str, object] | None, text: str
 ) -> None:
     """What cannot be used is refused at once, with the setting that is wrong."""
-    with pytest.raises(KubeconfigError, match=text):
+    with pytest.raises(KubeconfigError, match=text) as raised:
         load_kubeconfig(write(tmp_path, user, **cluster))
+    assert SECRET not in str(raised.value)
 
 
 @pytest.mark.parametrize(
@@ -167,6 +185,76 @@ def test_absent_file(tmp_path: Path) -> None:
         load_kubeconfig(tmp_path / "nowhere")
     with pytest.raises(KubeconfigError, match="cannot be read: Is a directory"):
         load_kubeconfig(tmp_path)
+
+
+async def test_impersonation(tmp_path: Path) -> None:
+    """The user to act as, his groups and what else is said of him become headers; a group each."""
+    user = {"token": "t", "as": "jane", "as-uid": "7", "as-groups": ["a", "b"]}
+    extra = {"as-user-extra": {"example.com/a%": ["x"]}}
+    assert await load_kubeconfig(write(tmp_path, user | extra)).headers() == {
+        "Authorization": "Bearer t",
+        "Impersonate-User": "jane",
+        "Impersonate-Uid": "7",
+        "Impersonate-Group": ("a", "b"),
+        "Impersonate-Extra-example.com%2Fa%25": ("x",),
+    }
+
+
+async def test_plain_http_gets_no_credentials(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As with kubectl, and with a word about it; this machine's own servers get them."""
+    credentials = load_kubeconfig(write(tmp_path, {"token": "t", "as": "a"}, server="http://api"))
+    assert await credentials.headers() == {"Impersonate-User": "a"}
+    assert "the user's credentials are not sent to it" in caplog.text
+    caplog.clear()
+    credentials = load_kubeconfig(write(tmp_path, server="http://127.0.0.1:1"))
+    assert await credentials.headers() == {"Authorization": "Bearer t"}
+    load_kubeconfig(write(tmp_path, {}, server="http://api"))
+    assert not caplog.records
+
+
+def joined(*paths: Path) -> Path:
+    """As in KUBECONFIG."""
+    return Path(os.pathsep.join(map(str, paths)))
+
+
+async def test_joined_files(tmp_path: Path) -> None:
+    """The first that says something counts, the absent are skipped, and paths are relative to the
+    file that they stand in."""
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "token").write_text("beside it")
+    whole = write(tmp_path / "folder", {"tokenFile": "token"})
+    part = tmp_path / "part"
+    part.write_text("clusters: [{name: c, cluster: {server: 'https://first'}}]")
+    credentials = load_kubeconfig(joined(tmp_path / "absent", part, whole))
+    assert credentials.endpoint.host == "first"
+    assert await credentials.headers() == {"Authorization": "Bearer beside it"}
+
+
+def test_joined_files_that_are_all_absent(tmp_path: Path) -> None:
+    """One of them is named."""
+    with pytest.raises(KubeconfigError, match="one cannot be read: No such file"):
+        load_kubeconfig(joined(tmp_path / "one", tmp_path / "two"))
+
+
+def test_a_colon_in_the_name_of_a_file(tmp_path: Path) -> None:
+    """It does not part what is there."""
+    path = write(tmp_path).rename(tmp_path / "a:b")
+    assert load_kubeconfig(path).endpoint.host == "api.example"
+
+
+def test_proxies(tmp_path: Path) -> None:
+    """`proxy-url` goes before the environment, which goes for what NO_PROXY does not except."""
+    environ = {"HTTPS_PROXY": "http://env:1", "NO_PROXY": "other"}
+    for settings, shown in (
+        ({}, "http://env:1"),
+        ({"proxy-url": "socks5://u:p@file"}, "socks5://file:1080"),
+        ({"server": "https://other"}, "None"),
+        ({"server": "https://other", "proxy-url": "https://file"}, "https://file:443"),
+    ):
+        credentials = load_kubeconfig(write(tmp_path, **settings), environ=environ)
+        assert str(credentials.endpoint.proxy) == shown
 
 
 def test_no_current_context(tmp_path: Path) -> None:
@@ -220,9 +308,10 @@ async def test_exec_plugin_with_a_certificate(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("command", "arguments", "text"),
     [
-        (sys.executable, ("-c", PLUGIN, "fail"), "please log in"),
+        (sys.executable, ("-c", PLUGIN, "fail"), "the exit code 1: please log in"),
         (sys.executable, ("-c", PLUGIN, "nothing"), "neither a token nor a certificate"),
-        (sys.executable, ("-c", "print('hello')"), "failed to decode"),
+        (sys.executable, ("-c", "print('hello')"), "its answer cannot be used"),
+        (sys.executable, ("-c", "print('{')"), "it is neither JSON nor YAML"),
         ("/no/such/command", (), "No such file"),
     ],
 )
@@ -246,8 +335,12 @@ async def test_auth_provider(tmp_path: Path) -> None:
         await credentials.headers()
 
 
-def test_common_users_need_no_kubernetes_package(tmp_path: Path) -> None:
-    """Start-up does not pay for the package that only plugins need."""
+PLUGIN_USER = {"exec": {"command": "c", "apiVersion": "client.authentication.k8s.io/v1"}}
+
+
+@pytest.mark.parametrize("user", [{"token": "t"}, PLUGIN_USER], ids=["token", "plugin"])
+def test_common_users_need_no_kubernetes_package(tmp_path: Path, user: object) -> None:
+    """Start-up does not pay for the package that only auth providers need."""
     script = (
         "import sys, pathlib\n"
         "from osmo_listener.informer import Informer\n"
@@ -257,6 +350,6 @@ def test_common_users_need_no_kubernetes_package(tmp_path: Path) -> None:
         "heavy = {'kubernetes', 'aiohttp', 'requests', 'urllib3'} & sys.modules.keys()\n"
         "sys.exit(f'imported: {heavy}' if heavy else 0)\n"
     )
-    command = [sys.executable, "-c", script, str(write(tmp_path))]
+    command = [sys.executable, "-c", script, str(write(tmp_path, user))]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

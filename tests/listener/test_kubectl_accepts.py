@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import json
 import ssl
 import sys
 import threading
@@ -10,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from osmo_listener.errors import KubeconfigError
+from osmo_listener.kubernetes.connecting import Endpoint
 from osmo_listener.kubernetes.credentials import Credentials, Issued
-from osmo_listener.kubernetes.http import Endpoint
 from osmo_listener.kubernetes.kubeconfig import load_kubeconfig
+from osmo_listener.kubernetes.plugins import ExecConfig, exec_plugin
 from tests.transport.certificates import authority
 
 FORM = """
@@ -111,6 +113,59 @@ async def test_a_plugin_that_asks_for_the_cluster_gets_its_authority(tmp_path: P
     told = (tmp_path / "told").read_text()
     assert base64.b64encode(b"a certificate").decode() in told
     assert "ca.crt" not in told
+
+
+async def test_a_plugin_is_told_how_the_cluster_is_reached(tmp_path: Path) -> None:
+    """By the names of an ExecCredential, and with the extension that is meant for it alone."""
+    user = plugin(tmp_path, HEAD + '{"token": "t"}}', ", provideClusterInfo: true")
+    cluster = """
+        proxy-url: "http://u:p@proxy:3128", tls-server-name: other, disable-compression: true,
+        certificate-authority-data: QUFB, extensions: [
+          {name: mine, extension: {a: 1}},
+          {name: client.authentication.k8s.io/exec, extension: {audience: x}}]"""
+    await written(tmp_path, user, cluster).headers()
+    told = json.loads((tmp_path / "told").read_text())
+    assert told["spec"] == {
+        "interactive": False,
+        "cluster": {
+            "server": "https://127.0.0.1:6443",
+            "tls-server-name": "other",
+            "certificate-authority-data": "QUFB",
+            "proxy-url": "http://u:p@proxy:3128",
+            "disable-compression": True,
+            "config": {"audience": "x"},
+        },
+    }
+
+
+async def test_a_plugin_that_fails_on_a_terminal_is_told_with_its_exit_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """What it says there is for the person before it, and the error is one all the same."""
+    monkeypatch.setattr("sys.stdin", Terminal())
+    script = "import sys; print('please log in', file=sys.stderr); sys.exit(3)"
+    user = {"apiVersion": "client.authentication.k8s.io/v1", "command": sys.executable}
+    section = json.dumps({"exec": user | {"args": ["-c", script]}})
+    credentials = written(tmp_path, section[1:-1])
+    with pytest.raises(KubeconfigError, match=r"the exit code 3$"):
+        await credentials.headers()
+    assert capfd.readouterr().err == "please log in\n"
+
+
+class Terminal:
+    """A standard input with a person before it."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_plugin_that_hangs_is_ended() -> None:
+    """So that those of a day do not pile up."""
+    section = ExecConfig(
+        command="sleep", args=["60"], api_version="client.authentication.k8s.io/v1"
+    )
+    with pytest.raises(KubeconfigError, match=r"'sleep' .* it gave no answer in 0\.01 s"):
+        exec_plugin(section, {}, timeout=0.01)()
 
 
 async def test_a_plugin_is_asked_once_for_all(tmp_path: Path) -> None:

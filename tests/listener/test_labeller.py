@@ -5,8 +5,8 @@ import logging
 
 import pytest
 
+from osmo_listener.kubernetes.connecting import Endpoint
 from osmo_listener.kubernetes.credentials import Credentials, Issued
-from osmo_listener.kubernetes.http import Endpoint
 from tests.helpers import eventually
 from tests.listener.labels import LABEL, Delays, Patches, at_work, patching, settled
 from tests.listener.wire import refusal

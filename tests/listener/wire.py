@@ -13,8 +13,8 @@ from urllib.parse import parse_qs, urlsplit
 
 from osmo_listener.informer.source import Event
 from osmo_listener.kubernetes.config import ListWatchConfig, Resource
+from osmo_listener.kubernetes.connecting import Endpoint
 from osmo_listener.kubernetes.credentials import Credentials
-from osmo_listener.kubernetes.http import Endpoint
 from osmo_listener.kubernetes.listwatch import ListWatch
 from osmo_listener.listeners.objects import Pod
 from tests.helpers import stop_listening

@@ -12,7 +12,7 @@ from osmo_transport import Ack, ClosedError, QueueRefusedError, UsageError, batc
 from osmo_transport.queues.redis.queue import RedisQueue
 from osmo_transport.testing.feeder import Feeder, report
 from osmo_transport.testing.redis_server import RedisServer
-from tests.transport.test_addresses import NAME, black_hole, two_addresses
+from tests.addresses import NAME, black_hole, two_addresses
 
 USED = (
     *("info", "script|load", "evalsha", "get", "set", "hget", "hset", "hdel", "hgetall", "hlen"),

@@ -11,6 +11,7 @@ import pytest
 from osmo_transport import TlsConfig
 
 NAMES = "subjectAltName=IP:127.0.0.1,DNS:localhost"
+ISSUER = "authorityKeyIdentifier=keyid"
 KEY_USAGE = ("-addext", "keyUsage=critical,keyCertSign,cRLSign")
 """Of an authority; Python 3.13 trusts none that does not say it."""
 
@@ -25,12 +26,13 @@ class Authority(NamedTuple):
         """Who trusts this trusts the rest."""
         return self.folder / "ca.pem"
 
-    def signed(self, name: str, names: str = NAMES) -> TlsConfig:
-        """A certificate and its key, for the given names."""
+    def signed(self, name: str, names: str = NAMES, issuer: str = ISSUER) -> TlsConfig:
+        """A certificate and its key, for the given names; `issuer` is how it names its authority,
+        if at all."""
         cert, key, request = (self.folder / f"{name}.{end}" for end in ("pem", "key", "csr"))
         if not cert.exists():
             extensions = self.folder / f"{name}.ext"
-            extensions.write_text(f"{names}\nauthorityKeyIdentifier=keyid\n")
+            extensions.write_text(f"{names}\n{issuer}\n")
             new_key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
             _openssl("req", *new_key, "-keyout", key, "-out", request, "-subj", f"/CN={name}")
             _openssl(

@@ -2,8 +2,8 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
 
 import pytest
@@ -28,10 +28,9 @@ from osmo_transport.testing.ports import free_port
 from osmo_transport.transports.abc import ConnectionConfig
 from osmo_transport.transports.websocket import over_picows, over_websockets
 from osmo_transport.transports.websocket.transport import WebSocketTransport
+from tests.addresses import NAME, black_hole, two_addresses
 from tests.helpers import eventually
 
-NAME = "two.test"
-"""A host of two addresses."""
 SOON = 20.0
 QUICK = ClientConfig(backoff=BackoffConfig(base=0.01, maximum=0.01), drain_timeout=0.0)
 
@@ -118,25 +117,6 @@ async def test_every_address_of_the_machine_is_both_families(
                 pass
 
 
-@contextmanager
-def two_addresses(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """`NAME` is `::1` and `127.0.0.1`, in this order."""
-    resolve = socket.getaddrinfo
-
-    def found(host: object, port: int | str, *rest: int, **more: int) -> object:
-        if host not in (NAME, NAME.encode()):
-            return resolve(host, port, *rest, **more)  # type: ignore[arg-type]
-        kind = socket.SOCK_STREAM
-        return [
-            (socket.AF_INET6, kind, 6, "", ("::1", int(port), 0, 0)),
-            (socket.AF_INET, kind, 6, "", ("127.0.0.1", int(port))),
-        ]
-
-    with monkeypatch.context() as patch:
-        patch.setattr(socket, "getaddrinfo", found)
-        yield
-
-
 async def test_a_name_of_two_addresses_is_listened_at_on_both(
     transport: tuple[str, Transport], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -147,23 +127,6 @@ async def test_a_name_of_two_addresses_is_listened_at_on_both(
             for host in ("127.0.0.1", "[::1]"):
                 async with reached(transport, server, host):
                     pass
-
-
-@contextmanager
-def black_hole(port: int) -> Iterator[None]:
-    """`::1` takes no connection at this port: who tries waits for ever."""
-    with socket.socket(socket.AF_INET6) as server:
-        server.bind(("::1", port))
-        server.listen(0)
-        waiting = [socket.socket(socket.AF_INET6) for _ in range(4)]
-        for each in waiting:
-            each.setblocking(False)
-            each.connect_ex(("::1", port))
-        try:
-            yield
-        finally:
-            for each in waiting:
-                each.close()
 
 
 async def test_a_dead_first_address_holds_up_nobody(

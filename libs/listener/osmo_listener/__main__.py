@@ -20,7 +20,8 @@ class Settings(ListenerConfig, runner.ProgramConfig):
     backend: Annotated[str, Setting(aliases=("BACKEND",))] = ListenerConfig.backend
     """Name of the cluster, the same in every restart: with it users find its tasks."""
     kubeconfig: Annotated[Path | None, Setting(aliases=("KUBECONFIG",))] = None
-    """Kubeconfig file; none: the service account of the pod it runs in, else ~/.kube/config."""
+    """Kubeconfig file, or several joined by colons; none: the service account of the pod it runs
+    in, else ~/.kube/config."""
 
 
 async def run(settings: Settings, stop: asyncio.Event) -> None:

@@ -21,7 +21,8 @@ class ListenerConfig:
     connect: str = "ws://127.0.0.1:8001"
     """URL of the operator (ws, wss, grpc, grpcs, memory)."""
     kubeconfig: Path | None = None
-    """Kubeconfig file; None: the service account of the pod it runs in, else ~/.kube/config."""
+    """Kubeconfig file, or several joined by colons; None: the service account of the pod it runs
+    in, else ~/.kube/config."""
     context: str | None = None
     """Context in the kubeconfig; None: its current one."""
     namespace: str = "osmo"

@@ -20,12 +20,12 @@ def find_credentials(kubeconfig: Path | None = None, context: str | None = None)
         KubeconfigError: there is none; the text says what to do.
     """
     if kubeconfig is not None:
-        return load_kubeconfig(kubeconfig.expanduser(), context)
+        return load_kubeconfig(kubeconfig.expanduser(), context, os.environ)
     if SERVICE_ACCOUNT.exists():
         return load_in_cluster(os.environ)
     default = Path("~/.kube/config").expanduser()
     if default.exists():
-        return load_kubeconfig(default, context)
+        return load_kubeconfig(default, context, os.environ)
     raise KubeconfigError(
         f"no cluster: not running in a pod, and {default} does not exist; name a kubeconfig"
     )

@@ -108,7 +108,7 @@ class HttpConfig:
     """Times in seconds, sizes in bytes."""
 
     connect_timeout: Seconds = 10.0
-    """For name, TCP and TLS together."""
+    """For name, TCP, proxy and TLS together."""
     head_timeout: Seconds = 60.0
     """From the request to the response's head: the API server's own limit for a request."""
     body_timeout: Seconds = 30.0

@@ -6,6 +6,7 @@ Nothing that is secret appears in an error, a log line or a `repr`.
 
 import asyncio
 import contextlib
+import re
 import ssl
 import threading
 import time
@@ -14,7 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from osmo_listener.errors import KubeconfigError
-from osmo_listener.kubernetes.http import Endpoint
+from osmo_listener.kubernetes.connecting import Endpoint
+from osmo_listener.kubernetes.proxies import environment_proxy
+from osmo_listener.kubernetes.trust import Secret, present, read_file, trusting
 
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 """Where Kubernetes mounts a pod's token and the cluster's CA."""
@@ -46,8 +49,7 @@ class Issued:
 Plugin = Callable[[], Issued]
 """Asks a credential plugin; blocks, and raises KubeconfigError."""
 
-Secret = Path | bytes
-"""Held in memory, or in a file that is read at each use, so that a rotated one is seen."""
+_NO_HEADER = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 
 @dataclass(kw_only=True)
@@ -75,6 +77,8 @@ class Credentials:
     """Holds a bearer token."""
     authorization: str | None = field(default=None, repr=False)
     """A fixed value of the `Authorization` header."""
+    impersonation: Mapping[str, str | tuple[str, ...]] = field(default_factory=dict)
+    """The headers that name the user to act as."""
     plugin: Plugin | None = field(default=None, repr=False)
     plugin_timeout: float = PLUGIN_TIMEOUT
     """Seconds that it may take to answer."""
@@ -85,22 +89,31 @@ class Credentials:
         self._issued: Issued | None = None
         self._asking = asyncio.Lock()
 
-    async def headers(self) -> dict[str, str]:
+    async def headers(self) -> dict[str, str | tuple[str, ...]]:
         """The headers that authenticate a request.
 
         Raises:
-            KubeconfigError: the token file or the plugin does not deliver.
+            KubeconfigError: the token file or the plugin does not deliver, or gave what no header
+                can hold.
         """
         authorization = self.authorization or (await self._ask()).authorization
         if self.token_file:
             try:
-                token = read_file(self.token_file, "token file").decode("latin-1").strip()
-                authorization = f"Bearer {token}"
+                authorization = f"Bearer {_token(self.token_file)}"
             except KubeconfigError:
                 # As kubectl: a fixed token beside the file is what is left.
                 if not self.authorization:
                     raise
-        return {"Authorization": authorization} if authorization else {}
+        headers = dict(self.impersonation)
+        if authorization:
+            headers["Authorization"] = authorization
+        for name, values in headers.items():
+            if _NO_HEADER.search("".join(values)):
+                raise KubeconfigError(
+                    f"the kubeconfig's user gives a value of the header {name} with a line break or"
+                    " a control character in it: mend the token, or the name to act as"
+                )
+        return headers
 
     async def tls(self) -> ssl.SSLContext | None:
         """The TLS context for a new connection; None: plain HTTP.
@@ -111,11 +124,10 @@ class Credentials:
         if not self.secure:
             return None
         issued = await self._ask()
-        context = _trust(self.ca, verify=self.verify)
-        if issued.certificate and issued.key:
-            _present(context, issued.certificate, issued.key)
-        elif self.certificate and self.key:
-            _present(context, self.certificate, self.key)
+        context = trusting(self.ca, verify=self.verify)
+        certificate = issued.certificate or self.certificate
+        if certificate and (key := issued.key or self.key):
+            present(context, certificate, key)
         return context
 
     def forget(self) -> None:
@@ -143,8 +155,15 @@ class Credentials:
 _NOTHING = Issued()
 
 
+def _token(file: Path) -> str:
+    token = read_file(file, "token file").decode("utf-8", "replace").strip()
+    if not token:
+        raise KubeconfigError(f"the token file {file} is empty")
+    return token
+
+
 def load_in_cluster(environ: Mapping[str, str], mount: Path = SERVICE_ACCOUNT) -> Credentials:
-    """The credentials of the pod that we run in.
+    """The credentials of the pod that we run in; its environment also names proxies.
 
     Raises:
         KubeconfigError: this is no pod, or it has no service account token.
@@ -156,68 +175,13 @@ def load_in_cluster(environ: Mapping[str, str], mount: Path = SERVICE_ACCOUNT) -
             "no kubeconfig was named, and this is no pod with a service account: name a kubeconfig"
         )
     namespace = mount / "namespace"
+    proxy = environment_proxy(environ, host, int(port), secure=True)
     return Credentials(
-        endpoint=Endpoint(host=host, port=int(port)),
+        endpoint=Endpoint(host=host, port=int(port), proxy=proxy),
         namespace=namespace.read_text().strip() if namespace.exists() else None,
         ca=mount / "ca.crt",
         token_file=mount / "token",
     )
-
-
-def read_file(path: Path, what: str) -> bytes:
-    """The content of a file that a user named as his `what`.
-
-    Raises:
-        KubeconfigError: it cannot be read.
-    """
-    try:
-        return path.read_bytes()
-    except OSError as exc:
-        raise KubeconfigError(f"the {what} {path} cannot be read: {exc.strerror}") from exc
-
-
-def _trust(ca: Secret | None, *, verify: bool) -> ssl.SSLContext:
-    try:
-        # An empty text would let ssl fall back to the system's certificate authorities.
-        context = ssl.create_default_context(cadata=None if ca is None else _pem(ca) or " ")
-        # Python 3.13 refuses authorities that kubectl, and Python before, take.
-        context.verify_flags &= ~ssl.VERIFY_X509_STRICT
-    except (ssl.SSLError, ValueError) as exc:
-        raise KubeconfigError(
-            "certificate-authority holds no certificate that can be read: it must be PEM"
-        ) from exc
-    if not verify:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context
-
-
-def _pem(ca: Secret) -> str:
-    pem = ca if isinstance(ca, bytes) else read_file(ca, "certificate-authority")
-    # What stands outside of the blocks is for people, in whatever language.
-    return pem.decode("ascii", errors="ignore")
-
-
-def _present(context: ssl.SSLContext, certificate: Secret, key: Secret) -> None:
-    from tempfile import NamedTemporaryFile  # noqa: PLC0415
-
-    with contextlib.ExitStack() as stack:
-
-        def as_file(secret: Secret) -> str:
-            if isinstance(secret, Path):
-                return str(secret)
-            file = stack.enter_context(NamedTemporaryFile())
-            file.write(secret)
-            file.flush()
-            return file.name
-
-        try:
-            context.load_cert_chain(as_file(certificate), as_file(key))
-        except (OSError, ValueError) as exc:
-            raise KubeconfigError(
-                "client-certificate and client-key cannot be used: they must be readable PEM, and"
-                f" belong together ({exc.__class__.__name__})"
-            ) from exc
 
 
 async def _in_thread(plugin: Plugin) -> Issued:

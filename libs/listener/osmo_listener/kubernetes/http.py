@@ -1,9 +1,8 @@
 """A small HTTP/1.1 client for one API server: requests with short bodies, long streams in answer.
 
-It stands on `httptools`, and on `aiofastnet`, with whose TLS a large list takes a quarter less CPU;
-the only module that imports the two. It is here because start-up is promised in
-milliseconds: importing aiohttp takes 180 ms and following a watch with it 25 % more CPU, while all
-that a list and a watch need of HTTP are the lines below.
+It stands on `httptools`; the only module that imports it. It is here because start-up is promised
+in milliseconds: importing aiohttp takes 180 ms and following a watch with it 25 % more CPU, while
+all that a list and a watch need of HTTP are the lines below.
 
 Promises:
 - A body that ends early is a `TruncatedError`, never a short body.
@@ -16,41 +15,24 @@ Promises:
 import asyncio
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from typing import cast
 
-from osmo_listener.errors import (
-    KubernetesError,
-    MalformedError,
-    SilentError,
-    TruncatedError,
-    UnreachableError,
-    UntrustedError,
-)
+from osmo_listener.errors import KubernetesError, MalformedError, SilentError, TruncatedError
 from osmo_listener.kubernetes.config import HttpConfig
+from osmo_listener.kubernetes.connecting import Endpoint, connect, refusal
+from osmo_listener.kubernetes.proxies import Proxy, host_port
 from osmo_transport.errors import MissingExtraError
 
 try:
-    from aiofastnet import create_connection
     from httptools import HttpParserError, HttpResponseParser
 except ImportError as exc:
     raise MissingExtraError(
-        "talking to Kubernetes needs aiofastnet and httptools:"
-        " pip install 'osmo-pipeline[kubernetes]'"
+        "talking to Kubernetes needs httptools: pip install 'osmo-pipeline[kubernetes]'"
     ) from exc
 
 
-@dataclass(frozen=True, kw_only=True)
-class Endpoint:
-    """Where the API server is."""
-
-    host: str
-    port: int
-    base_path: str = ""
-    """Prefix of every path, for servers behind a gateway; without a slash at its end."""
-    tls_server_name: str | None = None
-    """The name to verify instead of `host`."""
-
+Headers = Mapping[str, str | tuple[str, ...]]
+"""By name; of several values each gets its line."""
 
 Tls = Callable[[], Awaitable[ssl.SSLContext | None]]
 """Makes the TLS context of one new connection; None: plain HTTP."""
@@ -70,10 +52,13 @@ class Response:
         Raises:
             SilentError: it did not come within `head_timeout`.
             TruncatedError, MalformedError: the connection ended or is not HTTP.
+            KubeconfigError: the proxy asks for credentials.
         """
         connection = self._connection
         while not connection.has_head:
             await connection.wait(self._config.head_timeout, "the response's head")
+        if connection.status == 407 and connection.forwarder:
+            raise refusal(connection.forwarder, 407)
         return connection.status
 
     @property
@@ -147,12 +132,12 @@ class HttpClient:
         self._config = config or HttpConfig()
         self._idle: list[_Connection] = []
 
-    async def get(self, target: str, headers: Mapping[str, str]) -> Response:
+    async def get(self, target: str, headers: Headers) -> Response:
         """Send a GET request. See `request`."""
         return await self.request("GET", target, headers)
 
     async def request(
-        self, method: str, target: str, headers: Mapping[str, str], body: bytes = b""
+        self, method: str, target: str, headers: Headers, body: bytes = b""
     ) -> Response:
         """Send a request; the caller closes the response. `headers` tell what the body is, but not
         how long.
@@ -160,16 +145,23 @@ class HttpClient:
         Raises:
             UnreachableError: no connection within `connect_timeout`.
             UntrustedError: the server's certificate was refused.
+            KubeconfigError: the proxy does not let us through.
         """
         connection = self._reuse() or await self._connect()
         end = self._endpoint
-        host = f"[{end.host}]" if ":" in end.host else end.host
+        host = end.authority or host_port(end.host, end.port)
         lines = [
-            f"{method} {end.base_path}{target} HTTP/1.1",
-            f"Host: {host}:{end.port}",
-            *(f"{name}: {value}" for name, value in headers.items()),
-            *([f"Content-Length: {len(body)}"] if body else []),
+            f"{method} {f'http://{host}' if connection.forwarder else ''}{end.base_path}{target}"
+            " HTTP/1.1",
+            f"Host: {host}",
         ]
+        if connection.forwarder and connection.forwarder.authorization:
+            lines.append(f"Proxy-Authorization: {connection.forwarder.authorization}")
+        for name, values in headers.items():
+            several = (values,) if isinstance(values, str) else values
+            lines += [f"{name}: {value}" for value in several]
+        if body:
+            lines.append(f"Content-Length: {len(body)}")
         connection.send("\r\n".join([*lines, "", ""]).encode() + body)
         return Response(connection, self._config)
 
@@ -185,34 +177,18 @@ class HttpClient:
         return None
 
     async def _connect(self) -> "_Connection":
-        end, config = self._endpoint, self._config
         tls = await self._tls()
-        try:
-            async with asyncio.timeout(config.connect_timeout):
-                _, connection = await create_connection(
-                    asyncio.get_running_loop(),
-                    lambda: _Connection(config, self._idle),
-                    end.host,
-                    end.port,
-                    ssl=tls,
-                    server_hostname=(end.tls_server_name or end.host) if tls else None,
-                )
-        except ssl.SSLCertVerificationError as exc:
-            raise UntrustedError(
-                f"the certificate of {end.host}:{end.port} is refused: {exc.verify_message};"
-                " check certificate-authority and server in the kubeconfig"
-            ) from exc
-        except TimeoutError as exc:
-            raise UnreachableError(
-                f"no connection to {end.host}:{end.port} within {config.connect_timeout} s"
-            ) from exc
-        except OSError as exc:
-            raise UnreachableError(f"no connection to {end.host}:{end.port}: {exc}") from exc
-        return connection
+        connection = _Connection(self._config, self._idle)
+        proxy = self._endpoint.proxy
+        connection.forwarder = proxy if proxy and proxy.forwards and not tls else None
+        return await connect(self._endpoint, tls, connection, self._config)
 
 
 class _Connection(asyncio.Protocol):
     """One connection, one request at a time."""
+
+    forwarder: Proxy | None = None
+    """The proxy that each request asks to forward it."""
 
     def __init__(self, config: HttpConfig, idle: "list[_Connection]") -> None:
         self._config = config

@@ -1,206 +1,176 @@
-"""Credentials from a kubeconfig file.
+"""Credentials from kubeconfig files, to the effect that they have with kubectl.
 
-The file is read here, and not by the `kubernetes` package, because importing that takes longer than
-the first report may. Only a user with an exec plugin or an auth provider needs it (`plugins`).
+The files are read here, and not by the `kubernetes` package, because importing that takes longer
+than the first report may. Only a user with an auth provider needs it (`auth_providers`).
 """
 
 import base64
 import binascii
+import logging
+import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
-
-import msgspec
+from typing import Any
 
 from osmo_listener.errors import KubeconfigError
-from osmo_listener.kubernetes.credentials import Credentials, Plugin, Secret, read_file
-from osmo_listener.kubernetes.http import Endpoint
-from osmo_listener.kubernetes.nulls import without_nulls
-from osmo_transport.errors import MissingExtraError
+from osmo_listener.kubernetes.connecting import Endpoint
+from osmo_listener.kubernetes.credentials import Credentials, Plugin
+from osmo_listener.kubernetes.kubeconfig_files import (
+    Cluster,
+    User,
+    conflict,
+    find,
+    read_kubeconfig,
+)
+from osmo_listener.kubernetes.plugins import exec_plugin
+from osmo_listener.kubernetes.proxies import Proxy, basic, environment_proxy, parse_proxy
+from osmo_listener.kubernetes.servers import Server, parse_server
+from osmo_listener.kubernetes.trust import Secret, read_file
 
-_T = TypeVar("_T")
+logger = logging.getLogger(__name__)
+
 _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 
+_FOR_PLUGINS = "client.authentication.k8s.io/exec"
+"""Names the extension of a cluster that its plugins are told."""
 
-class _Cluster(msgspec.Struct, rename="kebab"):
-    server: str = ""
-    certificate_authority: str = ""
-    certificate_authority_data: str = ""
-    insecure_skip_tls_verify: bool = False
-    tls_server_name: str = ""
-    proxy_url: str = ""
+_NO_TOKEN = re.compile(r"[^A-Za-z0-9!#$&'*+.^_`|~-]")
+"""What no header's name holds, and `%`, with which it is written."""
 
 
-class _User(msgspec.Struct, rename="kebab"):
-    client_certificate: str = ""
-    client_certificate_data: str = ""
-    client_key: str = ""
-    client_key_data: str = ""
-    token: str = ""
-    token_file: str = msgspec.field(name="tokenFile", default="")
-    username: str = ""
-    password: str = ""
-    impersonate: str = msgspec.field(name="as", default="")
-    exec: dict[str, Any] | None = None
-    auth_provider: dict[str, Any] | None = None
+def load_kubeconfig(
+    path: Path, context: str | None = None, environ: Mapping[str, str] | None = None
+) -> Credentials:
+    """The credentials of a context in a kubeconfig.
 
-
-class _Context(msgspec.Struct):
-    cluster: str = ""
-    user: str = ""
-    namespace: str = ""
-
-
-class _NamedCluster(msgspec.Struct):
-    name: str
-    cluster: dict[str, Any]
-
-
-class _NamedUser(msgspec.Struct):
-    name: str
-    user: _User | None = None
-
-
-class _NamedContext(msgspec.Struct):
-    name: str
-    context: _Context
-
-
-class _Kubeconfig(msgspec.Struct, rename="kebab"):
-    clusters: list[_NamedCluster] | None = None
-    users: list[_NamedUser] | None = None
-    contexts: list[_NamedContext] | None = None
-    current_context: str = ""
-
-
-def load_kubeconfig(path: Path, context: str | None = None) -> Credentials:
-    """The credentials of `context` (default: the file's current one) in the kubeconfig `path`.
+    Args:
+        path: the file, or several joined as in kubectl's KUBECONFIG (`a.yaml:b.yaml`): the first
+            that names a context, a cluster or a user counts, and those that are absent are skipped.
+        context: None: the current one.
+        environ: where HTTPS_PROXY, HTTP_PROXY and NO_PROXY are looked up, for clusters without a
+            `proxy-url`; None: nowhere.
 
     Raises:
         KubeconfigError: absent, unreadable, or not usable; the text says what to change.
         MissingExtraError: the `kubernetes` extra is not installed.
     """
-    config = _parse(path)
+    config = read_kubeconfig(path)
     name = context or config.current_context
     if not name:
         raise KubeconfigError(f"{path} sets no current-context: name the context to use")
-    contexts = {each.name: each.context for each in config.contexts or ()}
-    chosen = _find(contexts, name, f"context in {path}")
-    clusters = {each.name: each.cluster for each in config.clusters or ()}
-    raw = _find(clusters, chosen.cluster, f"cluster in {path}")
-    users = {each.name: each.user or _User() for each in config.users or ()}
-    user = _find(users, chosen.user, f"user in {path}") if chosen.user else _User()
-    cluster = _convert(path, raw)
-    for setting, value in (("proxy-url", cluster.proxy_url), ("as", user.impersonate)):
-        if value:
-            raise KubeconfigError(
-                f"context {name!r} in {path} sets {setting}, which is not supported: remove it"
-            )
-    secure, endpoint = _endpoint(path, cluster)
+    chosen = find(config.contexts, name, f"context in {path}")
+    cluster = find(config.clusters, chosen.cluster, f"cluster in {path}")
+    user = find(config.users, chosen.user, f"user in {path}") if chosen.user else User()
+    if problem := conflict(cluster, user):
+        raise KubeconfigError(f"context {name!r} in {path} sets {problem}")
+    server = parse_server(cluster.server, f"the server of context {name!r} in {path}")
+    endpoint = Endpoint(
+        host=server.host,
+        port=server.port,
+        authority=server.authority,
+        base_path=server.base_path,
+        tls_server_name=cluster.tls_server_name or None,
+        proxy=_proxy(path, cluster, server, environ or {}),
+    )
     credentials = Credentials(
         endpoint=endpoint,
-        secure=secure,
+        secure=server.secure,
         verify=not cluster.insecure_skip_tls_verify,
         namespace=chosen.namespace or None,
-        ca=_secret(path, cluster.certificate_authority, cluster.certificate_authority_data),
-        certificate=_secret(path, user.client_certificate, user.client_certificate_data),
-        key=_secret(path, user.client_key, user.client_key_data),
-        token_file=path.parent / user.token_file if user.token_file else None,
-        authorization=_authorization(user),
-        plugin=_plugin(path, name, user, raw),
+        ca=_secret(cluster.certificate_authority, cluster.certificate_authority_data),
+        authorization=server.authorization,
+        impersonation=_impersonation(user),
     )
-    secret = credentials.authorization or credentials.token_file or credentials.plugin
-    if secret and not secure and endpoint.host not in _LOOPBACK:
-        raise KubeconfigError(
-            f"context {name!r} in {path} would send credentials unencrypted to {endpoint.host}:"
-            " its server must be an https:// URL"
-        )
+    if not server.secure and server.host not in _LOOPBACK:
+        if user.token or user.token_file or user.username or user.exec or user.auth_provider:
+            logger.warning(
+                "the server of context %r in %s is a plain http:// one: as with kubectl, the user's"
+                " credentials are not sent to it",
+                *(name, path),
+            )
+    else:
+        _log_in(credentials, user)
+        if not (credentials.authorization or credentials.token_file or credentials.certificate):
+            credentials.plugin = _plugin(path, name, cluster, user)
     return credentials
 
 
-def _parse(path: Path) -> _Kubeconfig:
-    content = read_file(path, "kubeconfig")
-    try:
-        in_json = content.lstrip().startswith(b"{")
-        decoded = msgspec.json.decode(content) if in_json else msgspec.yaml.decode(content)
-        return msgspec.convert(without_nulls(decoded), _Kubeconfig)
-    except ImportError as exc:
-        raise MissingExtraError(
-            "reading a kubeconfig needs PyYAML: pip install 'osmo-pipeline[kubernetes]'"
-        ) from exc
-    except msgspec.ValidationError as exc:
-        raise KubeconfigError(f"{path} is no kubeconfig: {exc}") from exc
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        # The parser's own text may quote the line, and so a secret.
-        raise KubeconfigError(f"{path} is no kubeconfig: it is not valid YAML") from None
+def _log_in(credentials: Credentials, user: User) -> None:
+    """Give credentials what the file says of a user."""
+    credentials.certificate = _secret(user.client_certificate, user.client_certificate_data)
+    credentials.key = _secret(user.client_key, user.client_key_data)
+    if credentials.authorization:
+        return  # the server's URL has said it
+    credentials.token_file = Path(user.token_file) if user.token_file else None
+    if user.token:
+        credentials.authorization = f"Bearer {user.token}"
+    elif user.username:
+        credentials.authorization = basic(user.username, user.password)
 
 
-def _convert(path: Path, cluster: dict[str, Any]) -> _Cluster:
-    try:
-        return msgspec.convert(cluster, _Cluster)
-    except msgspec.ValidationError as exc:
-        raise KubeconfigError(f"{path} is no kubeconfig: {exc}") from exc
+def _proxy(
+    path: Path, cluster: Cluster, server: Server, environ: Mapping[str, str]
+) -> Proxy | None:
+    if cluster.proxy_url:
+        return parse_proxy(cluster.proxy_url, f"proxy-url in {path}")
+    return environment_proxy(environ, server.host, server.port, secure=server.secure)
 
 
-def _find(entries: Mapping[str, _T], name: str, what: str) -> _T:
-    if name not in entries:
-        known = ", ".join(entries) or "none"
-        raise KubeconfigError(f"no {what} is named {name!r}; there is: {known}")
-    return entries[name]
-
-
-def _endpoint(path: Path, cluster: _Cluster) -> tuple[bool, Endpoint]:
-    scheme, _, rest = cluster.server.partition("://")
-    authority, slash, base = rest.partition("/")
-    host, colon, port = authority.rpartition(":")
-    if not colon or port.endswith("]"):
-        host, port = authority, "443" if scheme == "https" else "80"
-    host = host.removeprefix("[").removesuffix("]")
-    if scheme not in {"http", "https"} or not host or not port.isdecimal():
-        raise KubeconfigError(
-            f"{path} names the server {cluster.server!r}: it must be https://HOST:PORT"
-        )
-    return scheme == "https", Endpoint(
-        host=host,
-        port=int(port),
-        base_path=f"{slash}{base}".rstrip("/"),
-        tls_server_name=cluster.tls_server_name or None,
-    )
-
-
-def _secret(config: Path, file: str, data: str) -> Secret | None:
+def _secret(file: str, data: str) -> Secret | None:
     if data:
         try:
             # Line breaks are no part of it, as for Go.
             return base64.b64decode(data.replace("\r", "").replace("\n", ""), validate=True)
         except binascii.Error as exc:
-            raise KubeconfigError(f"{config} holds certificate data that is no base64") from exc
-    return config.parent / file if file else None
+            raise KubeconfigError(
+                "the kubeconfig holds certificate data that is no base64"
+            ) from exc
+    return Path(file) if file else None
 
 
-def _authorization(user: _User) -> str | None:
-    if user.token:
-        return f"Bearer {user.token}"
-    if user.username:
-        pair = base64.b64encode(f"{user.username}:{user.password}".encode()).decode()
-        return f"Basic {pair}"
-    return None
+def _impersonation(user: User) -> dict[str, str | tuple[str, ...]]:
+    if not user.act_as:
+        return {}
+    headers: dict[str, str | tuple[str, ...]] = {"Impersonate-User": user.act_as}
+    if user.as_uid:
+        headers["Impersonate-Uid"] = user.as_uid
+    if user.as_groups:
+        headers["Impersonate-Group"] = tuple(user.as_groups)
+    for key, values in user.as_user_extra.items():
+        headers[f"Impersonate-Extra-{_escaped(key)}"] = tuple(values)
+    return headers
 
 
-def _plugin(path: Path, context: str, user: _User, cluster: dict[str, Any]) -> Plugin | None:
-    if user.exec is None and user.auth_provider is None:
-        return None
-    from osmo_listener.kubernetes import plugins  # noqa: PLC0415
+def _escaped(key: str) -> str:
+    # Byte by byte, each as a character of its own.
+    text = key.encode().decode("latin-1")
+    return _NO_TOKEN.sub(lambda match: f"%{ord(match[0]):02X}", text)
 
+
+def _plugin(path: Path, context: str, cluster: Cluster, user: User) -> Plugin | None:
     if user.exec is not None:
-        return plugins.exec_plugin(user.exec, _told_to_plugins(path, cluster), path.parent)
-    return plugins.auth_provider(path, context)
+        told = _told_to_plugins(cluster) if user.exec.provide_cluster_info else {}
+        return exec_plugin(user.exec, told)
+    if user.auth_provider is None:
+        return None
+    from osmo_listener.kubernetes.auth_providers import auth_provider  # noqa: PLC0415
+
+    return auth_provider(str(path), context)
 
 
-def _told_to_plugins(path: Path, cluster: dict[str, Any]) -> dict[str, Any]:
+def _told_to_plugins(cluster: Cluster) -> dict[str, Any]:
     """What a plugin is told of the cluster that asks for it: it does not look for our files."""
-    told = dict(cluster)
-    if file := told.pop("certificate-authority", ""):
-        content = read_file(path.parent / file, "certificate-authority")
-        told.setdefault("certificate-authority-data", base64.b64encode(content).decode())
-    return told
+    ca = _secret(cluster.certificate_authority, cluster.certificate_authority_data)
+    if isinstance(ca, Path):
+        ca = read_file(ca, "certificate-authority")
+    extensions = {each.name: each.extension for each in cluster.extensions}
+    told = {
+        "server": cluster.server,
+        "tls-server-name": cluster.tls_server_name,
+        "insecure-skip-tls-verify": cluster.insecure_skip_tls_verify,
+        "certificate-authority-data": base64.b64encode(ca).decode() if ca else "",
+        "proxy-url": cluster.proxy_url,
+        "disable-compression": cluster.disable_compression,
+        "config": extensions.get(_FOR_PLUGINS),
+    }
+    return {name: value for name, value in told.items() if value}

@@ -1,6 +1,7 @@
 """What the transports over sockets share: connecting, listening, and what goes wrong there."""
 
 import asyncio
+import contextlib
 import errno
 import socket
 import ssl
@@ -180,6 +181,9 @@ async def answering(host: str, port: int) -> str:
 
 
 async def _found(host: str, port: int) -> list[Any]:
+    with contextlib.suppress(socket.gaierror):
+        # What is an address already needs no thread to look it up.
+        return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
     loop = asyncio.get_running_loop()
     return await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
 
