@@ -479,6 +479,33 @@ async def test_a_position_that_gives_nothing_ends_in_a_list(
         assert source.watched_from[1] == version
 
 
+async def test_a_restored_server_that_comes_up_late_is_asked_again(
+    source: FakeSource[Pod], time: Time
+) -> None:
+    """Between a question that fails and the next watch, which it takes from any position."""
+    async with running(source, NO_RESYNC, time) as (informer, recorder):
+        await informer.synced()
+        watches = len(source.watched_from)
+        source.leave_unanswered(UnreachableError("refused"), 2)
+        source.version -= 50
+        source._oldest = 0  # it takes every position
+        source.reset_watch()
+        await eventually(lambda: len(recorder.syncs) == 2)
+        assert source.watched_from[watches:] == [source.version]
+
+
+async def test_a_server_that_never_says_where_it_stands_is_watched(
+    source: FakeSource[Pod], time: Time
+) -> None:
+    """Some proxies let no other requests through than those that they know."""
+    async with running(source, NO_RESYNC, time) as (informer, _):
+        await informer.synced()
+        source.leave_unanswered(StatusError("no such thing", code=404), 100)
+        source.reset_watch()
+        await eventually(lambda: len(source.watched_from) == 2)
+        assert source.positions == 3
+
+
 async def test_malformed_events_lead_to_a_list(source: FakeSource[Pod], time: Time) -> None:
     """What cannot be read is not skipped: the list that follows shows what it was about."""
     async with running(source, NO_RESYNC, time) as (informer, recorder):

@@ -50,6 +50,7 @@ class FakeSource(Generic[S]):
         self._changed = asyncio.Event()
         self._orders: deque[KubernetesError | Event[S] | None] = deque()
         self._failures: deque[KubernetesError] = deque()
+        self._unanswered: deque[KubernetesError] = deque()
         self._expired_pages = 0
         self._pages = asyncio.Event()
         self._pages.set()
@@ -121,6 +122,10 @@ class FakeSource(Generic[S]):
         """The next requests, lists and watches alike, end with `error` at once."""
         self._failures.extend([error] * count)
 
+    def leave_unanswered(self, error: KubernetesError, count: int = 1) -> None:
+        """The next questions where the cluster stands end with `error`."""
+        self._unanswered.extend([error] * count)
+
     # What the informer calls.
 
     async def list(self) -> AsyncGenerator[Page[S], None]:
@@ -166,6 +171,8 @@ class FakeSource(Generic[S]):
     async def position(self) -> int:
         """See `Source.position`."""
         self.positions += 1
+        if self._unanswered:
+            raise self._unanswered.popleft()
         return self.version
 
     def forget_credentials(self) -> None:

@@ -76,6 +76,11 @@ NO_ANSWER = (
 """Errors that say nothing of the position that was asked for."""
 
 
+QUESTIONS = 3
+"""How often it is asked where the source stands, before it is watched without an answer: a server
+may answer watches and no such question."""
+
+
 class Sink(Protocol[T]):
     """What a reflector feeds. A call ends before the next one begins."""
 
@@ -203,12 +208,19 @@ class Reflector(Generic[T]):
         return fruitless >= self._config.fruitless_watches and not usual
 
     async def _ahead(self) -> int:
-        """How far the source is ahead of us; below 0 where it was restored from a backup."""
-        try:
-            stands = await self._source.position()
-        except ListenerError as exc:
-            logger.debug("where the API server stands cannot be asked: %s", exc)
-            return 0
+        """How far the source is ahead of us; below 0 where it was restored from a backup.
+
+        Where it does not say so it is asked again: one that was restored and comes up between the
+        question and the next watch takes that from our position, and shows nothing.
+        """
+        for left in reversed(range(QUESTIONS)):
+            try:
+                stands = await self._source.position()
+                break
+            except ListenerError as exc:
+                if left == 0:
+                    return 0
+                await self._recover(exc)
         if stands < self.version:
             logger.warning("the API server is at version %d, after %d", stands, self.version)
         return stands - self.version
