@@ -13,6 +13,7 @@ from osmo_transport.errors import (
     FencedError,
     MessageTooLargeError,
     MissingExtraError,
+    OccupiedError,
     PeerError,
     QueueError,
     QueueLostError,
@@ -38,6 +39,7 @@ RETRYABLE: dict[type[TransportError], bool] = {
     PeerError: True,
     UnreadableError: False,
     FencedError: False,
+    OccupiedError: True,
     ClosedError: False,
     DefectError: True,
     QueueError: False,
@@ -49,6 +51,8 @@ RETRYABLE: dict[type[TransportError], bool] = {
 
 def made(kind: type[TransportError]) -> TransportError:
     """One of this kind."""
+    if kind is OccupiedError:
+        return OccupiedError("backend/source", "one", "somewhere", 1.0)
     return MessageTooLargeError(2, 1) if kind is MessageTooLargeError else kind("why")
 
 

@@ -18,6 +18,7 @@ from osmo_transport.errors import (
     FencedError,
     MessageTooLargeError,
     MissingExtraError,
+    OccupiedError,
     PeerError,
     QueueError,
     QueueLostError,
@@ -68,8 +69,9 @@ from osmo_transport.queues.delivery import (
     Retry,
     batch_of,
 )
+from osmo_transport.queues.leases import Claim, Holder, Renewal
 from osmo_transport.registry import open_queue, transport_for
-from osmo_transport.server import Admit, Incoming, Server, ServerConfig, listen
+from osmo_transport.server import Admit, Incoming, Renew, Server, ServerConfig, listen
 from osmo_transport.session import Greeting, Refusal, SessionConfig
 from osmo_transport.session.outbox import OutboxConfig
 from osmo_transport.transports.abc import Companion, TlsConfig, Transport
@@ -83,6 +85,7 @@ __all__ = (
     "AppendOutcome",
     "Backoff",
     "BackoffConfig",
+    "Claim",
     "Client",
     "ClientConfig",
     "ClientStats",
@@ -95,12 +98,14 @@ __all__ = (
     "Delivery",
     "FencedError",
     "Greeting",
+    "Holder",
     "Incoming",
     "Kind",
     "Limits",
     "Message",
     "MessageTooLargeError",
     "MissingExtraError",
+    "OccupiedError",
     "OutboxConfig",
     "Outcome",
     "PeerError",
@@ -118,6 +123,8 @@ __all__ = (
     "QueueUnavailableError",
     "Refusal",
     "Reject",
+    "Renew",
+    "Renewal",
     "Retry",
     "Server",
     "ServerConfig",
