@@ -216,6 +216,17 @@ class Queue(ABC):
         """
 
     @abstractmethod
+    async def reset(self, backend: str) -> int:
+        """Forget where the producers of a backend stand, and which epochs it had; returns how many
+        producers there were. Each that is connected is told `LOST` at its next append, and gets an
+        epoch that is counted from the clock, whatever was handed out or raised before. What the
+        queue holds of the backend stays.
+
+        Raises:
+            QueueUnavailableError: the store does not answer.
+        """
+
+    @abstractmethod
     async def status(self) -> QueueStatus:
         """The figures of this moment. Entries that somebody else removed are found out here, if
         not before: then the queue epoch is another one.

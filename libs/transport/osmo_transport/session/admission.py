@@ -195,6 +195,16 @@ class Record:
         """See `Leases.renew`."""
         return self._leases.renew(renewals, wanted, now)
 
+    def reset(self, backend: str) -> int:
+        """Forget the producers of a backend, and its border; how many there were."""
+        gone = [each for each in self._places if each.backend == backend]
+        for producer in gone:
+            del self._places[producer], self._opened[producer]
+            self._strangers.pop(producer, None)
+            self._leases.forget(producer)
+        self._borders.pop(backend, None)
+        return len(gone)
+
     def raise_epochs(self, epochs: Mapping[str, int], now: float) -> None:
         """Apply `raised` to these backends."""
         for backend, epoch in epochs.items():

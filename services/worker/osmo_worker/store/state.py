@@ -14,6 +14,7 @@ from osmo_worker.store.apply import Applier
 from osmo_worker.store.backends import Backend
 from osmo_worker.store.database import Database
 from osmo_worker.store.events import PodEvent
+from osmo_worker.store.healing import heal
 from osmo_worker.store.nodes import Node
 from osmo_worker.store.sweep import Sweeper
 from osmo_worker.store.tasks import Task, Totals
@@ -153,6 +154,17 @@ class StateStore:
         """
         await self._database.call(self._sweeper.sweep)
 
+    async def heal(self, backend: str) -> int:
+        """Take back what has an epoch of the future, so that the backend's next reports and its
+        next snapshot count whatever was reported before; returns how many rows that were. Epochs
+        are milliseconds since the Unix epoch: an honest one is of the past.
+
+        Raises:
+            StoreUnavailableError: the database does not answer; nothing was changed.
+            StoreRefusedError: the database belongs to another version, or to something else.
+        """
+        return await self._database.call(self._heal, backend)
+
     async def aclose(self) -> None:
         """Close the database. Idempotent."""
         await self._database.aclose()
@@ -167,6 +179,11 @@ class StateStore:
         traceback: TracebackType | None,
     ) -> None:
         await self.aclose()
+
+    def _heal(self, backend: str) -> int:
+        writer = self._applier.writer
+        with writer.conclusion(backend, heard=False) as (connection, _):
+            return heal(connection, backend, int(writer.clock() * 1000))
 
     def _check(self) -> None:
         with self._database.transaction(write=False):

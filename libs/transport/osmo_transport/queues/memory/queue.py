@@ -124,6 +124,9 @@ class MemoryQueue(Queue):
     async def raise_epochs(self, epochs: Mapping[str, int]) -> None:
         self._open_store().producers.raise_epochs(epochs, self._wall())
 
+    async def reset(self, backend: str) -> int:
+        return self._open_store().producers.reset(backend)
+
     async def status(self) -> QueueStatus:
         store = self._open_store()
         pending = dict.fromkeys(self._config.weights, 0)

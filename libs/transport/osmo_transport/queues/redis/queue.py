@@ -277,6 +277,14 @@ class RedisQueue(Queue):
             now = int(self._wall() * 1000)
             await self._asking.call(producers.RAISE, ((self._keys.borders,), (now, *named)))
 
+    async def reset(self, backend: str) -> int:
+        self._check_open()
+        keys = self._keys
+        whose = keys.producers, keys.opened, keys.strangers, keys.leases, keys.borders
+        begins = _json([backend])[:-1] + b","
+        (known,) = await self._asking.call(producers.RESET, (whose, (begins, backend)))
+        return int(known)
+
     def consumer(self, group: str, name: str) -> RedisConsumer:
         self._check_open()
         if self._layout.group not in (None, group):

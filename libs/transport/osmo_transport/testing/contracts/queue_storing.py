@@ -278,6 +278,26 @@ class Storing(QueueSuite):
             assert await other.append(self.report("f")) is STORED
             assert (await Feeder(queue, source="new").open()).epoch > before.epoch
 
+    async def test_a_backend_is_reset(self) -> None:
+        """Its epochs are counted from the clock again, however high they were; its producers are
+        lost, and hold no lease. Others, and what the queue holds, stay."""
+        async with self.opened() as queue:
+            feeder, other = Feeder(queue, "b%* [1]"), Feeder(queue, "b%* [1]2")
+            now = (await feeder.hold("c1", 30.0)).epoch
+            backend = feeder.producer.backend
+            await queue.raise_epochs({backend: now + 400 * MAX_AHEAD})
+            assert (await feeder.open()).epoch > now + 400 * MAX_AHEAD
+            assert await feeder.append(self.report("a")) is STORED
+            assert await other.append(self.report("b")) is STORED
+            assert await queue.reset(backend) == 1
+            assert await queue.reset(backend) == 0
+            assert await queue.renew([], [feeder.producer]) == {feeder.producer}
+            assert await feeder.append(self.report("c")) is LOST
+            assert now <= (await feeder.open()).epoch < now + MAX_AHEAD
+            assert await feeder.append(self.report("d")) is STORED
+            assert await other.append(self.report("e")) is STORED
+            assert await figures(queue) == (4, 0, 0)
+
     async def test_a_store_behind_what_was_acknowledged_means_a_new_epoch(self) -> None:
         """A producer that knows of more than the store holds starts anew."""
         async with self.opened() as queue:

@@ -164,6 +164,25 @@ return 0
 alone does not see to that. KEYS: borders. ARGV: milliseconds since the Unix epoch, then backend and
 epoch of each."""
 
+RESET = script("""
+local begins, known = ARGV[1], 0
+for _, producer in ipairs(redis.call('HKEYS', KEYS[1])) do
+  if producer:sub(1, #begins) == begins then
+    redis.call('HDEL', KEYS[1], producer)
+    redis.call('ZREM', KEYS[2], producer)
+    redis.call('ZREM', KEYS[3], producer)
+    redis.call('HDEL', KEYS[4], producer)
+    known = known + 1
+  end
+end
+redis.call('HDEL', KEYS[5], ARGV[2])
+return known
+""")
+"""Forgets the producers of a backend and its border. In one step: one of its producers that came in
+between would get an epoch above the old ones. KEYS: producers, when each connected, when each that
+has appended nothing yet connected, leases, borders. ARGV: what the names of the backend's producers
+begin with, backend. Returns how many there were."""
+
 _APPEND = (
     _BORDER
     + """
