@@ -9,10 +9,12 @@ from osmo_transport import (
 )
 from osmo_transport.frames import (
     Frame,
+    Occupied,
     Ping,
     Pong,
     Stored,
 )
+from osmo_transport.queues.leases import Holder
 from tests.transport.builders import (
     FRESH,
     batches,
@@ -130,6 +132,30 @@ def test_a_stranger_must_introduce_itself() -> None:
     assert client.tick(114.0) == Ping()
     with pytest.raises(ConnectionLostError, match="welcome"):
         client.tick(115.0)
+
+
+def test_who_stands_by_waits_without_an_end() -> None:
+    """Neither for its welcome nor for what was on its way when it was overtaken does it give up a
+    server that is there; one that is silent it does."""
+    client = client_session()
+    introduce(client, server_session(), FRESH)
+    client.put(event("a"))
+    batches(client)
+    client.disconnect()
+    client.connect(0.0)
+    client.receive(Occupied("other", "there", 1.0), 1.0)
+    for now in range(2, 500):
+        client.tick(float(now))
+        client.receive(Pong(), float(now))
+    assert client.holder == Holder("other", "there", 1.0)
+    assert client.next_batch() is None
+    client.tick(505.0)
+    with pytest.raises(ConnectionLostError, match="silent"):
+        client.tick(520.0)
+    client.connect(600.0)
+    assert client.holder is not None
+    with pytest.raises(ConnectionLostError, match="welcome"):
+        client.tick(615.0)
 
 
 def test_the_tick_is_fine_enough_for_its_times() -> None:

@@ -5,12 +5,12 @@ import time
 
 import pytest
 
-from osmo_transport import Greeting, ProducerState, ServerConfig, listen
+from osmo_transport import ClientConfig, Greeting, ProducerState, ServerConfig, connect, listen
 from osmo_transport.frames import Goodbye, GoodbyeCode, Occupied, Welcome
 from osmo_transport.testing import make_message
 from tests.helpers import eventually
 from tests.transport.bare import BareClient
-from tests.transport.builders import batch
+from tests.transport.builders import PRODUCER, batch
 
 
 async def test_the_same_client_takes_its_own_place() -> None:
@@ -123,6 +123,19 @@ async def test_a_broken_connection_keeps_the_place_for_a_moment() -> None:
             welcome = newer.frames[1]
             assert isinstance(welcome, Welcome)
             assert welcome.epoch > first.epoch
+
+
+async def test_who_stands_by_leaves_at_once(caplog: pytest.LogCaptureFixture) -> None:
+    """With what it was given: nobody will acknowledge it. How much that is, is logged."""
+    async with listen("memory://") as server:
+        await (await BareClient("older", takes_over=False).connect(server)).welcome()
+        config = ClientConfig(drain_timeout=600.0)
+        async with connect(
+            server.url, backend=PRODUCER.backend, source=PRODUCER.source, config=config
+        ) as client:
+            await client.placed()
+            await client.send(make_message())
+        assert "1 message was not acknowledged" in caplog.text
 
 
 async def test_a_lost_welcome_does_not_fence_its_own_client() -> None:

@@ -17,12 +17,12 @@ Renew = Callable[[Sequence[Renewal], Collection[Producer]], Awaitable[Collection
 `Queue.renew`."""
 
 LOOK = 1.0
-"""Seconds between two looks at the leases: a place that another server's client gave up is taken so
-soon."""
+"""Seconds between two looks at the leases, and less for short ones: a place that another server's
+client gave up is taken so soon."""
 
 RENEW_AFTER = 2.0
-"""Seconds for which a client has to have been heard of anew before its lease is renewed: little
-beside a lease, and a busy client costs the store no more."""
+"""Seconds between two signs of life that are worth a renewal, and less for short leases: a busy
+client costs the store no more."""
 
 PATIENCE = 5.0
 """Seconds after which a store that was asked has not answered."""
@@ -55,6 +55,8 @@ class Places:
     ) -> None:
         self._renew = renew
         self._lease = lease
+        self._look_every = min(LOOK, lease / 8)
+        self._renew_after = min(RENEW_AFTER, lease / 6)
         self._holds = holds
         self._now = now
         self._told: dict[str, float] = {}
@@ -89,7 +91,7 @@ class Places:
         """Work until cancelled."""
         while True:
             try:
-                async with asyncio.timeout(LOOK):
+                async with asyncio.timeout(self._look_every):
                     await self._look.wait()
             except TimeoutError:
                 pass
@@ -103,7 +105,7 @@ class Places:
         renewals = [
             Renewal(hold.producer, hold.connection, hold.heard + self._lease - now)
             for hold in self._holds()
-            if hold.heard - self._told[hold.connection] >= RENEW_AFTER
+            if hold.heard - self._told[hold.connection] >= self._renew_after
         ]
         ends = dict(self._ends)
         renewals += [Renewal(who, each, max(0.0, at - now)) for each, (who, at) in ends.items()]

@@ -278,7 +278,9 @@ async def connect(
 
 
 async def _drain(client: Client, timeout: float) -> None:
-    """Wait up to `timeout` seconds for every acknowledgement."""
+    """Wait up to `timeout` seconds for every acknowledgement, unless this client stands by."""
+    if client.holder is not None:
+        timeout = 0.0
     try:
         async with asyncio.timeout(timeout):
             await client.flush()

@@ -52,6 +52,12 @@ class ServerConfig:
     def __post_init__(self) -> None:
         if self.lease > MAX_LEASE:
             raise ValueError(f"lease is {self.lease}: it must be at most {MAX_LEASE:g}")
+        # Else who has nothing to say would lose its place between two heartbeats.
+        if self.lease < 2 * self.session.heartbeat_interval:
+            raise ValueError(
+                f"lease is {self.lease}: it must be at least twice the heartbeat_interval, which"
+                f" is {self.session.heartbeat_interval:g}"
+            )
 
 
 class Server:

@@ -266,7 +266,7 @@ class ClientSession:
         # what came meanwhile has still to be read.
         elapsed = min(now - self._ticked, LONGEST_TICK)
         self._ticked = now
-        idle = self._sent == self._state.sequence
+        idle = not self._greeted or self._sent == self._state.sequence
         if idle or self._seen_acknowledged != self.acknowledged:
             self._seen_acknowledged = self.acknowledged
             self._without_ack = 0.0
