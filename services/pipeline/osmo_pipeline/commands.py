@@ -18,7 +18,6 @@ from osmo_reports.conditions import DEFAULT_RULES
 from osmo_reports.directory import Directory, open_directory
 from osmo_runtime.queues import queue_url
 from osmo_transport import UsageError, open_queue
-from osmo_worker.store import open_store
 
 
 def _queue_url(config: CommandConfig) -> str:
@@ -92,6 +91,9 @@ async def reset_backend(config: ResetConfig, _: asyncio.Event) -> None:
         TransportError: the queue cannot be used; the text says what to do.
         WorkerError: the store cannot be used; the text says what to do.
     """
+    # Here, because the other commands need no database.
+    from osmo_worker.store import open_store  # noqa: PLC0415
+
     if urlsplit(config.store).scheme == "memory":
         raise UsageError(
             f"{config.store} ends with this command: name the store of the workers with --store"
