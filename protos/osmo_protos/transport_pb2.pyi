@@ -39,6 +39,7 @@ class Frame(_message.Message):
     PONG_FIELD_NUMBER: _builtins.int
     GOODBYE_FIELD_NUMBER: _builtins.int
     PUSH_FIELD_NUMBER: _builtins.int
+    OCCUPIED_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def hello(self) -> Global___Hello: ...
     @_builtins.property
@@ -57,6 +58,8 @@ class Frame(_message.Message):
     def goodbye(self) -> Global___Goodbye: ...
     @_builtins.property
     def push(self) -> Global___Push: ...
+    @_builtins.property
+    def occupied(self) -> Global___Occupied: ...
     def __init__(
         self,
         *,
@@ -69,12 +72,13 @@ class Frame(_message.Message):
         pong: Global___Pong | None = ...,
         goodbye: Global___Goodbye | None = ...,
         push: Global___Push | None = ...,
+        occupied: Global___Occupied | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch", "frame", b"frame", "goodbye", b"goodbye", "hello", b"hello", "ping", b"ping", "pong", b"pong", "push", b"push", "refused", b"refused", "stored", b"stored", "welcome", b"welcome"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch", "frame", b"frame", "goodbye", b"goodbye", "hello", b"hello", "occupied", b"occupied", "ping", b"ping", "pong", b"pong", "push", b"push", "refused", b"refused", "stored", b"stored", "welcome", b"welcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch", "frame", b"frame", "goodbye", b"goodbye", "hello", b"hello", "ping", b"ping", "pong", b"pong", "push", b"push", "refused", b"refused", "stored", b"stored", "welcome", b"welcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch", "frame", b"frame", "goodbye", b"goodbye", "hello", b"hello", "occupied", b"occupied", "ping", b"ping", "pong", b"pong", "push", b"push", "refused", b"refused", "stored", b"stored", "welcome", b"welcome"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_frame: _TypeAlias = _typing.Literal["hello", "welcome", "batch", "stored", "refused", "ping", "pong", "goodbye", "push"]  # noqa: Y015
+    _WhichOneofReturnType_frame: _TypeAlias = _typing.Literal["hello", "welcome", "batch", "stored", "refused", "ping", "pong", "goodbye", "push", "occupied"]  # noqa: Y015
     _WhichOneofArgType_frame: _TypeAlias = _typing.Literal["frame", b"frame"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_frame) -> _WhichOneofReturnType_frame | None: ...
 
@@ -121,6 +125,7 @@ class Hello(_message.Message):
     SEQUENCE_FIELD_NUMBER: _builtins.int
     LIMITS_FIELD_NUMBER: _builtins.int
     INTRODUCTION_FIELD_NUMBER: _builtins.int
+    TAKES_OVER_FIELD_NUMBER: _builtins.int
     protocol: _builtins.int
     backend: _builtins.str
     source: _builtins.str
@@ -131,6 +136,10 @@ class Hello(_message.Message):
     sequence: _builtins.int
     introduction: _builtins.bytes
     """What the client says of itself, for whoever lets it in."""
+    takes_over: _builtins.bool
+    """Whether to take the place of a process that reports as the same producer, instead of waiting
+    until that has gone.
+    """
     @_builtins.property
     def limits(self) -> Global___Limits: ...
     def __init__(
@@ -145,14 +154,43 @@ class Hello(_message.Message):
         sequence: _builtins.int = ...,
         limits: Global___Limits | None = ...,
         introduction: _builtins.bytes = ...,
+        takes_over: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["limits", b"limits"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["backend", b"backend", "epoch", b"epoch", "instance", b"instance", "introduction", b"introduction", "limits", b"limits", "protocol", b"protocol", "queue_epoch", b"queue_epoch", "sequence", b"sequence", "source", b"source"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["backend", b"backend", "epoch", b"epoch", "instance", b"instance", "introduction", b"introduction", "limits", b"limits", "protocol", b"protocol", "queue_epoch", b"queue_epoch", "sequence", b"sequence", "source", b"source", "takes_over", b"takes_over"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Hello: _TypeAlias = Hello  # noqa: Y015
+
+@_typing.final
+class Occupied(_message.Message):
+    """Another process reports as the same producer: a welcome follows when that has gone."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INSTANCE_FIELD_NUMBER: _builtins.int
+    ADDRESS_FIELD_NUMBER: _builtins.int
+    SINCE_FIELD_NUMBER: _builtins.int
+    instance: _builtins.str
+    address: _builtins.str
+    since: _builtins.float
+    """Seconds since the Unix epoch."""
+    def __init__(
+        self,
+        *,
+        instance: _builtins.str = ...,
+        address: _builtins.str = ...,
+        since: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "instance", b"instance", "since", b"since"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Occupied: _TypeAlias = Occupied  # noqa: Y015
 
 @_typing.final
 class Welcome(_message.Message):

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import msgspec
 
@@ -241,10 +241,48 @@ async def test_a_restored_cluster_gets_a_new_epoch() -> None:
         await w.reporter.regressed(10)
         await w.change(pod("a", 9, "Succeeded"))
         await w.reporter.synced(10, 1)
-        await w.client.flush()
+        await eventually(lambda: len(w.got) == 2)
         second = w.client.epoch
         assert second > first
         assert w.reports() == [(second, 9, "a"), (second, 10, "end 1")]
+
+
+async def test_a_standby_is_warm_and_reports_nothing() -> None:
+    """It follows the cluster, takes over with a snapshot of what is there by then, and stands by
+    again when it was overtaken: then too nothing of what it sees is sent before its next epoch."""
+    async with world() as w, AsyncExitStack() as stack:
+        await w.client.placed()
+        config = ClientConfig(backoff=CONFIG.backoff, takes_over=True)
+        other = connect(w.server.url, backend="b", config=config)
+        holder = await stack.enter_async_context(other)
+        await eventually(lambda: w.client.holder is not None)
+        await w.change(pod("a", 1), pod("b", 2))
+        await w.reporter.synced(2, 2)
+        await w.change(pod("a", 3, "Succeeded"))
+        await w.reporter.regressed(2)
+        await w.change(pod("c", 1))
+        await w.reporter.synced(2, 3)
+        assert (w.got, w.client.stats.waiting) == ([], 0)
+        await stack.aclose()
+        await eventually(lambda: len(w.got) == 4)
+        epoch = w.client.epoch
+        assert epoch > holder.epoch
+        assert sorted(w.reports()) == [
+            (epoch, 1, "c"),
+            (epoch, 2, "b"),
+            (epoch, 2, "end 3"),
+            (epoch, 3, "a"),
+        ]
+
+
+async def test_the_first_change_does_not_wait_for_who_stands_by() -> None:
+    """Another process has reported since before this one began."""
+    async with listen("memory://") as server, connect(server.url, backend="b") as other:
+        await other.epoch_after(0)
+        async with connect(server.url, backend="b", config=CONFIG) as client:
+            async with asyncio.timeout(20):
+                await Reporter(WorkflowListener(), client).changed([added(pod("a", 1))])
+            assert (client.epoch, client.stats.waiting) == (0, 0)
 
 
 async def test_time_alone_makes_a_report() -> None:

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
 
@@ -154,13 +155,22 @@ async def test_is_not_ready_during_an_outage() -> None:
 
 
 async def test_a_fenced_listener_is_told() -> None:
-    """A listener whose epoch is not the newest gets a fatal error."""
+    """One whose epoch is not the newest connects again, and its report comes through when it has a
+    place; one that takes over gets a fatal error."""
     store = ScriptedStore()
     store.outcome = AppendOutcome.FENCED
-    async with relaying(store) as (client, _, _):
+    async with relaying(store) as (client, server, _):
         await client.send(report(1))
-        with pytest.raises(FencedError):
-            await client.flush()
+        await eventually(lambda: client.stats.connects >= 2)
+        store.outcome = AppendOutcome.STORED
+        await client.flush()
+        store.outcome = AppendOutcome.FENCED
+        config = replace(CONFIG, takes_over=True)
+        async with connect(server.url, backend="another", config=config) as other:
+            await other.send(report(2))
+            with pytest.raises(FencedError):
+                await other.flush()
+        store.outcome = AppendOutcome.STORED
 
 
 async def test_a_lost_queue_makes_the_listener_connect_again() -> None:

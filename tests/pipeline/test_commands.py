@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -16,7 +17,7 @@ def osmo_pipeline(*argv: str) -> tuple[int, str, str]:
     return done.returncode, done.stdout, done.stderr
 
 
-def test_rules_are_set_and_read_back() -> None:
+def test_rules_are_set_and_read_back(tmp_path: Path) -> None:
     """What `get` prints is what `set` takes; a wrong rule is named and changes nothing; a name that
     was forgotten has no rules."""
     with RedisServer() as redis:
@@ -46,6 +47,13 @@ def test_rules_are_set_and_read_back() -> None:
             "a is free, and the default rules hold for it\n",
         )
         assert osmo_pipeline("rules", "get", "a", *queue)[1] == "Ready=True\n"
+        store = ("--store", f"sqlite:///{tmp_path}/store.db")
+        code, out, err = osmo_pipeline("backends", "reset", "a", *queue, *store)
+        assert (code, out) == (
+            0,
+            "a: 0 rows of the future taken back, and 0 producers begin anew\n",
+        )
+        assert "no producer of a backend 'a'" in err
         code, _, err = osmo_pipeline("backends", "forget", "a", *queue)
         assert code == 2
         assert "no backend is called 'a'" in err
@@ -60,6 +68,8 @@ def test_rules_are_set_and_read_back() -> None:
         (("rules", "set", "a", "Ready"), 2, "expected pairs of a key and text, TYPE=STATUS"),
         (("rules", "set", "a", "A=x", "A=y"), 2, "'A' is given twice"),
         (("rules", "get", "a", "--queue=memory://"), 2, "ends with this command"),
+        (("backends", "reset", "a"), 2, "store is missing"),
+        (("backends", "reset", "a", "--store=memory://"), 2, "ends with this command"),
         (("rules", "get", "a", "--queue=redis://127.0.0.1:1"), 1, "is not available"),
     ],
 )

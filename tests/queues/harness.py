@@ -73,9 +73,15 @@ class MemoryHarness:
     def __init__(self, name: str) -> None:
         self.name = name
         self.clock = Clock()
+        self._began = time.time()
 
     async def open_queue(self, config: QueueConfig) -> Queue:
-        return await memory.open_queue(f"memory://{self.name}", config, clock=self.clock)
+        return await memory.open_queue(
+            f"memory://{self.name}", config, clock=self.clock, wall=self._wall
+        )
+
+    def _wall(self) -> float:
+        return self._began + self.clock.now
 
     async def crash(self, consumer: Consumer) -> None:
         assert isinstance(consumer, MemoryConsumer)

@@ -1,5 +1,7 @@
 """A client made of bare frames."""
 
+import msgspec
+
 from osmo_transport import Limits, ProducerState, Server, TlsConfig, TransportError
 from osmo_transport.frames import PROTOCOL, Frame, Goodbye, GoodbyeCode, Hello, Welcome
 from osmo_transport.queues.delivery import NEW
@@ -12,8 +14,11 @@ from tests.transport.builders import PRODUCER
 class BareClient(FrameSink):
     """It keeps what it gets, and says what a test lets it say."""
 
-    def __init__(self, name: str = "one", known: ProducerState | None = None) -> None:
+    def __init__(
+        self, name: str = "one", known: ProducerState | None = None, *, takes_over: bool = True
+    ) -> None:
         self.name = name
+        self.takes_over = takes_over
         self.known = known or NEW
         self.frames: list[Frame] = []
         self.end: TransportError | None = None
@@ -29,8 +34,8 @@ class BareClient(FrameSink):
     def say_hello(self) -> None:
         """Introduce oneself."""
         queue_epoch, epoch, sequence = self.known
-        hello = Hello(PROTOCOL, *PRODUCER, self.name, queue_epoch, epoch, sequence, limits=Limits())
-        self.connection.send(hello)
+        hello = Hello(PROTOCOL, *PRODUCER, self.name, queue_epoch, epoch, sequence, Limits())
+        self.connection.send(msgspec.structs.replace(hello, takes_over=self.takes_over))
 
     async def connect(self, server: Server) -> "BareClient":
         """Dial and say hello."""

@@ -13,6 +13,7 @@ from osmo_transport.frames import (
     Goodbye,
     GoodbyeCode,
     Hello,
+    Occupied,
     Ping,
     Pong,
     Push,
@@ -61,6 +62,7 @@ ENCODED = st.just(b"") | MESSAGES.map(encode_message)
 """What a batch holds: encoded messages, and an empty one for each that was withdrawn."""
 FRAMES: st.SearchStrategy[Frame] = st.one_of(
     HELLOS,
+    st.builds(Occupied, TEXT, TEXT, st.floats(0, 1e12)),
     st.builds(Welcome, TEXT, SEQUENCES, SEQUENCES, LIMITS),
     st.builds(Batch, SEQUENCES, st.lists(ENCODED, max_size=4).map(tuple)),
     st.builds(Stored, SEQUENCES),

@@ -88,6 +88,14 @@ async def test_a_server_needs_a_url() -> None:
             pass
 
 
+def test_a_lease_outlasts_heartbeats_and_nothing_else() -> None:
+    """Who has nothing to say would lose its place between two of them."""
+    with pytest.raises(ValueError, match="at least twice the heartbeat_interval, which is 5"):
+        ServerConfig(lease=9.0)
+    with pytest.raises(ValueError, match="it must be at most 60"):
+        ServerConfig(lease=61.0)
+
+
 async def test_what_is_published_keeps_to_the_rules_of_clients() -> None:
     """Names and sizes."""
     async with await open_queue("memory://") as queue:

@@ -14,6 +14,7 @@ from osmo_transport.errors import (
     HandshakeError,
     MessageTooLargeError,
     MissingExtraError,
+    OccupiedError,
     PeerError,
     QueueError,
     QueueLostError,
@@ -42,6 +43,7 @@ RETRYABLE: dict[type[TransportError], bool] = {
     PeerError: True,
     UnreadableError: False,
     FencedError: False,
+    OccupiedError: True,
     ClosedError: False,
     DefectError: True,
     QueueError: False,
@@ -53,6 +55,8 @@ RETRYABLE: dict[type[TransportError], bool] = {
 
 def made(kind: type[TransportError]) -> TransportError:
     """One of this kind."""
+    if kind is OccupiedError:
+        return OccupiedError("backend/source", "one", "somewhere", 1.0)
     return MessageTooLargeError(2, 1) if kind is MessageTooLargeError else kind("why")
 
 

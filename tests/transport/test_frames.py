@@ -95,10 +95,10 @@ def test_a_damaged_frame_does_no_other_harm(
 
 def test_fields_of_a_newer_peer_are_ignored() -> None:
     """A newer version may append fields to a frame, and to a message in it."""
-    hello = Hello(PROTOCOL, "b", "s", "l", "", 0, 0, Limits(), b"told")
+    hello = Hello(PROTOCOL, "b", "s", "l", "", 0, 0, Limits(), b"told", takes_over=True)
     for codec, plain in ((MSGPACK, msgspec.msgpack), (JSON, msgspec.json)):
         fields = plain.decode(codec.encode(hello))
-        fields[-2]["another_limit"] = 5
+        fields[-3]["another_limit"] = 5
         assert codec.decode(plain.encode([*fields, "new"])) == hello
     message = Message("k", "key", Version(0, 1), "id", 1.0, b"x")
     fields = msgspec.json.decode(JSON.encode(Batch(1, (encode_message(message),))))

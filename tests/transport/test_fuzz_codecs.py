@@ -48,7 +48,10 @@ JSON_VALUES = st.recursive(
 )
 SHAPES = st.lists(JSON_VALUES, max_size=8).flatmap(
     lambda fields: st.sampled_from(
-        ["hello", "welcome", "batch", "stored", "refused", "push", "ping", "goodbye", "nothing"]
+        [
+            *("hello", "occupied", "welcome", "batch", "stored", "refused"),
+            *("push", "ping", "goodbye", "nothing"),
+        ]
     ).map(lambda tag: [tag, *fields])
 )
 

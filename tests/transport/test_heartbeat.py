@@ -9,10 +9,12 @@ from osmo_transport import (
 )
 from osmo_transport.frames import (
     Frame,
+    Occupied,
     Ping,
     Pong,
     Stored,
 )
+from osmo_transport.queues.leases import Holder
 from tests.transport.builders import (
     FRESH,
     batches,
@@ -28,19 +30,19 @@ def test_a_silent_server_is_asked_and_then_given_up() -> None:
     """One ping after the interval, the end after the timeout."""
     client = client_session()
     introduce(client, server_session(), FRESH)
-    said = {now: client.tick(float(now)) for now in range(25)}
-    assert [now for now, ping in said.items() if ping is not None] == [15]
+    said = {now: client.tick(float(now)) for now in range(15)}
+    assert [now for now, ping in said.items() if ping is not None] == [5]
     with pytest.raises(ConnectionLostError):
-        client.tick(25.0)
+        client.tick(15.0)
 
 
 def test_a_silent_client_is_asked_and_then_given_up() -> None:
     """One ping after the interval, the end after the timeout."""
     server = greeted()
-    said = {now: server.tick(float(now)) for now in range(25)}
-    assert [now for now, ping in said.items() if ping is not None] == [15]
+    said = {now: server.tick(float(now)) for now in range(15)}
+    assert [now for now, ping in said.items() if ping is not None] == [5]
     with pytest.raises(ConnectionLostError):
-        server.tick(25.0)
+        server.tick(15.0)
 
 
 def test_any_frame_is_a_sign_of_life() -> None:
@@ -50,8 +52,8 @@ def test_any_frame_is_a_sign_of_life() -> None:
     for now in range(0, 200, 10):
         client.tick(float(now))
         client.receive(Pong(), float(now))
-    assert client.tick(204.0) is None
-    assert client.tick(205.0) == Ping()
+    assert client.tick(194.0) is None
+    assert client.tick(195.0) == Ping()
 
 
 def test_a_process_that_slept_asks_before_it_gives_up() -> None:
@@ -127,9 +129,33 @@ def test_a_stranger_must_introduce_itself() -> None:
         server_session().tick(10.0)
     client = client_session()
     client.connect(100.0)
-    assert client.tick(114.0) is None
+    assert client.tick(114.0) == Ping()
     with pytest.raises(ConnectionLostError, match="welcome"):
         client.tick(115.0)
+
+
+def test_who_stands_by_waits_without_an_end() -> None:
+    """Neither for its welcome nor for what was on its way when it was overtaken does it give up a
+    server that is there; one that is silent it does."""
+    client = client_session()
+    introduce(client, server_session(), FRESH)
+    client.put(event("a"))
+    batches(client)
+    client.disconnect()
+    client.connect(0.0)
+    client.receive(Occupied("other", "there", 1.0), 1.0)
+    for now in range(2, 500):
+        client.tick(float(now))
+        client.receive(Pong(), float(now))
+    assert client.holder == Holder("other", "there", 1.0)
+    assert client.next_batch() is None
+    client.tick(505.0)
+    with pytest.raises(ConnectionLostError, match="silent"):
+        client.tick(520.0)
+    client.connect(600.0)
+    assert client.holder is not None
+    with pytest.raises(ConnectionLostError, match="welcome"):
+        client.tick(615.0)
 
 
 def test_the_tick_is_fine_enough_for_its_times() -> None:

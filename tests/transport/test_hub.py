@@ -43,7 +43,12 @@ def new_hub() -> Hub:
         return ProducerState("q", int(time.time() * 1000), 0)
 
     config = HubConfig(
-        session=SessionConfig(), inbox_bytes=10_000_000, retry_after=1.0, admit_timeout=10.0
+        session=SessionConfig(),
+        inbox_bytes=10_000_000,
+        retry_after=1.0,
+        admit_timeout=10.0,
+        lease=12.0,
+        lease_grace=2.0,
     )
     return Hub(config, admit)
 

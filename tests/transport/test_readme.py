@@ -35,6 +35,8 @@ def test_the_figures_are_true() -> None:
         f"`WRITE_BUFFER` ({WRITE_BUFFER // 1024} KiB)",
         f"a ping after {session.heartbeat_interval:.0f} s",
         f"the end {session.heartbeat_timeout:.0f} s later",
+        f"was silent for {server.lease:.0f} s",
+        f"broke and {server.lease_grace:.0f} s passed",
         f"from {backoff.base} s to {backoff.maximum:.0f} s",
     ):
         assert said in README

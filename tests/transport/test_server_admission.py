@@ -5,12 +5,12 @@ import time
 
 import pytest
 
-from osmo_transport import Greeting, ProducerState, ServerConfig, listen
-from osmo_transport.frames import Goodbye, GoodbyeCode
+from osmo_transport import ClientConfig, Greeting, ProducerState, ServerConfig, connect, listen
+from osmo_transport.frames import Goodbye, GoodbyeCode, Occupied, Welcome
 from osmo_transport.testing import make_message
 from tests.helpers import eventually
 from tests.transport.bare import BareClient
-from tests.transport.builders import batch
+from tests.transport.builders import PRODUCER, batch
 
 
 async def test_the_same_client_takes_its_own_place() -> None:
@@ -82,6 +82,60 @@ async def test_an_older_client_does_not_come_back() -> None:
         zombie = await BareClient("one", state).connect(server)
         assert await zombie.goodbye() is GoodbyeCode.FENCED
         assert newer.end is None
+
+
+async def test_who_is_fenced_is_told_by_whom() -> None:
+    """One that stands by is to come back for that; the other one is to stop."""
+    for name, takes_over, code in (
+        ("one", False, GoodbyeCode.OVERTAKEN),
+        ("two", True, GoodbyeCode.FENCED),
+    ):
+        async with listen("memory://") as server:
+            older = await BareClient(name, takes_over=takes_over).connect(server)
+            await older.welcome()
+            newer = await BareClient("newer").connect(server)
+            await newer.welcome()
+            assert await older.goodbye() is code
+            goodbye = older.frames[-1]
+            assert isinstance(goodbye, Goodbye)
+            assert "newer at " in goodbye.reason
+
+
+async def test_a_broken_connection_keeps_the_place_for_a_moment() -> None:
+    """Its process comes back to it; when it does not, the one that waits is let in soon."""
+    for grace, comes_back in ((60.0, True), (0.05, False)):
+        config = ServerConfig(lease=60.0, lease_grace=grace)
+        async with listen("memory://", config=config) as server:
+            older = await BareClient("older", takes_over=False).connect(server)
+            first = await older.welcome()
+            newer = await BareClient("newer", takes_over=False).connect(server)
+            await eventually(lambda: newer.frames)  # noqa: B023
+            occupied = newer.frames[0]
+            assert isinstance(occupied, Occupied)
+            assert occupied.instance == "older"
+            older.connection.close()
+            if comes_back:
+                back = await BareClient("older", takes_over=False).connect(server)
+                assert (await back.welcome()).epoch == first.epoch
+                assert len(newer.frames) == 1
+                continue
+            await eventually(lambda: len(newer.frames) == 2)  # noqa: B023
+            welcome = newer.frames[1]
+            assert isinstance(welcome, Welcome)
+            assert welcome.epoch > first.epoch
+
+
+async def test_who_stands_by_leaves_at_once(caplog: pytest.LogCaptureFixture) -> None:
+    """With what it was given: nobody will acknowledge it. How much that is, is logged."""
+    async with listen("memory://") as server:
+        await (await BareClient("older", takes_over=False).connect(server)).welcome()
+        config = ClientConfig(drain_timeout=600.0)
+        async with connect(
+            server.url, backend=PRODUCER.backend, source=PRODUCER.source, config=config
+        ) as client:
+            await client.placed()
+            await client.send(make_message())
+        assert "1 message was not acknowledged" in caplog.text
 
 
 async def test_a_lost_welcome_does_not_fence_its_own_client() -> None:

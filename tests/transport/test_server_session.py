@@ -21,6 +21,7 @@ from osmo_transport.frames import (
     Welcome,
 )
 from osmo_transport.message import MAX_EPOCH, MAX_NAME, Unreadable
+from osmo_transport.queues.leases import AT_ONCE, Claim
 from osmo_transport.session import Arrival, ClientSession, Greeting, SessionConfig
 from osmo_transport.testing.kinds import EVENT, STATE
 from tests.transport.builders import (
@@ -42,10 +43,16 @@ def test_the_greeting_holds_who_asks() -> None:
     """Identity, process and what the client knows: nothing, without an epoch."""
     client, server = client_session(), server_session()
     greeting = introduce(client, server, FRESH)
-    assert greeting == server.greeting == Greeting(PRODUCER, "one", ProducerState("", 0, 0))
+    assert (
+        greeting
+        == server.greeting
+        == Greeting(PRODUCER, "one", ProducerState("", 0, 0), claim=Claim(waits=True))
+    )
     assert server.state.epoch == 1
     client = ClientSession(PRODUCER, "one", SessionConfig(), b"what it says of itself")
     assert introduce(client, server_session(), FRESH).introduction == b"what it says of itself"
+    client = ClientSession(PRODUCER, "one", SessionConfig(), takes_over=True)
+    assert introduce(client, server_session(), FRESH).claim == AT_ONCE
 
 
 @pytest.mark.parametrize(

@@ -59,7 +59,7 @@ class Store:
 
     def admit(self, greeting: Greeting) -> ProducerState:
         """Let the client in, by the product's own rule."""
-        _, instance, known, _ = greeting
+        instance, known = greeting.instance, greeting.known
         self.place = admit(self.place, Border(), self.queue_epoch, instance, known, 0.0)
         return ProducerState(self.queue_epoch, self.place.epoch, self.place.sequence)
 

@@ -89,7 +89,8 @@ class Feed(Connection, Generic[TokenT]):
         """Say hello to the server, as a process that knows nothing."""
         self._sink = accept(self)
         name = new_id()
-        hello = Hello(PROTOCOL, backend, source, name, "", 0, 0, self._limits, introduction)
+        # Its listener has connected anew: what there was before is of no use to anybody.
+        hello = Hello(PROTOCOL, backend, source, name, "", 0, 0, self._limits, introduction, True)
         self._sink.frame_received(hello)
 
     def put(self, message: Message, token: TokenT) -> None:

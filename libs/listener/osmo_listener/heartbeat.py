@@ -22,7 +22,8 @@ async def send_heartbeats(
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
 ) -> NoReturn:
     """Send a heartbeat as soon as the operator has let this listener in, and then each `interval`
-    seconds. While the operator is away only the newest waits.
+    seconds. While the operator is away only the newest waits; while another process reports the
+    backend, none.
 
     Raises:
         FencedError, UsageError: the operator refuses this listener for good.
@@ -32,6 +33,7 @@ async def send_heartbeats(
     number = 0
     while True:
         number += 1
-        version = Version(client.epoch, number)
-        await client.send(Message(KIND, backend, version, new_id(), clock(), payload))
+        if client.holder is None:
+            version = Version(client.epoch, number)
+            await client.send(Message(KIND, backend, version, new_id(), clock(), payload))
         await sleep(interval)

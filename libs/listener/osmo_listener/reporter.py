@@ -2,10 +2,12 @@
 
 The informer's changes, the new epochs and the rules that depend on time come from three tasks; a
 lock lets one of them work at a time, so a listener's messages go to the outbox in the order in
-which they were made. Only two things wait for the operator: the very first change, which needs an
-epoch, and the changes after a cluster was restored from a backup, which need a new one. Otherwise
-`send` puts into an outbox that coalesces, and the informer keeps up with the cluster whatever the
-connection does.
+which they were made. Only the very first change waits for the operator. Otherwise `send` puts into
+an outbox that coalesces, and the informer keeps up with the cluster whatever the connection does.
+
+What cannot count is not sent: while another process reports as this producer, and from the restore
+of a cluster until there is an epoch that outranks what was reported before. The listener is shown
+everything all the same, so that it is warm; both times end with a new epoch, and a snapshot.
 """
 
 import asyncio
@@ -65,6 +67,8 @@ class Reporter(Generic[T]):
         self._turn = asyncio.Lock()
         self._epoch = 0
         self._begun = asyncio.Event()
+        self._outranked = True
+        """Whether only a new epoch makes what is reported count."""
         self._version = 0
         self._synced = False
         self._snapshot_due = True
@@ -80,7 +84,7 @@ class Reporter(Generic[T]):
 
     async def changed(self, changes: Sequence[Change[T]]) -> None:
         """See `informer.Handler`."""
-        await self._begun.wait()
+        await self._placed()
         async with self._turn:
             now = self._clock()
             more = len(changes) > 1
@@ -92,25 +96,24 @@ class Reporter(Generic[T]):
 
     async def synced(self, resource_version: int, count: int) -> None:
         """See `informer.Handler`."""
-        await self._begun.wait()
+        await self._placed()
         async with self._turn:
             self._version = max(self._version, resource_version)
             self._synced = True
             logger.info("%s: knows all %d objects, version %d", self._name, count, resource_version)
-            if self._snapshot_due:
-                await self._snapshot()
-            else:
+            if not self._snapshot_due:
                 objects = self._objects()
                 await self._send(self._listener.listed(objects, self._version, self._clock()))
+            elif not self._outranked:
+                await self._snapshot()
 
     async def regressed(self, resource_version: int) -> None:
         """See `informer.Handler`."""
-        await self._begun.wait()
-        # In one turn: a snapshot of old versions under the new epoch would outrank the new ones.
+        await self._placed()
         async with self._turn:
             self._client.renew_epoch()
             self._version = resource_version
-            self._take(await self._client.epoch_after(self._epoch))
+            self._outranked = True
 
     async def follow_epochs(self) -> NoReturn:
         """Start over with every new epoch.
@@ -148,9 +151,10 @@ class Reporter(Generic[T]):
 
     async def vouch(self, message: Message) -> bool:
         """Send a message that is only true behind all that was to be reported, with the epoch of
-        that; false, and nothing is sent, while a snapshot is due."""
+        that; false, and nothing is sent, while a snapshot is due, or another process reports."""
         async with self._turn:
-            if self._snapshot_due or self._epoch != self._client.epoch:
+            stale = self._outranked or self._epoch != self._client.epoch
+            if stale or self._snapshot_due or self._client.holder is not None:
                 return False
             version = message.version._replace(epoch=self._epoch)
             await self._send([msgspec.structs.replace(message, version=version)])
@@ -160,7 +164,15 @@ class Reporter(Generic[T]):
         self._epoch = epoch
         self._listener.restart(epoch)
         self._snapshot_due = True
+        self._outranked = False
         self._begun.set()
+
+    async def _placed(self) -> None:
+        """Wait until the operator has let this process in, or let it stand by."""
+        if not self._begun.is_set():
+            await self._client.placed()
+            if self._client.holder is None:
+                await self._begun.wait()
 
     async def _snapshot(self) -> None:
         self._snapshot_due = False
@@ -170,6 +182,9 @@ class Reporter(Generic[T]):
 
     async def _send(self, messages: Iterable[Message], *, more: bool = False) -> None:
         for message in messages:
+            # Asked for each: this process may be overtaken in the middle of a snapshot.
+            if self._outranked or self._client.holder is not None:
+                continue
             try:
                 await self._client.send(message, more=more)
             except UnsendableError as exc:

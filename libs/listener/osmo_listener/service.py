@@ -27,14 +27,14 @@ async def run_listener(
     stop: asyncio.Event,
     started: Callable[[Client], None] = lambda _: None,
 ) -> None:
-    """Report until `stop` is set, then wait for the acknowledgements of what was sent.
+    """Report until `stop` is set, then wait for the acknowledgements of what was sent. While
+    another listener of this backend and source reports, follow the cluster and stand by.
 
     `started` is called once with the client, for its figures.
 
     Raises:
         ListenerError: the API server cannot be used; the text says what to change.
         UsageError: the configuration does not work.
-        FencedError: a newer listener of this backend and source took over.
     """
     types = listener_types(config.listeners)
     credentials = find_credentials(config.kubeconfig, config.context)

@@ -20,6 +20,7 @@ from osmo_listener.kubernetes.listwatch import ListWatch
 from osmo_listener.kubernetes.patching import Patcher
 from osmo_listener.labeller import NodeLabeller
 from osmo_listener.listeners.node import NodeListener
+from osmo_listener.listeners.objects import Node
 from osmo_listener.listeners.registry import NODE, Listener, ListenerType, Surroundings, shared_pods
 from osmo_listener.listeners.slimming import task_pods
 from osmo_listener.listeners.usage import UsageListener
@@ -75,7 +76,9 @@ class Watches:
             hostname=self._hostnames.get,
         )
         if (labeller := self._labeller) is not None:
-            around = replace(around, on_verdict=labeller.on_verdict, on_gone=labeller.on_gone)
+            around = replace(
+                around, on_verdict=partial(self._judged, labeller), on_gone=labeller.on_gone
+            )
         return kind.create(around)
 
     def _reporter(self, name: str) -> Reporter[Any]:
@@ -135,6 +138,11 @@ class Watches:
     async def _label(self, patcher: Patcher, labeller: NodeLabeller) -> NoReturn:
         with closing(patcher):
             await labeller.run()
+
+    def _judged(self, labeller: NodeLabeller, node: Node, available: bool) -> None:
+        # Who stands by does not know the rules; when it takes over it judges every node anew.
+        if self._client.epoch and self._client.holder is None:
+            labeller.on_verdict(node, available)
 
     def _renamed(self, node: str) -> None:
         listener = self._listeners["usage"]

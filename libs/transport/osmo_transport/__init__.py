@@ -19,6 +19,7 @@ from osmo_transport.errors import (
     HandshakeError,
     MessageTooLargeError,
     MissingExtraError,
+    OccupiedError,
     PeerError,
     QueueError,
     QueueLostError,
@@ -70,8 +71,9 @@ from osmo_transport.queues.delivery import (
     Retry,
     batch_of,
 )
+from osmo_transport.queues.leases import Claim, Holder, Renewal
 from osmo_transport.registry import open_queue, transport_for
-from osmo_transport.server import Admit, Incoming, Server, ServerConfig, listen
+from osmo_transport.server import Admit, Incoming, Renew, Server, ServerConfig, listen
 from osmo_transport.session import Greeting, Refusal, SessionConfig
 from osmo_transport.session.outbox import OutboxConfig
 from osmo_transport.transports.abc import Companion, TlsConfig, Transport
@@ -85,6 +87,7 @@ __all__ = (
     "AppendOutcome",
     "Backoff",
     "BackoffConfig",
+    "Claim",
     "Client",
     "ClientConfig",
     "ClientStats",
@@ -98,12 +101,14 @@ __all__ = (
     "FencedError",
     "Greeting",
     "HandshakeError",
+    "Holder",
     "Incoming",
     "Kind",
     "Limits",
     "Message",
     "MessageTooLargeError",
     "MissingExtraError",
+    "OccupiedError",
     "OutboxConfig",
     "Outcome",
     "PeerError",
@@ -121,6 +126,8 @@ __all__ = (
     "QueueUnavailableError",
     "Refusal",
     "Reject",
+    "Renew",
+    "Renewal",
     "Retry",
     "Server",
     "ServerConfig",

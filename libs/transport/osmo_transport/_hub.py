@@ -2,22 +2,26 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from itertools import count
 
 from osmo_transport import _tasks
+from osmo_transport._places import Hold, Places, Renew
+from osmo_transport._text import shown
 from osmo_transport.errors import (
     ConnectionLostError,
     FencedError,
+    OccupiedError,
     PeerError,
     QueueUnavailableError,
     TransportError,
     UsageError,
 )
-from osmo_transport.frames import Frame, Goodbye, GoodbyeCode, Pong, Push
-from osmo_transport.message import check_name
+from osmo_transport.frames import Frame, Goodbye, GoodbyeCode, Occupied, Pong, Push
+from osmo_transport.message import check_name, new_id
 from osmo_transport.queues.delivery import Producer, ProducerBatch, ProducerState
+from osmo_transport.queues.leases import AT_ONCE, Claim
 from osmo_transport.session import MAX_PUSHED_KINDS, Arrival, Greeting, ServerSession, SessionConfig
 from osmo_transport.transports.abc import Connection, FrameSink
 
@@ -50,7 +54,7 @@ class Incoming(ProducerBatch, frozen=True, eq=False):
 
     def fence(self) -> None:
         """Tell the client that a newer one took over."""
-        self.peer.part(GoodbyeCode.FENCED, OVERTAKEN)
+        self.peer.fence(OVERTAKEN)
 
     def resync(self) -> None:
         """Tell the client that the queue lost its memory."""
@@ -65,6 +69,8 @@ class HubConfig:
     inbox_bytes: int
     retry_after: float
     admit_timeout: float
+    lease: float
+    lease_grace: float
 
 
 _numbers = count()
@@ -79,6 +85,10 @@ class Peer(FrameSink):
         self.session = ServerSession(hub.config.session, hub.now(), vouched=connection.vouched)
         self.number = next(_numbers)
         """Rises from connection to connection."""
+        self.name = f"{hub.name}-{self.number}"
+        """Of the connection, unlike that of any other of any server."""
+        self.waits = False
+        """Whether it was told to wait for its turn."""
         self.alive = True
         self.admission: asyncio.Task[None] | None = None
         """While it is asked for whether to let it in; ends with the connection."""
@@ -136,6 +146,26 @@ class Peer(FrameSink):
                 self.admission.cancel()
             self._hub.parted(self, error)
 
+    @property
+    def address(self) -> str:
+        """Where it is."""
+        return shown(self._connection.peer)
+
+    def stand_by(self, occupied: OccupiedError) -> None:
+        """Let it wait for its turn."""
+        if self.alive:
+            holder = occupied.instance, occupied.address, occupied.since
+            self._connection.send(Occupied(*holder))
+            if not self.waits:
+                logger.info("%s waits: %s", self, occupied)
+            self.waits = True
+
+    def fence(self, reason: str) -> None:
+        """Tell it that a newer one took over."""
+        greeting = self.session.greeting
+        comes_back = greeting is not None and greeting.claim.waits and self._hub.places is not None
+        self.part(GoodbyeCode.OVERTAKEN if comes_back else GoodbyeCode.FENCED, reason)
+
     def welcome(self, state: ProducerState) -> None:
         """Let it in."""
         self._connection.send(self.session.welcome(state))
@@ -180,7 +210,7 @@ class Peer(FrameSink):
             case PeerError():
                 self.part(GoodbyeCode.PROTOCOL, str(error))
             case FencedError():
-                self.part(GoodbyeCode.FENCED, str(error))
+                self.fence(str(error))
             case UsageError():
                 self.part(GoodbyeCode.REFUSED, str(error))
             case ConnectionLostError():
@@ -207,8 +237,11 @@ class Hub:
         config: HubConfig,
         admit: Admit,
         stored: Callable[[ProducerBatch], None] = lambda _: None,
+        renew: Renew | None = None,
     ) -> None:
-        """`stored` is called for each batch that is acknowledged."""
+        """`stored` is called for each batch that is acknowledged; without `renew` there are no
+        leases."""
+        self.name = new_id()
         self.config = config
         self.stored = stored
         self.now = asyncio.get_running_loop().time
@@ -223,6 +256,14 @@ class Hub:
         self._inbox_bytes = 0
         self._arrival = asyncio.Event()
         self._ticker: asyncio.TimerHandle | None = None
+        self.places: Places | None = None
+        self._keeping: asyncio.Task[None] | None = None
+        if renew is not None:
+            self.places = Places(renew, config.lease, self._holds, self.now)
+            self._keeping = asyncio.create_task(self.places.run())
+            self._keeping.add_done_callback(
+                lambda task: _tasks.log_defect(task, logger, "the leases are renewed no more")
+            )
 
     @property
     def backends(self) -> set[str]:
@@ -281,6 +322,10 @@ class Hub:
                 del self._by_instance[instance]
             if self._by_producer.get(greeting.producer) is peer:
                 del self._by_producer[greeting.producer]
+            if self.places is not None:
+                # One whose connection broke comes back at once; if it has gone, nobody waits long.
+                rest = 0.0 if peer.session.left else self.config.lease_grace
+                self.places.end(greeting.producer, peer.name, rest)
         logger.info("%s left: %s", peer, error)
 
     async def receive(self) -> list[Incoming]:
@@ -301,9 +346,8 @@ class Hub:
     async def _let_in(self, peer: Peer, greeting: Greeting) -> None:
         timeout = self.config.admit_timeout
         try:
-            async with asyncio.timeout(timeout):
-                state = await self._admit(greeting)
-            self._welcome(peer, greeting.producer, state)
+            state = await self._admitted(peer, greeting)
+            self._welcome(peer, greeting, state)
         except TimeoutError:
             late = f"nobody could say within {timeout:g} s where this client stands"
             self._turn_away(peer, QueueUnavailableError(late))
@@ -313,19 +357,40 @@ class Hub:
             logger.exception("%s is not let in: a defect of this program", peer)
             peer.part(GoodbyeCode.UNAVAILABLE, "a defect of this side", self.config.retry_after)
 
+    async def _admitted(self, peer: Peer, greeting: Greeting) -> ProducerState:
+        if self.places is None:
+            asks = greeting._replace(claim=AT_ONCE)
+        else:
+            claim = Claim(greeting.claim.waits, self.config.lease, peer.name, peer.address)
+            asks = greeting._replace(claim=claim)
+        while True:
+            try:
+                async with asyncio.timeout(self.config.admit_timeout):
+                    return await self._admit(asks)
+            except OccupiedError as exc:
+                if self.places is None:
+                    raise
+                peer.stand_by(exc)
+            await self.places.vacancy(greeting.producer)
+
+    def _holds(self) -> Iterator[Hold]:
+        for producer, peer in self._by_producer.items():
+            yield Hold(producer, peer.name, peer.session.heard)
+
     def _turn_away(self, peer: Peer, error: TransportError) -> None:
         logger.warning("%s is not let in: %s", peer, error)
         peer.fail(error)
 
-    def _welcome(self, peer: Peer, producer: Producer, state: ProducerState) -> None:
+    def _welcome(self, peer: Peer, greeting: Greeting, state: ProducerState) -> None:
         if not peer.alive:
             return
+        producer = greeting.producer
         older = self._by_producer.get(producer)
         if older is not None:
             if older.session.state.epoch > state.epoch:
-                peer.part(GoodbyeCode.FENCED, OVERTAKEN)
+                peer.fence(OVERTAKEN)
                 return
-            older.part(GoodbyeCode.FENCED, OVERTAKEN)
+            older.fence(f"{OVERTAKEN}: {shown(greeting.instance)} at {peer.address}")
         self._by_producer[producer] = peer
         peer.welcome(state)
         for push in self._pushes.get(producer.backend, {}).values():
@@ -380,6 +445,8 @@ class Hub:
         self.stop()
         if self._ticker is not None:
             self._ticker.cancel()
-        await _tasks.end(*self._admissions)
+        await _tasks.end(*self._admissions, self._keeping)
         for peer in list(self.peers):
             peer.part(GoodbyeCode.CLOSING, STOPPING)
+        if self.places is not None:
+            await self.places.flush()

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from datetime import UTC, datetime
 from math import inf
 
 from osmo_transport._milestones import Milestones
@@ -69,7 +70,7 @@ class Uplink:
         self.room = asyncio.Event()
         """Set when the outbox may have room again, or the end has come."""
         self.changed = asyncio.Event()
-        """Set when the epoch has changed, or the end has come."""
+        """Set when the epoch or the holder has changed, or the end has come."""
         self.pushed = asyncio.Event()
         """Set when something was pushed, or the end has come."""
         self.milestones = Milestones()
@@ -92,6 +93,8 @@ class Uplink:
         """Handshakes that failed since the last welcome."""
         self._reasons: set[str] = set()
         """Why connections were lost since the last welcome, as far as it was logged."""
+        self._stood_by_for = ""
+        """The process for which this one waits, as the log has it."""
 
     # Sending
 
@@ -127,7 +130,7 @@ class Uplink:
     def frame_received(self, link: _Link, frame: Frame) -> None:
         """A frame arrived over the connection in use."""
         session = self.session
-        epoch, welcomed = session.epoch, session.welcomed
+        place, welcomed = (session.epoch, session.holder), session.welcomed
         try:
             answer = session.receive(frame, self._loop.time())
         except TransportError as exc:
@@ -146,7 +149,19 @@ class Uplink:
             self._failed = 0
             self._reasons.clear()
             logger.info("connected to %s, epoch %d", self._url, session.epoch)
-        if session.epoch != epoch:
+            if self._stood_by_for:
+                logger.info("takes over from %s", self._stood_by_for)
+                self._stood_by_for = ""
+        elif (holder := session.holder) is not None and holder.instance != self._stood_by_for:
+            self._stood_by_for = holder.instance
+            logger.info(
+                "waits as a standby: %s is reported by %s at %s since %s",
+                session.producer,
+                holder.instance,
+                holder.address,
+                datetime.fromtimestamp(holder.since, UTC).isoformat(timespec="seconds"),
+            )
+        if (session.epoch, session.holder) != place:
             self.changed.set()
         if type(frame) is Push:
             self.pushed.set()

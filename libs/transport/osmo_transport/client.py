@@ -15,6 +15,7 @@ from osmo_transport.errors import TransportError, UsageError
 from osmo_transport.frames import MAX_INTRODUCTION, Push
 from osmo_transport.message import Message, check_name, new_id
 from osmo_transport.queues.delivery import Producer
+from osmo_transport.queues.leases import Holder
 from osmo_transport.registry import transport_for
 from osmo_transport.session import ClientSession, Refusal, SessionConfig
 from osmo_transport.transports.abc import ConnectionConfig, TlsConfig, Transport
@@ -41,6 +42,10 @@ class ClientConfig:
     drain_timeout: SecondsOrZero = 5.0
     """Seconds that leaving the context waits for acknowledgements of what was sent; what is left
     then is logged with its count."""
+    takes_over: bool = False
+    """Whether it takes the place of another client of the same backend and source at once, and gets
+    a `FencedError` when somebody takes its own; otherwise it stands by until the other one has
+    gone."""
 
 
 class ClientStats(NamedTuple):
@@ -82,6 +87,13 @@ class Client:
         return self._session.epoch
 
     @property
+    def holder(self) -> Holder | None:
+        """The process that reports as this backend and source while this client stands by: nothing
+        is delivered until the other one has gone, and then under a new epoch. None: it does not
+        stand by."""
+        return self._session.holder
+
+    @property
     def refusals(self) -> list[Refusal]:
         """The last messages that were refused, with the reasons."""
         return list(self._session.refusals)
@@ -109,7 +121,7 @@ class Client:
 
         Raises:
             UnsendableError: the message cannot be sent; nothing else is affected.
-            FencedError: a newer client took over.
+            FencedError: a newer client took over, and this one does not stand by.
             ClosedError: the client was closed.
         """
         session, uplink = self._session, self._uplink
@@ -160,6 +172,18 @@ class Client:
             await uplink.changed.wait()
         return self._session.epoch
 
+    async def placed(self) -> None:
+        """Wait until a server has said that this client reports, or that it stands by.
+
+        Raises: as `flush`.
+        """
+        uplink = self._uplink
+        while not self._session.epoch and self._session.holder is None:
+            if uplink.failure is not None:
+                raise uplink.failure
+            uplink.changed.clear()
+            await uplink.changed.wait()
+
     async def push_after(self, kind: str, version: int) -> Push:
         """Wait until the server has pushed something of `kind` with a higher version than
         `version`; the newest of it.
@@ -197,10 +221,10 @@ async def connect(
 
     The client is ready at once: messages wait in its outbox until the server welcomes it, and it
     connects again by itself, for ever. `backend` names what it reports about and `source` itself
-    within it; a newer client of the same two takes the place of an older one. `introduction` is
-    what it says of itself to whoever lets it in. Leaving the context waits up to `drain_timeout`
-    for acknowledgements, unless an exception left it. `transport` takes the place of the one that
-    serves the URL's scheme.
+    within it; of several clients of the same two one reports, and the others stand by until it has
+    gone. `introduction` is what it says of itself to whoever lets it in. Leaving the context waits
+    up to `drain_timeout` for acknowledgements, unless an exception left it. `transport` takes the
+    place of the one that serves the URL's scheme.
 
     What cannot be delivered by then is logged, and nothing is raised for it: `flush` tells whoever
     has to know.
@@ -221,7 +245,13 @@ async def connect(
         )
     transport = transport or transport_for(url)
     transport.check(url)
-    session = ClientSession(Producer(backend, source), new_id(), config.session, introduction)
+    session = ClientSession(
+        Producer(backend, source),
+        new_id(),
+        config.session,
+        introduction,
+        takes_over=config.takes_over,
+    )
     uplink = Uplink(
         transport,
         url,
@@ -248,7 +278,9 @@ async def connect(
 
 
 async def _drain(client: Client, timeout: float) -> None:
-    """Wait up to `timeout` seconds for every acknowledgement."""
+    """Wait up to `timeout` seconds for every acknowledgement, unless this client stands by."""
+    if client.holder is not None:
+        timeout = 0.0
     try:
         async with asyncio.timeout(timeout):
             await client.flush()

@@ -13,6 +13,7 @@ TransportError
 ├── PeerError               the other side broke the protocol
 ├── UnreadableError         who wrote these bytes: they are no message
 ├── FencedError             a newer client has taken this one's place: stop
+├── OccupiedError           another process holds the place: wait until it has gone
 ├── ClosedError             we closed it ourselves
 ├── DefectError             us: a defect, whose traceback is in the log
 └── QueueError
@@ -83,6 +84,17 @@ class FencedError(TransportError):
     """A newer client of the same backend and source took over; this one must stop."""
 
 
+class OccupiedError(TransportError):
+    """Another process reports as this producer, and this one waits until it has gone."""
+
+    def __init__(self, producer: object, instance: str, address: str, since: float) -> None:
+        super().__init__(f"{producer} is reported by {instance} at {address}")
+        self.instance = instance
+        self.address = address
+        self.since = since
+        """When the other process was let in, in seconds since the Unix epoch."""
+
+
 class ClosedError(TransportError):
     """The object was closed by its owner."""
 
@@ -116,5 +128,10 @@ def is_retryable(exc: BaseException) -> bool:
     """
     return isinstance(
         exc,
-        ConnectionLostError | PeerError | DefectError | QueueUnavailableError | QueueLostError,
+        ConnectionLostError
+        | PeerError
+        | DefectError
+        | OccupiedError
+        | QueueUnavailableError
+        | QueueLostError,
     )

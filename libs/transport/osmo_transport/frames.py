@@ -1,9 +1,10 @@
 """What the two ends of a connection say to each other.
 
 A client opens with `Hello` and sends `Batch`; a server answers with `Welcome`, then `Stored`,
-`Refused` and `Push`. Both send `Ping`, answer with `Pong`, and part with `Goodbye`. Frames are
-msgpack arrays `[tag, field, …]`; a newer peer may append fields. The messages of a batch are the
-bytes that their sender made: a frame carries them, and nobody on the way encodes them again.
+`Refused` and `Push`. Before the welcome may come `Occupied`. Both send `Ping`, answer with `Pong`,
+and part with `Goodbye`. Frames are msgpack arrays `[tag, field, …]`; a newer peer may append
+fields. The messages of a batch are the bytes that their sender made: a frame carries them, and
+nobody on the way encodes them again.
 """
 
 from dataclasses import astuple, dataclass
@@ -38,6 +39,8 @@ class GoodbyeCode(Enum):
     """The queue lost its memory: connect again at once, to be given a new epoch."""
     REPLACED = "replaced"
     """A newer connection of the same client is in use; only the older one ends."""
+    OVERTAKEN = "overtaken"
+    """A newer client took over: connect again, to wait until it has gone."""
     FENCED = "fenced"
     """A newer client took over: stop."""
     PROTOCOL = "protocol"
@@ -105,6 +108,20 @@ class Hello(_Frame, frozen=True):
     limits: Limits
     introduction: Annotated[bytes, msgspec.Meta(max_length=MAX_INTRODUCTION)] = b""
     """What it says of itself, for whoever lets it in."""
+    takes_over: bool = False
+    """Whether it takes the place of a process that reports as the same producer, instead of waiting
+    until that has gone."""
+
+
+class Occupied(_Frame, frozen=True):
+    """Another process reports as the same producer. Wait: the welcome comes when that has gone."""
+
+    instance: str
+    """As it said in its hello."""
+    address: str
+    """Where it is, as its server saw it."""
+    since: float
+    """When it was let in, in seconds since the Unix epoch."""
 
 
 class Welcome(_Frame, frozen=True):
@@ -166,7 +183,7 @@ class Goodbye(_Frame, frozen=True):
     """Seconds that the receiver should wait at least before it connects again."""
 
 
-Frame = Hello | Welcome | Batch | Stored | Refused | Push | Ping | Pong | Goodbye
+Frame = Hello | Occupied | Welcome | Batch | Stored | Refused | Push | Ping | Pong | Goodbye
 
 
 Bytes = bytes | bytearray | memoryview
@@ -217,7 +234,7 @@ class _Json:
 
     _encode = msgspec.json.Encoder().encode
     _decode = msgspec.json.Decoder(
-        Hello | Welcome | _JsonBatch | Stored | Refused | Push | Ping | Pong | Goodbye
+        Hello | Occupied | Welcome | _JsonBatch | Stored | Refused | Push | Ping | Pong | Goodbye
     ).decode
     _decode_message = msgspec.json.Decoder(Message).decode
     _encode_message = msgspec.msgpack.Encoder().encode

@@ -1,21 +1,23 @@
 """The server: accept clients over any transports, and hand over what they report."""
 
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 
 from osmo_transport._hub import Admit, Hub, HubConfig, Incoming
+from osmo_transport._places import Renew
 from osmo_transport.bounds import Bytes, Count, Seconds, SecondsOrZero
 from osmo_transport.errors import UsageError
 from osmo_transport.frames import Push
-from osmo_transport.queues.delivery import ProducerBatch, ProducerState
+from osmo_transport.queues.delivery import Producer, ProducerBatch, ProducerState
+from osmo_transport.queues.leases import MAX_LEASE, Renewal
 from osmo_transport.registry import transport_for
 from osmo_transport.session import Greeting, SessionConfig
 from osmo_transport.session.admission import Record
 from osmo_transport.transports.abc import Companion, ConnectionConfig, TlsConfig, Transport
 
-__all__ = ("Admit", "Incoming", "Server", "ServerConfig", "listen")
+__all__ = ("Admit", "Incoming", "Renew", "Server", "ServerConfig", "listen")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +41,23 @@ class ServerConfig:
     to come back in `retry_after` seconds, and sends it again."""
     retry_after: SecondsOrZero = 1.0
     """Seconds that a client is asked to stay away while nothing can be stored."""
+    lease: Seconds = 12.0
+    """Seconds after which a client that is silent has lost its place to one that waits for it, a
+    minute at most: longer than an answer to a heartbeat may take, and the other one reports within
+    15 seconds. The same for every server of a queue."""
+    lease_grace: SecondsOrZero = 2.0
+    """The same where its connection broke without a goodbye: longer than it takes to connect again,
+    be it to another server."""
+
+    def __post_init__(self) -> None:
+        if self.lease > MAX_LEASE:
+            raise ValueError(f"lease is {self.lease}: it must be at most {MAX_LEASE:g}")
+        # Else who has nothing to say would lose its place between two heartbeats.
+        if self.lease < 2 * self.session.heartbeat_interval:
+            raise ValueError(
+                f"lease is {self.lease}: it must be at least twice the heartbeat_interval, which"
+                f" is {self.session.heartbeat_interval:g}"
+            )
 
 
 class Server:
@@ -123,8 +142,13 @@ class _OwnRecord:
         self._record = Record()
 
     async def admit(self, greeting: Greeting) -> ProducerState:
-        producer, instance, known, _ = greeting
-        return self._record.admit(producer, "own", instance, known, time.time())
+        producer, instance, known, _, claim = greeting
+        return self._record.admit(producer, "own", instance, known, time.time(), claim)
+
+    async def renew(
+        self, renewals: Sequence[Renewal], wanted: Collection[Producer]
+    ) -> Collection[Producer]:
+        return self._record.renew(renewals, wanted, time.time())
 
     def stored(self, batch: ProducerBatch) -> None:
         self._record.stored(batch.producer, batch.state.epoch, batch.last)
@@ -134,6 +158,7 @@ class _OwnRecord:
 async def listen(
     *urls: str,
     admit: Admit | None = None,
+    renew: Renew | None = None,
     config: ServerConfig | None = None,
     companions: Sequence[Companion] = (),
     transport: Transport | None = None,
@@ -141,8 +166,9 @@ async def listen(
     """Accept clients at each of `urls` (port 0 picks a free one) until the context is left.
 
     `admit` decides where a producer stands; None keeps a record in this process, for tests and
-    servers without a queue. `companions` are served on the same ports. `transport` takes the place
-    of those that serve the URLs' schemes.
+    servers without a queue. `renew` keeps the leases of those who were let in: without it a newer
+    client takes the place of an older one at once, and nobody waits. `companions` are served on the
+    same ports. `transport` takes the place of those that serve the URLs' schemes.
 
     Raises:
         AddressInUseError, UsageError, MissingExtraError: as `transport_for` and `Transport.listen`.
@@ -155,12 +181,14 @@ async def listen(
         inbox_bytes=config.inbox_bytes,
         retry_after=config.retry_after,
         admit_timeout=config.admit_timeout,
+        lease=config.lease,
+        lease_grace=config.lease_grace,
     )
     if admit is None:
         own = _OwnRecord()
-        hub = Hub(limits, own.admit, own.stored)
+        hub = Hub(limits, own.admit, own.stored, own.renew)
     else:
-        hub = Hub(limits, admit)
+        hub = Hub(limits, admit, renew=renew)
     async with AsyncExitStack() as stack:
         server = Server(hub)
         accepting = ConnectionConfig(

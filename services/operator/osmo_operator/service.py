@@ -74,6 +74,7 @@ async def run_operator(
             listen(
                 *config.listen,
                 admit=admission(queue, directory, rules_known),
+                renew=queue.renew,
                 config=config.server,
                 companions=(ListenerServiceCompanion(config.deployed),),
             )
@@ -110,7 +111,7 @@ def admission(queue: Queue, directory: Directory, rules_known: asyncio.Event) ->
     the backend's rules are known, or it would judge its nodes by others first."""
 
     async def admit(greeting: Greeting) -> ProducerState:
-        producer, instance, known, introduction = greeting
+        producer, instance, known, introduction, claim = greeting
         with anyio.move_on_after(RULES_TIMEOUT):
             await rules_known.wait()
         if not rules_known.is_set():
@@ -118,7 +119,7 @@ def admission(queue: Queue, directory: Directory, rules_known: asyncio.Event) ->
         registration = decode_introduction(introduction)
         if registration is not None:
             await directory.register(producer.backend, registration)
-        return await queue.open_producer(producer, instance, known)
+        return await queue.open_producer(producer, instance, known, claim)
 
     return admit
 

@@ -9,7 +9,7 @@ from osmo_benchmarks.config import BenchConfig
 from osmo_benchmarks.errors import BenchmarkError, PlanError
 from osmo_listener.errors import KubeconfigError, ListenerError
 from osmo_pipeline import commands
-from osmo_pipeline.config import BackendConfig, DemoConfig, ForgetConfig, RulesConfig
+from osmo_pipeline.config import BackendConfig, DemoConfig, ForgetConfig, ResetConfig, RulesConfig
 from osmo_pipeline.errors import DemoError
 from osmo_runtime import __version__, runner
 from osmo_runtime.runner import ProgramConfig
@@ -23,6 +23,7 @@ commands:
   demo                             run a whole backend in one process, and check it at the end
   rules set BACKEND TYPE=STATUS …  say by which conditions the nodes of a backend are available
   rules get BACKEND                print these rules
+  backends reset BACKEND           let what a backend reports count again, whatever is in its way
   backends forget BACKEND          free the name of a backend for another cluster
   bench [TABLE …]                  measure this project beside others, and show who is ahead
 
@@ -65,6 +66,7 @@ COMMANDS = {
     ("demo",): Command(DemoConfig, demo),
     ("rules", "set"): Command(RulesConfig, commands.set_rules),
     ("rules", "get"): Command(BackendConfig, commands.get_rules),
+    ("backends", "reset"): Command(ResetConfig, commands.reset_backend),
     ("backends", "forget"): Command(ForgetConfig, commands.forget_backend),
     ("bench",): Command(BenchConfig, bench),
 }

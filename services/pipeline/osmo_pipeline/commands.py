@@ -7,20 +7,30 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
 
-from osmo_pipeline.config import BackendConfig, CommandConfig, ForgetConfig, RulesConfig
+from osmo_pipeline.config import (
+    BackendConfig,
+    CommandConfig,
+    ForgetConfig,
+    ResetConfig,
+    RulesConfig,
+)
 from osmo_reports.conditions import DEFAULT_RULES
 from osmo_reports.directory import Directory, open_directory
 from osmo_runtime.queues import queue_url
 from osmo_transport import UsageError, open_queue
 
 
-@asynccontextmanager
-async def _directory(config: CommandConfig) -> AsyncIterator[Directory]:
+def _queue_url(config: CommandConfig) -> str:
     if urlsplit(config.queue).scheme == "memory":
         raise UsageError(
             f"{config.queue} ends with this command: name the queue of the operators with --queue"
         )
-    where = queue_url(config.queue, config.layout)
+    return queue_url(config.queue, config.layout)
+
+
+@asynccontextmanager
+async def _directory(config: CommandConfig) -> AsyncIterator[Directory]:
+    where = _queue_url(config)
     # What is not fit for a queue holds no directory either; the text says why.
     async with await open_queue(where), await open_directory(where) as directory:
         yield directory
@@ -72,3 +82,29 @@ async def forget_backend(config: ForgetConfig, _: asyncio.Event) -> None:
         if not await directory.forget(config.backend):
             raise UsageError(f"no backend is called {config.backend!r}")
     sys.stdout.write(f"{config.backend} is free, and the default rules hold for it\n")
+
+
+async def reset_backend(config: ResetConfig, _: asyncio.Event) -> None:
+    """`backends reset`: let a backend's listeners begin anew, and their reports count.
+
+    Raises:
+        TransportError: the queue cannot be used; the text says what to do.
+        WorkerError: the store cannot be used; the text says what to do.
+    """
+    # Here, because the other commands need no database.
+    from osmo_worker.store import open_store  # noqa: PLC0415
+
+    if urlsplit(config.store).scheme == "memory":
+        raise UsageError(
+            f"{config.store} ends with this command: name the store of the workers with --store"
+        )
+    async with await open_queue(_queue_url(config)) as queue, open_store(config.store) as store:
+        # The store first: the epoch that a listener then gets has to be above all that is left.
+        rows = await store.heal(config.backend)
+        producers = await queue.reset(config.backend)
+    sys.stdout.write(
+        f"{config.backend}: {rows} rows of the future taken back, and {producers} producers begin"
+        " anew\n"
+    )
+    if not producers:
+        sys.stderr.write(f"the queue knows no producer of a backend {config.backend!r}\n")

@@ -78,6 +78,16 @@ class ForgetConfig(BackendConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ResetConfig(BackendConfig):
+    """Makes good what no report of a backend reaches any more, because something was reported or
+    given out with an epoch of the future: its listeners begin anew, and what they then report
+    counts. Let the workers catch up first: what waits in the queue is applied later."""
+
+    store: str
+    """URL of the workers' state store (sqlite, postgresql)."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class RulesConfig(CommandConfig):
     """Replaces the rules by which the nodes of a backend are available: of each condition whose
     type a pattern finds, the status has to match. The backend's listeners are told at once."""

@@ -98,7 +98,19 @@ def _as_json(shape: Any) -> bytes:
 _NUMBERS_OF_FRAMES = {
     name: number
     for number, name in enumerate(
-        ("hello", "welcome", "batch", "stored", "refused", "ping", "pong", "goodbye", "push"), 1
+        (
+            "hello",
+            "welcome",
+            "batch",
+            "stored",
+            "refused",
+            "ping",
+            "pong",
+            "goodbye",
+            "push",
+            "occupied",
+        ),
+        1,
     )
 }
 
@@ -291,7 +303,7 @@ class Hostile(random.Random):
     def any_frame(self, place: Place) -> Shape:
         """A frame of either side, with numbers about where it stands, or not."""
         number = self.choice((self.near(place.last), self.number()))
-        match self.randrange(12):
+        match self.randrange(13):
             case 0:
                 shape = self.hello()
             case 1:
@@ -311,6 +323,9 @@ class Hostile(random.Random):
                 shape = ["push", kind, self.number(), self.data()]
             case 10:
                 shape = self.goodbye()
+            case 11:
+                since = self.choice((0.0, 1.8e9, -1.0, nan, inf))
+                shape = ["occupied", self.text(), self.text(), since]
             case _:
                 shape = [self.choice(("ping", "pong"))]
         return shape

@@ -4,6 +4,9 @@
 - *Idempotent.* A batch is checked against its producer's last stored sequence number in the same
   atomic step as the append: a batch that comes again, whole or in part, adds nothing twice.
 - *Fenced.* A batch of an older epoch than the producer's newest adds nothing.
+- *Held by one.* A process that waits is not let in while another one's lease of the place lasts,
+  and
+  is as soon as it has ended; the store's clock counts, and no other.
 - *Ordered.* Within one stream, messages of one producer are delivered first in the order of their
   sequence numbers; a retried or reclaimed one comes later again.
 - *At least once.* An entry is on lease to one consumer at a time and stays in the store until it is
@@ -18,12 +21,12 @@
   entries that it had acknowledged, and a batch that carries the old one is answered with
   `AppendOutcome.LOST`.
 
-What every queue decides alike is in `rules`, `fair` and `session.admission`, to be used by whoever
-writes another one.
+What every queue decides alike is in `rules`, `fair`, `leases` and `session.admission`, to be used
+by whoever writes another one.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from types import TracebackType
@@ -44,6 +47,7 @@ from osmo_transport.queues.delivery import (
     ProducerState,
     batch_of,
 )
+from osmo_transport.queues.leases import AT_ONCE, Claim, Renewal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,7 +157,7 @@ class Queue(ABC):
 
     @abstractmethod
     async def open_producer(
-        self, producer: Producer, instance: str, known: ProducerState
+        self, producer: Producer, instance: str, known: ProducerState, claim: Claim = AT_ONCE
     ) -> ProducerState:
         """Admit the process `instance` as `producer`, which last knew `known` (all empty or zero:
         it has just started).
@@ -166,9 +170,24 @@ class Queue(ABC):
         the answer may have been lost on its way, or an old question be carried out late. The rule
         is `session.admission.admit`.
 
+        `claim` says whether it waits for another one's lease, and for how long it holds its own; by
+        default it takes the place at once, and holds no lease.
+
         Raises:
-            FencedError: a newer epoch of this producer is in use.
+            OccupiedError: it waits, and another process holds the place.
+            FencedError: a newer epoch of this producer is in use, and it does not wait.
             QueueUnavailableError: the store does not answer, or remembers too many producers.
+        """
+
+    @abstractmethod
+    async def renew(
+        self, renewals: Sequence[Renewal], wanted: Collection[Producer]
+    ) -> set[Producer]:
+        """Renew or end leases, then say which of the `wanted` places nobody holds; in one round
+        trip for hundreds of them. The rule is `leases.Leases`.
+
+        Raises:
+            QueueUnavailableError: the store does not answer; a lease that is not renewed ends.
         """
 
     @abstractmethod
@@ -191,6 +210,17 @@ class Queue(ABC):
         what somebody else remembers of them, who applied their messages. Where no such border was
         known yet, as after a loss of memory, a producer that got a lower one meanwhile is told
         `LOST`, and so gets a higher one. A border never falls.
+
+        Raises:
+            QueueUnavailableError: the store does not answer.
+        """
+
+    @abstractmethod
+    async def reset(self, backend: str) -> int:
+        """Forget where the producers of a backend stand, and which epochs it had; returns how many
+        producers there were. Each that is connected is told `LOST` at its next append, and gets an
+        epoch that is counted from the clock, whatever was handed out or raised before. What the
+        queue holds of the backend stays.
 
         Raises:
             QueueUnavailableError: the store does not answer.

@@ -1,13 +1,14 @@
 """Where a producer that connects goes on, and which of its batches is stored: pure rules, which
 every store of producers follows."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from itertools import takewhile
 from typing import NamedTuple
 
 from osmo_transport.errors import FencedError, QueueUnavailableError
 from osmo_transport.queues.abc import AppendOutcome
 from osmo_transport.queues.delivery import Producer, ProducerBatch, ProducerState
+from osmo_transport.queues.leases import AT_ONCE, Claim, Leases, Renewal
 
 MAX_AHEAD = 24 * 3600 * 1000
 """Milliseconds by which an epoch that a client claims may be ahead of the clock. Epochs are counted
@@ -58,20 +59,23 @@ def admit(
     instance: str,
     known: ProducerState,
     now: float,
+    *,
+    waits: bool = False,
 ) -> Place:
     """The place of the process `instance`, which knows `known`, in a store that holds `held` of it
-    and `border` of its backend, under `queue_epoch`; `now` in seconds since the Unix epoch.
+    and `border` of its backend, under `queue_epoch`; `now` in seconds since the Unix epoch. One
+    that `waits` was not let in while another held the place, and so comes back as its successor.
 
     A process that asks for less than it was given is the same one still: the answer was lost, or a
     question that it had given up is carried out late. It is told what it has, whatever was lost and
     in whatever order the questions come, and so never outranks itself.
 
     Raises:
-        FencedError: another, newer process holds the place.
+        FencedError: another, newer process was let in, and this one does not wait.
     """
     if held is not None:
         asks_again = known.epoch < held.epoch and held.instance == instance
-        if 0 < known.epoch < held.epoch and not asks_again:
+        if 0 < known.epoch < held.epoch and not (asks_again or waits):
             raise FencedError("a newer client of this backend reports now")
         agrees = (known.queue_epoch, known.epoch) == (queue_epoch, held.epoch)
         goes_on = asks_again or (agrees and known.sequence <= held.sequence)
@@ -123,6 +127,7 @@ class Record:
         self._strangers: dict[Producer, float] = {}
         """The same of those that have appended nothing under their present epoch."""
         self._borders: dict[str, Border] = {}
+        self._leases = Leases()
 
     def place(self, producer: Producer) -> Place:
         """What is remembered and still counts; nothing of a stranger."""
@@ -136,13 +141,16 @@ class Record:
         instance: str,
         known: ProducerState,
         now: float,
+        claim: Claim = AT_ONCE,
     ) -> ProducerState:
         """Apply `admit`, and remember what it says.
 
         Raises:
             FencedError: as `admit`.
+            OccupiedError: as `Leases.check`.
             QueueUnavailableError: too many are remembered for another one.
         """
+        self._leases.check(producer, instance, claim, now)
         held = self._places.get(producer)
         if held is None:
             self._forget_silent(self._strangers, STRANGER_MEMORY, now)
@@ -150,7 +158,9 @@ class Record:
             if len(self._places) >= MAX_PRODUCERS:
                 raise too_many_producers()
         border = self._borders.get(producer.backend, _NONE)
-        place = self._places[producer] = admit(held, border, queue_epoch, instance, known, now)
+        place = admit(held, border, queue_epoch, instance, known, now, waits=claim.waits)
+        self._places[producer] = place
+        self._leases.take(producer, instance, claim, now)
         self._borders[producer.backend] = border._replace(highest=max(border.highest, place.epoch))
         for opened in (self._opened, self._strangers):
             opened.pop(producer, None)
@@ -167,6 +177,7 @@ class Record:
         for producer in gone:
             del self._places[producer], self._opened[producer]
             self._strangers.pop(producer, None)
+            self._leases.forget(producer)
             border = self._borders.get(producer.backend, _NONE)
             if not border.lowest and border.highest <= now * 1000:
                 self._borders.pop(producer.backend, None)
@@ -177,6 +188,22 @@ class Record:
         if place is not None and place.epoch == epoch and place.sequence < sequence:
             self._places[producer] = Place(epoch, sequence, place.instance)
             self._strangers.pop(producer, None)
+
+    def renew(
+        self, renewals: Sequence[Renewal], wanted: Collection[Producer], now: float
+    ) -> set[Producer]:
+        """See `Leases.renew`."""
+        return self._leases.renew(renewals, wanted, now)
+
+    def reset(self, backend: str) -> int:
+        """Forget the producers of a backend, and its border; how many there were."""
+        gone = [each for each in self._places if each.backend == backend]
+        for producer in gone:
+            del self._places[producer], self._opened[producer]
+            self._strangers.pop(producer, None)
+            self._leases.forget(producer)
+        self._borders.pop(backend, None)
+        return len(gone)
 
     def raise_epochs(self, epochs: Mapping[str, int], now: float) -> None:
         """Apply `raised` to these backends."""

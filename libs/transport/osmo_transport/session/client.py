@@ -20,6 +20,7 @@ from osmo_transport.frames import (
     Goodbye,
     GoodbyeCode,
     Hello,
+    Occupied,
     Ping,
     Pong,
     Push,
@@ -29,6 +30,7 @@ from osmo_transport.frames import (
 )
 from osmo_transport.message import Message, Version, encode_message, read_message
 from osmo_transport.queues.delivery import NEW, Producer, ProducerState
+from osmo_transport.queues.leases import Holder
 from osmo_transport.session.config import LONGEST_TICK, SessionConfig
 from osmo_transport.session.heartbeat import Heartbeat
 from osmo_transport.session.outbox import Outbox
@@ -44,6 +46,9 @@ KEPT_REFUSALS = 1000
 
 MAX_RETRY_AFTER = 60.0
 """Seconds for which a server can keep a client away: more is a mistake of the server's."""
+
+MAX_TIME = 253_402_300_799.0
+"""Seconds since the Unix epoch at the end of the year 9999: a later time is none."""
 
 _NOTHING = b""
 """Goes out in the place of a message that is over the server's limit: it takes up its number."""
@@ -68,11 +73,17 @@ class ClientSession:
         instance: str,
         config: SessionConfig,
         introduction: bytes = b"",
+        *,
+        takes_over: bool = False,
     ) -> None:
-        self._producer = producer
+        self.producer = producer
+        """What it reports as."""
         self._instance = instance
         self._config = config
         self._introduction = introduction
+        self._takes_over = takes_over
+        self.holder: Holder | None = None
+        """The process that reports meanwhile, while this one waits until it has gone."""
         self._state = NEW
         self.outbox = Outbox(config.outbox)
         self._window: deque[bytes] = deque()
@@ -82,6 +93,8 @@ class ClientSession:
         self._refused: set[int] = set()
         """Sequence numbers in the window that will never be stored."""
         self._greeted = False
+        self._waits = False
+        """Whether the present connection waits for its turn."""
         self._heartbeat: Heartbeat | None = None
         self._ticked = 0.0
         self._seen_acknowledged = 0
@@ -142,18 +155,19 @@ class ClientSession:
 
     def connect(self, now: float) -> Hello:
         """Begin a connection; its first frame."""
-        self._greeted = False
+        self._greeted = self._waits = False
         self._heartbeat = Heartbeat(self._config, now)
         self._ticked = now
         self._without_ack = 0.0
         return Hello(
             PROTOCOL,
-            self._producer.backend,
-            self._producer.source,
+            self.producer.backend,
+            self.producer.source,
             self._instance,
             *self._state,
             self._config.limits,
             self._introduction,
+            self._takes_over,
         )
 
     def disconnect(self) -> None:
@@ -177,6 +191,8 @@ class ClientSession:
             self._stored(frame.sequence)
         elif type(frame) is Welcome:
             self._welcome(frame)
+        elif type(frame) is Occupied:
+            self._occupied(frame)
         elif type(frame) is Refused:
             self._refuse(frame)
         elif type(frame) is Push:
@@ -188,6 +204,13 @@ class ClientSession:
         elif type(frame) is not Pong:
             raise PeerError(f"a server does not send {type(frame).__name__}")
         return None
+
+    def _occupied(self, frame: Occupied) -> None:
+        if self._greeted:
+            raise PeerError("the place is occupied after the welcome")
+        self._waits = True
+        since = frame.since if 0.0 <= frame.since <= MAX_TIME else 0.0
+        self.holder = Holder(shown(frame.instance), shown(frame.address), since)
 
     def _pushed(self, push: Push) -> None:
         known = self.pushes.get(push.kind)
@@ -232,7 +255,9 @@ class ClientSession:
         heartbeat = self._heartbeat
         if heartbeat is None:
             return None
-        if not self._greeted and now - heartbeat.started >= self._config.heartbeat_interval:
+        patience = self._config.heartbeat_interval + self._config.heartbeat_timeout
+        waits = self._greeted or self._waits
+        if not waits and now - heartbeat.started >= patience:
             raise ConnectionLostError("the server did not welcome this client in time")
         self._expect_acknowledgement(now)
         return Ping() if heartbeat.due(now) else None
@@ -242,7 +267,7 @@ class ClientSession:
         # what came meanwhile has still to be read.
         elapsed = min(now - self._ticked, LONGEST_TICK)
         self._ticked = now
-        idle = self._sent == self._state.sequence
+        idle = not self._greeted or self._sent == self._state.sequence
         if idle or self._seen_acknowledged != self.acknowledged:
             self._seen_acknowledged = self.acknowledged
             self._without_ack = 0.0
@@ -310,6 +335,7 @@ class ClientSession:
         self._sent = self._state.sequence
         self._unanswered_bytes = 0
         self._greeted = True
+        self.holder = None
 
     def _number_anew(self) -> None:
         first = self._state.sequence + 1

@@ -16,9 +16,9 @@ class SessionConfig:
 
     limits: Limits = field(default_factory=Limits)
     """What this side can take; the smaller of both sides' holds."""
-    heartbeat_interval: Seconds = 15.0
-    """Seconds of silence after which a ping is sent: below the idle timeouts of load balancers, of
-    which 60 s is common."""
+    heartbeat_interval: Seconds = 5.0
+    """Seconds of silence after which a ping is sent: often enough within `ServerConfig.lease`, and
+    below the idle timeouts of load balancers, of which 60 s is common."""
     heartbeat_timeout: Seconds = 10.0
     """Seconds that the answer may take; then the connection counts as dead."""
     ack_timeout: Seconds = 60.0

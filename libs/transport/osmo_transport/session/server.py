@@ -18,6 +18,7 @@ from osmo_transport.frames import (
     Batch,
     Frame,
     Goodbye,
+    GoodbyeCode,
     Hello,
     Limits,
     Ping,
@@ -28,6 +29,7 @@ from osmo_transport.frames import (
 )
 from osmo_transport.message import MAX_EPOCH, Unreadable, check_name, read_heads
 from osmo_transport.queues.delivery import NEW, Producer, ProducerState
+from osmo_transport.queues.leases import AT_ONCE, Claim
 from osmo_transport.session.config import SessionConfig
 from osmo_transport.session.heartbeat import Heartbeat
 
@@ -41,6 +43,8 @@ class Greeting(NamedTuple):
     known: ProducerState
     introduction: bytes = b""
     """What it says of itself; opaque here."""
+    claim: Claim = AT_ONCE
+    """How it means to come to its place; of a server without leases, at once."""
 
 
 class Arrival(NamedTuple):
@@ -73,6 +77,13 @@ class ServerSession:
         self._acknowledged = 0
         self._unacknowledged: deque[tuple[int, int]] = deque()
         self._unacknowledged_bytes = 0
+        self.left = False
+        """Whether the client has said that it stops."""
+
+    @property
+    def heard(self) -> float:
+        """When the client was last heard of."""
+        return self._heartbeat.heard
 
     @property
     def limits(self) -> Limits:
@@ -108,6 +119,7 @@ class ServerSession:
         if type(frame) is Ping:
             send(Pong())
         elif type(frame) is Goodbye:
+            self.left = frame.code is GoodbyeCode.CLOSING
             raise ConnectionLostError(f"the client left: {shown(frame.reason)}")
         elif type(frame) is not Pong:
             raise PeerError(f"a client does not send {type(frame).__name__}")
@@ -173,6 +185,7 @@ class ServerSession:
             hello.instance,
             ProducerState(hello.queue_epoch, hello.epoch, hello.sequence),
             hello.introduction,
+            Claim(waits=not hello.takes_over),
         )
         return self._greeting
 

@@ -9,6 +9,7 @@ from osmo_transport.queues.delivery import (
     ProducerState,
     batch_of,
 )
+from osmo_transport.queues.leases import Claim
 from osmo_transport.testing.kinds import STATE
 
 
@@ -33,6 +34,12 @@ class Feeder:
         self.state = await self.queue.open_producer(
             self.producer, self.instance, known or self.state
         )
+        return self.state
+
+    async def hold(self, connection: str, lease: float) -> ProducerState:
+        """Be admitted under a lease, or wait: as `open`, from the host of `connection`."""
+        claim = Claim(True, lease, connection, f"host of {connection}")
+        self.state = await self.queue.open_producer(self.producer, self.instance, self.state, claim)
         return self.state
 
     def batch(self, *messages: Message | None, first: int | None = None) -> ProducerBatch:

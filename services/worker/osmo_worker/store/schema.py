@@ -219,7 +219,6 @@ for _name, _where, *_columns in (
 Index("tasks_on_nodes", tasks.c.backend, tasks.c.node, postgresql_where=UNFINISHED).ddl_if(
     dialect="postgresql"
 )
-Index("tasks_workflow", tasks.c.workflow_uuid)
 Index("tasks_pod", tasks.c.pod)
 Index("nodes_hostname", nodes.c.backend, nodes.c.hostname)
 Index("pod_events_pod", pod_events.c.pod, pod_events.c.happened_at)

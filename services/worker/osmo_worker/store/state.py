@@ -15,6 +15,7 @@ from osmo_worker.store import schema as tables
 from osmo_worker.store.apply import Applied, Applier
 from osmo_worker.store.conclusions import LateStarts
 from osmo_worker.store.database import Database
+from osmo_worker.store.healing import heal
 from osmo_worker.store.kinds.backends import Backend
 from osmo_worker.store.kinds.events import PodEvent
 from osmo_worker.store.kinds.nodes import Node
@@ -56,6 +57,7 @@ class StateStore:
         self._late_starts = LateStarts(database, config.start_timeout, clock)
         self._retention = Retention(database, config, clock)
         self._metrics = metrics
+        self._clock = clock
 
     @property
     def url(self) -> str:
@@ -177,6 +179,17 @@ class StateStore:
         await self._database.call(self._late_starts.fail)
         await self._retention.enforce()
 
+    async def heal(self, backend: str) -> int:
+        """Take back what has an epoch of the future, so that the backend's next reports and its
+        next snapshot count whatever was reported before; returns how many rows that were. Epochs
+        are milliseconds since the Unix epoch: an honest one is of the past.
+
+        Raises:
+            StoreUnavailableError: the database does not answer; nothing was changed.
+            StoreRefusedError: the database belongs to another version, or to something else.
+        """
+        return await self._database.call(self._heal, backend)
+
     async def aclose(self) -> None:
         """Close the database. Idempotent."""
         await self._database.aclose()
@@ -191,6 +204,10 @@ class StateStore:
         traceback: TracebackType | None,
     ) -> None:
         await self.aclose()
+
+    def _heal(self, backend: str) -> int:
+        with self._database.transaction() as connection:
+            return heal(connection, backend, int(self._clock() * 1000))
 
     def _check(self) -> None:
         with self._database.transaction(write=False):

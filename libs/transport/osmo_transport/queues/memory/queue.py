@@ -10,7 +10,7 @@ import itertools
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from osmo_transport.errors import ClosedError, UnreadableError
 from osmo_transport.message import read_message
@@ -26,6 +26,7 @@ from osmo_transport.queues.delivery import (
     Retry,
 )
 from osmo_transport.queues.fair import FairOrder
+from osmo_transport.queues.leases import AT_ONCE, Claim, Renewal
 from osmo_transport.queues.memory.store import Entry, Holder, MemoryStore, Timers
 from osmo_transport.queues.rules import (
     EXHAUSTED,
@@ -54,7 +55,7 @@ async def open_queue(
     """The queue `memory://NAME`, or without a name a new one.
 
     `clock` gives the seconds by which leases and retries are timed, `wall` those since the Unix
-    epoch, a lower bound of the producers' epochs.
+    epoch: a lower bound of the producers' epochs, and the time by which their leases end.
 
     Raises:
         UsageError: the URL or the configuration is wrong.
@@ -85,10 +86,15 @@ class MemoryQueue(Queue):
         self._closed = False
 
     async def open_producer(
-        self, producer: Producer, instance: str, known: ProducerState
+        self, producer: Producer, instance: str, known: ProducerState, claim: Claim = AT_ONCE
     ) -> ProducerState:
         store = self._open_store()
-        return store.producers.admit(producer, store.epoch, instance, known, self._wall())
+        return store.producers.admit(producer, store.epoch, instance, known, self._wall(), claim)
+
+    async def renew(
+        self, renewals: Sequence[Renewal], wanted: Collection[Producer]
+    ) -> set[Producer]:
+        return self._open_store().producers.renew(renewals, wanted, self._wall())
 
     async def append(self, batches: Sequence[ProducerBatch]) -> list[AppendOutcome]:
         store = self._open_store()
@@ -117,6 +123,9 @@ class MemoryQueue(Queue):
 
     async def raise_epochs(self, epochs: Mapping[str, int]) -> None:
         self._open_store().producers.raise_epochs(epochs, self._wall())
+
+    async def reset(self, backend: str) -> int:
+        return self._open_store().producers.reset(backend)
 
     async def status(self) -> QueueStatus:
         store = self._open_store()

@@ -40,6 +40,12 @@ class Keys(NamedTuple):
         return f"{self.prefix}:producers:opened"
 
     @property
+    def leases(self) -> str:
+        """By producer: until when its place is held, since when, by which connection, and where its
+        process is."""
+        return f"{self.prefix}:producers:leases"
+
+    @property
     def strangers(self) -> str:
         """When each producer connected that has appended nothing yet."""
         return f"{self.prefix}:producers:strangers"

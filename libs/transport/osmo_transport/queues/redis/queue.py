@@ -10,20 +10,23 @@ import re
 import time
 import uuid
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import TypeVar
 
 import msgspec
 
 from osmo_transport.errors import (
     ClosedError,
     FencedError,
+    OccupiedError,
     QueueRefusedError,
     UnreadableError,
 )
 from osmo_transport.queues.abc import AppendOutcome, Queue, QueueConfig, QueueStatus
 from osmo_transport.queues.delivery import DeadLetter, Producer, ProducerBatch, ProducerState
+from osmo_transport.queues.leases import AT_ONCE, MAX_LEASE, Claim, Renewal
 from osmo_transport.queues.redis.address import Address
-from osmo_transport.queues.redis.client import Info, RedisClient
+from osmo_transport.queues.redis.client import Call, Info, RedisClient
 from osmo_transport.queues.redis.consumer import RedisConsumer
 from osmo_transport.queues.redis.layout import Layout, layout_named
 from osmo_transport.queues.redis.member import READ_BYTES, Member, Tally
@@ -48,6 +51,13 @@ _LOSS_WINDOWS = {
     "disk": "nothing",
 }
 
+PORTION = 500
+"""Leases that one call of a script renews or looks at: bounds the time for which Redis serves
+nobody else."""
+
+_MAX_LEASE = round(MAX_LEASE * 1000)
+
+_T = TypeVar("_T")
 _log = logging.getLogger(__name__)
 _json = msgspec.json.Encoder().encode
 
@@ -163,7 +173,7 @@ class RedisQueue(Queue):
         )
 
     async def open_producer(
-        self, producer: Producer, instance: str, known: ProducerState
+        self, producer: Producer, instance: str, known: ProducerState, claim: Claim = AT_ONCE
     ) -> ProducerState:
         self._check_open()
         now = self._wall()
@@ -171,7 +181,14 @@ class RedisQueue(Queue):
         (reply,) = await self._admitting.call(
             producers.OPEN,
             (
-                (keys.epoch, keys.producers, keys.opened, keys.strangers, keys.borders),
+                (
+                    keys.epoch,
+                    keys.producers,
+                    keys.opened,
+                    keys.strangers,
+                    keys.borders,
+                    keys.leases,
+                ),
                 (
                     _json(producer),
                     instance,
@@ -183,6 +200,11 @@ class RedisQueue(Queue):
                     round((now - PRODUCER_MEMORY) * 1000),
                     round((now - STRANGER_MEMORY) * 1000),
                     MAX_PRODUCERS,
+                    int(claim.waits),
+                    round(claim.lease * 1000),
+                    claim.connection,
+                    claim.address,
+                    _MAX_LEASE,
                 ),
             ),
         )
@@ -190,8 +212,36 @@ class RedisQueue(Queue):
             raise FencedError(f"a newer client of {producer} took over")
         if reply == b"FULL":
             raise too_many_producers()
+        if reply[0] == b"OCCUPIED":
+            _, holder, address, since = reply
+            raise OccupiedError(
+                producer,
+                holder.decode(errors="replace"),
+                address.decode(errors="replace"),
+                int(since) / 1000,
+            )
         queue_epoch, epoch, sequence = reply
         return ProducerState(queue_epoch.decode(), int(epoch), int(sequence))
+
+    async def renew(
+        self, renewals: Sequence[Renewal], wanted: Collection[Producer]
+    ) -> set[Producer]:
+        self._check_open()
+        waiting = {_json(producer): producer for producer in wanted}
+        changes: list[tuple[bytes, str, int]] = [
+            (_json(producer), connection, round(rest * 1000))
+            for producer, connection, rest in renewals
+        ]
+        keys = (self._keys.leases,)
+        calls: list[Call] = [
+            (keys, (_MAX_LEASE, len(some), *(part for change in some for part in change)))
+            for some in _portions(changes)
+        ]
+        calls += [(keys, (_MAX_LEASE, 0, *some)) for some in _portions(list(waiting))]
+        if not calls:
+            return set()
+        replies = await self._admitting.call(producers.RENEW, *calls)
+        return {waiting[name] for reply in replies for name in reply}
 
     async def append(self, batches: Sequence[ProducerBatch]) -> list[AppendOutcome]:
         self._check_open()
@@ -226,6 +276,14 @@ class RedisQueue(Queue):
         if named:
             now = int(self._wall() * 1000)
             await self._asking.call(producers.RAISE, ((self._keys.borders,), (now, *named)))
+
+    async def reset(self, backend: str) -> int:
+        self._check_open()
+        keys = self._keys
+        whose = keys.producers, keys.opened, keys.strangers, keys.leases, keys.borders
+        begins = _json([backend])[:-1] + b","
+        (known,) = await self._asking.call(producers.RESET, (whose, (begins, backend)))
+        return int(known)
 
     def consumer(self, group: str, name: str) -> RedisConsumer:
         self._check_open()
@@ -322,6 +380,10 @@ class RedisQueue(Queue):
     def _check_open(self) -> None:
         if self._closed:
             raise ClosedError("the queue is closed")
+
+
+def _portions(items: Sequence[_T]) -> list[Sequence[_T]]:
+    return [items[start : start + PORTION] for start in range(0, len(items), PORTION)]
 
 
 def durability(append_only: bool, appendfsync: object) -> str:

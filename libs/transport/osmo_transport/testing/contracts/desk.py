@@ -1,12 +1,13 @@
 """A server's end for the tests of the transport contract, and what is sent to it."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from osmo_transport.client import Client
 from osmo_transport.errors import QueueUnavailableError
 from osmo_transport.message import Message, read_message
 from osmo_transport.queues.abc import AppendOutcome
-from osmo_transport.queues.delivery import ProducerState
+from osmo_transport.queues.delivery import Producer, ProducerState
+from osmo_transport.queues.leases import Renewal
 from osmo_transport.server import Incoming, Server
 from osmo_transport.session import Greeting
 from osmo_transport.session.admission import Record, judge
@@ -21,13 +22,23 @@ class Desk:
         self.messages: list[Message] = []
         self.available = True
         self.queue_epoch = "one"
+        self.now = 1.0
+        """By which leases end; it stands still until a test moves it."""
+        self.renews = True
+        """Whether signs of life are noted."""
 
     async def admit(self, greeting: Greeting) -> ProducerState:
         """As `Queue.open_producer`."""
         if not self.available:
             raise QueueUnavailableError("the store is away")
-        producer, instance, known, _ = greeting
-        return self._record.admit(producer, self.queue_epoch, instance, known, 0.0)
+        producer, instance, known, _, claim = greeting
+        return self._record.admit(producer, self.queue_epoch, instance, known, self.now, claim)
+
+    async def renew(
+        self, renewals: Sequence[Renewal], wanted: Collection[Producer]
+    ) -> Collection[Producer]:
+        """As `Queue.renew`."""
+        return self._record.renew(renewals if self.renews else (), wanted, self.now)
 
     def store(self, incoming: Incoming) -> None:
         """Store what is new, then acknowledge."""

@@ -7,10 +7,12 @@ from msgspec.structs import replace
 
 from osmo_transport.errors import (
     FencedError,
+    OccupiedError,
     QueueUnavailableError,
 )
 from osmo_transport.message import MAX_EPOCH, Version, new_message
-from osmo_transport.queues.delivery import NEW, Ack, ProducerState
+from osmo_transport.queues.delivery import NEW, Ack, Producer, ProducerState
+from osmo_transport.queues.leases import Renewal
 from osmo_transport.session.admission import MAX_AHEAD
 from osmo_transport.testing.contracts.queue_suite import (
     FENCED,
@@ -186,6 +188,56 @@ class Storing(QueueSuite):
             assert await new.append(self.report("c")) is STORED
             assert await figures(queue) == (3, 0, 0)
 
+    async def test_who_waits_is_let_in_when_the_lease_has_ended(self) -> None:
+        """Because it was given up, or not renewed for as long as it lasts; until then the one who
+        waits is told for whom, and nobody is fenced. The older process waits in its turn."""
+        async with self.opened() as queue:
+            old, new = Feeder(queue), Feeder(queue)
+            await old.hold("c1", 30.0)
+            with pytest.raises(OccupiedError) as caught:
+                await new.hold("c2", 30.0)
+            assert caught.value.instance == old.instance
+            assert caught.value.address == "host of c1"
+            assert caught.value.since > 1_577_836_800
+            place, free = old.producer, Producer("nobody", "here")
+            assert await queue.renew([], [place, free]) == {free}
+            assert await old.append(self.report("a")) is STORED
+            assert await queue.renew([Renewal(place, "c1", 0.0)], [place]) == {place}
+            await new.hold("c2", 30.0)
+            assert await old.append(self.report("late")) is FENCED
+            with pytest.raises(OccupiedError):
+                await old.hold("c3", 30.0)
+            await queue.renew([Renewal(place, "c1", 0.0), Renewal(free, "c2", 9.0)], [])
+            assert await queue.renew([Renewal(place, "c2", self.short_lease)], [place]) == set()
+            await self.pass_time(2 * self.short_lease)
+            assert await queue.renew([], [place]) == {place}
+            before = new.state.epoch
+            await old.hold("c3", 30.0)
+            assert old.state.epoch > before
+            assert await old.append(self.report("b")) is STORED
+
+    async def test_a_process_keeps_its_place_over_connections(self) -> None:
+        """It goes on where it stands; what is told of its former connection does not count."""
+        async with self.opened() as queue:
+            feeder = Feeder(queue)
+            await feeder.hold("c1", 30.0)
+            await feeder.append(self.report("a"))
+            before = feeder.state
+            assert await feeder.hold("c2", 30.0) == before
+            place = feeder.producer
+            assert await queue.renew([Renewal(place, "c1", 0.0)], [place]) == set()
+            await Feeder(queue).open()
+            assert await queue.renew([], [place]) == {place}
+
+    async def test_many_leases_are_renewed_at_once(self) -> None:
+        """And as many are waited for; a name may hold anything."""
+        async with self.opened() as queue:
+            names = [Producer(f"b {number} ä", "{}%d") for number in range(1200)]
+            feeder = Feeder(queue, *names[7])
+            await feeder.hold("c1", 30.0)
+            renewals = [Renewal(name, "c1", 30.0) for name in names]
+            assert await queue.renew(renewals, names) == set(names) - {names[7]}
+
     async def test_epochs_start_at_the_time_of_day(self) -> None:
         """A first epoch is at least the milliseconds since 2020, so it rises after a wipe too."""
         async with self.opened() as queue:
@@ -225,6 +277,26 @@ class Storing(QueueSuite):
             assert await feeder.open() == before._replace(sequence=2)
             assert await other.append(self.report("f")) is STORED
             assert (await Feeder(queue, source="new").open()).epoch > before.epoch
+
+    async def test_a_backend_is_reset(self) -> None:
+        """Its epochs are counted from the clock again, however high they were; its producers are
+        lost, and hold no lease. Others, and what the queue holds, stay."""
+        async with self.opened() as queue:
+            feeder, other = Feeder(queue, "b%* [1]"), Feeder(queue, "b%* [1]2")
+            now = (await feeder.hold("c1", 30.0)).epoch
+            backend = feeder.producer.backend
+            await queue.raise_epochs({backend: now + 400 * MAX_AHEAD})
+            assert (await feeder.open()).epoch > now + 400 * MAX_AHEAD
+            assert await feeder.append(self.report("a")) is STORED
+            assert await other.append(self.report("b")) is STORED
+            assert await queue.reset(backend) == 1
+            assert await queue.reset(backend) == 0
+            assert await queue.renew([], [feeder.producer]) == {feeder.producer}
+            assert await feeder.append(self.report("c")) is LOST
+            assert now <= (await feeder.open()).epoch < now + MAX_AHEAD
+            assert await feeder.append(self.report("d")) is STORED
+            assert await other.append(self.report("e")) is STORED
+            assert await figures(queue) == (4, 0, 0)
 
     async def test_a_store_behind_what_was_acknowledged_means_a_new_epoch(self) -> None:
         """A producer that knows of more than the store holds starts anew."""

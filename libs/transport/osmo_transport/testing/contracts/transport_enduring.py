@@ -1,9 +1,11 @@
 """The promises of the client and the server, over one transport: when things break."""
 
 import asyncio
+from contextlib import AsyncExitStack
 
 import pytest
 
+from osmo_transport.client import Client
 from osmo_transport.errors import (
     FencedError,
     UsageError,
@@ -105,14 +107,59 @@ class Enduring(TransportSuite):
             client.renew_epoch()
             assert await client.epoch_after(first) > first
 
+    async def test_a_second_client_stands_by(self) -> None:
+        """It is told who reports, and takes over when that one has said goodbye, or when it has
+        been silent for as long as its lease lasts; what it was given meanwhile is delivered
+        then."""
+        desk = Desk()
+        async with self.server(admit=desk.admit, renew=desk.renew) as server:
+            serving = asyncio.create_task(desk.serve(server))
+            async with self.client(server) as second, self.client(server) as third:
+                async with self.client(server, backend="another") as other:
+                    assert await other.epoch_after(0)
+                first, waiting = await self._who_reports(second, third)
+                epoch = first.epoch
+                assert waiting.holder is not None
+                assert waiting.holder.address
+                assert (first.holder, waiting.epoch) == (None, 0)
+                await waiting.send(report("a"))
+                await first.send(report("b"))
+                await first.flush()
+                assert desk.keys() == ["b"]
+                desk.renews = False
+                desk.now += 100.0
+                assert await waiting.epoch_after(0) > epoch
+                await waiting.flush()
+                assert desk.keys() == ["b", "a"]
+                assert waiting.holder is None
+                await until(lambda: first.holder is not None)
+            server.stop()
+            await serving
+
+    async def _who_reports(self, one: Client, two: Client) -> tuple[Client, Client]:
+        await one.placed()
+        await two.placed()
+        return (one, two) if one.epoch else (two, one)
+
+    async def test_a_client_that_leaves_is_followed_at_once(self) -> None:
+        """By the one that stands by."""
+        async with self.server() as server, AsyncExitStack() as stack:
+            async with self.client(server) as older:
+                epoch = await older.epoch_after(0)
+                newer = await stack.enter_async_context(self.client(server))
+                await newer.placed()
+                assert newer.epoch == 0
+            assert await newer.epoch_after(0) > epoch
+
     async def test_a_newer_client_takes_over(self) -> None:
-        """The older one is told to stop, in whatever it waits for; the newer one reports."""
-        async with self.server() as server, self.client(server) as older:
+        """Where it asks for that: the older one is told to stop, in whatever it waits for, and the
+        newer one reports."""
+        async with self.server() as server, self.client(server, takes_over=True) as older:
             epoch = await older.epoch_after(0)
             await older.send(report("a"))
             await server.receive()
             flushing = asyncio.create_task(older.flush())
-            async with self.client(server) as newer:
+            async with self.client(server, takes_over=True) as newer:
                 assert await newer.epoch_after(0) > epoch
                 with pytest.raises(FencedError):
                     await flushing

@@ -14,6 +14,7 @@ from osmo_transport.frames import (
     GoodbyeCode,
     Hello,
     Limits,
+    Occupied,
     Ping,
     Pong,
     Refused,
@@ -34,6 +35,8 @@ from osmo_transport.transports.abc import WRITE_BUFFER, Connection
 
 EVERY_FRAME: tuple[Frame, ...] = (
     Hello(PROTOCOL, "b", "söurce", "l", "q", 2**40, 7, Limits(1, 2, 3, 4), b"\x00\xff"),
+    Hello(PROTOCOL, "b", "s", "l", "", 0, 0, Limits(), takes_over=True),
+    Occupied("one", "söme host:7", 1_767_355_200.25),
     Welcome("q", 2**40, 2**50, Limits()),
     Batch(
         2**50,

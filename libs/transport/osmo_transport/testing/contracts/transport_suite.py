@@ -13,7 +13,7 @@ from osmo_transport.errors import TransportError
 from osmo_transport.frames import Batch, Frame, Limits
 from osmo_transport.message import Message, Version, encode_message, new_message
 from osmo_transport.registry import transport_for
-from osmo_transport.server import Admit, Server, ServerConfig, listen
+from osmo_transport.server import Admit, Renew, Server, ServerConfig, listen
 from osmo_transport.session import SessionConfig
 from osmo_transport.testing.contracts.suite import AsyncSuite
 from osmo_transport.testing.faults import FaultyTransport
@@ -186,12 +186,17 @@ class TransportSuite(AsyncSuite):
 
     @asynccontextmanager
     async def server(
-        self, url: str = "", *, admit: Admit | None = None, config: ServerConfig | None = None
+        self,
+        url: str = "",
+        *,
+        admit: Admit | None = None,
+        renew: Renew | None = None,
+        config: ServerConfig | None = None,
     ) -> AsyncIterator[Server]:
         """A server at `url` (a free address)."""
         config = replace(config or ServerConfig(), tls=self.server_tls)
         async with listen(
-            url or self.url, admit=admit, config=config, transport=self.transport()
+            url or self.url, admit=admit, renew=renew, config=config, transport=self.transport()
         ) as server:
             yield server
 
@@ -203,6 +208,7 @@ class TransportSuite(AsyncSuite):
         faults: FaultyTransport | None = None,
         session: SessionConfig | None = None,
         drain_timeout: float = 5.0,
+        takes_over: bool = False,
         **identity: Any,
     ) -> AsyncIterator[Client]:
         """A client of `server`, whose tries to connect follow each other quickly; `identity` goes
@@ -213,6 +219,7 @@ class TransportSuite(AsyncSuite):
             backoff=QUICK,
             tls=self.client_tls,
             drain_timeout=drain_timeout,
+            takes_over=takes_over,
         )
         transport = faults or self.transport()
         async with connect(

@@ -14,6 +14,7 @@ from osmo_transport.frames import (
     GoodbyeCode,
     Hello,
     Limits,
+    Occupied,
     Ping,
     Pong,
     Push,
@@ -61,8 +62,13 @@ class _Protobuf:
                         sequence=frame.sequence,
                         limits=_encode_limits(frame.limits),
                         introduction=frame.introduction,
+                        takes_over=frame.takes_over,
                     )
                 )
+            case Occupied(instance, address, since):
+                out.occupied.instance = instance
+                out.occupied.address = address
+                out.occupied.since = since
             case Welcome(queue_epoch, epoch, sequence, limits):
                 out.welcome.CopyFrom(
                     pb.Welcome(
@@ -97,6 +103,15 @@ def _decode_frame(message: pb.Frame) -> Frame:
             return Push(push.kind, _bounded(push.version, MAX_REVISION), push.payload)
         case "ping" | "pong" as name:
             return Ping() if name == "ping" else Pong()
+        case "goodbye":
+            goodbye = message.goodbye
+            return Goodbye(GoodbyeCode(goodbye.code), goodbye.reason, goodbye.retry_after)
+        case _:
+            return _decode_opening(message)
+
+
+def _decode_opening(message: pb.Frame) -> Frame:
+    match message.WhichOneof("frame"):
         case "hello":
             hello = message.hello
             if len(hello.introduction) > MAX_INTRODUCTION:
@@ -111,7 +126,11 @@ def _decode_frame(message: pb.Frame) -> Frame:
                 _bounded(hello.sequence),
                 _decode_limits(hello.limits),
                 hello.introduction,
+                hello.takes_over,
             )
+        case "occupied":
+            occupied = message.occupied
+            return Occupied(occupied.instance, occupied.address, occupied.since)
         case "welcome":
             welcome = message.welcome
             return Welcome(
@@ -120,9 +139,6 @@ def _decode_frame(message: pb.Frame) -> Frame:
                 _bounded(welcome.sequence),
                 _decode_limits(welcome.limits),
             )
-        case "goodbye":
-            goodbye = message.goodbye
-            return Goodbye(GoodbyeCode(goodbye.code), goodbye.reason, goodbye.retry_after)
         case _:
             raise PeerError("a frame of a kind that this version does not know")
 

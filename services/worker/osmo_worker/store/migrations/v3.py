@@ -59,7 +59,6 @@ def _change_indexes() -> None:
     ):
         condition = sa.text(where)
         op.create_index(name, table, columns, sqlite_where=condition, postgresql_where=condition)
-    op.create_index("tasks_workflow", "tasks", ["workflow_uuid"])
     op.create_index("tasks_pod", "tasks", ["pod"])
     if on_postgres:
         condition = sa.text(unfinished)

@@ -1,5 +1,7 @@
 """Who appends, and appending.
 
+A *lease* is `UNTIL SINCE CONNECTION ADDRESS`, in milliseconds of Redis's own clock.
+
 A backend's *border* is `HIGHEST LOWEST`: the highest epoch that was handed out to one of its
 producers or is remembered elsewhere, and the lowest that still counts.
 """
@@ -18,8 +20,29 @@ local function set_border(borders, backend, highest, lowest)
 end
 """
 
+_LEASE = """
+local function clock()
+  local time = redis.call('TIME')
+  return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+local function lease(leases, producer)
+  local text = redis.call('HGET', leases, producer)
+  if not text then return 0 end
+  local till, since, connection, address = text:match('^(%d+) (%d+) (%S*) (.*)$')
+  return tonumber(till), since, connection, address
+end
+local function lasts(till, now, most)
+  return till > now and till - now <= tonumber(most)
+end
+local function set_lease(leases, producer, till, since, connection, address)
+  local text = string.format('%.0f %s %s ', till, since, connection) .. address
+  redis.call('HSET', leases, producer, text)
+end
+"""
+
 OPEN = script(
     _BORDER
+    + _LEASE
     + """
 local queue_epoch = redis.call('GET', KEYS[1])
 if not queue_epoch then
@@ -39,22 +62,43 @@ local function forget(key, before)
       redis.call('HDEL', KEYS[2], silent)
       redis.call('ZREM', KEYS[3], silent)
       redis.call('ZREM', KEYS[4], silent)
+      redis.call('HDEL', KEYS[6], silent)
       local whose = cjson.decode(silent)[1]
       local handed_out, counts = border(KEYS[5], whose)
       if counts == 0 and handed_out <= now then redis.call('HDEL', KEYS[5], whose) end
     end
   end
 end
+local waits, lasting, connection, address = ARGV[13] == '1', tonumber(ARGV[14]), ARGV[15], ARGV[16]
+local function take(holder)
+  if lasting == 0 then
+    redis.call('HDEL', KEYS[6], producer)
+    return
+  end
+  local _, since = lease(KEYS[6], producer)
+  local moment = clock()
+  if holder ~= instance or not since then since = string.format('%.0f', moment) end
+  set_lease(KEYS[6], producer, moment + lasting, since, connection, address)
+end
 local stored = redis.call('HGET', KEYS[2], producer)
+local holder
 if stored then
-  local e, s, holder = stored:match('^(%d+) (%d+) ?(.*)$')
+  local e, s, name = stored:match('^(%d+) (%d+) ?(.*)$')
+  holder = name
+  if waits and holder ~= instance then
+    local till, since, _, where = lease(KEYS[6], producer)
+    if lasts(till, clock(), ARGV[17]) then return {'OCCUPIED', holder, where, since} end
+  end
   local held, sequence = tonumber(e), tonumber(s)
   local asks_again = known_epoch < held and holder == instance
-  if known_epoch < held and known_epoch > 0 and not asks_again then return 'FENCED' end
+  if known_epoch < held and known_epoch > 0 and not (asks_again or waits) then return 'FENCED' end
   local agrees = known_queue_epoch == queue_epoch and known_epoch == held
     and known_sequence <= sequence
   redis.call('ZADD', KEYS[3], now, producer)
-  if held >= lowest and (asks_again or agrees) then return {queue_epoch, e, s} end
+  if held >= lowest and (asks_again or agrees) then
+    take(holder)
+    return {queue_epoch, e, s}
+  end
   highest = math.max(highest, held)
 else
   forget(KEYS[4], ARGV[11])
@@ -69,15 +113,40 @@ local epoch = math.max(highest + 1, believed + 1, now)
 set_border(KEYS[5], backend, epoch, lowest)
 epoch = string.format('%.0f', epoch)
 redis.call('HSET', KEYS[2], producer, epoch .. ' 0 ' .. instance)
+take(holder)
 return {queue_epoch, epoch, '0'}
 """
 )
 """Admits a producer, by the rule of `session.admission.admit`, and when it makes a place also
 forgets some that nobody has asked for since long. KEYS: epoch, producers, when each connected, when
-each that has appended nothing yet connected, borders. ARGV: producer, instance, its known queue
-epoch, epoch and sequence, milliseconds since the Unix epoch, a fresh queue epoch, backend,
+each that has appended nothing yet connected, borders, leases. ARGV: producer, instance, its known
+queue epoch, epoch and sequence, milliseconds since the Unix epoch, a fresh queue epoch, backend,
 milliseconds by which a claim may be ahead, the milliseconds before which any is forgotten and
-before which one is that appended nothing, most producers. Returns its state, FENCED, or FULL."""
+before which one is that appended nothing, most producers, 1 if it waits, milliseconds of its lease,
+its connection and address, and the most milliseconds of a lease. Returns its state, FENCED, FULL,
+or OCCUPIED with the holder, its address, and since when it holds the place."""
+
+RENEW = script(
+    _LEASE
+    + """
+local now, most, count = clock(), ARGV[1], tonumber(ARGV[2])
+for i = 3, 2 + 3 * count, 3 do
+  local producer, connection, rest = ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2])
+  local till, since, holding, address = lease(KEYS[1], producer)
+  if holding == connection then
+    set_lease(KEYS[1], producer, now + rest, since, connection, address)
+  end
+end
+local free = {}
+for i = 3 + 3 * count, #ARGV do
+  if not lasts(lease(KEYS[1], ARGV[i]), now, most) then free[#free + 1] = ARGV[i] end
+end
+return free
+"""
+)
+"""Renews leases, by the rule of `queues.leases`. KEYS: leases. ARGV: the most milliseconds of a
+lease, how many are renewed, producer, connection and milliseconds from now of each, then the
+producers that are waited for. Returns those of them whose place nobody holds."""
 
 RAISE = script(
     _BORDER
@@ -94,6 +163,25 @@ return 0
 """Lets every epoch of a backend be higher than one that is remembered elsewhere, where the clock
 alone does not see to that. KEYS: borders. ARGV: milliseconds since the Unix epoch, then backend and
 epoch of each."""
+
+RESET = script("""
+local begins, known = ARGV[1], 0
+for _, producer in ipairs(redis.call('HKEYS', KEYS[1])) do
+  if producer:sub(1, #begins) == begins then
+    redis.call('HDEL', KEYS[1], producer)
+    redis.call('ZREM', KEYS[2], producer)
+    redis.call('ZREM', KEYS[3], producer)
+    redis.call('HDEL', KEYS[4], producer)
+    known = known + 1
+  end
+end
+redis.call('HDEL', KEYS[5], ARGV[2])
+return known
+""")
+"""Forgets the producers of a backend and its border. In one step: one of its producers that came in
+between would get an epoch above the old ones. KEYS: producers, when each connected, when each that
+has appended nothing yet connected, leases, borders. ARGV: what the names of the backend's producers
+begin with, backend. Returns how many there were."""
 
 _APPEND = (
     _BORDER
