@@ -318,6 +318,25 @@ async def test_what_cannot_be_handled_is_rejected_for_itself_alone(store: StateS
     assert [task.task_uuid for task in await store.tasks()] == ["fine", "good"]
 
 
+async def test_tasks_are_found_by_backend_workflow_and_pod(store: StateStore) -> None:
+    """Also a task whose pod is another one now, in a batch of any size."""
+    first = [report(f"t{n}", flow=f"f{n % 3}", pod=f"osmo/p{n}") for n in range(60)]
+    assert await _apply(store, *first) == [Ack()] * 60
+    await store.handle_batch([delivery(report("t1", flow="f1", pod="osmo/p1"), backend="other")])
+    renamed = report("t1", flow="f1", pod="osmo/new", version=(1, 2))
+    await _apply(store, renamed, *(report(f"t{n}", flow="f0", version=(1, 2)) for n in (0, 3)))
+
+    def names(tasks: list[Task]) -> set[tuple[str, str]]:
+        return {(task.backend, task.task_uuid) for task in tasks}
+
+    assert names(await store.tasks(pod="osmo/p1")) == {("other", "t1")}
+    assert names(await store.tasks(pod="osmo/new")) == {(BACKEND, "t1")}
+    assert [task.pod for task in await store.tasks(pod="osmo/new")] == ["osmo/new"]
+    assert len(await store.tasks(workflow="f1")) == 21
+    assert names(await store.tasks("other", workflow="f1")) == {("other", "t1")}
+    assert await store.tasks("other", workflow="f2") == []
+
+
 @pytest.mark.postgres
 async def test_what_a_database_refuses_costs_its_batch_nothing(postgres: str) -> None:
     """A name that no index of PostgreSQL takes, wherever in a batch it stands."""

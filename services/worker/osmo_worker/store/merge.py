@@ -12,6 +12,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import chain
 from operator import itemgetter
+from types import MappingProxyType
 from typing import Any, NamedTuple
 from zlib import crc32
 
@@ -32,6 +33,7 @@ from sqlalchemy import (
     func,
     select,
     tuple_,
+    update,
 )
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.schema import CreateTable
@@ -44,6 +46,8 @@ Row = tuple[Any, ...]
 
 Columns = ReadOnlyColumnCollection[str, Any]
 """The columns of a table by name: those of the row that it holds, or of the row that joins it."""
+
+NOTHING: Mapping[str, str] = MappingProxyType({})
 
 ROWS = 500
 """In one statement to SQLite, at most: half of a full batch. While the event loop is at work, that
@@ -105,6 +109,9 @@ class Resource:
     row: Callable[[Delivery, Any, Known], Row]
     """The row of a report: the delivery, its decoded body, and what is known. Values of the columns
     that are not computed, in their order."""
+    copied_later: Mapping[str, str] = field(default_factory=dict)
+    """Columns with an index which hardly ever change, each with the one that it is copied from
+    where they differ; see `Upsert`."""
     has_snapshots: bool = False
     """Whether a `snapshot_end` of the kind marks what it left out as deleted."""
     existence_kind: str | None = None
@@ -158,17 +165,34 @@ class Upsert:
     there, and those that are left by ever fewer. To PostgreSQL many rows are copied, into a
     temporary table that the statement reads.
 
+    SQLite writes an index anew whenever a statement sets one of its columns, though to the same
+    value. So it sets those of `copied_later` in a statement of its own, which finds the few rows
+    that it concerns by a partial index.
+
     Args:
         table: what the rows are of.
         join: how a row joins the one that the table holds: takes the columns of the latter, then
             those of the former.
         dialect: of the database.
+        copied_later: by column, the one that it is copied from where they differ; `join` changes
+            both alike.
     """
 
     def __init__(
-        self, table: Table, join: Callable[[Columns, Columns], Join], dialect: Dialect
+        self,
+        table: Table,
+        join: Callable[[Columns, Columns], Join],
+        dialect: Dialect,
+        copied_later: Mapping[str, str] = NOTHING,
     ) -> None:
         on_sqlite = dialect.name == "sqlite"
+        columns = table.c
+        self._later = [
+            update(table).where(columns[name] != columns[source]).values({name: columns[source]})
+            for name, source in (copied_later.items() if on_sqlite else ())
+        ]
+        if self._later:
+            join = _without(join, copied_later)
         names = [column.name for column in table.c if column.computed is None]
         one = _joining(sqlite.insert(table) if on_sqlite else postgresql.insert(table), table, join)
         self._key = itemgetter(slice(len(table.primary_key)))
@@ -189,18 +213,30 @@ class Upsert:
         if self._copy is not None and len(rows) >= COPIED and self._are_distinct(rows):
             return len(rows) - self._copy.write(connection, rows)
         changed = position = 0
-        for size, statement in self._many:
+        for size, many in self._many:
             while len(rows) - position >= size:
                 values = tuple(chain.from_iterable(rows[position : position + size]))
-                changed += connection.exec_driver_sql(statement, values).rowcount
+                changed += connection.exec_driver_sql(many, values).rowcount
                 position += size
         if position < len(rows):
             changed += connection.exec_driver_sql(self._one, rows[position:]).rowcount
+        for statement in self._later:
+            connection.execute(statement)
         return len(rows) - changed
 
     def _are_distinct(self, rows: list[Row]) -> bool:
         # One statement of PostgreSQL does not touch a row twice.
         return len(set(map(self._key, rows))) == len(rows)
+
+
+def _without(
+    join: Callable[[Columns, Columns], Join], names: Iterable[str]
+) -> Callable[[Columns, Columns], Join]:
+    def join_others(old: Columns, new: Columns) -> Join:
+        changes, when = join(old, new)
+        return Join({name: changes[name] for name in changes if name not in names}, when)
+
+    return join_others
 
 
 def _joining(

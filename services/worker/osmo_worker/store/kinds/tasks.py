@@ -39,7 +39,7 @@ HIDDEN_WHEN_FALSE = frozenset({"Initialized", "Ready"})
 
 _EXISTENCE = ("epoch", "resource_version", "deleted_at")
 _SHOWN = (
-    *("ended", "node", "container", "pod_ip", "reported_pod", "conditions", "created_at"),
+    *("ended", "node", "container", "pod_ip", "pod", "reported_pod", "conditions", "created_at"),
     *("status_epoch", "status_resource_version"),
 )
 _TOLD = (
@@ -202,6 +202,7 @@ TASKS = Resource(
     kind=KIND,
     existence_kind="pod_exists",
     has_snapshots=True,
+    copied_later={"pod": "reported_pod"},
     table=tasks,
     key=_key,
     row=_row,
