@@ -163,18 +163,8 @@ class JsonDecoder(Decoder[T]):
             item = self._object(event.object)
         except _UNREADABLE as exc:
             odd, version = _identified(event.object, exc)
-            if change is not EventType.DELETED:
-                raise OddObjectError(odd, version) from exc
-            item = self._bare(event.object)
+            raise OddObjectError(odd, change, version) from exc
         return Event(change, to_version(item.metadata.resource_version), self._transform(item))
-
-    def _bare(self, item: msgspec.Raw) -> T:
-        """What is gone is known by its metadata alone."""
-        try:
-            metadata = without_nulls(msgspec.json.decode(item)["metadata"])
-            return msgspec.convert({"metadata": metadata}, self._type, dec_hook=_made)
-        except (*_UNREADABLE, KeyError, TypeError) as exc:
-            raise unreadable("an object", exc) from exc
 
 
 def _made(object_type: type[Any], content: Any) -> Any:

@@ -238,8 +238,9 @@ class ListWatch(Generic[T]):
         try:
             return decoder.event(frame)
         except OddObjectError as exc:
-            self._leave_out(exc.odd)
-            return Event(EventType.MODIFIED, exc.version)
+            if exc.type is not EventType.DELETED:
+                self._leave_out(exc.odd)
+            return Event(exc.type, exc.version, None, exc.odd.key)
 
     def _leave_out(self, odd: Odd) -> None:
         self.left_out += 1
@@ -291,14 +292,21 @@ class ListWatch(Generic[T]):
 def _page(events: Iterable[Event[T]]) -> Page[T]:
     """What a part of the initial events leaves: among them are changes that happened meanwhile."""
     objects: dict[str, T] = {}
-    gone: list[T] = []
+    gone: list[str] = []
+    unread: set[str] = set()
+    version = None
     for event in events:
-        if event.object is None:
-            # The first bookmark is the one that ends the initial events.
-            return Page(list(objects.values()), event.version, gone)
+        if event.type is EventType.BOOKMARK:
+            # The first one ends the initial events.
+            version = event.version
+            break
+        key = event.unread if event.object is None else object_key(event.object)
         if event.type is EventType.DELETED:
-            objects.pop(object_key(event.object), None)
-            gone.append(event.object)
+            objects.pop(key, None)
+            unread.discard(key)
+            gone.append(key)
+        elif event.object is None:
+            unread.add(key)
         else:
-            objects[object_key(event.object)] = event.object
-    return Page(list(objects.values()), None, gone)
+            objects[key] = event.object
+    return Page(list(objects.values()), version, gone, [*unread])
