@@ -99,7 +99,8 @@ class Store(Generic[T]):
         old = self._objects.get(key)
         if old is not None:
             if old.metadata.uid == new.metadata.uid:
-                if old.metadata.resource_version == new.metadata.resource_version:
+                # A restored cluster gives the versions that it has lost to other contents.
+                if old.metadata.resource_version == new.metadata.resource_version and old == new:
                     return
                 self._objects[key] = new
                 changes.append(Change(ChangeType.MODIFIED, old, new, version))
