@@ -78,6 +78,7 @@ class ListWatch(Generic[T]):
         self._mode = self._config.mode
         self._page_size = self._config.page_size
         self._namespace_seen = resource.namespace is None
+        self._advice = {**_ADVICE, 404: f"the API server has no {resource.path}: {{}}"}
         self._odd: dict[str, str] = {}
         self.left_out = 0
         """How often an object could not be read."""
@@ -126,7 +127,7 @@ class ListWatch(Generic[T]):
         """See `Source.position`."""
         response = await self._get({"limit": "1"})
         try:
-            await check(response, _ADVICE)
+            await check(response, self._advice)
             return self._decoder(response).page(await response.read()).version
         finally:
             response.close()
@@ -138,7 +139,7 @@ class ListWatch(Generic[T]):
         ahead: Response | None = None
         try:
             while response is not None:
-                await check(response, _ADVICE)
+                await check(response, self._advice)
                 decoder = self._decoder(response)
                 more = decoder.next_page(await response.beginning())
                 ahead = await self._next_page(more) if more else None
@@ -201,7 +202,7 @@ class ListWatch(Generic[T]):
             return
         response = await self._request(f"/api/v1/namespaces/{quote(namespace)}")
         try:
-            await check(response, _ADVICE)
+            await check(response, self._advice)
             await response.read()
         except ForbiddenError:
             pass  # a role that may only read objects cannot be told
@@ -218,7 +219,7 @@ class ListWatch(Generic[T]):
         """The complete events of a watch's stream as they arrive, each decoded when it is taken."""
         response = await self._get({"watch": "1", "allowWatchBookmarks": "true", **query})
         try:
-            await check(response, _ADVICE)
+            await check(response, self._advice)
             decoder = self._decoder(response)
             framer = decoder.framer()
             async for piece in response.chunks(self._config.silence):
