@@ -22,6 +22,7 @@ from osmo_listener.labeller import NodeLabeller
 from osmo_listener.listeners.node import NodeListener
 from osmo_listener.listeners.objects import Node
 from osmo_listener.listeners.registry import NODE, Listener, ListenerType, Surroundings, shared_pods
+from osmo_listener.listeners.reporting import ObjectListener
 from osmo_listener.listeners.slimming import task_pods
 from osmo_listener.listeners.usage import UsageListener
 from osmo_listener.listeners.workflow import WorkflowListener
@@ -83,7 +84,7 @@ class Watches:
 
     def _reporter(self, name: str) -> Reporter[Any]:
         listener = self._listeners[name]
-        if isinstance(listener, WorkflowListener):
+        if isinstance(listener, WorkflowListener | ObjectListener):
             return Reporter(listener, self._client, name=name, instead=listener.refused)
         return Reporter(listener, self._client, name=name)
 
