@@ -366,8 +366,8 @@ def test_namespace_of_a_path(path: str, namespace: str | None) -> None:
 
 
 async def test_a_resource_that_the_server_does_not_have_is_named() -> None:
-    """The server's own text does not: a wrong version, or a definition that is not installed, has to
-    be found among several watches. So of a list as of a watch."""
+    """The server's own text does not: a wrong version, or a definition that is not installed, has
+    to be found among several watches. So of a list as of a watch."""
     text = "the server could not find the requested resource"
 
     async def respond(exchange: Exchange) -> None:
