@@ -3,7 +3,6 @@
 import json
 from typing import Any
 
-import msgspec
 import pytest
 
 from osmo_listener.errors import MalformedError
@@ -169,14 +168,30 @@ def test_the_same_in_protobuf() -> None:
     assert (caught.value.type, caught.value.version) == (EventType.DELETED, 91)
 
 
-def test_deep_objects_are_named_too() -> None:
-    """What nests without an end is skipped where it is not read, and left out where it is."""
-    deep = "[" * 100_000 + "]" * 100_000
-    odd = json.dumps(pod("odd", conditions="@")).replace('"@"', deep)
-    body = listed(pod("a")).replace(b"]}", b"," + odd.encode() + b"]}")
-    with pytest.raises(MalformedError):
-        DECODER.page(body)
-    assert msgspec.json.decode(listed(pod("a")))
+@pytest.mark.parametrize("depth", [500, 5_000, 100_000])
+@pytest.mark.parametrize("field", ["conditions", "somethingElse"])
+def test_what_nests_too_deeply_is_left_out(field: str, depth: int) -> None:
+    """Whether it is read or not; what stands beside it on its page, or comes behind it, is told."""
+    deep = '[{"a":' * depth + r'"]}\"[{"' + "}]" * depth
+    odd = pod("odd", 91, **{field: "@"})
+
+    def deepened(body: bytes) -> bytes:
+        return body.replace(b'"@"', deep.encode())
+
+    page = DECODER.page(deepened(listed(pod("a"), odd, pod("c", 92, message="[[[{{{"))))
+    assert [each.metadata.name for each in page.objects] == ["a", "c"]
+    assert [each.key for each in page.odd] == ["osmo/odd"]
+    assert (page.version, page.objects[1].status.message) == (100, "[[[{{{")
+    with pytest.raises(OddObjectError, match="osmo/odd") as caught:
+        DECODER.event(deepened(event("MODIFIED", odd)))
+    assert caught.value.version == 91
+
+
+def test_what_nests_too_deeply_and_is_no_json_is_none() -> None:
+    """Cut off in its depths, or with an end too many."""
+    for body in (b'{"items":' + b"[" * 5_000, b"[" * 5_000 + b"]" * 5_001, b"[" * 5_000 + b'"'):
+        with pytest.raises(MalformedError):
+            DECODER.page(body)
 
 
 async def test_its_page_and_its_watch_go_on(caplog: pytest.LogCaptureFixture) -> None:
