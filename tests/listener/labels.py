@@ -70,6 +70,7 @@ async def patching(
     concurrency: int = 4,
     delays: Delays | None = None,
     draw: Callable[[], float] = lambda: 0.5,
+    decides: Callable[[], bool] = lambda: True,
     credentials: Credentials | None = None,
 ) -> AsyncIterator[NodeLabeller]:
     """A labeller at work on that server."""
@@ -79,7 +80,9 @@ async def patching(
         sleep = (delays or Delays()).sleep
         config = LabellerConfig(concurrency=concurrency)
         with contextlib.closing(Patcher(way)) as patcher:
-            labeller = NodeLabeller(patcher, PREFIX, config, sleep=sleep, draw=draw)
+            labeller = NodeLabeller(
+                patcher, PREFIX, config, decides=decides, sleep=sleep, draw=draw
+            )
             try:
                 async with at_work(labeller):
                     yield labeller

@@ -14,7 +14,7 @@ from osmo_listener.errors import (
     ServerFailedError,
     StatusError,
 )
-from osmo_listener.informer.source import EventType
+from osmo_listener.informer.source import Event, EventType
 from osmo_listener.kubernetes.decoding import ListPage, to_version
 from osmo_listener.kubernetes.json_decoding import JsonDecoder, json_status
 from osmo_listener.listeners.objects import Pod
@@ -66,7 +66,7 @@ def test_event(kind: str) -> None:
 
 def test_bookmark() -> None:
     """A bookmark has a version, and an object that no decoder of pods reads."""
-    assert decoder.event(wire.bookmark(9)) == (EventType.BOOKMARK, 9, None)
+    assert decoder.event(wire.bookmark(9)) == Event(EventType.BOOKMARK, 9)
 
 
 @pytest.mark.parametrize(

@@ -73,6 +73,25 @@ async def test_a_change_while_it_is_written() -> None:
     assert patches.got[2:] == [("c", "True"), ("a", "True")]
 
 
+async def test_what_waits_when_another_process_decides_is_not_written() -> None:
+    """Nor is what it is told from then on; what it is told when it decides again is."""
+    patches = Patches()
+    patches.answering.clear()
+    decides = [True]
+    async with patching(patches, concurrency=1, decides=lambda: decides[0]) as labeller:
+        labeller.on_verdict(make_node("busy"), True)
+        labeller.on_verdict(make_node("waits"), True)
+        await eventually(lambda: patches.open)
+        decides[0] = False
+        labeller.on_verdict(make_node("late"), True)
+        patches.answering.set()
+        await settled(labeller)
+        decides[0] = True
+        labeller.on_verdict(make_node("waits"), False)
+        await settled(labeller)
+    assert patches.got == [("busy", "True"), ("waits", "False")]
+
+
 async def test_so_many_at_once() -> None:
     """Not more patches than `concurrency` are on their way, and as many as that."""
     patches = Patches()

@@ -363,3 +363,19 @@ async def test_huge_event() -> None:
 def test_namespace_of_a_path(path: str, namespace: str | None) -> None:
     """The namespace of a resource is read from its path."""
     assert Resource(path=path, type=Pod).namespace == namespace
+
+
+async def test_a_resource_that_the_server_does_not_have_is_named() -> None:
+    """The server's own text does not: a wrong version, or a definition that is not installed, has
+    to be found among several watches. So of a list as of a watch."""
+    text = "the server could not find the requested resource"
+
+    async def respond(exchange: Exchange) -> None:
+        await exchange.send(refusal(404, "NotFound", text))
+
+    async with wire.serve(respond) as server:
+        source = list_watch(server)
+        for ask in (source.list(), source.watch(7)):
+            with pytest.raises(NotFoundError, match=rf"no {PATH}: {text}"):
+                await anext(ask)
+        source.close()

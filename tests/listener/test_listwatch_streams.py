@@ -7,7 +7,9 @@ from typing import Any, NamedTuple
 import pytest
 
 from osmo_listener.errors import SilentError, TruncatedError
+from osmo_listener.informer import Store
 from osmo_listener.kubernetes.config import ListMode, ListWatchConfig
+from osmo_listener.listeners.objects import Pod
 from tests.helpers import eventually
 from tests.listener import protobuf, wire
 from tests.listener.harness import INSTANT, running
@@ -164,6 +166,36 @@ async def test_stream_with_changes_before_its_end(together: bool) -> None:
             await eventually(lambda: told and told[-1].resource_version == 14)
             assert recorder.pods.keys() == {"b"}
             assert [item.metadata.name for item in informer.store.values()] == ["b"]
+        source.close()
+
+
+@pytest.mark.parametrize("together", [True, False])
+async def test_stream_that_holds_odd_objects(together: bool) -> None:
+    """What cannot be read ends no list: what follows it is listed, and what was known of it stays,
+    unless it goes."""
+    end = wire.bookmark(100, **{"k8s.io/initial-events-end": "true"})
+    known = [wire.event("ADDED", wire.pod(name, 1)) for name in "abcd"]
+    odd = [wire.event("ADDED", {**wire.pod(name, 50), "status": 7}) for name in "ab"]
+    gone = wire.event("DELETED", {**wire.pod("a", 60), "status": 7})
+    lists = iter([[*known, end], [*odd, known[2], gone, end]])
+
+    async def respond(exchange: Exchange) -> None:
+        await exchange.send(CHUNKED)
+        lines = next(lists)
+        for part in [b"".join(lines)] if together else lines:
+            await exchange.send(chunk(part))
+
+    async with wire.serve(respond) as server:
+        source = list_watch(server, STREAM)
+        store: Store[Pod] = Store()
+        for _ in range(2):
+            store.start_list()
+            async for page in source.list():
+                store.apply_page(page)
+            assert page.version == 100
+            store.finish_list(100)
+        assert [item.metadata.name for item in store.values()] == ["b", "c"]
+        assert source.left_out == 2
         source.close()
 
 

@@ -254,6 +254,7 @@ async def test_what_the_link_refuses_makes_no_loop() -> None:
 async def test_a_lost_connection_makes_no_loop() -> None:
     """While the operator is away what the link complains of is not kept for it."""
     async with reporting() as (operator, client):
+        await client.epoch_after(0)
         client.renew_epoch()
         await eventually(lambda: client.stats.connects == 2)
         LOG.warning("after")

@@ -3,12 +3,11 @@
 import json
 from typing import Any
 
-import msgspec
 import pytest
 
 from osmo_listener.errors import MalformedError
 from osmo_listener.informer.source import Event, EventType, Page
-from osmo_listener.informer.store import Store
+from osmo_listener.informer.store import ChangeType, Store
 from osmo_listener.kubernetes.decoding import OddObjectError
 from osmo_listener.kubernetes.json_decoding import JsonDecoder
 from osmo_listener.kubernetes.protobuf_decoding import MAGIC, ProtobufDecoder
@@ -78,11 +77,25 @@ def test_what_cannot_be_read_is_left_out(status: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("status", ODD)
 def test_what_cannot_be_read_is_gone_all_the_same(status: dict[str, Any]) -> None:
-    """Its metadata says whose end it is."""
-    told = DECODER.event(event("DELETED", pod("odd", 91, **status)))
-    assert (told.type, told.version) == (EventType.DELETED, 91)
-    assert told.object is not None
-    assert (told.object.metadata.name, told.object.status.phase) == ("odd", "")
+    """Its metadata says whose end it is; what was known of it is its last state."""
+    store: Store[Pod] = Store()
+    store.apply([DECODER.event(event("ADDED", pod("odd", 90)))])
+    with pytest.raises(OddObjectError) as caught:
+        DECODER.event(event("DELETED", pod("odd", 91, **status)))
+    assert (caught.value.type, caught.value.version) == (EventType.DELETED, 91)
+    ((kind, old, new, version),) = store.apply([Event(EventType.DELETED, 91, None, "osmo/odd")])
+    assert (kind, new, version) == (ChangeType.VANISHED, None, 91)
+    assert old is not None
+    assert (old.metadata.name, old.status.phase) == ("odd", "Running")
+
+
+def test_the_end_of_an_older_one_is_not_that_of_its_successor() -> None:
+    """Nor is there anything to tell of what was never known."""
+    store: Store[Pod] = Store()
+    store.apply([DECODER.event(event("ADDED", pod("odd", 95)))])
+    gone = Event[Pod](EventType.DELETED, 91, None, "osmo/odd")
+    assert store.apply([gone, gone._replace(unread="osmo/other")]) == []
+    assert len(store) == 1
 
 
 def test_text_that_is_none_is_replaced() -> None:
@@ -109,7 +122,7 @@ def test_what_is_left_out_stays_as_it_was() -> None:
     store.finish_list(10)
     store.apply_page(Page([make_pod("a", version=1)], None, (), ["osmo/b"]))
     assert store.finish_list(20) == []
-    store.apply([Event(EventType.MODIFIED, 21)])
+    assert store.apply([Event(EventType.MODIFIED, 21, None, "osmo/b")]) == []
     assert len(store) == 2
 
 
@@ -150,19 +163,35 @@ def test_the_same_in_protobuf() -> None:
     with pytest.raises(OddObjectError, match="osmo/odd") as caught:
         decoder.event(frame("ADDED"))
     assert caught.value.version == 91
-    told = decoder.event(frame("DELETED"))
-    assert told.object is not None
-    assert (told.version, told.object.metadata.name) == (91, "odd")
+    with pytest.raises(OddObjectError, match="osmo/odd") as caught:
+        decoder.event(frame("DELETED"))
+    assert (caught.value.type, caught.value.version) == (EventType.DELETED, 91)
 
 
-def test_deep_objects_are_named_too() -> None:
-    """What nests without an end is skipped where it is not read, and left out where it is."""
-    deep = "[" * 100_000 + "]" * 100_000
-    odd = json.dumps(pod("odd", conditions="@")).replace('"@"', deep)
-    body = listed(pod("a")).replace(b"]}", b"," + odd.encode() + b"]}")
-    with pytest.raises(MalformedError):
-        DECODER.page(body)
-    assert msgspec.json.decode(listed(pod("a")))
+@pytest.mark.parametrize("depth", [500, 5_000, 100_000])
+@pytest.mark.parametrize("field", ["conditions", "somethingElse"])
+def test_what_nests_too_deeply_is_left_out(field: str, depth: int) -> None:
+    """Whether it is read or not; what stands beside it on its page, or comes behind it, is told."""
+    deep = '[{"a":' * depth + r'"]}\"[{"' + "}]" * depth
+    odd = pod("odd", 91, **{field: "@"})
+
+    def deepened(body: bytes) -> bytes:
+        return body.replace(b'"@"', deep.encode())
+
+    page = DECODER.page(deepened(listed(pod("a"), odd, pod("c", 92, message="[[[{{{"))))
+    assert [each.metadata.name for each in page.objects] == ["a", "c"]
+    assert [each.key for each in page.odd] == ["osmo/odd"]
+    assert (page.version, page.objects[1].status.message) == (100, "[[[{{{")
+    with pytest.raises(OddObjectError, match="osmo/odd") as caught:
+        DECODER.event(deepened(event("MODIFIED", odd)))
+    assert caught.value.version == 91
+
+
+def test_what_nests_too_deeply_and_is_no_json_is_none() -> None:
+    """Cut off in its depths, or with an end too many."""
+    for body in (b'{"items":' + b"[" * 5_000, b"[" * 5_000 + b"]" * 5_001, b"[" * 5_000 + b'"'):
+        with pytest.raises(MalformedError):
+            DECODER.page(body)
 
 
 async def test_its_page_and_its_watch_go_on(caplog: pytest.LogCaptureFixture) -> None:

@@ -200,6 +200,24 @@ async def test_a_blind_watch() -> None:
         await eventually(lambda: w.told() == [1000.0, 2000.0])
 
 
+async def test_a_process_that_was_suspended() -> None:
+    """What it reads first came long before, and there may be more of it: nothing is told before it
+    has had the time of a pause to take all of it over."""
+    async with world(pod("a")) as w:
+        await eventually(lambda: w.dated.current_at == 1000.0)
+        w.cluster.bookmark()
+        await w.beat()
+        w.now = 1600.0
+        w.cluster.modify(pod("a", "Succeeded"))
+        await eventually(lambda: w.dated.current_at == 1600.0)
+        await w.beat()
+        await w.client.flush()
+        assert w.told() == [1000.0]
+        w.now = 1620.0
+        await w.beat()
+        await eventually(lambda: w.told() == [1000.0, 1600.0])
+
+
 async def test_a_new_epoch() -> None:
     """What the queue has lost is reported again before anything is said to be known."""
     async with world(pod("a")) as w:

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from osmo_listener.errors import ExpiredError, KubernetesError, MalformedError, StatusError
+from osmo_listener.informer.source import Event as WatchEvent
 from osmo_listener.informer.source import EventType, KubernetesObject
 from osmo_listener.kubernetes.decoding import Decoder, ListPage
 from osmo_listener.kubernetes.json_decoding import JsonDecoder, json_status
@@ -241,7 +242,7 @@ def test_text_that_a_node_cut_off() -> None:
 def test_bookmark() -> None:
     """A bookmark has a version, and no object."""
     bookmark = protobuf.of_line(wire.bookmark(9))
-    assert decoder.event(bookmark[4:]) == (EventType.BOOKMARK, 9, None)
+    assert decoder.event(bookmark[4:]) == WatchEvent(EventType.BOOKMARK, 9)
 
 
 BADLY_TIMED = pb.Pod(

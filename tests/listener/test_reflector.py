@@ -405,6 +405,21 @@ async def test_restore_from_a_backup_is_noticed_when_the_connection_breaks(
         await eventually(lambda: recorder.told("d")[-1] == (ChangeType.MODIFIED, "Running"))
 
 
+async def test_a_restored_cluster_counts_the_same_versions_again(
+    source: FakeSource[Pod], time: Time
+) -> None:
+    """What has another content under a version that was seen before is told."""
+    async with running(source, NO_RESYNC, time) as (informer, recorder):
+        await informer.synced()
+        known = recorder.pods["a"]
+        source.restore([], int(known.metadata.resource_version) - 1)
+        again = source.add(make_pod("a", "Running"))
+        assert again.metadata == known.metadata
+        await eventually(lambda: len(recorder.syncs) == 2)
+        assert (ChangeType.MODIFIED, "Running") in recorder.told("a")
+        assert [item.status.phase for item in informer.store.values()] == ["Running"]
+
+
 async def test_restore_from_a_backup_is_noticed_by_a_bookmark(
     source: FakeSource[Pod], time: Time
 ) -> None:

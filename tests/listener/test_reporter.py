@@ -362,6 +362,26 @@ async def test_a_report_that_the_operator_refuses() -> None:
         ]
 
 
+async def test_a_refusal_that_comes_while_another_waits_for_its_turn() -> None:
+    """Each is answered, and once: a snapshot, which takes a while, is what brings refusals."""
+    async with world() as w:
+        await w.change(pod("a", 1), pod("b", 2))
+        foreign = Version(w.client.epoch + 1, 7)
+        async with w.reporter._turn:
+            for count, key in enumerate(("w/a/0", "w/b/0"), 1):
+                await w.client.send(Message("update_pod", key, foreign, new_id(), 0.0, b""))
+                await w.client.flush()
+                assert w.client.stats.refused == count
+                w.ticks.put_nowait(None)
+                await eventually(lambda: count == 2 or w.ticks.empty())  # noqa: B023
+                await asyncio.sleep(0)
+        await eventually(w.ticks.empty)
+        w.ticks.put_nowait(None)
+        await eventually(w.ticks.empty)
+        await eventually(lambda: len(w.refusals) == 2)
+        assert [each.key for each in w.refusals] == ["w/a/0", "w/b/0"]
+
+
 async def test_a_report_whose_names_are_too_long_hurts_no_other() -> None:
     """It is counted and left out; what follows is sent."""
     async with world() as w:

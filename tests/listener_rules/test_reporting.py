@@ -14,7 +14,7 @@ from osmo_listener.informer import ObjectMeta
 from osmo_listener.listeners import ObjectListener, Report
 from osmo_listener.listeners.objects import Pod, PodMetadata, PodStatus
 from osmo_reports.bodies import decode_body
-from osmo_transport import Ack, Delivery, Message, Policy, Version, kinds
+from osmo_transport import Ack, Delivery, Message, Policy, Refusal, Version, kinds
 from tests.examples import names_of
 
 T0 = 1_700_000_000.0
@@ -127,6 +127,32 @@ def test_what_a_snapshot_does_not_hold_is_reported_as_gone() -> None:
     assert short([gone]) == [("a", "gone", 8)]
     assert end.kind == "snapshot_end"
     assert made.on_change(pod("a", "Running", 5), None, 8, T0) == []
+
+
+def test_what_is_refused_of_a_live_object_ends_no_snapshot() -> None:
+    """A table would take it for gone. Not of what is gone, of another kind or an older epoch; and
+    the next report of it is tried, be it the same."""
+
+    def refused(key: str, kind: str = LATEST, epoch: int = 1) -> None:
+        refusal = Refusal("id", kind, key, "too large", Version(epoch, 5))
+        assert made.refused(refusal, T0) == ()
+
+    made = listener()
+    a, b = pod("a", "Running", 5), pod("b", "Running", 6)
+    made.on_change(None, a, 5, T0)
+    made.on_change(None, b, 6, T0)
+    refused("a", kind=EVERY)
+    refused("a", epoch=0)
+    refused("gone")
+    assert [m.kind for m in made.snapshot([a, b], 9, T0)] == ["snapshot_end"]
+    made.restart(2)
+    snapshot = made.snapshot([a, b], 9, T0)
+    assert next(snapshot).key == "a"
+    refused("a", epoch=2)
+    assert [m.key for m in snapshot] == ["b"]
+    assert short(made.on_change(a, a, 5, T0)) == [("a", "Running", 5)]
+    made.restart(3)
+    assert [m.kind for m in made.snapshot([a, b], 9, T0)] == [LATEST, LATEST, "snapshot_end"]
 
 
 def test_a_restart_ends_the_snapshot_before_it() -> None:

@@ -28,8 +28,8 @@ class ListenerConfig:
     namespace: str = "osmo"
     """Namespace of the workflows' pods."""
     source: str = "listener"
-    """Name of this listener within the backend. A newer process of the same backend and source
-    takes the place of an older one. Two sources of one backend must not report the same kind: the
+    """Name of this listener within the backend. Of several processes of one backend and source one
+    reports, and the others stand by. Two sources of one backend must not report the same kind: the
     snapshot of one would mark as deleted what only the other sees."""
     listeners: tuple[str, ...] = ("workflow", "node", "usage", "event")
     """What to report (workflow, node, usage, event, or what else is installed); repeat for several.

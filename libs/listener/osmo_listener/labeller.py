@@ -73,6 +73,8 @@ class NodeLabeller:
         patcher: how to reach the nodes.
         prefix: what comes before `verified` in the label's name.
         config: how.
+        decides: whether verdicts of this process count: while they do not, none is taken, and those
+            that wait are dropped.
         sleep: waits for seconds.
         draw: a source of numbers in [0, 1).
     """
@@ -83,12 +85,14 @@ class NodeLabeller:
         prefix: str,
         config: LabellerConfig | None = None,
         *,
+        decides: Callable[[], bool] = lambda: True,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         draw: Callable[[], float] = random.random,
     ) -> None:
         self._patcher = patcher
         self._name = prefix + LABEL
         self._config = config or LabellerConfig()
+        self._decides = decides
         self._sleep = sleep
         self._draw = draw
         self._waiting: OrderedDict[str, _Label] = OrderedDict()
@@ -108,6 +112,8 @@ class NodeLabeller:
 
     def on_verdict(self, node: Node, available: bool) -> None:
         """A node was evaluated: write its label if it does not show this verdict."""
+        if not self._decides():
+            return
         name = node.metadata.name
         label = _Label(node.metadata.uid, str(available))
         held = self._held.get(name)
@@ -137,7 +143,7 @@ class NodeLabeller:
             name, label = await self._take()
             settled = False
             try:
-                delay = await self._write(name, label, backoff)
+                delay = await self._write(name, label, backoff) if self._decides() else None
                 if delay is None:
                     settled = True
                 else:

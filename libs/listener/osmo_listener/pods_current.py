@@ -18,6 +18,10 @@ from osmo_transport.message import Message, Version, new_id
 
 KIND = "pods_current"
 
+LATE = 5.0
+"""Seconds by which a pause is longer where this process was suspended: the clock may be set by less
+while it waits, and a busy event loop is not as late."""
+
 
 class Dated(Generic[T]):
     """Another source, with the moment until which whoever reads it has taken everything over.
@@ -83,7 +87,8 @@ async def tell_pods_current(
 ) -> NoReturn:
     """Tell after each `interval` seconds until when the pods that `reporter` reports are known, if
     that has changed: nothing is told while the watch is blind, nor while a snapshot is due. What
-    was reported until then goes before.
+    was reported until then goes before. Who was suspended says nothing at first: what he reads then
+    came long before, and there may be more of it.
 
     Raises:
         FencedError, UsageError: the operator refuses this listener for good.
@@ -91,9 +96,10 @@ async def tell_pods_current(
     told: float | None = None
     number = 0
     while True:
+        began = clock()
         await sleep(interval)
         at = source.current_at
-        if at is None or at == told:
+        if at is None or at == told or clock() - began > interval + LATE:
             continue
         number += 1
         message = Message(

@@ -209,12 +209,14 @@ class Reporter(Generic[T]):
 
     async def _answer_refusals(self) -> None:
         """What a server refuses is known later, and logged by the client."""
-        new = self._client.stats.refused - self._answered
-        if new:
+        if self._client.stats.refused == self._answered:
+            return
+        async with self._turn:
+            # Counted in turn: more may have come while another one had it.
+            new = self._client.stats.refused - self._answered
             self._answered += new
-            async with self._turn:
-                for refusal in self._client.refusals[-new:]:
-                    await self._send(self._instead(refusal, self._clock()))
+            for refusal in self._client.refusals[-new:]:
+                await self._send(self._instead(refusal, self._clock()))
 
 
 def _cut(message: Message, error: MessageTooLargeError) -> Message:

@@ -20,8 +20,8 @@ from osmo_listener.kubernetes.listwatch import ListWatch
 from osmo_listener.kubernetes.patching import Patcher
 from osmo_listener.labeller import NodeLabeller
 from osmo_listener.listeners.node import NodeListener
-from osmo_listener.listeners.objects import Node
 from osmo_listener.listeners.registry import NODE, Listener, ListenerType, Surroundings, shared_pods
+from osmo_listener.listeners.reporting import ObjectListener
 from osmo_listener.listeners.slimming import task_pods
 from osmo_listener.listeners.usage import UsageListener
 from osmo_listener.listeners.workflow import WorkflowListener
@@ -60,7 +60,10 @@ class Watches:
         if "node" in types and config.rules.node.label:
             self._patcher = Patcher(credentials, config.http)
             self._labeller = NodeLabeller(
-                self._patcher, config.rules.node.label_prefix, config.labeller
+                self._patcher,
+                config.rules.node.label_prefix,
+                config.labeller,
+                decides=self._decides,
             )
         self._listeners = {name: self._listener(each) for name, each in types.items()}
         self._reporters = {name: self._reporter(name) for name in types}
@@ -76,14 +79,12 @@ class Watches:
             hostname=self._hostnames.get,
         )
         if (labeller := self._labeller) is not None:
-            around = replace(
-                around, on_verdict=partial(self._judged, labeller), on_gone=labeller.on_gone
-            )
+            around = replace(around, on_verdict=labeller.on_verdict, on_gone=labeller.on_gone)
         return kind.create(around)
 
     def _reporter(self, name: str) -> Reporter[Any]:
         listener = self._listeners[name]
-        if isinstance(listener, WorkflowListener):
+        if isinstance(listener, WorkflowListener | ObjectListener):
             return Reporter(listener, self._client, name=name, instead=listener.refused)
         return Reporter(listener, self._client, name=name)
 
@@ -139,10 +140,9 @@ class Watches:
         with closing(patcher):
             await labeller.run()
 
-    def _judged(self, labeller: NodeLabeller, node: Node, available: bool) -> None:
+    def _decides(self) -> bool:
         # Who stands by does not know the rules; when it takes over it judges every node anew.
-        if self._client.epoch and self._client.holder is None:
-            labeller.on_verdict(node, available)
+        return self._client.epoch > 0 and self._client.holder is None
 
     def _renamed(self, node: str) -> None:
         listener = self._listeners["usage"]

@@ -45,7 +45,7 @@ def shortened(text: str, limit: int) -> str:
     return f"{head}[{MORE} {len(text) - len(head) - len(tail)} characters left out {MORE}]{tail}"
 
 
-class Report(NamedTuple):
+class Encoded(NamedTuple):
     """An encoded body."""
 
     payload: bytes
@@ -53,7 +53,7 @@ class Report(NamedTuple):
     """Whether something is missing."""
 
 
-def encode_report(body: msgspec.Struct, most: int = MAX_REPORT) -> Report:
+def encode_report(body: msgspec.Struct, most: int = MAX_REPORT) -> Encoded:
     """The payload of a body, at most `most` bytes (some hundred at least) whatever the cluster
     holds. Of lists and mappings the first entries stay. Never cut are the names that make the key,
     and an inventory: what it left out would count as gone."""
@@ -64,7 +64,7 @@ def encode_report(body: msgspec.Struct, most: int = MAX_REPORT) -> Report:
         limit //= 2
         payload = encode_body(_fitted(body, limit))
         cut = True
-    return Report(payload, cut)
+    return Encoded(payload, cut)
 
 
 def _fitted(body: msgspec.Struct, limit: int) -> msgspec.Struct:

@@ -53,8 +53,10 @@ class Event(NamedTuple, Generic[T]):
     type: EventType
     version: int
     object: T | None = None
-    """The object as of `version`, for DELETED its last state; None for a bookmark, and where the
-    object cannot be read."""
+    """The object as of `version`, for DELETED its last state; None for a bookmark, and where it
+    cannot be read."""
+    unread: str = ""
+    """`namespace/name` of an object that cannot be read: it is as it was before, or gone."""
 
 
 class Page(NamedTuple, Generic[T]):
@@ -63,8 +65,9 @@ class Page(NamedTuple, Generic[T]):
     objects: Sequence[T]
     version: int | None
     """The version that the whole list shows, on its last page; None before."""
-    gone: Sequence[T] = ()
-    """What earlier pages may have held and went since; `objects` may hold its successor."""
+    gone: Sequence[str] = ()
+    """`namespace/name` of what earlier pages may have held and went since; `objects` may hold its
+    successor."""
     unread: Sequence[str] = ()
     """`namespace/name` of what is there and cannot be read: it is as it was before."""
 

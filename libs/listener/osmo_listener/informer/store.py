@@ -14,7 +14,8 @@ class ChangeType(Enum):
     MODIFIED = "modified"
     DELETED = "deleted"
     VANISHED = "vanished"
-    """Deleted at some moment while nobody was watching: `old` may not be its final state."""
+    """Deleted at some moment while nobody was watching, or in a state that cannot be read: `old`
+    may not be its final state."""
     RESYNC = "resync"
     """Nothing new: the object is shown once more."""
 
@@ -29,7 +30,8 @@ class Change(NamedTuple, Generic[T]):
     """What is known now; None: the object is gone."""
     resource_version: int
     """The object's; for DELETED that of the deletion; for VANISHED that of the list which no longer
-    held it, or the last one before an object that now has its name."""
+    held it, the last one before an object that now has its name, or that of a deletion all the
+    same."""
 
 
 class Store(Generic[T]):
@@ -60,6 +62,8 @@ class Store(Generic[T]):
         changes: list[Change[T]] = []
         for event in events:
             if event.object is None:
+                if event.type is EventType.DELETED:
+                    self._remove_unread(event.unread, event.version, changes)
                 continue
             if event.type is EventType.DELETED:
                 self._remove(event.object, event.version, changes)
@@ -74,7 +78,7 @@ class Store(Generic[T]):
     def apply_page(self, page: Page[T]) -> list[Change[T]]:
         """Take over a page of the list."""
         changes: list[Change[T]] = []
-        self._listed.difference_update(map(object_key, page.gone))
+        self._listed.difference_update(page.gone)
         self._listed.update(page.unread)
         for item in page.objects:
             key = object_key(item)
@@ -95,7 +99,8 @@ class Store(Generic[T]):
         old = self._objects.get(key)
         if old is not None:
             if old.metadata.uid == new.metadata.uid:
-                if old.metadata.resource_version == new.metadata.resource_version:
+                # A restored cluster gives the versions that it has lost to other contents.
+                if old.metadata.resource_version == new.metadata.resource_version and old == new:
                     return
                 self._objects[key] = new
                 changes.append(Change(ChangeType.MODIFIED, old, new, version))
@@ -110,3 +115,10 @@ class Store(Generic[T]):
         if known is not None and known.metadata.uid == last.metadata.uid:
             del self._objects[key]
             changes.append(Change(ChangeType.DELETED, last, None, version))
+
+    def _remove_unread(self, key: str, version: int, changes: list[Change[T]]) -> None:
+        known = self._objects.get(key)
+        # What has a higher version is a successor of the same name.
+        if known is not None and int(known.metadata.resource_version) <= version:
+            del self._objects[key]
+            changes.append(Change(ChangeType.VANISHED, known, None, version))

@@ -22,7 +22,8 @@ class Objects(Generic[T]):
       has is told once more, as RESYNC.
     - Whoever iterates slowly slows the informer down, and nothing is buffered meanwhile. Without an
       iteration the store alone follows the cluster.
-    - To leave an iteration is to lose one's place: the next one begins with all objects again.
+    - To leave an iteration is to lose one's place: the next one begins with all objects again. A
+      limit of time on one of its steps ends it too, as it does with every async generator.
     """
 
     def __init__(

@@ -33,7 +33,7 @@ async def check(response: Response, advice: Mapping[int, str]) -> None:
     status = _status(response, body)
     after = response.headers.get("retry-after", "")
     seconds = float(after) if after.isdecimal() else status.details.retry_after_seconds
-    message = advice.get(code, "{}").format(status.message or f"HTTP status {code}")
+    message = advice.get(code, "{}").replace("{}", status.message or f"HTTP status {code}")
     raise status_error(code, message, reason=status.reason, retry_after=seconds)
 
 

@@ -54,9 +54,10 @@ class Odd(NamedTuple):
 class OddObjectError(MalformedError):
     """An event's object cannot be read; the watch can go on after its version."""
 
-    def __init__(self, odd: Odd, version: int) -> None:
+    def __init__(self, odd: Odd, change: EventType, version: int) -> None:
         super().__init__(f"the API server sent {odd.key}, which cannot be read: {odd.why}")
         self.odd = odd
+        self.type = change
         self.version = version
 
 

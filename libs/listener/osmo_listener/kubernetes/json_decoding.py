@@ -6,7 +6,7 @@ skipped without being built.
 
 import re
 from collections.abc import Callable
-from typing import Any, Generic
+from typing import Any, Generic, TypeVar
 
 import msgspec
 
@@ -26,8 +26,11 @@ from osmo_listener.kubernetes.decoding import (
     unreadable,
     with_versions,
 )
+from osmo_listener.kubernetes.depth import TOO_DEEP, shallow
 from osmo_listener.kubernetes.framing import LineFramer
 from osmo_listener.kubernetes.nulls import without_nulls
+
+_Raw = TypeVar("_Raw")
 
 
 class _ListMetadata(msgspec.Struct, rename="camel", gc=False):
@@ -110,7 +113,7 @@ class JsonDecoder(Decoder[T]):
     def _one_by_one(self, body: bytes) -> ListPage[T]:
         """A page that holds something odd."""
         try:
-            page = _raw_list_decoder.decode(_text(body))
+            page = _taken_apart(_raw_list_decoder, body)
         except _UNREADABLE as exc:
             raise unreadable("a list", exc) from exc
         objects: list[T] = []
@@ -125,6 +128,8 @@ class JsonDecoder(Decoder[T]):
 
     def _object(self, item: msgspec.Raw) -> T:
         """An object in which a null may stand for what is not there."""
+        if TOO_DEEP in bytes(item):
+            raise RecursionError("it nests too deeply")
         content = without_nulls(msgspec.json.decode(item))
         return msgspec.convert(content, self._type, dec_hook=_made)
 
@@ -145,7 +150,7 @@ class JsonDecoder(Decoder[T]):
     def _without_object(self, frame: bytes, cause: Exception | None) -> Event[T]:
         """A bookmark's object has fields of the wrong type, and an error's is a `Status`."""
         try:
-            event = _raw_event_decoder.decode(_text(frame))
+            event = _taken_apart(_raw_event_decoder, frame)
             if event.type == EventType.BOOKMARK.value:
                 bookmark = _bookmark_decoder.decode(event.object)
                 return Event(EventType.BOOKMARK, to_version(bookmark.metadata.resource_version))
@@ -163,18 +168,8 @@ class JsonDecoder(Decoder[T]):
             item = self._object(event.object)
         except _UNREADABLE as exc:
             odd, version = _identified(event.object, exc)
-            if change is not EventType.DELETED:
-                raise OddObjectError(odd, version) from exc
-            item = self._bare(event.object)
+            raise OddObjectError(odd, change, version) from exc
         return Event(change, to_version(item.metadata.resource_version), self._transform(item))
-
-    def _bare(self, item: msgspec.Raw) -> T:
-        """What is gone is known by its metadata alone."""
-        try:
-            metadata = without_nulls(msgspec.json.decode(item)["metadata"])
-            return msgspec.convert({"metadata": metadata}, self._type, dec_hook=_made)
-        except (*_UNREADABLE, KeyError, TypeError) as exc:
-            raise unreadable("an object", exc) from exc
 
 
 def _made(object_type: type[Any], content: Any) -> Any:
@@ -182,9 +177,14 @@ def _made(object_type: type[Any], content: Any) -> Any:
     return object_type(content)
 
 
-def _text(body: bytes) -> bytes:
-    """The same in UTF-8: what is none is replaced, as in protobuf."""
-    return body.decode(errors="replace").encode()
+def _taken_apart(decoder: msgspec.json.Decoder[_Raw], body: bytes) -> _Raw:
+    """What `decoder` makes of the body: in UTF-8, where what is none is replaced, as in protobuf,
+    and without what nests too deeply."""
+    text = body.decode(errors="replace").encode()
+    try:
+        return decoder.decode(text)
+    except RecursionError:
+        return decoder.decode(shallow(text))
 
 
 def _identified(item: msgspec.Raw, cause: Exception) -> tuple[Odd, int]:

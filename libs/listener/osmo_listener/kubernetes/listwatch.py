@@ -78,6 +78,7 @@ class ListWatch(Generic[T]):
         self._mode = self._config.mode
         self._page_size = self._config.page_size
         self._namespace_seen = resource.namespace is None
+        self._advice = {**_ADVICE, 404: f"the API server has no {resource.path}: {{}}"}
         self._odd: dict[str, str] = {}
         self.left_out = 0
         """How often an object could not be read."""
@@ -126,7 +127,7 @@ class ListWatch(Generic[T]):
         """See `Source.position`."""
         response = await self._get({"limit": "1"})
         try:
-            await check(response, _ADVICE)
+            await check(response, self._advice)
             return self._decoder(response).page(await response.read()).version
         finally:
             response.close()
@@ -138,7 +139,7 @@ class ListWatch(Generic[T]):
         ahead: Response | None = None
         try:
             while response is not None:
-                await check(response, _ADVICE)
+                await check(response, self._advice)
                 decoder = self._decoder(response)
                 more = decoder.next_page(await response.beginning())
                 ahead = await self._next_page(more) if more else None
@@ -201,7 +202,7 @@ class ListWatch(Generic[T]):
             return
         response = await self._request(f"/api/v1/namespaces/{quote(namespace)}")
         try:
-            await check(response, _ADVICE)
+            await check(response, self._advice)
             await response.read()
         except ForbiddenError:
             pass  # a role that may only read objects cannot be told
@@ -218,7 +219,7 @@ class ListWatch(Generic[T]):
         """The complete events of a watch's stream as they arrive, each decoded when it is taken."""
         response = await self._get({"watch": "1", "allowWatchBookmarks": "true", **query})
         try:
-            await check(response, _ADVICE)
+            await check(response, self._advice)
             decoder = self._decoder(response)
             framer = decoder.framer()
             async for piece in response.chunks(self._config.silence):
@@ -238,8 +239,9 @@ class ListWatch(Generic[T]):
         try:
             return decoder.event(frame)
         except OddObjectError as exc:
-            self._leave_out(exc.odd)
-            return Event(EventType.MODIFIED, exc.version)
+            if exc.type is not EventType.DELETED:
+                self._leave_out(exc.odd)
+            return Event(exc.type, exc.version, None, exc.odd.key)
 
     def _leave_out(self, odd: Odd) -> None:
         self.left_out += 1
@@ -291,14 +293,21 @@ class ListWatch(Generic[T]):
 def _page(events: Iterable[Event[T]]) -> Page[T]:
     """What a part of the initial events leaves: among them are changes that happened meanwhile."""
     objects: dict[str, T] = {}
-    gone: list[T] = []
+    gone: list[str] = []
+    unread: set[str] = set()
+    version = None
     for event in events:
-        if event.object is None:
-            # The first bookmark is the one that ends the initial events.
-            return Page(list(objects.values()), event.version, gone)
+        if event.type is EventType.BOOKMARK:
+            # The first one ends the initial events.
+            version = event.version
+            break
+        key = event.unread if event.object is None else object_key(event.object)
         if event.type is EventType.DELETED:
-            objects.pop(object_key(event.object), None)
-            gone.append(event.object)
+            objects.pop(key, None)
+            unread.discard(key)
+            gone.append(key)
+        elif event.object is None:
+            unread.add(key)
         else:
-            objects[object_key(event.object)] = event.object
-    return Page(list(objects.values()), None, gone)
+            objects[key] = event.object
+    return Page(list(objects.values()), version, gone, [*unread])

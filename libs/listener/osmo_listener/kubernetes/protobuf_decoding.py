@@ -127,19 +127,16 @@ class ProtobufDecoder(Decoder[T]):
             message = self._parse(content)
             return Event(change, self._version(message), self._transform(self._read(message)))
         except _UNREADABLE as exc:
-            return self._odd_event(change, content, exc)
+            raise self._odd_event(change, content, exc) from exc
 
-    def _odd_event(self, change: EventType, content: memoryview, cause: Exception) -> Event[T]:
+    def _odd_event(
+        self, change: EventType, content: memoryview, cause: Exception
+    ) -> OddObjectError:
         try:
             odd, version = self._identified(content, cause)
-            if change is not EventType.DELETED:
-                raise OddObjectError(odd, version) from cause
-            # What is gone is known by its metadata alone.
-            parts = [part for number, part in _fields(content) if number == _METADATA]
-            bare = self._parse(_field(_METADATA, parts[0]))
-            return Event(change, version, self._transform(self._read(bare)))
         except _UNREADABLE as exc:
             raise unreadable("an object", exc) from exc
+        return OddObjectError(odd, change, version)
 
     @staticmethod
     def _version(message: Any) -> int:

@@ -9,7 +9,8 @@ What it keeps for the function:
   `snapshot_end` of its kind follows, with the number of keys: what a store holds with an older
   epoch is then gone.
 - *One odd object.* What the function raises is logged once, and leaves out what it would have
-  reported. As long as that is so for a live object no snapshot ends, for its rows would go.
+  reported. As long as that is so for a live object no snapshot ends, for its rows would go; nor
+  while a report of one is refused, because it is too large.
 """
 
 import logging
@@ -19,6 +20,7 @@ from typing import Generic, NamedTuple, TypeVar
 
 from osmo_listener.informer.source import KubernetesObject
 from osmo_reports.bodies import SnapshotEnd, encode_body
+from osmo_transport import Refusal
 from osmo_transport.kinds import Policy, kind_of
 from osmo_transport.message import Message, Version, new_id
 
@@ -48,7 +50,7 @@ class _Known(Generic[T]):
     seen: bool = False
     """Whether the function was shown the object in the present epoch."""
     failed: bool = False
-    """Whether the function raised when it was last shown the object."""
+    """Whether the function raised when it was last shown the object, or its report was refused."""
 
 
 class ObjectListener(Generic[T]):
@@ -114,6 +116,14 @@ class ObjectListener(Generic[T]):
 
     def listed(self, objects: Iterable[T], resource_version: int, now: float) -> tuple[()]:
         """See `Listener.listed`: deletions are reported one by one."""
+        return ()
+
+    def refused(self, refusal: Refusal, now: float) -> tuple[()]:
+        """Take note that a report will never be stored; there is nothing to say instead."""
+        if refusal.kind == self._kind and refusal.version.epoch == self._epoch:
+            for known in self._known.values():
+                if known.said.pop(refusal.key, None) is not None:
+                    known.failed = True
         return ()
 
     def _snapshot(
