@@ -8,6 +8,7 @@ is repeated, or comes after a crash, does no harm.
 """
 
 from collections.abc import Iterable, Iterator
+from operator import itemgetter
 from typing import Any
 
 from sqlalchemy import (
@@ -127,7 +128,10 @@ class Snapshots:
                 keys = connection.execute(query).all()
                 if keys:
                     names = [f"its_{column.name}" for column in key]
-                    connection.execute(marking, [dict(zip(names, it, strict=True)) for it in keys])
+                    # In the order in which batches lock them, whatever the database's is.
+                    ordered = sorted(tuple(row) for row in keys)
+                    marks = [dict(zip(names, row, strict=True)) for row in ordered]
+                    connection.execute(marking, marks)
             if len(keys) < STEP_ROWS:
                 return
             rest = and_(table.c.backend == backend, tuple_(*key) > tuple(keys[-1]))
@@ -142,6 +146,7 @@ class Snapshots:
             .where(
                 columns.backend == backend,
                 columns.node == bindparam("its_node"),
+                ~columns.removed,
                 tuple_(columns.epoch, columns.resource_version)
                 == tuple_(bindparam("its_epoch"), bindparam("its_version")),
             )
@@ -182,6 +187,7 @@ class Snapshots:
                             }
                         )
                 if marks:
+                    marks.sort(key=itemgetter("its_node"))
                     connection.execute(marking, marks)
             if len(rows) < STEP_ROWS:
                 return
