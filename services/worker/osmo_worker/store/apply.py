@@ -103,9 +103,6 @@ class Applier:
         self._events = Upsert(schema.pod_events, events.join, database.dialect)
         self._backends = Upsert(schema.backends, backends.join, database.dialect)
         self._seen: dict[str, float] = {}
-        self._pods_renamed = (
-            update(schema.tasks).where(schema.RENAMED).values(pod=schema.tasks.c.reported_pod)
-        )
 
     def now(self) -> str:
         """The moment of writing."""
@@ -156,8 +153,6 @@ class Applier:
                     to_row = RESOURCES[kind].row
                     rows = [to_row(delivery, body, known) for delivery, body in reports]
                     batch.stale += self._upserts[kind].write(connection, rows)
-            if batch.reports[tasks.KIND]:
-                connection.execute(self._pods_renamed)
             if batch.happened:
                 rows = [events.event_row(*each, now) for each in batch.happened]
                 batch.stale += self._events.write(connection, rows)

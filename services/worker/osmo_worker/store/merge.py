@@ -12,6 +12,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import chain
 from operator import itemgetter
+from types import MappingProxyType
 from typing import Any, NamedTuple
 from zlib import crc32
 
@@ -32,6 +33,7 @@ from sqlalchemy import (
     func,
     select,
     tuple_,
+    update,
 )
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.schema import CreateTable
@@ -89,6 +91,10 @@ class Join(NamedTuple):
     """By column, its new value; of those that are not named, the old one stays."""
     when: ColumnElement[bool]
     """Whether any part of the joining row is higher: else nothing is written."""
+    follows: Mapping[str, str] = MappingProxyType({})
+    """Columns that are searched for by an index, and those of `changes` that they are copies of.
+    SQLite writes an index anew with each statement that names its column, so there they follow in
+    a statement of their own, which finds by another index the few rows where they differ."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,6 +187,15 @@ class Upsert:
         ]
         """Statements of several rows, the largest first."""
         self._copy = None if on_sqlite else _Copy(table, names, join, dialect)
+        columns = table.c
+        follows = join(columns, columns).follows if on_sqlite else {}
+        self._follow = [
+            compile_text(
+                update(table).where(columns[name] != columns[of]).values({name: columns[of]}),
+                dialect,
+            )
+            for name, of in follows.items()
+        ]
 
     def write(self, connection: Connection, rows: list[Row]) -> int:
         """Write rows, and sort them; how many changed nothing."""
@@ -196,6 +211,8 @@ class Upsert:
                 position += size
         if position < len(rows):
             changed += connection.exec_driver_sql(self._one, rows[position:]).rowcount
+        for statement in self._follow:
+            connection.exec_driver_sql(statement)
         return len(rows) - changed
 
     def _are_distinct(self, rows: list[Row]) -> bool:
@@ -208,7 +225,9 @@ def _joining(
     table: Table,
     join: Callable[[Columns, Columns], Join],
 ) -> ClauseElement:
-    changes, when = join(table.c, insert.excluded)
+    changes, when, follows = join(table.c, insert.excluded)
+    if isinstance(insert, postgresql.Insert):
+        changes = {**changes, **{name: changes[of] for name, of in follows.items()}}
     key = [column.name for column in table.primary_key]
     return insert.on_conflict_do_update(index_elements=key, set_=changes, where=when)
 

@@ -184,6 +184,7 @@ def _join(old: Columns, new: Columns) -> Join:
             **taken(("updated_at",), is_higher, old, new),
         },
         when=is_higher,
+        follows={"pod": "reported_pod"},
     )
 
 

@@ -55,7 +55,6 @@ def _change_indexes() -> None:
             ["backend", "node"],
             f"{yes.format('concluded')} AND deleted_at IS NULL",
         ),
-        ("tasks_renamed", "tasks", ["backend"], "pod != reported_pod"),
     ):
         condition = sa.text(where)
         op.create_index(name, table, columns, sqlite_where=condition, postgresql_where=condition)
@@ -63,3 +62,6 @@ def _change_indexes() -> None:
     if on_postgres:
         condition = sa.text(unfinished)
         op.create_index("tasks_on_nodes", "tasks", ["backend", "node"], postgresql_where=condition)
+    else:
+        condition = sa.text("pod != reported_pod")
+        op.create_index("tasks_renamed", "tasks", ["backend"], sqlite_where=condition)
