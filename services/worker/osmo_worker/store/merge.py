@@ -62,7 +62,7 @@ class Inventory(NamedTuple):
 
     version: Version
     nodes: frozenset[str]
-    """Their names; empty where nothing that is older than the list has to be looked up."""
+    """Their names."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,8 @@ Nothing is locked between the reports of two workers, a snapshot's end and an in
 writes commits, and then looks again at what the others may have written meanwhile. So of two that
 could not see each other, the one that commits last sees both. What is marked is marked in steps,
 each a transaction of its own, and the note of a snapshot stands before its first one: a step that
-is repeated, or comes after a crash, does no harm.
+is repeated, or comes after a crash, does no harm. Where a worker was killed before it looked again,
+its reports put that right when they come again (see the joins in `osmo_worker.store.kinds`).
 """
 
 from collections.abc import Iterable, Iterator
