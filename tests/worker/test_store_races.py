@@ -98,6 +98,16 @@ async def test_the_usage_of_a_removed_node_goes_with_it(
         assert await store.node_usage() == []
 
 
+async def test_an_inventory_brings_back_no_node_that_is_removed_meanwhile(postgres: str) -> None:
+    """Also where the removal has the version that the inventory has looked at."""
+    removed = node_report("n", version=(1, 5), deleted=True)
+    async with open_store(postgres, STORE) as one, open_store(postgres, STORE) as two:
+        await apply(one, node_report("n", version=(1, 5)), inventory("m", version=(1, 7)))
+        with meanwhile(one, "UPDATE nodes", two, removed):
+            await apply(one, inventory("n", version=(1, 8)))
+        assert await two.nodes(live_only=True) == []
+
+
 async def test_a_task_that_moved_away_meanwhile_does_not_fail(postgres: str) -> None:
     """Its pod was created anew on another node after it was found on the one that is gone."""
     gone = node_report("n", version=(1, 7), deleted=True)
