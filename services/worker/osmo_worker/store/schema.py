@@ -82,6 +82,7 @@ backends = Table(
     Column("registration_epoch", BigInteger),
     Column("registration_resource_version", BigInteger),
     Column("pods_current_epoch", BigInteger),
+    Column("pods_current_resource_version", BigInteger),
     Column("pods_current_at", Moment),
 )
 """Every backend that has reported anything; see `osmo_worker.store.kinds.backends`."""

@@ -18,7 +18,8 @@ def _change_tables() -> None:
     if op.get_context().dialect.name == "postgresql":
         op.drop_index("tasks_on_nodes", "tasks")
     op.drop_index("tasks_starting", "tasks")
-    op.add_column("backends", sa.Column("pods_current_epoch", sa.BigInteger))
+    for name in ("pods_current_epoch", "pods_current_resource_version"):
+        op.add_column("backends", sa.Column(name, sa.BigInteger))
     op.add_column("backends", sa.Column("pods_current_at", MOMENT))
     op.add_column("tasks", sa.Column("reported_status", sa.Text))
     op.add_column("tasks", sa.Column("reported_exit_code", sa.BigInteger))
