@@ -151,10 +151,10 @@ def heartbeat(
     return msgspec.structs.replace(message, timestamp=at)
 
 
-def pods_current(at: float, *, epoch: int = 1) -> Message:
+def pods_current(at: float, *, epoch: int = 1, number: int = 0) -> Message:
     """A `pods_current`: what was reported of pods is all until `at`."""
     return new_message(
-        "pods_current", BACKEND, encode_body(PodsCurrent(at)), version=Version(epoch, 0)
+        "pods_current", BACKEND, encode_body(PodsCurrent(at)), version=Version(epoch, number)
     )
 
 

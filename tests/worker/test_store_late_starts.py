@@ -107,6 +107,18 @@ async def test_a_listener_that_is_away_makes_nothing_late(store_url: str) -> Non
         assert (await _only(store)).status == "RUNNING"
 
 
+async def test_a_clock_that_was_put_right_makes_nothing_late(store_url: str) -> None:
+    """That of the listener was a day ahead for a moment; what it says last counts."""
+    async with opened(store_url) as store:
+        await apply(store, SNAPSHOT, pods_current(T0 + 1440 * MINUTE, number=1))
+        await apply(store, starting(), pods_current(T0 + MINUTE, number=2))
+        await store.sweep()
+        assert (await _only(store)).status == "INITIALIZING"
+        await apply(store, pods_current(T0 + 31 * MINUTE, number=3))
+        await store.sweep()
+        assert await _told(store) == TOLD
+
+
 async def test_where_pods_are_not_said_to_be_current_heartbeats_count(store_url: str) -> None:
     """Listeners of the deployed protocol say no more."""
     async with opened(store_url) as store:

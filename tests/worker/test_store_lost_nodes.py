@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import random
+from dataclasses import replace
 
 import pytest
 
@@ -243,6 +244,44 @@ async def test_the_epoch_decides_first(store: StateStore, lost: tuple[int, int])
         node_report("n", version=lost, deleted=True),
     ]
     for backend in await apply_in_every_order(store, messages):
+        (task,) = await store.tasks(backend)
+        assert _told(task) == LOST
+
+
+@pytest.mark.parametrize("back", [False, True])
+async def test_a_pod_that_is_there_again_is_judged_by_its_node(
+    store: StateStore, back: bool
+) -> None:
+    """Also where only its existence is reported: while its row was deleted nobody looked at it."""
+    lost, came = node_report("n", version=(1, 7), deleted=True), node_report("n", version=(1, 8))
+    pod = report(version=(1, 5), node="n")
+    await apply(store, *([lost] if back else []), pod)
+    await apply(store, snapshot_end(0, version=(2, 1)))
+    await apply(store, came if back else lost)
+    await apply(store, existence(version=(2, 2)))
+    task = await _only(store)
+    assert task.deleted_at is None
+    assert (task.status == "RUNNING") == back
+
+
+async def test_a_node_of_which_nobody_knows_any_more_takes_nothing_back(store_url: str) -> None:
+    """Its row was removed when its time was over."""
+    now = 1_000_000.0
+    config = replace(STORE, node_retention=60.0)
+    async with open_store(store_url, config, clock=lambda: now) as store:
+        await apply(store, report(version=(1, 5), node="n"))
+        await apply(store, node_report("n", version=(1, 7), deleted=True))
+        now += 120
+        await store.sweep()
+        assert await store.nodes() == []
+        await apply(store, inventory("m", version=(1, 9)))
+        assert _told(await _only(store)) == LOST
+
+
+async def test_a_name_that_no_database_takes_is_a_name(store: StateStore) -> None:
+    """Whatever is learned first."""
+    pod = report(version=(1, 5), node="n\0")
+    for backend in await apply_in_every_order(store, [pod, node_report("n\0", deleted=True)]):
         (task,) = await store.tasks(backend)
         assert _told(task) == LOST
 

@@ -27,7 +27,8 @@ class HandlerUnavailableError(WorkerError):
 
 
 class StoreUnavailableError(HandlerUnavailableError):
-    """The database does not answer, or refuses writes for now; nothing of the batch was applied."""
+    """The database does not answer, or refuses writes for now; nothing or only a
+    part of the batch was applied."""
 
 
 class StoreRefusedError(WorkerError, UsageError):

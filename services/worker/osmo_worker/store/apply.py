@@ -4,12 +4,13 @@ A batch is applied in steps, of which each is a transaction, so that a large one
 the other batches of this worker nor the other workers of the database.
 """
 
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from operator import itemgetter
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, exists, select, tuple_, update
+from sqlalchemy import Connection, select, tuple_, update
 
 from osmo_reports.bodies import NodeInventory, SnapshotEnd, decode_body
 from osmo_reports.errors import BodyError
@@ -31,6 +32,9 @@ MOST_SEEN = 10_000
 
 Reports = list[tuple[Delivery, Any]]
 """Deliveries with their decoded bodies."""
+
+Named = dict[str, set[str]]
+"""By backend, what some of its nodes are called."""
 
 
 class Applied(NamedTuple):
@@ -64,18 +68,18 @@ class _Batch:
     """Those that are heard of."""
 
     @property
-    def named(self) -> dict[str, set[str]]:
-        """By backend, what its tasks call their nodes."""
-        names: dict[str, set[str]] = {}
+    def named(self) -> Named:
+        """What tasks call their nodes."""
+        names: Named = {}
         for delivery, body in self.reports[tasks.KIND]:
             if body.node not in NO_NAMES:
                 names.setdefault(delivery.backend, set()).add(without_nul(body.node))
         return names
 
     @property
-    def reported_nodes(self) -> dict[str, set[str]]:
-        """By backend, what the nodes are called that it reports."""
-        names: dict[str, set[str]] = {}
+    def reported_nodes(self) -> Named:
+        """What the nodes are called that are reported."""
+        names: Named = {}
         for delivery, body in self.reports[nodes.KIND]:
             both = {without_nul(body.node), without_nul(body.hostname)}
             names.setdefault(delivery.backend, set()).update(both - NO_NAMES)
@@ -93,7 +97,7 @@ class Applier:
         self._snapshots = Snapshots(database)
         self._lost_nodes = LostNodes(database)
         self._upserts = {
-            kind: Upsert(each.table, each.join, database.dialect, each.copied_later)
+            kind: Upsert(each.table, each.join, database.dialect)
             for kind, each in RESOURCES.items()
         }
         self._events = Upsert(schema.pod_events, events.join, database.dialect)
@@ -124,10 +128,12 @@ class Applier:
         batch, now = _sort(deliveries), self.now()
         if batch.backends:
             known = self._write_reports(batch, now)
-            yield from self._look_again(batch, known)
+            touched = batch.reported_nodes
+            if self._database.has_many_writers:
+                yield from self._look_again(known, batch.backends, batch.named, touched)
+            yield from self._reconcile(touched, now)
         if batch.existences:
-            yield
-            self._apply_existences(deliveries, batch, now)
+            yield from self._apply_existences(deliveries, batch, now)
         for position in batch.inventories:
             yield from self._apply_inventory(deliveries[position], batch, position, now)
         for position in batch.ends:
@@ -182,20 +188,23 @@ class Applier:
         gone = self._lost_nodes.gone(connection, batch.named)
         return Known(now=now, snapshots=notes, inventories=inventories, gone=gone)
 
-    def _look_again(self, batch: _Batch, known: Known) -> Iterator[None]:
-        """Look at what other workers wrote while these reports were written, and at the tasks on
-        nodes that came or went."""
-        touched = batch.reported_nodes
-        if self._database.has_many_writers:
-            with self._database.transaction(write=False) as connection:
-                notes = self._snapshots.notes(connection, batch.backends)
-                gone = self._lost_nodes.gone(connection, batch.named)
-            yield from self._catch_up(known.snapshots, notes, known.now)
-            for backend, name in gone ^ known.gone:
-                touched.setdefault(backend, set()).add(name)
+    def _look_again(
+        self, known: Known, names: Set[str], named: Named, touched: Named
+    ) -> Iterator[None]:
+        """Look at what other workers wrote while rows of these backends were written from what was
+        `known`: mark what snapshots leave out by now, and add to the `touched` nodes those of the
+        `named` that came or went."""
+        with self._database.transaction(write=False) as connection:
+            notes = self._snapshots.notes(connection, names)
+            gone = self._lost_nodes.gone(connection, named)
+        yield from self._catch_up(known.snapshots, notes, known.now)
+        for backend, name in gone ^ known.gone:
+            touched.setdefault(backend, set()).add(name)
+
+    def _reconcile(self, touched: Named, now: str) -> Iterator[None]:
         for backend, called in sorted(touched.items()):
             yield
-            yield from self._lost_nodes.reconcile(backend, known.now, called)
+            yield from self._lost_nodes.reconcile(backend, now, called)
 
     def _catch_up(
         self, known: Mapping[tuple[str, str], Version], notes: Notes, now: str
@@ -211,20 +220,26 @@ class Applier:
                 table = RESOURCES[kind].table
                 yield from self._snapshots.mark_left_out(backend, table, version.epoch, now)
 
-    def _apply_existences(self, deliveries: Sequence[Delivery], batch: _Batch, now: str) -> None:
+    def _apply_existences(
+        self, deliveries: Sequence[Delivery], batch: _Batch, now: str
+    ) -> Iterator[None]:
         """Apply reports of existence alone. Not in the transaction of the others: that would lock
         rows out of order. One that finds no row is retried, because the row's report may be on its
         way to another worker."""
-        positions, names = batch.existences, {deliveries[at].backend for at in batch.existences}
+        found = []
+        for position in batch.existences:
+            delivery, body = deliveries[position], batch.bodies[position]
+            resource = EXISTENCE_KINDS[delivery.message.kind]
+            assert resource.key is not None
+            found.append((resource.key(delivery, body), position, delivery, body, resource))
+        found.sort(key=itemgetter(0))
+        names = {delivery.backend for _, _, delivery, _, _ in found}
+        named: Named = {}
+        concluded: Named = {}
+        yield
         with self._database.transaction() as connection:
             known = Known(now=now, snapshots=self._snapshots.notes(connection, names))
-            found = []
-            for position in positions:
-                delivery, body = deliveries[position], batch.bodies[position]
-                resource = EXISTENCE_KINDS[delivery.message.kind]
-                assert resource.key is not None
-                found.append((resource.key(delivery, body), position, delivery, body, resource))
-            for key, position, delivery, body, resource in sorted(found, key=lambda each: each[0]):
+            for key, position, delivery, body, resource in found:
                 epoch, resource_version = delivery.message.version
                 gone = body.deleted or known.left_out(delivery, resource.kind)
                 row = tuple_(*resource.table.primary_key) == key
@@ -238,13 +253,21 @@ class Applier:
                         updated_at=now,
                     )
                 )
-                if changed.rowcount:
+                columns = resource.table.c
+                place = connection.execute(select(columns.node, columns.concluded).where(row))
+                on_node = place.one_or_none()
+                if on_node is None:
+                    if delivery.attempt < self._config.snapshot_attempts:
+                        reason = "no report of its state is applied"
+                        batch.outcomes[position] = Retry(reason, self._config.snapshot_delay)
                     continue
-                if connection.scalar(select(exists().where(row))):
-                    batch.stale += 1
-                elif delivery.attempt < self._config.snapshot_attempts:
-                    reason = "no report of its state is applied"
-                    batch.outcomes[position] = Retry(reason, self._config.snapshot_delay)
+                batch.stale += not changed.rowcount
+                for nodes_of, counts in ((named, True), (concluded, on_node.concluded)):
+                    if counts:
+                        nodes_of.setdefault(delivery.backend, set()).add(on_node.node)
+        # Of what was gone until now nobody has asked what its node means for it.
+        yield from self._look_again(known, names, named, concluded)
+        yield from self._reconcile(concluded, now)
 
     def _apply_inventory(
         self, delivery: Delivery, batch: _Batch, position: int, now: str

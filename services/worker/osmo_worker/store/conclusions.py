@@ -14,7 +14,7 @@ when its listener said last that what it tells of pods is up to date.
 """
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from typing import Any
 
 from sqlalchemy import (
@@ -64,6 +64,7 @@ NO_NAMES = frozenset({"", "-"})
 """What stands for a hostname where there is none."""
 
 _HAS_KEY = and_(*(column == bindparam(f"its_{column.name}") for column in tasks.primary_key))
+_IS_ON_NODE = tasks.c.node == bindparam("its_node")
 
 
 class LostNodes:
@@ -96,7 +97,8 @@ class LostNodes:
         return frozenset(
             (backend, name)
             for backend, those in called.items()
-            for name in self._gone_in(connection, backend, those & named[backend])
+            for name, gone in self._states(connection, backend, those & named[backend]).items()
+            if gone
         )
 
     def reconcile(self, backend: str, now: str, names: Set[str] | None = None) -> Iterator[None]:
@@ -110,11 +112,11 @@ class LostNodes:
         for start in range(0, len(called), MAX_NAMES):
             some = called[start : start + MAX_NAMES]
             # One after the other: each locks its tasks in the order of their keys.
-            for step in (self._fail_some, self._restore_some):
+            for step in (_fail_some, _restore_some):
                 while True:
                     with self._database.transaction() as connection:
-                        gone = self._gone_in(connection, backend, set(some), hold=True)
-                        left = step(connection, backend, some, gone, now)
+                        states = self._states(connection, backend, set(some), hold=True)
+                        left = step(connection, backend, states, now)
                     if not left:
                         break
                     yield
@@ -132,57 +134,26 @@ class LostNodes:
         lost = select(of_tasks.node).where(of_tasks.backend == backend, CONCLUDED).distinct()
         return sorted(found | {node for (node,) in connection.execute(lost)})
 
-    def _fail_some(
-        self,
-        connection: Connection,
-        backend: str,
-        names: Iterable[str],
-        gone: Set[str],
-        now: str,
-    ) -> bool:
-        """Fail tasks on those that are gone; whether any may be left."""
-        on_gone = and_(tasks.c.backend == backend, tasks.c.node.in_(sorted(gone)), UNFINISHED)
-        change = _concluding(*NODE_LOST, now=now, since=now)
-        return bool(gone) and _change_some(connection, change, on_gone, UNFINISHED)
-
-    def _restore_some(
-        self,
-        connection: Connection,
-        backend: str,
-        names: Iterable[str],
-        gone: Set[str],
-        now: str,
-    ) -> bool:
-        """Take it back of tasks on those that are there; whether any may be left."""
-        there = sorted(set(names) - gone)
-        lost = and_(CONCLUDED, tasks.c.status == NODE_LOST[0])
-        on_there = and_(tasks.c.backend == backend, tasks.c.node.in_(there), lost)
-        change = _RESTORING.values(status_since=now, updated_at=now)
-        return _change_some(connection, change, on_there, lost)
-
-    def _gone_in(
+    def _states(
         self, connection: Connection, backend: str, called: Set[str], *, hold: bool = False
-    ) -> set[str]:
-        """Of the names those of nodes that are gone; `hold`: they stay so until the transaction
-        ends."""
+    ) -> dict[str, bool]:
+        """Of the names those of nodes that are known, and whether these are gone; `hold`: it stays
+        so until the transaction ends."""
         columns, some = nodes.c, sorted(called - NO_NAMES)
         states: dict[str, bool] = {}
         for start in range(0, len(some), MAX_NAMES):
             part = some[start : start + MAX_NAMES]
-            query = (
-                select(columns.node, columns.hostname, GONE)
-                .where(
-                    columns.backend == backend,
-                    or_(columns.node.in_(part), columns.hostname.in_(part)),
-                )
-                .order_by(columns.node)
+            query = select(columns.node, columns.hostname, GONE).where(
+                columns.backend == backend,
+                or_(columns.node.in_(part), columns.hostname.in_(part)),
             )
-            if hold:
-                query = query.with_for_update(read=True)
+            if hold and self._database.has_many_writers:
+                # In the order in which batches lock them.
+                query = query.order_by(columns.node.collate("C")).with_for_update(read=True)
             for node, hostname, gone in connection.execute(query):
                 for name in {node, hostname} & called:
                     states[name] = bool(gone) and states.get(name, True)
-        return {name for name, gone in states.items() if gone}
+        return states
 
 
 class LateStarts:
@@ -212,7 +183,7 @@ class LateStarts:
             told = START_TIMEOUT, START_TIMEOUT_CODE, message
             change = _concluding(*told, now=now, since=seen_at)
             still = and_(STARTING, tasks.c.status_since < before)
-            keys = [_key(row) for row in late if row[0] == backend]
+            keys = [_key(row) for row in sorted(late) if row[0] == backend]
             with self._database.transaction() as connection:
                 failed = connection.execute(change.where(_HAS_KEY, still), keys).rowcount
             logger.info("%d tasks of %s did not start in time", failed, backend)
@@ -256,18 +227,44 @@ class LateStarts:
                     yield tuple(row)
 
 
+def _fail_some(connection: Connection, backend: str, states: Mapping[str, bool], now: str) -> bool:
+    """Fail tasks on nodes that are gone; whether any may be left."""
+    gone = [name for name, is_gone in states.items() if is_gone]
+    change = _concluding(*NODE_LOST, now=now, since=now)
+    return _change_some(connection, change, backend, gone, UNFINISHED)
+
+
+def _restore_some(
+    connection: Connection, backend: str, states: Mapping[str, bool], now: str
+) -> bool:
+    """Take it back of tasks on nodes that are there; whether any may be left."""
+    there = [name for name, is_gone in states.items() if not is_gone]
+    change = _RESTORING.values(status_since=now, updated_at=now)
+    lost = and_(CONCLUDED, tasks.c.status == NODE_LOST[0])
+    return _change_some(connection, change, backend, there, lost)
+
+
 def _change_some(
     connection: Connection,
     change: Update,
-    where: ColumnElement[bool],
-    still: ColumnElement[bool],
+    backend: str,
+    on_nodes: Sequence[str],
+    which: ColumnElement[bool],
 ) -> bool:
-    """Change a bounded number of tasks; whether any may be left. `still`: what has to hold of a
-    task when its turn comes."""
-    key = list(tasks.primary_key)
-    rows = connection.execute(select(*key).where(where).order_by(*key).limit(STEP_ROWS)).all()
+    """Change a bounded number of the backend's tasks on these nodes; whether any may be left.
+    `which` they are, and on which node, has to hold still when a task's turn comes."""
+    if not on_nodes:
+        return False
+    key, columns = list(tasks.primary_key), tasks.c
+    query = select(*key, columns.node).where(
+        columns.backend == backend, columns.node.in_(on_nodes), which
+    )
+    rows = connection.execute(query.order_by(*key).limit(STEP_ROWS)).all()
     if rows:
-        connection.execute(change.where(_HAS_KEY, still), [_key(row) for row in rows])
+        # In the order in which batches lock them, whatever the database's is.
+        found = sorted(tuple(row) for row in rows)
+        changes = [{**_key(row[:-1]), "its_node": row[-1]} for row in found]
+        connection.execute(change.where(_HAS_KEY, _IS_ON_NODE, which), changes)
     return len(rows) == STEP_ROWS
 
 

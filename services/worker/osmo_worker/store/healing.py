@@ -34,7 +34,7 @@ def heal(connection: Connection, backend: str, epoch: int) -> int:
     current_later = connection.execute(
         update(backends)
         .where(backends.c.name == backend, backends.c.pods_current_epoch > epoch)
-        .values(pods_current_epoch=None, pods_current_at=None)
+        .values(pods_current_epoch=None, pods_current_resource_version=None, pods_current_at=None)
     )
     return healed + registered_later.rowcount + current_later.rowcount
 

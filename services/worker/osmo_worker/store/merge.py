@@ -47,8 +47,6 @@ Row = tuple[Any, ...]
 Columns = ReadOnlyColumnCollection[str, Any]
 """The columns of a table by name: those of the row that it holds, or of the row that joins it."""
 
-NOTHING: Mapping[str, str] = MappingProxyType({})
-
 ROWS = 500
 """In one statement to SQLite, at most: half of a full batch. While the event loop is at work, that
 takes four fifths of the time of a statement per row; more rows gain nothing."""
@@ -64,7 +62,7 @@ class Inventory(NamedTuple):
 
     version: Version
     nodes: frozenset[str]
-    """Their names; empty where nothing that is older than the list has to be looked up."""
+    """Their names."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,6 +91,10 @@ class Join(NamedTuple):
     """By column, its new value; of those that are not named, the old one stays."""
     when: ColumnElement[bool]
     """Whether any part of the joining row is higher: else nothing is written."""
+    follows: Mapping[str, str] = MappingProxyType({})
+    """Columns that are searched for by an index, and those of `changes` that they are copies of.
+    SQLite writes an index anew with each statement that names its column, so there they follow in
+    a statement of their own, which finds by another index the few rows where they differ."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,9 +111,6 @@ class Resource:
     row: Callable[[Delivery, Any, Known], Row]
     """The row of a report: the delivery, its decoded body, and what is known. Values of the columns
     that are not computed, in their order."""
-    copied_later: Mapping[str, str] = field(default_factory=dict)
-    """Columns with an index which hardly ever change, each with the one that it is copied from
-    where they differ; see `Upsert`."""
     has_snapshots: bool = False
     """Whether a `snapshot_end` of the kind marks what it left out as deleted."""
     existence_kind: str | None = None
@@ -165,34 +164,17 @@ class Upsert:
     there, and those that are left by ever fewer. To PostgreSQL many rows are copied, into a
     temporary table that the statement reads.
 
-    SQLite writes an index anew whenever a statement sets one of its columns, though to the same
-    value. So it sets those of `copied_later` in a statement of its own, which finds the few rows
-    that it concerns by a partial index.
-
     Args:
         table: what the rows are of.
         join: how a row joins the one that the table holds: takes the columns of the latter, then
             those of the former.
         dialect: of the database.
-        copied_later: by column, the one that it is copied from where they differ; `join` changes
-            both alike.
     """
 
     def __init__(
-        self,
-        table: Table,
-        join: Callable[[Columns, Columns], Join],
-        dialect: Dialect,
-        copied_later: Mapping[str, str] = NOTHING,
+        self, table: Table, join: Callable[[Columns, Columns], Join], dialect: Dialect
     ) -> None:
         on_sqlite = dialect.name == "sqlite"
-        columns = table.c
-        self._later = [
-            update(table).where(columns[name] != columns[source]).values({name: columns[source]})
-            for name, source in (copied_later.items() if on_sqlite else ())
-        ]
-        if self._later:
-            join = _without(join, copied_later)
         names = [column.name for column in table.c if column.computed is None]
         one = _joining(sqlite.insert(table) if on_sqlite else postgresql.insert(table), table, join)
         self._key = itemgetter(slice(len(table.primary_key)))
@@ -205,6 +187,15 @@ class Upsert:
         ]
         """Statements of several rows, the largest first."""
         self._copy = None if on_sqlite else _Copy(table, names, join, dialect)
+        columns = table.c
+        follows = join(columns, columns).follows if on_sqlite else {}
+        self._follow = [
+            compile_text(
+                update(table).where(columns[name] != columns[of]).values({name: columns[of]}),
+                dialect,
+            )
+            for name, of in follows.items()
+        ]
 
     def write(self, connection: Connection, rows: list[Row]) -> int:
         """Write rows, and sort them; how many changed nothing."""
@@ -213,15 +204,15 @@ class Upsert:
         if self._copy is not None and len(rows) >= COPIED and self._are_distinct(rows):
             return len(rows) - self._copy.write(connection, rows)
         changed = position = 0
-        for size, many in self._many:
+        for size, statement in self._many:
             while len(rows) - position >= size:
                 values = tuple(chain.from_iterable(rows[position : position + size]))
-                changed += connection.exec_driver_sql(many, values).rowcount
+                changed += connection.exec_driver_sql(statement, values).rowcount
                 position += size
         if position < len(rows):
             changed += connection.exec_driver_sql(self._one, rows[position:]).rowcount
-        for statement in self._later:
-            connection.execute(statement)
+        for statement in self._follow:
+            connection.exec_driver_sql(statement)
         return len(rows) - changed
 
     def _are_distinct(self, rows: list[Row]) -> bool:
@@ -229,22 +220,14 @@ class Upsert:
         return len(set(map(self._key, rows))) == len(rows)
 
 
-def _without(
-    join: Callable[[Columns, Columns], Join], names: Iterable[str]
-) -> Callable[[Columns, Columns], Join]:
-    def join_others(old: Columns, new: Columns) -> Join:
-        changes, when = join(old, new)
-        return Join({name: changes[name] for name in changes if name not in names}, when)
-
-    return join_others
-
-
 def _joining(
     insert: sqlite.Insert | postgresql.Insert,
     table: Table,
     join: Callable[[Columns, Columns], Join],
 ) -> ClauseElement:
-    changes, when = join(table.c, insert.excluded)
+    changes, when, follows = join(table.c, insert.excluded)
+    if isinstance(insert, postgresql.Insert):
+        changes = {**changes, **{name: changes[of] for name, of in follows.items()}}
     key = [column.name for column in table.primary_key]
     return insert.on_conflict_do_update(index_elements=key, set_=changes, where=when)
 

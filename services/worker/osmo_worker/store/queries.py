@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 import msgspec
-from sqlalchemy import Connection, Select, Table, func, select
+from sqlalchemy import ColumnElement, Connection, Select, Table, func, select
 
 from osmo_worker.store.kinds.backends import Backend
 from osmo_worker.store.kinds.events import PodEvent
@@ -26,7 +26,11 @@ def read_resources(
     query = _columns(table, row).order_by(*table.primary_key)
     for name, value in where.items():
         if value is not None:
-            query = query.where(table.c[name] == value)
+            column: ColumnElement[Any] = table.c[name]
+            if name == "backend" and where.get("pod") is not None:
+                # Or SQLite reads all of the backend, which has the right order, to find one pod.
+                column = column.concat("")
+            query = query.where(column == value)
     if where["backend"] is None and where.get("workflow_uuid") is not None:
         # So the key finds them, once for each backend; an index would cost every new task more.
         query = query.where(table.c.backend.in_(select(backends.c.name)))

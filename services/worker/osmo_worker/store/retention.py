@@ -12,7 +12,7 @@ no batch waits for more than one of them.
 """
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from sqlalchemy import (
@@ -23,6 +23,7 @@ from sqlalchemy import (
     Dialect,
     FromClause,
     Select,
+    and_,
     any_,
     bindparam,
     delete,
@@ -69,6 +70,11 @@ _BACKEND: BindParameter[Any] = bindparam("backend")
 
 _STILL_SILENT = exists().where(backends.c.name == _BACKEND, backends.c.last_seen < _BEFORE)
 
+_OLD_USAGE = node_usage.c.updated_at < _BEFORE
+_OF_THE_NODE = and_(
+    *(node_usage.c[column.name] == column for column in (nodes.c.backend, nodes.c.node))
+)
+
 _SILENT = (
     select(backends.c.name)
     .where(backends.c.last_seen < _BEFORE)
@@ -77,9 +83,11 @@ _SILENT = (
 )
 
 _NOTES = (
-    delete(snapshots).where(snapshots.c.backend == _BACKEND, snapshots.c.applied_at < _BEFORE),
-    delete(inventories).where(
-        inventories.c.backend == _BACKEND, inventories.c.applied_at < _BEFORE
+    *(
+        delete(table).where(
+            table.c.backend == _BACKEND, table.c.applied_at < _BEFORE, _STILL_SILENT
+        )
+        for table in (snapshots, inventories)
     ),
     delete(backends).where(backends.c.name == _BACKEND, backends.c.last_seen < _BEFORE),
 )
@@ -115,15 +123,28 @@ class Retention:
         self._silence = config.backend_retention
         dialect = database.dialect
 
-        def rule(rows: str, seconds: float, since: Column[Any], *before: Delete) -> _Rule:
+        def rule(
+            rows: str,
+            seconds: float,
+            since: Column[Any],
+            *where: ColumnElement[bool],
+            before: Sequence[Delete] = (),
+        ) -> _Rule:
             over = since < _BEFORE
             due = select(since).where(over).limit(1)
-            return _Rule(rows, seconds, due, (*before, _some(dialect, since.table, over)))
+            return _Rule(rows, seconds, due, (*before, _some(dialect, since.table, over, *where)))
 
         self._rules = (
             rule("events", config.event_retention, pod_events.c.reported_at),
             rule("tasks", config.task_retention, tasks.c.deleted_at),
-            rule("nodes", config.node_retention, nodes.c.deleted_at, _usage_of_gone_nodes()),
+            rule(
+                "nodes",
+                config.node_retention,
+                nodes.c.deleted_at,
+                # Those that another worker is about to remove may have been the ones before.
+                ~exists().where(_OLD_USAGE, _OF_THE_NODE),
+                before=(_usage_of_gone_nodes(),),
+            ),
             rule("rows of usage", config.node_retention, node_usage.c.deleted_at),
         )
         self._of_backend = [
@@ -208,6 +229,4 @@ def _usage_of_gone_nodes() -> Delete:
     """Remove the usage of those nodes that are removed next."""
     gone = select(nodes.c.backend, nodes.c.node).where(nodes.c.deleted_at < _BEFORE)
     its_node = tuple_(node_usage.c.backend, node_usage.c.node)
-    return delete(node_usage).where(
-        node_usage.c.updated_at < _BEFORE, its_node.in_(gone.limit(STEP_ROWS))
-    )
+    return delete(node_usage).where(_OLD_USAGE, its_node.in_(gone.limit(STEP_ROWS)))

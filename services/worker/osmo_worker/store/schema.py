@@ -82,6 +82,7 @@ backends = Table(
     Column("registration_epoch", BigInteger),
     Column("registration_resource_version", BigInteger),
     Column("pods_current_epoch", BigInteger),
+    Column("pods_current_resource_version", BigInteger),
     Column("pods_current_at", Moment),
 )
 """Every backend that has reported anything; see `osmo_worker.store.kinds.backends`."""
@@ -210,7 +211,6 @@ GONE = nodes.c.deleted_at.is_not(None)
 for _name, _where, *_columns in (
     ("tasks_starting", STARTING, tasks.c.backend, tasks.c.status_since),
     ("tasks_concluded", CONCLUDED, tasks.c.backend, tasks.c.node),
-    ("tasks_renamed", RENAMED, tasks.c.backend),
     ("nodes_gone_of", GONE, nodes.c.backend),
 ):
     Index(_name, *_columns, sqlite_where=_where, postgresql_where=_where)
@@ -219,6 +219,8 @@ for _name, _where, *_columns in (
 Index("tasks_on_nodes", tasks.c.backend, tasks.c.node, postgresql_where=UNFINISHED).ddl_if(
     dialect="postgresql"
 )
+# Where PostgreSQL would not take it: it expects that nearly all rows are such.
+Index("tasks_renamed", tasks.c.backend, sqlite_where=RENAMED).ddl_if(dialect="sqlite")
 Index("tasks_pod", tasks.c.pod)
 Index("nodes_hostname", nodes.c.backend, nodes.c.hostname)
 Index("pod_events_pod", pod_events.c.pod, pod_events.c.happened_at)

@@ -4,10 +4,12 @@ Nothing is locked between the reports of two workers, a snapshot's end and an in
 writes commits, and then looks again at what the others may have written meanwhile. So of two that
 could not see each other, the one that commits last sees both. What is marked is marked in steps,
 each a transaction of its own, and the note of a snapshot stands before its first one: a step that
-is repeated, or comes after a crash, does no harm.
+is repeated, or comes after a crash, does no harm. Where a worker was killed before it looked again,
+its reports put that right when they come again (see the joins in `osmo_worker.store.kinds`).
 """
 
 from collections.abc import Iterable, Iterator
+from operator import itemgetter
 from typing import Any
 
 from sqlalchemy import (
@@ -127,7 +129,10 @@ class Snapshots:
                 keys = connection.execute(query).all()
                 if keys:
                     names = [f"its_{column.name}" for column in key]
-                    connection.execute(marking, [dict(zip(names, it, strict=True)) for it in keys])
+                    # In the order in which batches lock them, whatever the database's is.
+                    ordered = sorted(tuple(row) for row in keys)
+                    marks = [dict(zip(names, row, strict=True)) for row in ordered]
+                    connection.execute(marking, marks)
             if len(keys) < STEP_ROWS:
                 return
             rest = and_(table.c.backend == backend, tuple_(*key) > tuple(keys[-1]))
@@ -142,6 +147,7 @@ class Snapshots:
             .where(
                 columns.backend == backend,
                 columns.node == bindparam("its_node"),
+                ~columns.removed,
                 tuple_(columns.epoch, columns.resource_version)
                 == tuple_(bindparam("its_epoch"), bindparam("its_version")),
             )
@@ -182,6 +188,7 @@ class Snapshots:
                             }
                         )
                 if marks:
+                    marks.sort(key=itemgetter("its_node"))
                     connection.execute(marking, marks)
             if len(rows) < STEP_ROWS:
                 return

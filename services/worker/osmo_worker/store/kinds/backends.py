@@ -2,7 +2,8 @@
 
 Reports move `last_seen`. A heartbeat moves `last_heartbeat`, which never goes back, and the
 heartbeat of the newest version, among equals the one that was sent last, gives what the row says of
-the listener. Until when its pods are known is what the listener of the newest epoch said last.
+the listener. Until when its pods are known is what the listener of the newest epoch said last, also
+where that is earlier than before: its clock may have been put right.
 """
 
 from datetime import datetime
@@ -21,7 +22,7 @@ _REGISTRATION = (
     *("cluster_uid", "namespace", "version", "node_condition_prefix"),
     *("registered_at", "registration_epoch", "registration_resource_version"),
 )
-_CURRENT = ("pods_current_epoch", "pods_current_at")
+_CURRENT = ("pods_current_epoch", "pods_current_resource_version", "pods_current_at")
 
 _UNREGISTERED: Row = (None,) * (1 + len(_REGISTRATION))
 _NOT_CURRENT: Row = (None,) * len(_CURRENT)
@@ -61,7 +62,7 @@ def told(name: str, message: Message, body: Registration | PodsCurrent, now: str
     be read it was sent `now`."""
     if isinstance(body, PodsCurrent):
         at = moment_at(body.at)
-        current = _NOT_CURRENT if at is None else (message.version[0], at)
+        current = _NOT_CURRENT if at is None else (*message.version, at)
         return (name, now, now, *_UNREGISTERED, *current)
     sent = moment_at(message.timestamp) or now
     return (

@@ -11,7 +11,7 @@ listener that watches nodes: their versions, and no others, are compared.
 from datetime import datetime
 
 import msgspec
-from sqlalchemy import tuple_
+from sqlalchemy import and_, or_, tuple_
 
 from osmo_reports.bodies import Taint, UpdateNode
 from osmo_transport import Delivery
@@ -23,8 +23,9 @@ KIND = "update_node"
 
 _SHOWN = (
     *("hostname", "available", "conditions", "allocatable", "labels", "taints", "processed"),
-    *("updated_at", "deleted_at", "epoch", "resource_version", "removed"),
+    *("epoch", "resource_version", "removed"),
 )
+_MARKED = ("updated_at", "deleted_at")
 
 
 class Node(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,10 +84,17 @@ def _row(delivery: Delivery, body: UpdateNode, known: Known) -> Row:
 
 
 def _join(old: Columns, new: Columns) -> Join:
-    newer = tuple_(new.epoch, new.resource_version, new.removed) > tuple_(
-        old.epoch, old.resource_version, old.removed
+    old_version, new_version = (
+        tuple_(each.epoch, each.resource_version, each.removed) for each in (old, new)
     )
-    return Join(changes=taken(_SHOWN, newer, old, new), when=newer)
+    newer = new_version > old_version
+    # Whoever wrote the row may have been killed before it looked again at the inventory.
+    knows_better = and_(
+        new_version == old_version, new.deleted_at.is_(None) != old.deleted_at.is_(None)
+    )
+    either = or_(newer, knows_better)
+    changes = taken(_SHOWN, newer, old, new) | taken(_MARKED, either, old, new)
+    return Join(changes=changes, when=either)
 
 
 NODES = Resource(kind=KIND, table=nodes, row=_row, join=_join)

@@ -39,7 +39,7 @@ HIDDEN_WHEN_FALSE = frozenset({"Initialized", "Ready"})
 
 _EXISTENCE = ("epoch", "resource_version", "deleted_at")
 _SHOWN = (
-    *("ended", "node", "container", "pod_ip", "pod", "reported_pod", "conditions", "created_at"),
+    *("ended", "node", "container", "pod_ip", "reported_pod", "conditions", "created_at"),
     *("status_epoch", "status_resource_version"),
 )
 _TOLD = (
@@ -136,7 +136,8 @@ def _row(delivery: Delivery, body: UpdatePod, known: Known) -> Row:
         None if body.exit_code == NO_EXIT_CODE else body.exit_code,
         without_nul(body.message),
     )
-    lost = not (message.final or gone) and (delivery.backend, body.node) in known.gone
+    node = without_nul(body.node)
+    lost = not (message.final or gone) and (delivery.backend, node) in known.gone
     shown, reported = (NODE_LOST, told) if lost else (told, _NOTHING)
     pod = without_nul(body.pod)
     return (
@@ -145,7 +146,7 @@ def _row(delivery: Delivery, body: UpdatePod, known: Known) -> Row:
         message.final,
         lost,
         *reported,
-        without_nul(body.node),
+        node,
         without_nul(body.container),
         without_nul(body.pod_ip),
         pod,
@@ -167,18 +168,37 @@ def _join(old: Columns, new: Columns) -> Join:
     shows_newer = tuple_(new.ended, new.status_epoch, new.status_resource_version) > tuple_(
         old.ended, old.status_epoch, old.status_resource_version
     )
-    tells_newer = and_(shows_newer, or_(new.ended, ~old.concluded, ~_leaves_concluded(old, new)))
+    knows_better = _knows_better(old, new)
+    tells_newer = or_(
+        and_(shows_newer, or_(new.ended, ~old.concluded, ~_leaves_concluded(old, new))),
+        knows_better,
+    )
     changed = or_(new.status != old.status, _is_another_pod(old, new))
+    is_higher = or_(exists_newer, shows_newer, knows_better)
     return Join(
         changes={
             **taken(_EXISTENCE, exists_newer, old, new),
             **taken(_SHOWN, shows_newer, old, new),
             **taken(_TOLD, tells_newer, old, new),
             **taken(("status_since",), and_(tells_newer, changed), old, new),
-            **taken(("updated_at",), or_(exists_newer, shows_newer), old, new),
+            **taken(("updated_at",), is_higher, old, new),
         },
-        when=or_(exists_newer, shows_newer),
+        when=is_higher,
+        follows={"pod": "reported_pod"},
     )
+
+
+def _knows_better(old: Columns, new: Columns) -> ColumnElement[bool]:
+    """Whether the report that the row shows has come again, and the node is gone by now or is not
+    gone any more: whoever wrote the row may have been killed before it looked again."""
+    is_shown = tuple_(new.ended, new.status_epoch, new.status_resource_version) == tuple_(
+        old.ended, old.status_epoch, old.status_resource_version
+    )
+    lost: ColumnElement[str] = literal_column(f"'{NODE_LOST[0]}'")
+    went = and_(new.concluded, ~old.concluded)
+    came = and_(~new.concluded, old.concluded, old.status == lost)
+    both_alive = and_(old.deleted_at.is_(None), new.deleted_at.is_(None))
+    return and_(is_shown, both_alive, or_(went, came))
 
 
 def _leaves_concluded(old: Columns, new: Columns) -> ColumnElement[bool]:
@@ -202,7 +222,6 @@ TASKS = Resource(
     kind=KIND,
     existence_kind="pod_exists",
     has_snapshots=True,
-    copied_later={"pod": "reported_pod"},
     table=tasks,
     key=_key,
     row=_row,

@@ -18,7 +18,8 @@ def _change_tables() -> None:
     if op.get_context().dialect.name == "postgresql":
         op.drop_index("tasks_on_nodes", "tasks")
     op.drop_index("tasks_starting", "tasks")
-    op.add_column("backends", sa.Column("pods_current_epoch", sa.BigInteger))
+    for name in ("pods_current_epoch", "pods_current_resource_version"):
+        op.add_column("backends", sa.Column(name, sa.BigInteger))
     op.add_column("backends", sa.Column("pods_current_at", MOMENT))
     op.add_column("tasks", sa.Column("reported_status", sa.Text))
     op.add_column("tasks", sa.Column("reported_exit_code", sa.BigInteger))
@@ -55,7 +56,6 @@ def _change_indexes() -> None:
             ["backend", "node"],
             f"{yes.format('concluded')} AND deleted_at IS NULL",
         ),
-        ("tasks_renamed", "tasks", ["backend"], "pod != reported_pod"),
     ):
         condition = sa.text(where)
         op.create_index(name, table, columns, sqlite_where=condition, postgresql_where=condition)
@@ -63,3 +63,6 @@ def _change_indexes() -> None:
     if on_postgres:
         condition = sa.text(unfinished)
         op.create_index("tasks_on_nodes", "tasks", ["backend", "node"], postgresql_where=condition)
+    else:
+        condition = sa.text("pod != reported_pod")
+        op.create_index("tasks_renamed", "tasks", ["backend"], sqlite_where=condition)
