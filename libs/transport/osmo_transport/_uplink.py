@@ -155,7 +155,9 @@ class Uplink:
             self._reasons.clear()
         if session.welcomed and not welcomed:
             self.connects += 1
-            logger.info("connected to %s, epoch %d", self._url, session.epoch)
+            logger.info(
+                "connected to %s as %s, epoch %d", self._url, session.instance, session.epoch
+            )
             if self._stood_by_for:
                 logger.info("takes over from %s", self._stood_by_for)
                 self._stood_by_for = ""

@@ -78,7 +78,8 @@ class ClientSession:
     ) -> None:
         self.producer = producer
         """What it reports as."""
-        self._instance = instance
+        self.instance = instance
+        """As which process it is known to others that wait for its place."""
         self._config = config
         self._introduction = introduction
         self._takes_over = takes_over
@@ -169,7 +170,7 @@ class ClientSession:
             PROTOCOL,
             self.producer.backend,
             self.producer.source,
-            self._instance,
+            self.instance,
             *self._state,
             self._config.limits,
             self._introduction,
