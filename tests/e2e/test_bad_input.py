@@ -190,7 +190,7 @@ def test_a_backend_without_a_name_is_told(running: Running) -> None:
 
 def test_of_two_listeners_that_take_over_the_older_one_ends(running: Running) -> None:
     """It says why and by whom, and the newer one's reports count."""
-    options = ("--backend=twice", "--client-takes-over=true")
+    options = ("--backend=twice", "--client-takes-over")
     with running.listen(*options) as older:
         wait_until(lambda: "connected to" in older.log(), SOON)
         with running.listen(*options) as newer:
