@@ -40,11 +40,11 @@ async def shared(server: RedisServer) -> AsyncIterator[Directory]:
 
 
 @asynccontextmanager
-async def operating(server: RedisServer) -> AsyncIterator[tuple[str, str]]:
+async def operating(server: RedisServer, user: str = "") -> AsyncIterator[tuple[str, str]]:
     """An operator of ours; where it listens for listeners of ours, and for deployed ones."""
     config = OperatorConfig(
         listen=("ws://127.0.0.1:0", "grpc://127.0.0.1:0"),
-        queue=server.url,
+        queue=server.url.replace("//", f"//{user}"),
         layout="osmo",
         drain_timeout=1.0,
     )
@@ -209,3 +209,26 @@ async def test_a_cluster_is_not_shared() -> None:
             assert await directory.rules() == {"east": known}
             assert await directory.forget("east")
         assert server.command("LLEN", LIST) == 1
+
+
+async def test_rules_that_cannot_be_taken_end_no_operator(
+    server: RedisServer, deployed_service: DeployedService, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One that may read the list of others, and not change it, says so once and goes on."""
+    rights = ("~*osmo*", "%R~backend-connections:*", "+@all")
+    server.command("ACL", "SETUSER", "osmo", "reset", "on", ">pw", *rights)
+    try:
+        async with (
+            operating(server, "osmo:pw@") as (url, _),
+            connect(url, backend="east") as one,
+            connect(url, backend="west") as other,
+        ):
+            for client in (one, other):
+                await client.epoch_after(0)
+            deployed_service.set_rules("east", {"Ready": "False"})
+            await eventually(lambda: "are not taken over" in caplog.text)
+            async with connect(url, backend="north") as late:
+                assert await late.epoch_after(0)
+        assert caplog.text.count("are not taken over") == 1
+    finally:
+        server.command("ACL", "DELUSER", "osmo")

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import socket
 import sqlite3
 from collections.abc import Iterator
@@ -25,7 +26,9 @@ from tests.e2e.programs import Program, wait_until
 
 PASSWORD = "queue-password"
 TOKEN = "cluster-token"
-SOON = 15.0
+SOON = 60.0
+"""Seconds within which a test expects what takes one or two, on however slow a machine."""
+
 HANDLERS = """
 import asyncio
 from osmo_transport import Ack
@@ -55,10 +58,10 @@ def complaint(program: Program) -> str:
         ("osmo_operator", "--queue memory:// --listen grpc://{busy}", 1, "the port is in use"),
         ("osmo_simulator", "--listen {busy}", 1, "choose another port, or 0 for a free one"),
         ("osmo_worker", "--store mysql://here/osmo", 2, "'mysql': use sqlite:///PATH, postgres"),
-        ("osmo_worker", "--store sqlite:///{diary}", 2, "is not a database (name another file"),
+        ("osmo_worker", "--store sqlite:///{diary}", 2, "file is not a database (name another"),
         ("osmo_worker", "--handler broken_handlers:x", 2, "cannot be imported: ZeroDivisionErr"),
         ("osmo_listener", "--kubeconfig {absent}", 2, "absent cannot be read: No such file"),
-        ("osmo_listener", "--listeners nodes", 2, "no listener is called 'nodes': there"),
+        ("osmo_listener", "--listeners nodes", 2, "no listener is called 'nodes': there are even"),
     ],
 )
 def test_a_wrong_start_ends_with_what_to_change(
@@ -183,6 +186,21 @@ def test_a_backend_without_a_name_is_told(running: Running) -> None:
     with running.listen("--backend", "") as listener:
         assert listener.wait(SOON) == 2
         assert "the backend is ''" in complaint(listener)
+
+
+def test_of_two_listeners_that_take_over_the_older_one_ends(running: Running) -> None:
+    """It says why and by whom, and the newer one's reports count."""
+    options = ("--backend=twice", "--client-takes-over")
+    with running.listen(*options) as older:
+        wait_until(lambda: "connected to" in older.log(), SOON)
+        with running.listen(*options) as newer:
+            assert older.wait(SOON) == 1
+            told = complaint(older)
+            assert "a newer client of this backend" in told
+            instance = re.search(r"([0-9a-f]{32}) at 127\.0\.0\.1:", told)
+            assert instance is not None
+            wait_until(lambda: f" as {instance[1]}, epoch" in newer.log(), SOON)
+            assert newer.stop() == 0
 
 
 def websocket_frame(payload: bytes, opcode: int = 2) -> bytes:

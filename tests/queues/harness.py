@@ -175,7 +175,10 @@ class OsmoHarness(RedisHarness):
 BODIES: dict[str, Callable[[str], msgspec.Struct]] = {
     "update_node": lambda key: bodies.UpdateNode(key, key),
     "update_node_usage": lambda key: bodies.UpdateNodeUsage(key, key),
-    "pod_event": lambda key: bodies.PodEvent(key, "Pulled", timestamp="2026-01-02T03:04:05Z"),
+    # With a time: one without is told to deployed workers with that of its report.
+    "pod_event": lambda key: bodies.PodEvent(
+        key, "Pulled", timestamp="2026-01-02T12:00:00.123456Z"
+    ),
     "logging": lambda key: bodies.Logging(bodies.LogType.INFO, "", key),
 }
 """Of the kinds whose key may be any name."""

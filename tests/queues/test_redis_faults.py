@@ -82,7 +82,8 @@ async def test_is_no_redis() -> None:
 async def test_is_killed_and_comes_back(wiped: bool) -> None:
     """SIGKILL and restart: with its files nothing acknowledged is gone, without them the producer
     is told; the same objects go on."""
-    with RedisServer(appendonly="yes") as server:
+    # Else a busy disk lets Redis answer before it has written.
+    with RedisServer(appendonly="yes", appendfsync="always") as server:
         async with opened(server) as queue, queue.consumer("workers", "w1") as consumer:
             feeder = Feeder(queue)
             await feeder.append(*[report(f"k{i}") for i in range(10)])

@@ -8,7 +8,15 @@ import pytest
 from redis.asyncio.connection import Connection
 
 from osmo_reports import Registration, open_directory
-from osmo_transport import Ack, ClosedError, QueueRefusedError, UsageError, batch_of, open_queue
+from osmo_transport import (
+    Ack,
+    ClosedError,
+    QueueRefusedError,
+    QueueUnavailableError,
+    UsageError,
+    batch_of,
+    open_queue,
+)
 from osmo_transport.queues.redis.queue import RedisQueue
 from osmo_transport.testing.feeder import Feeder, report
 from osmo_transport.testing.redis_server import RedisServer
@@ -67,6 +75,20 @@ async def test_a_database_that_is_not_there_is_told(redis_server: RedisServer) -
     """It will not be there later either."""
     with pytest.raises(QueueRefusedError, match="there is no such database"):
         await open_queue(redis_server.url.replace("/0", "/99"))
+
+
+async def test_a_server_that_is_no_redis_is_told() -> None:
+    """With what to look at: it may be there later, but hardly at this port."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readline()
+        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        with pytest.raises(QueueUnavailableError, match="does not answer as Redis does: look at"):
+            await open_queue(f"redis://127.0.0.1:{port}")
 
 
 @pytest.mark.parametrize(

@@ -125,6 +125,22 @@ async def test_a_broken_connection_keeps_the_place_for_a_moment() -> None:
             assert welcome.epoch > first.epoch
 
 
+async def test_a_broken_connection_keeps_the_place_no_longer_than_a_silent_one() -> None:
+    """However long it is given, and so no longer than a lease can last."""
+    config = ServerConfig(lease=60.0, lease_grace=1000.0)
+    async with listen("memory://", config=config) as server:
+        older = await BareClient("older", takes_over=False).connect(server)
+        await older.welcome()
+        newer = await BareClient("newer", takes_over=False).connect(server)
+        await eventually(lambda: newer.frames)
+        older.connection.close()
+        await eventually(lambda: not server.backends)
+        late = await BareClient("late", takes_over=False).connect(server)
+        await eventually(lambda: late.frames)
+        assert isinstance(late.frames[0], Occupied)
+        assert len(newer.frames) == 1
+
+
 async def test_who_stands_by_leaves_at_once(caplog: pytest.LogCaptureFixture) -> None:
     """With what it was given: nobody will acknowledge it. How much that is, is logged."""
     async with listen("memory://") as server:

@@ -65,10 +65,24 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     return authority(tmp_path_factory.mktemp("certificates"))
 
 
+SILENCE = 0.2
+"""Seconds for which a test waits where nothing can come."""
+
+PATIENCE = 60.0
+"""Seconds for what does come, on however slow a machine."""
+
+
 @pytest.fixture(autouse=True)
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Silence is waited for no longer than it takes to be sure of in a test."""
-    monkeypatch.setattr(strangers, "ASK_TIMEOUT", 0.3)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever answers has his time."""
+    monkeypatch.setattr(strangers, "ASK_TIMEOUT", PATIENCE)
+    monkeypatch.setattr(strangers, "TLS_TIMEOUT", PATIENCE)
+
+
+@pytest.fixture
+def without_tls(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nobody speaks TLS, whoever asks for it waits in vain."""
+    monkeypatch.setattr(strangers, "TLS_TIMEOUT", SILENCE)
 
 
 # The servers
@@ -169,9 +183,14 @@ class Ignoring(FrameSink):
         self.ended.set_result(error)
 
 
-async def failure(way: Way, port: int, tls: TlsConfig) -> TransportError:
-    """Why one try to connect fails, at once or when the connection is open."""
-    config = ConnectionConfig(limits=Limits(), tls=tls, open_timeout=0.5, max_connections=1)
+async def failure(
+    way: Way, port: int, tls: TlsConfig, open_timeout: float = PATIENCE
+) -> TransportError:
+    """Why one try to connect fails, at once or when the connection is open. The `open_timeout` is
+    short where the other side waits silently for more."""
+    config = ConnectionConfig(
+        limits=Limits(), tls=tls, open_timeout=open_timeout, max_connections=1
+    )
     sink = Ignoring()
     url = f"{way.scheme}://127.0.0.1:{port}"
     try:
@@ -181,7 +200,7 @@ async def failure(way: Way, port: int, tls: TlsConfig) -> TransportError:
     except TransportError as exc:
         return exc
     try:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             return await sink.ended
     finally:
         connection.close()
@@ -232,12 +251,13 @@ async def test_a_grpc_server(way: Way, certificates: Authority) -> None:
         says(error, "without TLS" if way.secure else "look at the scheme")
 
 
+@pytest.mark.usefixtures("without_tls")
 async def test_a_websocket_server(way: Way, certificates: Authority) -> None:
     """One of ours: a client of another scheme is told which one to look at."""
     if way.scheme == "ws":
         return
     async with ours("ws") as port:
-        error = await failure(way, port, TlsConfig(ca_file=certificates.ca_file))
+        error = await failure(way, port, TlsConfig(ca_file=certificates.ca_file), SILENCE)
     assert type(error) is WrongServerError
     says(error, "a WebSocket server answers there", "without TLS" if way.secure else "the scheme")
 
@@ -257,28 +277,34 @@ async def test_a_server_with_tls(way: Way, scheme: str, certificates: Authority)
         says(error, "a server that speaks TLS answers there", f"{way.scheme}s://")
 
 
+@pytest.mark.usefixtures("without_tls")
 async def test_an_https_server_that_says_so(way: Way, certificates: Authority) -> None:
     """In words of HTTP, as nginx and Go do."""
     if way.secure:
         return
     body = "Client sent an HTTP request to an HTTPS server.\n"
     async with plain(http("400 Bad Request", body=body)) as port:
-        error = await failure(way, port, TlsConfig())
+        error = await failure(way, port, TlsConfig(), SILENCE)
     assert type(error) is WrongServerError
     says(error, "a server that speaks TLS", f"{way.scheme}s://")
 
 
+@pytest.mark.usefixtures("without_tls")
 async def test_redis(way: Way, redis_server: RedisServer, certificates: Authority) -> None:
     """The queue's address in the place of the server's."""
-    error = await failure(way, redis_server.port, TlsConfig(ca_file=certificates.ca_file))
+    error = await failure(way, redis_server.port, TlsConfig(ca_file=certificates.ca_file), SILENCE)
     assert type(error) is WrongServerError
     says(error, "Redis answers there")
 
 
-async def test_a_silent_server(way: Way, certificates: Authority) -> None:
+@pytest.mark.usefixtures("without_tls")
+async def test_a_silent_server(
+    way: Way, certificates: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It is there, and says nothing."""
+    monkeypatch.setattr(strangers, "ASK_TIMEOUT", SILENCE)
     async with plain(silent) as port:
-        error = await failure(way, port, TlsConfig(ca_file=certificates.ca_file))
+        error = await failure(way, port, TlsConfig(ca_file=certificates.ca_file), SILENCE)
     assert type(error) is ConnectionLostError
     says(error, "a server that accepts the connection and says nothing")
 
@@ -296,7 +322,7 @@ async def test_a_server_that_ends_every_connection(way: Way, certificates: Autho
 async def test_a_server_of_another_kind(way: Way, certificates: Authority) -> None:
     """What it says is told."""
     async with plain(greeting) as port:
-        error = await failure(way, port, TlsConfig(ca_file=certificates.ca_file))
+        error = await failure(way, port, TlsConfig(ca_file=certificates.ca_file), SILENCE)
     says(error, "a server of another kind answers there with 'SSH-2.0-OpenSSH_9.6'")
 
 

@@ -2,12 +2,15 @@
 
 import asyncio
 import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from functools import partial
 
 import pytest
 
 from osmo_transport import (
     BackoffConfig,
+    Client,
     ClientConfig,
     ConnectionLostError,
     HandshakeError,
@@ -209,3 +212,41 @@ async def test_a_server_of_another_kind_is_waited_out_by_a_client_that_was_welco
             await it.epoch_after(0)
             server.resync("another")
             await eventually(lambda: it.stats.connects == 2)
+
+
+@asynccontextmanager
+async def standing_by(url: str, *reasons: TransportError) -> AsyncIterator[tuple[Client, Failing]]:
+    """A client that waits while another one reports. Its next tries fail for these reasons."""
+    quick = BackoffConfig(base=0.001, maximum=0.001, healthy_after=0.0)
+    config = ClientConfig(backoff=quick, drain_timeout=0.0)
+    transport = Failing(None, *reasons, None)
+    async with listen(url), connect(url, backend="b", config=config) as holder:
+        await holder.placed()
+        async with connect(url, backend="b", config=config, transport=transport) as standby:
+            await eventually(lambda: standby.holder is not None)
+            yield standby, transport
+
+
+async def test_a_server_of_another_kind_is_waited_out_by_a_standby() -> None:
+    """Its URL was right as well: a server of ours told it to wait."""
+    async with standing_by("memory://stood", STRANGE, WRONG) as (standby, transport):
+        standby._uplink.part(AWAY)
+        await eventually(lambda: transport.tries == 4)
+        await eventually(lambda: standby._session.placed)
+        assert standby._uplink.failure is None
+    assert transport.asked == []
+
+
+async def test_a_standby_that_had_its_place_again_begins_a_new_outage(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """It comes back as soon as at first, warns of each outage, and says when one is over."""
+    caplog.set_level(logging.INFO)
+    async with standing_by("memory://back") as (standby, transport):
+        for tries in (2, 3, 4):
+            standby._uplink.part(SLOW)
+            await eventually(partial(lambda count: transport.tries == count, tries))
+            await eventually(lambda: standby._session.placed)
+            assert standby._uplink._backoff._tries == 1
+    assert warnings(caplog).count("memory://back: nobody answers") == 3
+    assert caplog.text.count("waits as a standby") == 4

@@ -87,12 +87,16 @@ class Uplink:
         self._backoff = Backoff(backoff)
         self._link: _Link | None = None
         self._flush_handle: asyncio.Handle | None = None
-        self._welcomed_at: float | None = None
+        self._known = False
+        """Whether a server was ever there that knew a place for this client."""
+        self._placed_at: float | None = None
+        """When the present connection got its place: with a welcome, or as a standby's."""
         self._reported = 0
         self._failed = 0
-        """Handshakes that failed since the last welcome."""
+        """Handshakes that failed since the last connection that got a place."""
         self._reasons: set[str] = set()
-        """Why connections were lost since the last welcome, as far as it was logged."""
+        """Why connections were lost since the last one that got a place, as far as it was
+        logged."""
         self._stood_by_for = ""
         """The process for which this one waits, as the log has it."""
 
@@ -131,6 +135,7 @@ class Uplink:
         """A frame arrived over the connection in use."""
         session = self.session
         place, welcomed = (session.epoch, session.holder), session.welcomed
+        placed = session.placed
         try:
             answer = session.receive(frame, self._loop.time())
         except TransportError as exc:
@@ -143,16 +148,22 @@ class Uplink:
             link.connection.send(answer)
         if session.refused != self._reported:
             self._report_refusals()
-        if session.welcomed and not welcomed:
-            self.connects += 1
-            self._welcomed_at = self._loop.time()
+        if newly_placed := session.placed and not placed:
+            self._known = True
+            self._placed_at = self._loop.time()
             self._failed = 0
             self._reasons.clear()
-            logger.info("connected to %s, epoch %d", self._url, session.epoch)
+        if session.welcomed and not welcomed:
+            self.connects += 1
+            logger.info(
+                "connected to %s as %s, epoch %d", self._url, session.instance, session.epoch
+            )
             if self._stood_by_for:
                 logger.info("takes over from %s", self._stood_by_for)
                 self._stood_by_for = ""
-        elif (holder := session.holder) is not None and holder.instance != self._stood_by_for:
+        elif (holder := session.holder) is not None and (
+            newly_placed or holder.instance != self._stood_by_for
+        ):
             self._stood_by_for = holder.instance
             logger.info(
                 "waits as a standby: %s is reported by %s at %s since %s",
@@ -196,16 +207,16 @@ class Uplink:
 
     async def _keep_connected(self) -> None:
         while True:
-            self._welcomed_at = None
+            self._placed_at = None
             error = await self._one_connection()
-            # Where this client was welcomed before, another server is a passing thing.
-            passing = isinstance(error, WrongServerError) and self.connects > 0
+            # Where this client had its place before, another server is a passing thing.
+            passing = isinstance(error, WrongServerError) and self._known
             if not (is_retryable(error) or passing):
                 logger.error("cannot go on with %s: %s", self._url, error)
                 self.fail(error)
                 return
-            if self._welcomed_at is not None:
-                self._backoff.healthy(self._loop.time() - self._welcomed_at)
+            if self._placed_at is not None:
+                self._backoff.healthy(self._loop.time() - self._placed_at)
             delay = self._backoff.next_delay()
             if isinstance(error, PartedError):
                 delay = max(delay, error.retry_after)
@@ -213,7 +224,7 @@ class Uplink:
             await asyncio.sleep(delay)
 
     def _log_loss(self, error: TransportError, delay: float) -> None:
-        """Each reason once between two welcomes: an outage is as long as it is."""
+        """Each reason once in an outage, however long that is."""
         reason = str(error)
         level = logging.DEBUG if reason in self._reasons else logging.WARNING
         if len(self._reasons) >= MAX_REASONS:
@@ -246,10 +257,11 @@ class Uplink:
     async def _explained(self, error: HandshakeError) -> TransportError:
         """The error, by who answers. Asked at the first try, and then ever more rarely: behind a
         balancer that takes turns each question takes a turn, and what would be a server's could
-        always be a question's. Where this client was welcomed before, the next turn comes first."""
+        always be a question's. Where this client had its place before, the next turn comes
+        first."""
         self._failed += 1
         rare = self._failed & (self._failed - 1) == 0
-        if rare and (self._failed > 1 or self.connects == 0):
+        if rare and not (self._known and self._failed == 1):
             return await self._transport.why(self._url, error, self._config)
         return error
 

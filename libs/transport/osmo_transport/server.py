@@ -46,8 +46,8 @@ class ServerConfig:
     minute at most: longer than an answer to a heartbeat may take, and the other one reports within
     15 seconds. The same for every server of a queue."""
     lease_grace: SecondsOrZero = 2.0
-    """The same where its connection broke without a goodbye: longer than it takes to connect again,
-    be it to another server."""
+    """The same where its connection broke without a goodbye, `lease` at most: longer than it takes
+    to connect again, be it to another server."""
 
     def __post_init__(self) -> None:
         if self.lease > MAX_LEASE:
@@ -182,7 +182,7 @@ async def listen(
         retry_after=config.retry_after,
         admit_timeout=config.admit_timeout,
         lease=config.lease,
-        lease_grace=config.lease_grace,
+        lease_grace=min(config.lease_grace, config.lease),
     )
     if admit is None:
         own = _OwnRecord()

@@ -23,6 +23,7 @@ from osmo_transport import (
     ProducerState,
     Push,
     Queue,
+    QueueRefusedError,
     QueueUnavailableError,
     Server,
     UsageError,
@@ -149,12 +150,18 @@ async def tell_rules(
 
 async def adopt_rules(directory: Directory, server: Server) -> NoReturn:
     """Take over what somebody else sets as the rules of the backends that report here."""
+    told = ""
     while True:
         await anyio.sleep(RULES_INTERVAL)
         try:
             await directory.adopt_rules(server.backends)
         except QueueUnavailableError as exc:
             logger.debug("cannot ask for condition rules of others: %s", exc)
+        except QueueRefusedError as exc:
+            # What is not ours may be out of our rights, and nothing else depends on it.
+            if str(exc) != told:
+                logger.warning("condition rules of others are not taken over: %s", exc)
+            told = str(exc)
 
 
 async def watch_memory(queue: Queue, server: Server, relay: Relay, interval: float) -> NoReturn:

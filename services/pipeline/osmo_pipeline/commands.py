@@ -88,16 +88,23 @@ async def reset_backend(config: ResetConfig, _: asyncio.Event) -> None:
     """`backends reset`: let a backend's listeners begin anew, and their reports count.
 
     Raises:
-        TransportError: the queue cannot be used; the text says what to do.
+        TransportError: the queue cannot be used, or the store is not that of any worker; the text
+            says what to do.
         WorkerError: the store cannot be used; the text says what to do.
     """
     # Here, because the other commands need no database.
+    from osmo_worker.config import StoreConfig  # noqa: PLC0415
     from osmo_worker.store import open_store  # noqa: PLC0415
+    from osmo_worker.store.migrating import migrate_store  # noqa: PLC0415
 
     if urlsplit(config.store).scheme == "memory":
         raise UsageError(
             f"{config.store} ends with this command: name the store of the workers with --store"
         )
+    # A path that is misspelt would be a new store, in which nothing is wrong.
+    there = await migrate_store(config.store, StoreConfig(), check=True)
+    if not there.found:
+        raise UsageError(f"{there.name} has no tables: name the store of the workers with --store")
     async with await open_queue(_queue_url(config)) as queue, open_store(config.store) as store:
         # The store first: the epoch that a listener then gets has to be above all that is left.
         rows = await store.heal(config.backend)

@@ -78,7 +78,8 @@ class ClientSession:
     ) -> None:
         self.producer = producer
         """What it reports as."""
-        self._instance = instance
+        self.instance = instance
+        """As which process it is known to others that wait for its place."""
         self._config = config
         self._introduction = introduction
         self._takes_over = takes_over
@@ -135,6 +136,12 @@ class ClientSession:
         return self._greeted
 
     @property
+    def placed(self) -> bool:
+        """Whether the server has said of the present connection that it reports, or that it waits
+        for its turn."""
+        return self._greeted or self._waits
+
+    @property
     def unsettled(self) -> int:
         """Messages in the window and the outbox."""
         return len(self._window) + len(self.outbox)
@@ -163,7 +170,7 @@ class ClientSession:
             PROTOCOL,
             self.producer.backend,
             self.producer.source,
-            self._instance,
+            self.instance,
             *self._state,
             self._config.limits,
             self._introduction,
@@ -172,7 +179,7 @@ class ClientSession:
 
     def disconnect(self) -> None:
         """End the connection; the window waits for the next one."""
-        self._greeted = False
+        self._greeted = self._waits = False
         self._heartbeat = None
 
     def receive(self, frame: Frame, now: float) -> Frame | None:
@@ -256,8 +263,7 @@ class ClientSession:
         if heartbeat is None:
             return None
         patience = self._config.heartbeat_interval + self._config.heartbeat_timeout
-        waits = self._greeted or self._waits
-        if not waits and now - heartbeat.started >= patience:
+        if not self.placed and now - heartbeat.started >= patience:
             raise ConnectionLostError("the server did not welcome this client in time")
         self._expect_acknowledgement(now)
         return Ping() if heartbeat.due(now) else None

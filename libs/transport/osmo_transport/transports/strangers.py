@@ -17,7 +17,10 @@ from osmo_transport.errors import ConnectionLostError, TransportError, WrongServ
 from osmo_transport.transports import sockets
 
 ASK_TIMEOUT = 2.0
-"""Seconds for each connection of a question: whoever is there says something long before."""
+"""Seconds for a connection and for an answer: whoever is there says something long before."""
+
+TLS_TIMEOUT = 2.0
+"""Seconds for a connection over TLS: who does not speak it may wait silently for more."""
 
 MAX_ANSWER = 2048
 """Bytes of an answer that are looked at: a status, a few headers, and the beginning of a reason."""
@@ -151,7 +154,7 @@ async def _answer(
     Raises:
         OSError: no connection, or no TLS.
     """
-    async with asyncio.timeout(ASK_TIMEOUT):
+    async with asyncio.timeout(TLS_TIMEOUT if context else ASK_TIMEOUT):
         reader, writer = await sockets.opened(host, port, context)
     answer, ended = b"", False
     try:
@@ -184,7 +187,7 @@ async def _agreed(host: str, port: int) -> str | None:
     context.verify_mode = ssl.CERT_NONE
     context.set_alpn_protocols([_HTTP2])
     try:
-        async with asyncio.timeout(ASK_TIMEOUT):
+        async with asyncio.timeout(TLS_TIMEOUT):
             _, writer = await sockets.opened(host, port, context)
     except _BROKEN:
         return None

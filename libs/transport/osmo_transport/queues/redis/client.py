@@ -18,6 +18,7 @@ from redis.asyncio.connection import Connection
 from redis.exceptions import (
     AuthenticationError,
     AuthorizationError,
+    InvalidResponse,
     NoPermissionError,
     NoScriptError,
     ReadOnlyError,
@@ -220,6 +221,11 @@ class RedisClient:
             )
         if isinstance(exc, TimeoutError) and not text:
             return QueueUnavailableError(f"{self._address} did not answer within {timeout:.0f} s")
+        if isinstance(exc, InvalidResponse):
+            return QueueUnavailableError(
+                f"{self._address} does not answer as Redis does: look at the host and the port of"
+                f" the queue's URL ({text})"
+            )
         cause: BaseException | None = exc
         while cause is not None:
             if isinstance(cause, ssl.SSLCertVerificationError):
