@@ -245,7 +245,8 @@ class Hub:
         self.config = config
         self.stored = stored
         self.now = asyncio.get_running_loop().time
-        self.peers: set[Peer] = set()
+        self.peers: dict[Peer, None] = {}
+        """In the order of their arrival: what is done to all of them repeats itself in a test."""
         self.stopping = False
         self._admit = admit
         self._admissions: set[asyncio.Task[None]] = set()
@@ -275,7 +276,7 @@ class Hub:
     def accept(self, connection: Connection) -> FrameSink:
         """A transport's new connection."""
         peer = Peer(self, connection)
-        self.peers.add(peer)
+        self.peers[peer] = None
         if self.stopping:
             peer.part(GoodbyeCode.CLOSING, STOPPING)
         return peer
@@ -314,7 +315,7 @@ class Hub:
 
     def parted(self, peer: Peer, error: TransportError) -> None:
         """A connection ended."""
-        self.peers.discard(peer)
+        self.peers.pop(peer, None)
         greeting = peer.session.greeting
         if greeting is not None:
             instance = (greeting.producer, greeting.instance)
