@@ -165,6 +165,12 @@ class World:
             self._note_gone(pod)
             self.pods.delete(f"{pod.metadata.namespace}/{pod.metadata.name}")
 
+    def create_missing(self, state: str) -> None:
+        """Let every task have a pod: those that have none get one in this state."""
+        for number, name in enumerate(TASKS):
+            if self._pod_of(name) is None:
+                self.set_pod(number, state, number)
+
     def restore(self, kind: str, place: int) -> None:
         """Bring back a backup, if there is any."""
         if self.etcd(kind).has_backup:
