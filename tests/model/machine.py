@@ -78,7 +78,7 @@ class WorldMachine(RuleBasedStateMachine):
 
     @rule(kind=kinds)
     def back_up(self, kind: str) -> None:
-        self.do(self.world.etcd(kind).back_up)
+        self.do(lambda: self.world.back_up(kind))
 
     @rule(kind=kinds, place=numbers, again=st.booleans(), state=states, after=moments)
     def restore(self, kind: str, place: int, again: bool, state: str, after: float) -> None:

@@ -81,6 +81,8 @@ class World:
         self.listeners: dict[str, list[ListenerProcess[Pod] | ListenerProcess[Node]]] = {}
         self.workers: dict[str, WorkerProcess] = {}
         self._numbers = 0
+        self._restored: dict[str, float] = {}
+        """By kind, when the last restore was."""
         self._ended: dict[TaskKey, set[PodStatus]] = {}
         """The final states that tasks have ever had, be it in a time that a restore took back."""
         self._began: dict[str, float] = {}
@@ -177,6 +179,13 @@ class World:
             for pod in self.pods.objects.values() if kind == "pods" else ():
                 self._note_gone(pod)
             self.etcd(kind).restore(place)
+            self._restored[kind] = wall()
+
+    def back_up(self, kind: str) -> None:
+        """Keep a backup; not soon after a restore, which must be noticed before the cluster comes
+        as far as it was before."""
+        if wall() - self._restored.get(kind, 0.0) > SETTLING:
+            self.etcd(kind).back_up()
 
     def set_node(self, number: int, *, ready: bool, unschedulable: bool) -> None:
         """Let the node be like this; create it where it is gone."""
