@@ -78,11 +78,13 @@ class WorldMachine(RuleBasedStateMachine):
 
     @rule(kind=kinds)
     def back_up(self, kind: str) -> None:
-        self.do(self.world.etcd(kind).back_up)
+        self.do(lambda: self.world.back_up(kind))
 
-    @rule(kind=kinds, place=numbers, after=moments)
-    def restore(self, kind: str, place: int, after: float) -> None:
+    @rule(kind=kinds, place=numbers, again=st.booleans(), state=states, after=moments)
+    def restore(self, kind: str, place: int, again: bool, state: str, after: float) -> None:
         self.do(lambda: self.world.restore(kind, place), after)
+        if again:  # as a controller does that misses its pods
+            self.do(lambda: self.world.create_missing(state), after)
 
     # What goes wrong between the cluster and its readers.
 

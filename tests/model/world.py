@@ -81,6 +81,8 @@ class World:
         self.listeners: dict[str, list[ListenerProcess[Pod] | ListenerProcess[Node]]] = {}
         self.workers: dict[str, WorkerProcess] = {}
         self._numbers = 0
+        self._restored: dict[str, float] = {}
+        """By kind, when the last restore was."""
         self._ended: dict[TaskKey, set[PodStatus]] = {}
         """The final states that tasks have ever had, be it in a time that a restore took back."""
         self._began: dict[str, float] = {}
@@ -165,12 +167,25 @@ class World:
             self._note_gone(pod)
             self.pods.delete(f"{pod.metadata.namespace}/{pod.metadata.name}")
 
+    def create_missing(self, state: str) -> None:
+        """Let every task have a pod: those that have none get one in this state."""
+        for number, name in enumerate(TASKS):
+            if self._pod_of(name) is None:
+                self.set_pod(number, state, number)
+
     def restore(self, kind: str, place: int) -> None:
         """Bring back a backup, if there is any."""
         if self.etcd(kind).has_backup:
             for pod in self.pods.objects.values() if kind == "pods" else ():
                 self._note_gone(pod)
             self.etcd(kind).restore(place)
+            self._restored[kind] = wall()
+
+    def back_up(self, kind: str) -> None:
+        """Keep a backup; not soon after a restore, which must be noticed before the cluster comes
+        as far as it was before."""
+        if wall() - self._restored.get(kind, 0.0) > SETTLING:
+            self.etcd(kind).back_up()
 
     def set_node(self, number: int, *, ready: bool, unschedulable: bool) -> None:
         """Let the node be like this; create it where it is gone."""
