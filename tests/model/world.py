@@ -358,12 +358,14 @@ class World:
         if not state.final:
             if row.status in self._ended.get(key, ()) and row.terminal and not row.concluded:
                 return True  # an end is never taken back, be it by a restore
-            if node in told and node not in self.nodes.objects:
-                return row.concluded and (row.status, row.exit_code) == NODE_LOST[:2]
-            if row.concluded:
+            lost = node in told and node not in self.nodes.objects
+            if lost or row.concluded:
                 waited = wall() - self._began.get(pod.metadata.uid, wall())
                 is_late = state.status is PodStatus.INITIALIZING and waited >= STORE.start_timeout
-                return is_late and row.status == START_TIMEOUT
+                right = (lost and row.status == NODE_LOST[0]) or (
+                    is_late and row.status == START_TIMEOUT
+                )
+                return row.concluded and right
             late = (datetime.fromtimestamp(wall(), UTC) - row.status_since).total_seconds()
             if row.status == "INITIALIZING" and late > STORE.start_timeout + SETTLING:
                 return False
@@ -408,7 +410,7 @@ class World:
         for pod in self.pods.objects.values():
             state, key = self._state(pod), task_key(pod)
             assert key is not None
-            if state.final:
+            if has_ended(state.status):  # told as its end, should it go before it tells otherwise
                 self._ended.setdefault(key, set()).add(state.status)
             if state.status is PodStatus.INITIALIZING:
                 self._began.setdefault(pod.metadata.uid, wall())
