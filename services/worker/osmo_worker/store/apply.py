@@ -70,10 +70,11 @@ class _Batch:
     @property
     def named(self) -> Named:
         """What tasks call their nodes."""
+        told = {(delivery.backend, body.node) for delivery, body in self.reports[tasks.KIND]}
         names: Named = {}
-        for delivery, body in self.reports[tasks.KIND]:
-            if body.node not in NO_NAMES:
-                names.setdefault(delivery.backend, set()).add(without_nul(body.node))
+        for backend, node in told:
+            if node not in NO_NAMES:
+                names.setdefault(backend, set()).add(without_nul(node))
         return names
 
     @property

@@ -20,6 +20,12 @@ def without_nul(text: str) -> str:
     return text.replace("\0", REPLACEMENT)
 
 
+def without_nuls(*texts: str) -> tuple[str, ...]:
+    """Each of some texts in this form. Looked for in all of them at once, for there is hardly
+    ever one."""
+    return tuple(map(without_nul, texts)) if "\0" in "".join(texts) else texts
+
+
 def shortened(text: str, limit: int) -> str:
     """At most `limit` characters of the text, the last an ellipsis where some are left out."""
     return text if len(text) <= limit else text[: limit - 1] + "…"
@@ -63,9 +69,15 @@ def moment_at(seconds: float) -> str | None:
     """A moment in seconds since the Unix epoch as the store writes it, None where no calendar has
     it."""
     try:
-        return written(datetime.fromtimestamp(seconds, UTC))
+        return _moment_at(round(seconds * 1e6) // 1000)
     except (ValueError, OverflowError, OSError):
         return None
+
+
+@lru_cache(maxsize=4096)
+def _moment_at(milliseconds: int) -> str:
+    # Cached, because the reports of a burst are made within few of them.
+    return written(datetime.fromtimestamp(milliseconds / 1000, UTC))
 
 
 def written(at: datetime) -> str:

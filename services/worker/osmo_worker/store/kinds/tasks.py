@@ -28,7 +28,7 @@ from osmo_reports.bodies import NO_EXIT_CODE, Condition, PodExists, UpdatePod
 from osmo_transport import Delivery
 from osmo_worker.store.merge import Columns, Join, Known, Resource, Row, existence, taken
 from osmo_worker.store.schema import INITIALIZING, tasks
-from osmo_worker.store.values import json_text, moment, moment_at, without_nul
+from osmo_worker.store.values import json_text, moment, moment_at, without_nul, without_nuls
 
 KIND = "update_pod"
 
@@ -131,24 +131,25 @@ def _row(delivery: Delivery, body: UpdatePod, known: Known) -> Row:
     message, now = delivery.message, known.now
     epoch, resource_version = message.version
     gone = body.deleted or known.left_out(delivery, KIND)
-    told = (
-        without_nul(body.status),
-        None if body.exit_code == NO_EXIT_CODE else body.exit_code,
-        without_nul(body.message),
+    workflow_uuid, task_uuid, status, text, node, container, pod_ip, pod = without_nuls(
+        *(body.workflow_uuid, body.task_uuid, body.status, body.message),
+        *(body.node, body.container, body.pod_ip, body.pod),
     )
-    node = without_nul(body.node)
+    told = status, None if body.exit_code == NO_EXIT_CODE else body.exit_code, text
     lost = not (message.final or gone) and (delivery.backend, node) in known.gone
     shown, reported = (NODE_LOST, told) if lost else (told, _NOTHING)
-    pod = without_nul(body.pod)
     return (
-        *_key(delivery, body),
+        delivery.backend,
+        workflow_uuid,
+        task_uuid,
+        body.retry_id,
         *shown,
         message.final,
         lost,
         *reported,
         node,
-        without_nul(body.container),
-        without_nul(body.pod_ip),
+        container,
+        pod_ip,
         pod,
         pod,
         json_text(shown_conditions(body.conditions)) if body.conditions else "[]",
