@@ -101,12 +101,15 @@ class _Stream(FeedOwner[TokenT]):
         broken = StatusError(grpc.StatusCode.INTERNAL, "the stream broke")
         reading.add_done_callback(lambda _: self._finish(broken))
         try:
-            async with asyncio.timeout(CLOSE_TIMEOUT if self._ending else None) as self._deadline:
-                await self._write()
+            async with asyncio.timeout(CLOSE_TIMEOUT if self._ending else None) as deadline:
+                self._deadline = deadline
+                try:
+                    await self._write()
+                finally:
+                    self._deadline = None
         except (TimeoutError, *BROKEN):
             self._finish(broken)
         finally:
-            self._deadline = None
             reading.cancel()
             (error,) = await asyncio.gather(reading, return_exceptions=True)
         if isinstance(error, Exception) and not isinstance(error, BROKEN):
