@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 
 _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001  (what is read here has no zone)
-_LAST = datetime(9999, 12, 30)  # noqa: DTZ001
+_LAST = datetime(9999, 12, 30)  # noqa: DTZ001  (likewise)
 """What is later has no local time in some zones."""
 _CACHED = 4096
 """Times of conditions, events and taints: a burst of pods has few, and they are sent again."""

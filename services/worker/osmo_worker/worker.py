@@ -9,7 +9,6 @@ queue ──receive──▶ inbox ──take──▶ handler calls ──outco
 The middle is a lane. The handler has one, and each handler of a kind of others has one of its own,
 so that a slow or broken one keeps nobody waiting but itself.
 
-
 - *Nothing is settled before its handler has answered*, and what a delivery supersedes is settled
   with that delivery's outcome.
 - *Bounded*: at most `max_in_flight` deliveries are in hand, and in each lane at most `concurrency`

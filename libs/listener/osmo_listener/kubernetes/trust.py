@@ -52,6 +52,7 @@ def present(context: ssl.SSLContext, certificate: Secret, key: Secret) -> None:
     Raises:
         KubeconfigError: it, or its key, cannot be used.
     """
+    # Only for certificates that stand in a kubeconfig: most starts need none of it.
     from tempfile import NamedTemporaryFile  # noqa: PLC0415
 
     with contextlib.ExitStack() as stack:

@@ -4,7 +4,7 @@ A batch is applied in steps, of which each is a transaction, so that a large one
 the other batches of this worker nor the other workers of the database.
 """
 
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from operator import itemgetter
@@ -70,21 +70,17 @@ class _Batch:
     @property
     def named(self) -> Named:
         """What tasks call their nodes."""
-        told = {(delivery.backend, body.node) for delivery, body in self.reports[tasks.KIND]}
-        names: Named = {}
-        for backend, node in told:
-            if node not in NO_NAMES:
-                names.setdefault(backend, set()).add(without_nul(node))
-        return names
+        reports = self.reports[tasks.KIND]
+        return _named({(delivery.backend, body.node) for delivery, body in reports})
 
     @property
     def reported_nodes(self) -> Named:
         """What the nodes are called that are reported."""
-        names: Named = {}
-        for delivery, body in self.reports[nodes.KIND]:
-            both = {without_nul(body.node), without_nul(body.hostname)}
-            names.setdefault(delivery.backend, set()).update(both - NO_NAMES)
-        return names
+        return _named(
+            (delivery.backend, name)
+            for delivery, body in self.reports[nodes.KIND]
+            for name in (body.node, body.hostname)
+        )
 
 
 class Applier:
@@ -235,8 +231,8 @@ class Applier:
             found.append((resource.key(delivery, body), position, delivery, body, resource))
         found.sort(key=itemgetter(0))
         names = {delivery.backend for _, _, delivery, _, _ in found}
-        named: Named = {}
-        concluded: Named = {}
+        on_nodes: list[tuple[str, str]] = []
+        concluded: list[tuple[str, str]] = []
         yield
         with self._database.transaction() as connection:
             known = Known(now=now, snapshots=self._snapshots.notes(connection, names))
@@ -263,12 +259,13 @@ class Applier:
                         batch.outcomes[position] = Retry(reason, self._config.snapshot_delay)
                     continue
                 batch.stale += not changed.rowcount
-                for nodes_of, counts in ((named, True), (concluded, on_node.concluded)):
-                    if counts:
-                        nodes_of.setdefault(delivery.backend, set()).add(on_node.node)
+                on_nodes.append((delivery.backend, on_node.node))
+                if on_node.concluded:
+                    concluded.append(on_nodes[-1])
         # Of what was gone until now nobody has asked what its node means for it.
-        yield from self._look_again(known, names, named, concluded)
-        yield from self._reconcile(concluded, now)
+        touched = _named(concluded)
+        yield from self._look_again(known, names, _named(on_nodes), touched)
+        yield from self._reconcile(touched, now)
 
     def _apply_inventory(
         self, delivery: Delivery, batch: _Batch, position: int, now: str
@@ -341,6 +338,15 @@ def _sort(deliveries: Sequence[Delivery]) -> _Batch:
 
 def _has_snapshots(kind: str) -> bool:
     return kind in RESOURCES and RESOURCES[kind].has_snapshots
+
+
+def _named(nodes_of: Iterable[tuple[str, str]]) -> Named:
+    """These names by their backend, without what stands for none."""
+    names: Named = {}
+    for backend, node in nodes_of:
+        if node not in NO_NAMES:
+            names.setdefault(backend, set()).add(without_nul(node))
+    return names
 
 
 def _oldest(reports: Reports) -> dict[str, Version]:

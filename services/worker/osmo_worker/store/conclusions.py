@@ -15,6 +15,8 @@ when its listener said last that what it tells of pods is up to date.
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 from sqlalchemy import (
@@ -178,12 +180,12 @@ class LateStarts:
             judged = self._judged(connection)
             late = list(self._late(connection, judged))
         message = f"Pod did not start within {self._timeout / 60:g} minutes"
-        for backend in sorted({row[0] for row in late}):
+        for backend, rows in groupby(sorted(late), itemgetter(0)):
             before, seen_at = judged[backend]
             told = START_TIMEOUT, START_TIMEOUT_CODE, message
             change = _concluding(*told, now=now, since=seen_at)
             still = and_(STARTING, tasks.c.status_since < before)
-            keys = [_key(row) for row in sorted(late) if row[0] == backend]
+            keys = [_key(row) for row in rows]
             with self._database.transaction() as connection:
                 failed = connection.execute(change.where(_HAS_KEY, still), keys).rowcount
             logger.info("%d tasks of %s did not start in time", failed, backend)

@@ -176,7 +176,9 @@ class Upsert:
     ) -> None:
         on_sqlite = dialect.name == "sqlite"
         names = [column.name for column in table.c if column.computed is None]
-        one = _joining(sqlite.insert(table) if on_sqlite else postgresql.insert(table), table, join)
+        insert = sqlite.insert(table) if on_sqlite else postgresql.insert(table)
+        joined = join(table.c, insert.excluded)
+        one = _joining(insert, table, joined)
         self._key = itemgetter(slice(len(table.primary_key)))
         self._one = str(one.compile(dialect=dialect, column_keys=names))
         # Compiled by SQLAlchemy, those of many rows would take the start of a worker a second.
@@ -188,13 +190,12 @@ class Upsert:
         """Statements of several rows, the largest first."""
         self._copy = None if on_sqlite else _Copy(table, names, join, dialect)
         columns = table.c
-        follows = join(columns, columns).follows if on_sqlite else {}
         self._follow = [
             compile_text(
                 update(table).where(columns[name] != columns[of]).values({name: columns[of]}),
                 dialect,
             )
-            for name, of in follows.items()
+            for name, of in (joined.follows.items() if on_sqlite else ())
         ]
 
     def write(self, connection: Connection, rows: list[Row]) -> int:
@@ -221,11 +222,9 @@ class Upsert:
 
 
 def _joining(
-    insert: sqlite.Insert | postgresql.Insert,
-    table: Table,
-    join: Callable[[Columns, Columns], Join],
+    insert: sqlite.Insert | postgresql.Insert, table: Table, joined: Join
 ) -> ClauseElement:
-    changes, when, follows = join(table.c, insert.excluded)
+    changes, when, follows = joined
     if isinstance(insert, postgresql.Insert):
         changes = {**changes, **{name: changes[of] for name, of in follows.items()}}
     key = [column.name for column in table.primary_key]
@@ -254,7 +253,8 @@ class _Copy:
         self._create = str(CreateTable(given, if_not_exists=True).compile(dialect=dialect))
         self._fill = f"COPY {given.name} ({', '.join(names)}) FROM STDIN"
         take = postgresql.insert(table).from_select(names, select(given))
-        self._take = str(_joining(take, table, join).compile(dialect=dialect))
+        joining = _joining(take, table, join(table.c, take.excluded))
+        self._take = str(joining.compile(dialect=dialect))
 
     def write(self, connection: Connection, rows: list[Row]) -> int:
         """Write rows; how many changed something."""

@@ -17,6 +17,7 @@ def open_engine(url: str, config: StoreConfig) -> StoreEngine:
         MissingExtraError: the driver is not installed.
     """
     scheme, _, _ = url.partition("://")
+    # Each engine is imported where it is chosen: no start pays for the drivers of the others.
     if scheme == "memory":
         from osmo_worker.store.engines.sqlite import MemoryEngine  # noqa: PLC0415
 
