@@ -116,7 +116,7 @@ async def test_a_server_that_is_away_is_told() -> None:
 
 async def test_refuses_a_wrong_url() -> None:
     """One that no directory is beside, or that is none."""
-    with pytest.raises(UnknownSchemeError, match=r"memory://.*redis://"):
+    with pytest.raises(UnknownSchemeError, match=r"beside the queue.* memory://.*redis://"):
         await open_directory("other://h")
     with pytest.raises(UsageError):
         await open_directory("redis://h:port")

@@ -40,14 +40,16 @@ def test_an_unknown_scheme_is_refused_with_what_is_known() -> None:
     """The text names the schemes that there are."""
     with pytest.raises(UnknownSchemeError, match=r"'carrier'.*grpcs://.*ws://"):
         transport_for("carrier://pigeon")
-    with pytest.raises(UnknownSchemeError, match=r"127\.0\.0\.1:8001"):
+    with pytest.raises(UnknownSchemeError, match=r"'127\.0\.0\.1:8001' has no scheme: .* ws://"):
         transport_for("127.0.0.1:8001")
 
 
 async def test_an_unknown_queue_is_refused_with_what_is_known() -> None:
     """The text names the schemes that there are."""
-    with pytest.raises(UnknownSchemeError, match=r"memory://.*redis://"):
+    with pytest.raises(UnknownSchemeError, match=r"queues .*'kafka'.* memory://.*redis://"):
         await open_queue("kafka://localhost")
+    with pytest.raises(UnknownSchemeError, match=r"'memory' has no scheme: .* memory://"):
+        await open_queue("memory")
 
 
 @pytest.mark.parametrize("url", ["ws://[::1", "grpc://[::1"])
@@ -236,6 +238,18 @@ def test_what_a_third_party_misses_is_its_own_matter(tmp_path: Path) -> None:
         tmp_path,
     )
     assert "broken:// cannot be loaded: No module named 'pigeons'" in said
+
+
+def test_an_entry_point_that_leads_nowhere_is_named(tmp_path: Path) -> None:
+    """A third party's typing mistake is told with the scheme and what the entry point says."""
+    install(tmp_path, "[osmo_transport.transports]\nlost = third_party:open_transprot\n")
+    said = run_python(
+        "from osmo_transport import UsageError, transport_for\n"
+        "try: transport_for('lost://')\n"
+        "except UsageError as exc: print(exc)\n",
+        tmp_path,
+    )
+    assert said.startswith("lost:// cannot be loaded: third_party:open_transprot leads nowhere")
 
 
 def test_a_message_for_tests_has_defaults_for_everything() -> None:

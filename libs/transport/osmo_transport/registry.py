@@ -44,7 +44,7 @@ def transport_for(url: str) -> Transport:
 
     Raises:
         UnknownSchemeError: no transport serves it.
-        UsageError: it is no URL.
+        UsageError: it is no URL, or the implementation cannot be loaded.
         MissingExtraError: its library is not installed.
     """
     opener = find(TRANSPORTS, url)
@@ -96,9 +96,9 @@ def find(group: str, url: str) -> Callable[..., Any]:
     entry = _entry(group, scheme)
     if entry is None:
         known = ", ".join(f"{name}://" for name in schemes(group))
+        lacks = f"none of the {group.partition('.')[2]} serves {scheme!r}"
         raise UnknownSchemeError(
-            f"{group.partition('.')[2]} has nothing for {scheme or url!r}: the URL starts with one"
-            f" of {known}"
+            f"{lacks if scheme else f'{url!r} has no scheme'}: the URL starts with one of {known}"
         )
     opener: Callable[..., Any] = _loaded(entry, f"{scheme}://")
     return opener
@@ -108,7 +108,7 @@ def named(group: str, name: str) -> Any:
     """What the entry point `name` of `group` leads to; None if there is no such.
 
     Raises:
-        MissingExtraError, UsageError: what it needs is not installed.
+        MissingExtraError, UsageError: what it leads to or needs is not there.
     """
     entry = _entry(group, name)
     return None if entry is None else _loaded(entry, name)
@@ -124,7 +124,12 @@ def _entry(group: str, name: str) -> "EntryPoint | None":
 
 def _loaded(entry: "EntryPoint", shown: str) -> Any:
     with _missing_is_named(shown):
-        return entry.load()
+        try:
+            return entry.load()
+        except AttributeError as exc:
+            raise UsageError(
+                f"{shown} cannot be loaded: {entry.value} leads nowhere: {exc}"
+            ) from exc
 
 
 @contextmanager

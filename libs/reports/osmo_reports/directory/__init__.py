@@ -13,7 +13,7 @@ from osmo_reports.directory.abc import (
     decode_rules,
     encode_rules,
 )
-from osmo_transport import QueueConfig
+from osmo_transport import QueueConfig, UnknownSchemeError
 from osmo_transport.registry import find
 
 DIRECTORIES = "osmo_reports.directories"
@@ -40,5 +40,9 @@ async def open_directory(
         UsageError: the URL is wrong.
         MissingExtraError: its library is not installed.
     """
-    directory: Directory = await find(DIRECTORIES, url)(url, config or QueueConfig(), max_backends)
+    try:
+        opener = find(DIRECTORIES, url)
+    except UnknownSchemeError as exc:
+        raise UnknownSchemeError(f"a directory is kept beside the queue, and {exc}") from exc
+    directory: Directory = await opener(url, config or QueueConfig(), max_backends)
     return directory

@@ -5,8 +5,7 @@
   atomic step as the append: a batch that comes again, whole or in part, adds nothing twice.
 - *Fenced.* A batch of an older epoch than the producer's newest adds nothing.
 - *Held by one.* A process that waits is not let in while another one's lease of the place lasts,
-  and
-  is as soon as it has ended; the store's clock counts, and no other.
+  and is as soon as it has ended; the store's clock counts, and no other.
 - *Ordered.* Within one stream, messages of one producer are delivered first in the order of their
   sequence numbers; a retried or reclaimed one comes later again.
 - *At least once.* An entry is on lease to one consumer at a time and stays in the store until it is
@@ -70,9 +69,10 @@ class QueueConfig:
     retry_maximum: Seconds = 60.0
     """Bound of the delay between two deliveries, in seconds."""
     max_delayed: Count = 100_000
-    """Entries of one consumer that may wait for their next try; then it takes nothing but what is
-    due, and its own from before a restart. What it has in hand by then may still be added. So many
-    take 30 MB in its process, and in each third of a lease less than a second to be renewed."""
+    """Entries of one consumer that may wait for their next try; then it takes nothing but those of
+    them that are due, and its own from before a restart: nothing new, and nothing that others left.
+    What it has in hand by then may still be added. So many take 30 MB in its process, and in each
+    third of a lease less than a second to be renewed."""
     weights: Mapping[str, Count] = field(default_factory=stream_weights)
     """Each stream's share of the reads; those that are registered when this is made."""
 
@@ -93,9 +93,9 @@ class QueueStatus(NamedTuple):
 
     queue_epoch: str
     waiting: Mapping[str, int]
-    """By stream, those without entries too: entries that no consumer has been given."""
+    """By stream, those without entries too: entries that no consumer has been given yet."""
     pending: Mapping[str, int]
-    """As `waiting`: entries on lease or waiting for a retry."""
+    """As `waiting`: all others, which are on lease, wait for a retry, or were given back."""
     dead: int
     """Dead letters held."""
     dead_dropped: int

@@ -217,13 +217,19 @@ class Storing(QueueSuite):
             assert await old.append(self.report("b")) is STORED
 
     async def test_a_process_keeps_its_place_over_connections(self) -> None:
-        """It goes on where it stands; what is told of its former connection does not count."""
+        """It goes on where it stands; what is told of its former connection does not count. Who
+        waits is told its newest address, and when it came first."""
         async with self.opened() as queue:
-            feeder = Feeder(queue)
+            feeder, waiting = Feeder(queue), Feeder(queue)
             await feeder.hold("c1", 30.0)
             await feeder.append(self.report("a"))
             before = feeder.state
+            with pytest.raises(OccupiedError) as first:
+                await waiting.hold("c3", 30.0)
             assert await feeder.hold("c2", 30.0) == before
+            with pytest.raises(OccupiedError) as later:
+                await waiting.hold("c3", 30.0)
+            assert (later.value.address, later.value.since) == ("host of c2", first.value.since)
             place = feeder.producer
             assert await queue.renew([Renewal(place, "c1", 0.0)], [place]) == set()
             await Feeder(queue).open()
