@@ -60,8 +60,7 @@ class Message(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One report.
 
     Two reports of a `latest` kind with the same `key` are about the same resource: the one with the
-    higher `version` wins, except that a `final` report (one of an end) is never replaced by one
-    that is not final: then both are told, and the reader joins them.
+    higher `version` wins.
     """
 
     kind: Name
@@ -76,12 +75,13 @@ class Message(msgspec.Struct, frozen=True, array_like=True, gc=False):
     payload: bytes
     """The encoded body."""
     final: bool = False
+    """Whether the resource has come to its end, for whoever reads it: it orders nothing."""
     traceparent: str | None = None
     """W3C trace context."""
 
     def supersedes(self, other: "Message") -> bool:
         """Whether this report, of the same kind and key, makes `other` needless."""
-        return self.version >= other.version and (self.final or not other.final)
+        return self.version >= other.version
 
 
 class Head(msgspec.Struct, frozen=True, array_like=True, gc=False):
