@@ -211,6 +211,11 @@ class World:
                 process = ListenerProcess(self.nodes, kind)
             self.listeners[kind].append(process)
 
+    async def end_listeners(self, kind: str, *, kill: bool) -> None:
+        """End all of them: until one starts nobody sees what happens."""
+        while self.listeners[kind]:
+            await self.end_listener(kind, 0, kill=kill)
+
     async def end_listener(self, kind: str, number: int, *, kill: bool) -> None:
         """End one of them."""
         processes = self.listeners[kind]
@@ -264,7 +269,8 @@ class World:
     # The end.
 
     async def settle(self) -> None:
-        """End all that goes wrong, wait, and compare the store with the cluster."""
+        """End all that goes wrong, wait, and compare the store with the cluster; and once more
+        after everything has been told again, which changes nothing."""
         self.disorder.likely = 0.0
         self.release_wires()
         for kind in KINDS:
@@ -277,13 +283,19 @@ class World:
         await self.pass_time(SETTLING / 2)
         await self.store.sweep()
         await self._drain()
-        problems = [
-            *await self._queue_problems(),
-            *self._task_problems(await self.store.tasks(BACKEND), await self.store.nodes(BACKEND)),
-            *self._node_problems(await self.store.nodes(BACKEND)),
+        problems = [*await self._queue_problems(), *await self._problems(began)]
+        assert not problems, "\n".join(problems)
+        await self.disorder.repeat()
+        problems = await self._problems(began)
+        assert not problems, "after all was told again:\n" + "\n".join(problems)
+
+    async def _problems(self, began: float) -> list[str]:
+        tasks, nodes = await self.store.tasks(BACKEND), await self.store.nodes(BACKEND)
+        return [
+            *self._task_problems(tasks, nodes),
+            *self._node_problems(nodes),
             *await self._backend_problems(began),
         ]
-        assert not problems, "\n".join(problems)
 
     async def _drain(self) -> None:
         """Wait until the queue holds nothing: signs of life may come at any moment."""
