@@ -43,7 +43,9 @@ def sent(messages: list[Message] | Iterator[Message]) -> list[Sent]:
     for message in messages:
         assert message.kind == "update_pod"
         body: UpdatePod = decode_body(message.kind, message.payload)
-        found.append(Sent(message.key, message.version, body.status, body.deleted, message.final))
+        epoch, revision = message.version
+        version = epoch, revision
+        found.append(Sent(message.key, version, body.status, body.deleted, message.final))
     return found
 
 

@@ -93,9 +93,9 @@ class Store:
             self.reported.setdefault(message.version.epoch, set()).add(message.key)
             if row is None:
                 row = self.rows[message.key] = Row(message, message.version, deleted)
-            elif message.version > row.shown.version:
+            elif not row.shown.supersedes(message):
                 row.shown = message
-        if row is not None and message.version > row.existed:
+        if row is not None and tuple(message.version) > tuple(row.existed):
             row.existed, row.deleted = message.version, deleted
 
     def _end_snapshot(self, end: Message) -> None:
@@ -249,7 +249,7 @@ class Machine(RuleBasedStateMachine):
         for message in messages:
             last = self.last.get(message.key)
             if last is not None and message.kind != "snapshot_end":
-                assert message.version >= last.version
+                assert tuple(message.version) >= tuple(last.version)
             if message.kind == "pod_exists":
                 self.note_existence(message)
             if message.kind == "update_pod" and message.version.epoch == self.epoch:

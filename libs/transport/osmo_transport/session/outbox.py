@@ -13,7 +13,7 @@ import msgspec
 
 from osmo_transport.bounds import Bytes, Count
 from osmo_transport.kinds import latest_kinds
-from osmo_transport.message import Message, Version, read_message
+from osmo_transport.message import Message, Version, is_as_new, read_message
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +80,7 @@ class Outbox:
         if older is entry:
             self.bytes += len(entry.data)
             return 0
-        if entry.version >= older.version:
+        if is_as_new(entry.version, older.version):  # of one key, so of one counter
             self._entries[key] = entry
             self.bytes += len(entry.data) - len(older.data)
         self.coalesced += 1
