@@ -224,6 +224,15 @@ def test_a_new_epoch_says_what_the_cluster_shows(listener: WorkflowListener) -> 
     assert see(listener, make_pod("Running", rv=3)) == []
 
 
+def test_what_is_repeated_of_an_unknown_pod_holds_nothing_back(listener: WorkflowListener) -> None:
+    """That it had ended was said in an epoch before: the cluster may say otherwise by now."""
+    see(listener, make_pod("Succeeded", rv=2))
+    listener.restart(EPOCH + 1)
+    (repeated, _) = listener.snapshot([make_pod("Unknown", rv=1)], 1, T0)
+    assert sent([repeated]) == [Sent(KEY, (EPOCH + 1, 1), "COMPLETED", final=True)]
+    assert see(listener, make_pod("Running", rv=2)) == [Sent(KEY, (EPOCH + 1, 2), "RUNNING")]
+
+
 def test_what_was_told_as_passing_may_become_the_end(listener: WorkflowListener) -> None:
     """That nothing takes it back any more is news, be the text the same."""
     disrupted = (condition("DisruptionTarget", reason="x"),)

@@ -119,8 +119,8 @@ class _Task:
     """The state that was last sent, in whatever epoch; empty: none yet."""
     final: bool = False
     """Whether that was a terminal status."""
-    uid: str = ""
-    """The pod that it was of."""
+    ended: str = ""
+    """The pod whose end was told in the current epoch, by uid; empty: none, or it goes on."""
     sent_at: float = 0.0
 
     def current(self) -> Pod:
@@ -131,7 +131,7 @@ class _Task:
     def holds_back(self, pod: Pod, state: PodState, *, final: bool) -> bool:
         """Whether what was sent, if anything, stays true in spite of the pod's `state`, be that
         final or not."""
-        ended = self.final and self.told and self.uid == pod.metadata.uid
+        ended = self.ended == pod.metadata.uid
         return state.status is PodStatus.UNKNOWN or (ended and not final)
 
 
@@ -165,7 +165,7 @@ class WorkflowListener:
         self._gone = _NEVER
         self._counted = set()
         for task in self._tasks.values():
-            task.version, task.told = _NEVER, False
+            task.version, task.told, task.ended = _NEVER, False, ""
 
     def on_change(
         self, old: Pod | None, new: Pod | None, resource_version: int, now: float
@@ -300,7 +300,7 @@ class WorkflowListener:
             body = _body(task.key, pod, state)
             payload = self._encoder.encode(task.message_key, body)
             final = state.final
-            task.uid = pod.metadata.uid
+            task.ended = pod.metadata.uid if final else ""
             same = (payload, final) == (task.payload, task.final)
             if same and task.told and not self._expired(task, now):
                 return None
