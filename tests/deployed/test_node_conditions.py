@@ -78,7 +78,7 @@ async def test_signs_of_life_reach_the_queue(stub: Any) -> None:
             await call.write(pb.HeartbeatMessage(time="2026-01-02T03:04:05Z"))
             await eventually(lambda n=number: len(desk.stored) == n + 2)  # type: ignore[misc]
         (version,) = {message.version for message in desk.messages}
-        assert version > Version(0, 0)
+        assert version != Version(0, 0)
         times = [message.timestamp for message in desk.messages]
         assert times == sorted(times)
         for backend, message in desk.stored:

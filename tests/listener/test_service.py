@@ -45,7 +45,7 @@ class Operator:
                     self.messages.append(message)
                     place = (message.kind, message.key)
                     known = self.newest.get(place)
-                    if known is None or known.version <= message.version:
+                    if known is None or message.supersedes(known):
                         self.newest[place] = message
                 incoming.acknowledge()
 
@@ -182,7 +182,7 @@ async def test_signs_of_life_say_who_reports(simulator: Simulator, tmp_path: Pat
             return [m for m in operator.messages if m.kind == "heartbeat"]
 
         await eventually(lambda: len(beats()) >= 3)
-        versions = [m.version for m in beats()]
+        versions = [tuple(m.version) for m in beats()]
         assert versions == sorted(set(versions))
         body = operator.body("heartbeat", "b")
         assert isinstance(body, Registration)

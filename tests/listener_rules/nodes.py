@@ -105,11 +105,11 @@ class Rows:
 
     def apply(self, message: Message) -> None:
         if message.kind == "node_inventory":
-            if self.inventory is None or message.version >= self.inventory.version:
+            if self.inventory is None or message.supersedes(self.inventory):
                 self.inventory = message
             return
         row = self.newest.get(message.key)
-        if row is None or message.version >= row.version:
+        if row is None or message.supersedes(row):
             self.newest[message.key] = message
 
     def live(self) -> dict[str, UpdateNode]:
@@ -121,7 +121,7 @@ class Rows:
         for name, message in self.newest.items():
             body: UpdateNode = decode_body("update_node", message.payload)
             if self.inventory is not None and listed is not None:
-                older = message.version <= self.inventory.version
+                older = tuple(message.version) <= tuple(self.inventory.version)
                 # A store may take either for the truth, so they may not contradict each other.
                 assert not (older and body.deleted and name in listed.nodes)
                 if older and name not in listed.nodes:

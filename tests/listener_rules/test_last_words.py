@@ -162,7 +162,7 @@ def test_a_pod_that_is_created_anew(listener: WorkflowListener, state: str, gone
     messages += listener.on_change(old if gone == "with" else None, new, 5, T0)
     if gone == "after":
         messages += listener.on_change(old, None, 6, T0)
-    last = max(messages, key=lambda message: message.version)
+    last = max(messages, key=lambda message: tuple(message.version))
     body, _ = body_of([last])
     assert (body.created_at, body.pod, body.deleted) == (LATER, "osmo/pod-b", False)
 

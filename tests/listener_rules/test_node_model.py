@@ -289,11 +289,11 @@ class Machine(RuleBasedStateMachine):
             inventory = self.sent.get("nodes")
             again = last is not None and last.version.epoch == self.epoch
             if last is not None and again and message.payload == last.payload:
-                assert message.version >= last.version
+                assert message.supersedes(last)
                 assert message.kind == "node_inventory" or message.timestamp >= last.timestamp + TTL
             else:
-                assert last is None or message.version > last.version
-                assert inventory is None or message.version > inventory.version
+                for before in (last, inventory):
+                    assert before is None or tuple(message.version) > tuple(before.version)
             self.sent[message.key] = message
             self.rows.apply(message)
 

@@ -14,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from osmo_listener.listeners.objects import UsagePod
 from osmo_listener.listeners.usage import UsageConfig, UsageListener
-from osmo_transport.message import Message, Version
+from osmo_transport.message import Message
 from tests.listener_rules.usage_harness import (
     FLUSH,
     RESOURCES,
@@ -188,12 +188,12 @@ class Machine(RuleBasedStateMachine):
                 body = decode(message)
                 assert body != decode(before) or body.usage == ZEROS, "said twice"
             newest = self.newest.get(epoch)
-            assert newest is None or message.version > newest.version
+            assert newest is None or tuple(message.version) > tuple(newest.version)
             self.newest[epoch] = self.rows[message.key] = message
 
     def end_snapshot(self, end: Message) -> None:
         epoch = end.version.epoch
-        listed = {key for key, row in self.rows.items() if row.version >= Version(epoch, 0)}
+        listed = {key for key, row in self.rows.items() if row.version.epoch >= epoch}
         assert decode(end).count == len(listed)
         self.rows = {key: self.rows[key] for key in listed}
 

@@ -43,7 +43,9 @@ def sent(messages: list[Message] | Iterator[Message]) -> list[Sent]:
     for message in messages:
         assert message.kind == "update_pod"
         body: UpdatePod = decode_body(message.kind, message.payload)
-        found.append(Sent(message.key, message.version, body.status, body.deleted, message.final))
+        epoch, revision = message.version
+        version = epoch, revision
+        found.append(Sent(message.key, version, body.status, body.deleted, message.final))
     return found
 
 
@@ -208,6 +210,39 @@ def test_a_terminal_status_is_final(listener: WorkflowListener) -> None:
     assert (completed.status, completed.final) == ("COMPLETED", True)
 
 
+def test_a_new_epoch_says_what_the_cluster_shows(listener: WorkflowListener) -> None:
+    """A pod that has ended and is there again as it was before, because the cluster was restored,
+    is reported so; from then on nothing but an end follows an end as before."""
+    see(listener, make_pod("Running", rv=1))
+    see(listener, make_pod("Succeeded", rv=2))
+    assert see(listener, make_pod("Running", rv=1)) == []
+    listener.restart(EPOCH + 1)
+    (restored, _) = listener.snapshot([make_pod("Running", rv=1)], 1, T0)
+    assert sent([restored]) == [Sent(KEY, (EPOCH + 1, 1), "RUNNING")]
+    (failed,) = see(listener, make_pod("Failed", rv=2))
+    assert (failed.status, failed.final) == ("FAILED", True)
+    assert see(listener, make_pod("Running", rv=3)) == []
+
+
+def test_what_is_repeated_of_an_unknown_pod_holds_nothing_back(listener: WorkflowListener) -> None:
+    """That it had ended was said in an epoch before: the cluster may say otherwise by now."""
+    see(listener, make_pod("Succeeded", rv=2))
+    listener.restart(EPOCH + 1)
+    (repeated, _) = listener.snapshot([make_pod("Unknown", rv=1)], 1, T0)
+    assert sent([repeated]) == [Sent(KEY, (EPOCH + 1, 1), "COMPLETED", final=True)]
+    assert see(listener, make_pod("Running", rv=2)) == [Sent(KEY, (EPOCH + 1, 2), "RUNNING")]
+
+
+def test_what_was_told_as_passing_may_become_the_end(listener: WorkflowListener) -> None:
+    """That nothing takes it back any more is news, be the text the same."""
+    disrupted = (condition("DisruptionTarget", reason="x"),)
+    (passing,) = see(listener, make_pod("Running", rv=1, conditions=disrupted))
+    assert (passing.status, passing.final) == ("FAILED_BACKEND_ERROR", False)
+    assert see(listener, make_pod("Failed", rv=1, conditions=disrupted)) == [
+        Sent(KEY, (EPOCH, 2), "FAILED_BACKEND_ERROR", final=True)
+    ]
+
+
 def test_a_task_that_ended_stays_so_when_its_pod_goes(listener: WorkflowListener) -> None:
     """The deletion of a pod that recovered after its end was reported says how it ended."""
     see(listener, make_pod("Failed", rv=1))
@@ -235,12 +270,42 @@ def test_an_inferred_delete_has_the_version_of_the_list(listener: WorkflowListen
 
 
 def test_a_pod_created_again_is_seen(listener: WorkflowListener) -> None:
-    """The deletion of a running task is not final, so that a new pod with its labels counts."""
+    """A new pod with the labels of one that is gone counts; the deletion alone is no end."""
     see(listener, make_pod("Running", rv=1, uid="a"))
     (deleted,) = gone(listener, make_pod("Running", rv=1, uid="a"), 2)
     (created,) = see(listener, make_pod("Running", rv=3, uid="b"))
     assert not deleted.final
     assert created == Sent(KEY, (EPOCH, 3), "RUNNING")
+
+
+def test_a_pod_beside_one_that_ended_is_seen(listener: WorkflowListener) -> None:
+    """What ended was another pod with the same labels."""
+    see(listener, make_pod("Succeeded", rv=1, uid="a"))
+    assert see(listener, make_pod("Running", rv=2, uid="b")) == [Sent(KEY, (EPOCH, 2), "RUNNING")]
+
+
+@pytest.mark.parametrize("phase", ["Running", "Succeeded", "Unknown"])
+def test_a_pod_created_again_outranks_what_was_said_of_the_one_before(
+    listener: WorkflowListener, phase: str
+) -> None:
+    """A list tells of the pod that went with its own version, which is higher than that of the pod
+    that took its place."""
+    see(listener, make_pod("Running", rv=1, uid="a"))
+    if phase == "Unknown":
+        see(listener, make_pod(phase, rv=2, uid="a"))
+    (deleted,) = gone(listener, make_pod(phase, rv=2, uid="a"), 9)
+    (created,) = see(listener, make_pod("Running", rv=5, uid="b"))
+    assert created.version > deleted.version
+    (changed,) = see(listener, make_pod("Running", rv=10, uid="b", ip="10.0.0.1"))
+    assert changed.version > created.version
+
+
+def test_a_pod_created_again_in_an_unknown_state_exists(listener: WorkflowListener) -> None:
+    """A snapshot says so with a higher version than the deletion of the one before."""
+    listener.on_change(None, make_pod("Unknown", rv=1, uid="a"), 1, T0)
+    (deleted,) = listener.on_change(make_pod("Unknown", rv=1, uid="a"), None, 9, T0)
+    (found, _) = listener.snapshot([make_pod("Unknown", rv=5, uid="b")], 9, T0)
+    assert existence(found)[1].revision > deleted.version.revision
 
 
 def test_unknown_is_not_sent(listener: WorkflowListener) -> None:
@@ -341,7 +406,7 @@ def test_a_pod_whose_labels_changed(listener: WorkflowListener) -> None:
     see(listener, old)
     assert sent(listener.on_change(old, new, 2, T0)) == [
         Sent("w1/t1/0", (EPOCH, 2), "RUNNING", deleted=True),
-        Sent("w1/t2/0", (EPOCH, 2), "RUNNING"),
+        Sent("w1/t2/0", (EPOCH, 3), "RUNNING"),
     ]
 
 
@@ -383,14 +448,13 @@ def test_snapshot_repeats_what_is_held_back(listener: WorkflowListener) -> None:
     """A task that ended or turned UNKNOWN is alive: it is reported as before, not left out."""
     for pod in (
         make_pod("Failed", rv=1, task="t1"),
-        make_pod("Running", rv=2, task="t1"),
         make_pod("Running", rv=3, task="t2"),
         make_pod("Unknown", rv=4, task="t2"),
         make_pod("Unknown", rv=5, task="t3"),
     ):
         see(listener, pod)
     live = [
-        make_pod("Running", rv=2, task="t1"),
+        make_pod("Failed", rv=1, task="t1"),
         make_pod("Unknown", rv=4, task="t2"),
         make_pod("Unknown", rv=5, task="t3"),
     ]
@@ -398,7 +462,7 @@ def test_snapshot_repeats_what_is_held_back(listener: WorkflowListener) -> None:
     *reports, silent, end = listener.snapshot(live, 9, T0)
     assert silent.kind == "pod_exists"
     assert sent(reports) == [
-        Sent("w1/t1/0", (EPOCH + 1, 2), "FAILED", final=True),
+        Sent("w1/t1/0", (EPOCH + 1, 1), "FAILED", final=True),
         Sent("w1/t2/0", (EPOCH + 1, 4), "RUNNING"),
     ]
     assert end_of(end)[2].count == 2

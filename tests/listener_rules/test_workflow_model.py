@@ -83,7 +83,7 @@ class Store:
         self.reported: dict[int, set[str]] = {}
 
     def apply(self, message: Message) -> None:
-        """One message; a report shows only if it is newer, and never over a final one."""
+        """One message; a report shows only if it is newer."""
         if message.kind == "snapshot_end":
             self._end_snapshot(message)
             return
@@ -93,9 +93,9 @@ class Store:
             self.reported.setdefault(message.version.epoch, set()).add(message.key)
             if row is None:
                 row = self.rows[message.key] = Row(message, message.version, deleted)
-            elif (message.final, message.version) > (row.shown.final, row.shown.version):
+            elif not row.shown.supersedes(message):
                 row.shown = message
-        if row is not None and message.version > row.existed:
+        if row is not None and tuple(message.version) > tuple(row.existed):
             row.existed, row.deleted = message.version, deleted
 
     def _end_snapshot(self, end: Message) -> None:
@@ -115,6 +115,11 @@ class Model:
         self.live: dict[str, Pod] = {}
         self.rows: dict[str, UpdatePod] = {}
         self.final: dict[str, bool] = {}
+        """Whether what a row shows is an end."""
+        self.shown: dict[str, str] = {}
+        """The pod that a row shows, by uid, while the present process knows it."""
+        self.unreported: set[str] = set()
+        """What is not yet told anew in the present epoch."""
         self.remembered: set[str] = set()
         """Of what the present process has told something."""
 
@@ -146,13 +151,14 @@ class Model:
         known = state.status is not PodStatus.UNKNOWN
         gone = deleted and told
         final = has_ended(state.status) if gone else state.final
+        ended = self.final.get(key, False) and self.shown.get(key) == pod.metadata.uid
         if known:
             self.remembered.add(key)
-        if known and (final or not self.final.get(key, False)):
+        if known and key not in self.unreported and (final or not ended):
             text = state.message
             if gone and not state.final:
                 text = last_word(text, watched=watched)
-            self.final[key] = final
+            self.final[key], self.shown[key] = final, pod.metadata.uid
             self.rows[key] = UpdatePod(
                 workflow_uuid="w1",
                 task_uuid=str(pod.metadata.labels.task_uuid),
@@ -178,9 +184,18 @@ class Model:
                     message = last_word(message, watched=watched)
                 self.final[key] = has_ended(PodStatus(row.status))
             self.rows[key] = msgspec.structs.replace(row, deleted=deleted, message=message)
+        if deleted:
+            self.shown.pop(key, None)
+
+    def restart(self) -> None:
+        """An epoch begins: what is live is told anew, one by one, as it is then."""
+        self.unreported = {key_of(pod) for pod in self.live.values()}
+        self.shown.clear()
 
     def forget(self, now: float) -> None:
         """Another process knows what it has told itself: not what is in an unknown state by now."""
+        self.unreported.clear()
+        self.shown.clear()
         self.remembered = {
             key_of(pod)
             for pod in self.live.values()
@@ -234,9 +249,11 @@ class Machine(RuleBasedStateMachine):
         for message in messages:
             last = self.last.get(message.key)
             if last is not None and message.kind != "snapshot_end":
-                assert message.version >= last.version
+                assert tuple(message.version) >= tuple(last.version)
             if message.kind == "pod_exists":
                 self.note_existence(message)
+            if message.kind == "update_pod" and message.version.epoch == self.epoch:
+                self.model.unreported.discard(message.key)
             self.last[message.key] = message
             self.store.apply(message)
 
@@ -327,6 +344,7 @@ class Machine(RuleBasedStateMachine):
     def resync(self) -> None:
         for pod in list(self.model.live.values()):
             self.change(pod, pod)
+        self.model.look(self.now)
 
     @rule(seconds=st.sampled_from([1.0, 300.0, 600.0, 601.0, 1000.0, 1801.0]))
     def wait(self, seconds: float) -> None:
@@ -345,6 +363,7 @@ class Machine(RuleBasedStateMachine):
             self.stale.append(self.snapshot)
         self.epoch += 1
         self.listener.restart(self.epoch)
+        self.model.restart()
         self.snapshot = self.listener.snapshot(
             list(self.model.live.values()), self.version, self.now
         )
@@ -365,6 +384,7 @@ class Machine(RuleBasedStateMachine):
         self.model.forget(self.now)
         pods = list(self.model.live.values())
         self.take(list(self.listener.snapshot(pods, self.version, self.now)))
+        self.model.look(self.now)
         alive = {key_of(pod) for pod in pods}
         assert {key for key, row in self.store.rows.items() if not row.deleted} == (
             alive & self.store.rows.keys()
@@ -380,6 +400,7 @@ class Machine(RuleBasedStateMachine):
                 self.snapshot = None
                 return
             self.take([message])
+            self.model.look(self.now)
 
     @rule()
     def an_old_snapshot_is_over(self) -> None:

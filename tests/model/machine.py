@@ -120,6 +120,24 @@ class WorldMachine(RuleBasedStateMachine):
         self.run(self.world.end_listener(kind, number, kill=kill))
         self.do(lambda: self.world.start_listener(kind), after)
 
+    @rule(number=numbers, state=states, again=st.booleans(), kill=st.booleans(), after=moments)
+    def miss_a_pod(self, number: int, state: str, again: bool, kill: bool, after: float) -> None:
+        """It goes, and may come again, while no listener runs: none tells that it went."""
+        self.run(self.world.end_listeners("pods", kill=kill))
+        self.do(lambda: self.world.delete_pod(number))
+        if again:
+            self.do(lambda: self.world.set_pod(number, state, number))
+        self.do(lambda: self.world.start_listener("pods"), after)
+
+    @rule(number=numbers, again=st.booleans(), kill=st.booleans(), after=moments)
+    def miss_a_node(self, number: int, again: bool, kill: bool, after: float) -> None:
+        """Likewise: an inventory alone tells of it."""
+        self.run(self.world.end_listeners("nodes", kill=kill))
+        self.do(lambda: self.world.delete_node(number))
+        if again:
+            self.do(lambda: self.world.set_node(number, ready=True, unschedulable=False))
+        self.do(lambda: self.world.start_listener("nodes"), after)
+
     @rule(kind=kinds, number=numbers, after=moments)
     def cut_wire(self, kind: str, number: int, after: float) -> None:
         self.do(lambda: self.world.cut_wire(kind, number), after)

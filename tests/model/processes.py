@@ -207,7 +207,7 @@ class Disorder:
     they come in another order, later than others, or once more, whenever that is."""
 
     REMEMBERED = 200
-    """Deliveries that may come once more."""
+    """The latest deliveries, of which any may come once more at any moment."""
 
     def __init__(self, store: StateStore, draw: random.Random) -> None:
         self.likely = 0.0
@@ -216,10 +216,13 @@ class Disorder:
         self._store = store
         self._draw = draw
         self._seen: deque[Delivery] = deque(maxlen=self.REMEMBERED)
+        self._all: list[Delivery] = []
 
-    def forget(self) -> None:
-        """Nothing comes once more that was delivered before."""
-        self._seen.clear()
+    async def repeat(self) -> None:
+        """Let everything that was ever delivered come once more, in another order."""
+        again = self._draw.sample(self._all, len(self._all))
+        for start in range(0, len(again), WORKER.batch_limit):
+            await self._store.handle_batch(again[start : start + WORKER.batch_limit])
 
     async def handle_batch(self, deliveries: Sequence[Delivery]) -> Sequence[Outcome]:
         """See `BatchHandler`."""
@@ -235,6 +238,7 @@ class Disorder:
         again = [each for each in self._seen if draw.random() < likely / 10]
         self.duplicated += len(again)
         self._seen.extend(taken)
+        self._all += taken
         mixed = taken + [msgspec.structs.replace(each, id=f"again-{each.id}") for each in again]
         if likely:
             draw.shuffle(mixed)

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from osmo_listener.listeners import PodState, PodStatus, PodStatusMode, has_ended, pod_status
+from osmo_listener.listeners import PodState, PodStatus, PodStatusMode, pod_status
 from osmo_listener.listeners.objects import Node, Pod
 from osmo_listener.listeners.workflow import TaskKey, task_key
 from osmo_reports.directory.memory import open_directory
@@ -47,9 +47,6 @@ CLOSE = 10.0
 
 DRAIN_TRIES = 100
 """How often the queue is looked at for a moment when it is empty, a hundredth of a second apart."""
-FAR = 1e6
-"""Seconds after which time alone has made due whatever it will."""
-
 CTRL_ENDED = ended("osmo-ctrl", 0, "Completed")
 STATES = {
     "pending": make_pod("Pending", node=""),
@@ -66,6 +63,7 @@ STATES = {
     "succeeded": make_pod("Succeeded"),
     "failed": make_pod("Failed", containers=(ended("user", 2), CTRL_ENDED)),
     "evicted": make_pod("Failed", reason="Evicted", message="m"),
+    "disruption over": make_pod("Failed", conditions=(condition("DisruptionTarget", reason="x"),)),
 }
 """What a pod may look like."""
 
@@ -83,8 +81,6 @@ class World:
         self._numbers = 0
         self._restored: dict[str, float] = {}
         """By kind, when the last restore was."""
-        self._ended: dict[TaskKey, set[PodStatus]] = {}
-        """The final states that tasks have ever had, be it in a time that a restore took back."""
         self._began: dict[str, float] = {}
         """By uid, when a pod began to initialize for the first time."""
 
@@ -126,22 +122,19 @@ class World:
     # What the cluster does.
 
     def set_pod(self, task: int, state: str, node: int) -> None:
-        """Let the task's pod be in this state; create it where there is none. One that has ended
-        stays as it is; the next attempt takes its place."""
+        """Let the task's pod be in this state; create it where there is none, be it in the place of
+        one that has ended. One that has ended stays as it is."""
         name = TASKS[task % len(TASKS)]
         known = self._pod_of(name)
         if known is not None and self._state(known).final:
             return
         if known is None:
-            retry = sum(key.task_uuid == name for key in self._ended)
             self._numbers += 1
             made = STATES["pending"]
-            labels = msgspec.structs.replace(
-                made.metadata.labels, task_uuid=name, retry_id=str(retry)
-            )
+            labels = msgspec.structs.replace(made.metadata.labels, task_uuid=name)
             metadata = msgspec.structs.replace(
                 made.metadata,
-                name=f"pod-{name}-{retry}",
+                name=f"pod-{name}",
                 uid=f"uid-{self._numbers}",
                 creation_timestamp=_written(wall()),
                 labels=labels,
@@ -164,7 +157,6 @@ class World:
         """Remove the task's pod, if there is one."""
         pod = self._pod_of(TASKS[task % len(TASKS)])
         if pod is not None:
-            self._note_gone(pod)
             self.pods.delete(f"{pod.metadata.namespace}/{pod.metadata.name}")
 
     def create_missing(self, state: str) -> None:
@@ -176,8 +168,6 @@ class World:
     def restore(self, kind: str, place: int) -> None:
         """Bring back a backup, if there is any."""
         if self.etcd(kind).has_backup:
-            for pod in self.pods.objects.values() if kind == "pods" else ():
-                self._note_gone(pod)
             self.etcd(kind).restore(place)
             self._restored[kind] = wall()
 
@@ -220,6 +210,11 @@ class World:
             else:
                 process = ListenerProcess(self.nodes, kind)
             self.listeners[kind].append(process)
+
+    async def end_listeners(self, kind: str, *, kill: bool) -> None:
+        """End all of them: until one starts nobody sees what happens."""
+        while self.listeners[kind]:
+            await self.end_listener(kind, 0, kill=kill)
 
     async def end_listener(self, kind: str, number: int, *, kill: bool) -> None:
         """End one of them."""
@@ -274,7 +269,8 @@ class World:
     # The end.
 
     async def settle(self) -> None:
-        """End all that goes wrong, wait, and compare the store with the cluster."""
+        """End all that goes wrong, wait, and compare the store with the cluster; and once more
+        after everything has been told again, which changes nothing."""
         self.disorder.likely = 0.0
         self.release_wires()
         for kind in KINDS:
@@ -287,13 +283,19 @@ class World:
         await self.pass_time(SETTLING / 2)
         await self.store.sweep()
         await self._drain()
-        problems = [
-            *await self._queue_problems(),
-            *self._task_problems(await self.store.tasks(BACKEND), await self.store.nodes(BACKEND)),
-            *self._node_problems(await self.store.nodes(BACKEND)),
+        problems = [*await self._queue_problems(), *await self._problems(began)]
+        assert not problems, "\n".join(problems)
+        await self.disorder.repeat()
+        problems = await self._problems(began)
+        assert not problems, "after all was told again:\n" + "\n".join(problems)
+
+    async def _problems(self, began: float) -> list[str]:
+        tasks, nodes = await self.store.tasks(BACKEND), await self.store.nodes(BACKEND)
+        return [
+            *self._task_problems(tasks, nodes),
+            *self._node_problems(nodes),
             *await self._backend_problems(began),
         ]
-        assert not problems, "\n".join(problems)
 
     async def _drain(self) -> None:
         """Wait until the queue holds nothing: signs of life may come at any moment."""
@@ -353,11 +355,8 @@ class World:
     def _is_right(self, row: Task, pod: Pod, state: PodState, told: set[str]) -> bool:
         if row.deleted_at is not None:
             return False
-        key, node = task_key(pod), pod.spec.node_name
-        assert key is not None
+        node = pod.spec.node_name
         if not state.final:
-            if row.status in self._ended.get(key, ()) and row.terminal and not row.concluded:
-                return True  # an end is never taken back, be it by a restore
             lost = node in told and node not in self.nodes.objects
             if lost or row.concluded:
                 waited = wall() - self._began.get(pod.metadata.uid, wall())
@@ -369,11 +368,10 @@ class World:
             late = (datetime.fromtimestamp(wall(), UTC) - row.status_since).total_seconds()
             if row.status == "INITIALIZING" and late > STORE.start_timeout + SETTLING:
                 return False
-        return (row.status, row.node, row.pod_ip, row.concluded) == (
-            state.status.value,
-            node,
-            pod.status.pod_ip,
-            False,
+        created_at = None if row.created_at is None else _written(row.created_at.timestamp())
+        return (row.status, row.node, row.pod_ip, row.concluded, row.terminal, created_at) == (
+            *(state.status.value, node, pod.status.pod_ip, False),
+            *(state.final, pod.metadata.creation_timestamp),
         )
 
     # Details.
@@ -408,21 +406,9 @@ class World:
     def _note(self) -> None:
         """Remember what is asked for in the end."""
         for pod in self.pods.objects.values():
-            state, key = self._state(pod), task_key(pod)
-            assert key is not None
-            if has_ended(state.status):  # told as its end, should it go before it tells otherwise
-                self._ended.setdefault(key, set()).add(state.status)
+            state = self._state(pod)
             if state.status is PodStatus.INITIALIZING:
                 self._began.setdefault(pod.metadata.uid, wall())
-
-    def _note_gone(self, pod: Pod) -> None:
-        """Remember what a pod may end as that goes: what is told of it, be that early or late, is
-        not taken back any more."""
-        key = task_key(pod)
-        assert key is not None
-        for state in (self._state(pod), self._state(pod, -FAR)):
-            if has_ended(state.status):
-                self._ended.setdefault(key, set()).add(state.status)
 
 
 def _written(moment: float) -> str:

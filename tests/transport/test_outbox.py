@@ -9,14 +9,13 @@ from osmo_transport.testing.kinds import STATE
 from tests.transport.builders import event, size_of, state
 
 REPORTS = st.builds(
-    lambda latest, key, revision, size, final: (
-        state(key, revision=revision, size=size, final=final) if latest else event(key, size=size)
+    lambda latest, key, revision, size: (
+        state(key, revision=revision, size=size) if latest else event(key, size=size)
     ),
     st.booleans(),
     st.sampled_from("abc"),
     st.integers(1, 4),
     st.sampled_from([0, 50, 300]),
-    st.booleans(),
 )
 STEPS = st.one_of(REPORTS, REPORTS, REPORTS, st.just("pop"), st.integers(1, 5))
 
@@ -44,11 +43,10 @@ class Model:
         if not same:
             self.entries.append(message)
             return
-        place = self.entries.index(same[0])
-        self.entries = [m for m in self.entries if (m.kind, m.key) != key]
-        kept = newest([*same, message])
-        self.entries[place:place] = kept
-        self.coalesced += len(same) + 1 - len(kept)
+        (older,) = same
+        if message.supersedes(older):
+            self.entries[self.entries.index(older)] = message
+        self.coalesced += 1
 
     def every(self) -> list[Message]:
         return [m for m in self.entries if kind_of(m.kind).policy is Policy.EVERY]
@@ -69,15 +67,6 @@ def pop(outbox: Outbox) -> Message:
 def put_back(outbox: Outbox, messages: list[Message]) -> int:
     """Return what was taken."""
     return outbox.put_back(map(encode_message, messages))
-
-
-def newest(reports: list[Message]) -> list[Message]:
-    """Of reports about one resource in their order of arrival, what none of the others replaces."""
-    kept: list[Message] = []
-    for report in reports:
-        if not any(m.supersedes(report) and not report.supersedes(m) for m in kept):
-            kept = [m for m in kept if not report.supersedes(m)] + [report]
-    return sorted(kept, key=lambda m: not m.final)
 
 
 @settings(max_examples=150, deadline=None)
@@ -137,35 +126,13 @@ def test_a_newer_report_takes_the_place_of_the_older() -> None:
     assert outbox.coalesced == 196
 
 
-def test_a_final_report_is_never_replaced_by_another() -> None:
-    """Only by a final one that is newer."""
+def test_an_end_is_replaced_as_any_other_report() -> None:
+    """What follows it says what has become of the resource since."""
     outbox = Outbox(OutboxConfig())
     put(outbox, state("a", revision=1, final=True))
     put(outbox, state("a", revision=2))
-    assert pop(outbox).version.revision == 1
-    put(outbox, state("a", revision=3, final=True))
-    put(outbox, state("a", revision=4, final=True))
-    assert pop(outbox).version.revision == 4
-
-
-def test_a_newer_report_follows_the_final_one_that_it_cannot_replace() -> None:
-    """Of a resource that is created again after its end both must be told: right behind each other,
-    ahead of what came later."""
-    outbox = Outbox(OutboxConfig())
-    put(outbox, state("a", revision=1, final=True))
-    put(outbox, state("b", revision=2))
-    for revision in (3, 4):
-        put(outbox, state("a", revision=revision))
-    assert len(outbox) == 3
-    taken = [pop(outbox) for _ in range(3)]
-    assert [(m.key, m.version.revision) for m in taken] == [("a", 1), ("a", 4), ("b", 2)]
-    put_back(outbox, taken)
-    put(outbox, state("a", revision=5, final=True))
-    assert [(m.key, m.version.revision) for m in (pop(outbox), pop(outbox))] == [
-        ("a", 5),
-        ("b", 2),
-    ]
-    assert outbox.bytes == len(outbox) == 0
+    assert pop(outbox).version.revision == 2
+    assert len(outbox) == 0
 
 
 def test_an_older_report_does_not_replace_a_newer() -> None:

@@ -35,13 +35,14 @@ def test_an_equal_version_that_comes_later_supersedes() -> None:
     assert (work.delivery, work.superseded) == (again, [first])
 
 
-def test_a_final_report_is_not_superseded_by_one_that_is_not() -> None:
-    """A terminal report and a newer one that is not terminal are both handled, in order."""
-    final = delivery(report(status="COMPLETED", version=(1, 1)))
-    later = delivery(report(status="RUNNING", version=(1, 2)))
+def test_an_end_is_superseded_as_any_other_report() -> None:
+    """The pod was created anew, or the cluster was restored."""
+    final = delivery(report(status="COMPLETED", version=(1, 5)))
+    later = delivery(report(status="RUNNING", version=(2, 2)))
     inbox = Inbox()
-    inbox.add([final, later])
-    assert [work.delivery for work in _handed_out(inbox)] == [final, later]
+    inbox.add([later, final])
+    (work,) = _handed_out(inbox)
+    assert (work.delivery, work.superseded) == (later, [final])
 
 
 def test_each_report_of_an_every_kind_is_handed_out_in_order() -> None:

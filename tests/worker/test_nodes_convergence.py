@@ -124,9 +124,8 @@ def task_rows(facts: Sequence[Fact]) -> dict[str, Shown]:
     tasks = [fact for fact in facts if isinstance(fact, TaskFact)]
     for task in {fact.task for fact in tasks}:
         reports = [fact for fact in tasks if fact.task == task]
-        shown = max(reports, key=lambda fact: (has_ended(fact.status), fact.version))
         last = max(reports, key=lambda fact: fact.version)
-        rows[task] = Shown(shown.status, shown.version, last.version, last.deleted)
+        rows[task] = Shown(last.status, last.version, last.version, last.deleted)
     return rows
 
 

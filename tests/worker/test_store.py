@@ -12,7 +12,15 @@ from osmo_reports.bodies import Condition, UpdatePod, encode_body
 from osmo_transport import Ack, Delivery, Message, Outcome, Reject, Retry, Version, new_message
 from osmo_worker import WorkerMetrics
 from osmo_worker.store import StateStore, Task, Totals, open_store
-from tests.worker.harness import BACKEND, STORE, delivery, existence, report, snapshot_end
+from tests.worker.harness import (
+    BACKEND,
+    STORE,
+    apply_in_every_order,
+    delivery,
+    existence,
+    report,
+    snapshot_end,
+)
 
 
 async def _apply(store: StateStore, *messages: Message) -> Sequence[Outcome]:
@@ -103,27 +111,31 @@ async def test_equal_and_older_versions_are_counted_as_stale(store_url: str) -> 
     assert metrics.stale == 3
 
 
-@pytest.mark.parametrize("terminal", ["COMPLETED", "FAILED", "FAILED_EVICTED"])
-@pytest.mark.parametrize("late", [False, True])
-async def test_a_terminal_status_is_never_replaced_by_another(
-    store: StateStore, terminal: str, late: bool
-) -> None:
-    """Whichever comes first; the newer report still moves the version."""
-    messages = [report(version=(1, 5), status=terminal), report(version=(2, 6), status="RUNNING")]
-    for message in reversed(messages) if late else messages:
-        await _apply(store, message)
-    task = await _only(store)
-    assert (task.status, task.terminal) == (terminal, True)
-    assert (task.epoch, task.resource_version) == (2, 6)
-    assert (task.status_epoch, task.status_resource_version) == (1, 5)
+async def test_an_end_that_a_restore_took_back(store: StateStore) -> None:
+    """The pod runs again, as of a time before its end: the epoch says that this is newer, whichever
+    comes first."""
+    messages = [
+        report(version=(1, 4), status="RUNNING"),
+        report(version=(1, 5), status="COMPLETED", exit_code=0),
+        report(version=(2, 4), status="RUNNING"),
+    ]
+    for backend in await apply_in_every_order(store, messages):
+        (task,) = await store.tasks(backend)
+        assert (task.status, task.terminal, task.exit_code) == ("RUNNING", False, None)
+        assert (task.status_epoch, task.status_resource_version) == (2, 4)
 
 
-async def test_a_newer_terminal_status_replaces_an_older_one(store: StateStore) -> None:
-    """Among terminal ones the version decides."""
-    await _apply(store, report(version=(1, 5), status="FAILED", exit_code=1))
-    await _apply(store, report(version=(1, 7), status="FAILED_EVICTED", exit_code=3004))
-    task = await _only(store)
-    assert (task.status, task.exit_code) == ("FAILED_EVICTED", 3004)
+async def test_a_pod_that_was_created_again_after_an_end(store: StateStore) -> None:
+    """What was told of the pod before it, be that an end, hides nothing of it."""
+    messages = [
+        report(version=(1, 5), status="FAILED_IMAGE_PULL", exit_code=301),
+        report(version=(1, 6), status="FAILED_IMAGE_PULL", exit_code=301, deleted=True),
+        report(version=(1, 7), status="RUNNING", created_at="2026-01-02T03:04:05Z"),
+    ]
+    for backend in await apply_in_every_order(store, messages):
+        (task,) = await store.tasks(backend, live_only=True)
+        assert (task.status, task.terminal, task.exit_code) == ("RUNNING", False, None)
+        assert task.created_at == datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
 
 async def test_a_deleted_pod_keeps_its_row(store: StateStore) -> None:

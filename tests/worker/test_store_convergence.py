@@ -22,7 +22,6 @@ from tests.worker.harness import (
     delivery,
     existence,
     filled_queue,
-    has_ended,
     report,
     settled,
     snapshot_end,
@@ -72,7 +71,7 @@ def model(facts: Sequence[Fact]) -> dict[str, Shown]:
         known = [fact for fact in reports if fact.status]
         if not known:
             continue
-        shown = max(known, key=lambda fact: (has_ended(fact.status), fact.version))
+        shown = max(known, key=lambda fact: fact.version)
         newest = max(reports, key=lambda fact: (fact.version, fact.deleted))
         rows[task] = Shown(
             shown.status,
@@ -98,20 +97,14 @@ async def stored(store: StateStore, backend: str) -> dict[str, Shown]:
 
 @st.composite
 def histories(draw: st.DrawFn) -> list[Fact]:
-    """Facts with one content per task and version, as a cluster makes them: versions rise, and the
-    report of a delete shows the last terminal status, if there was one."""
-    facts = []
+    """Facts with one content per task and version, as a cluster makes them: versions rise."""
+    facts: list[Fact] = []
     for task in "abc":
         versions = st.tuples(st.integers(1, 3), st.integers(1, 8))
-        terminal = None
-        for version in sorted(draw(st.sets(versions, max_size=6))):
-            status = draw(st.sampled_from(STATUSES))
-            deleted = draw(st.booleans())
-            if deleted and terminal and status:
-                status = terminal
-            if has_ended(status):
-                terminal = status
-            facts.append(Fact(task, version, status, deleted))
+        facts += [
+            Fact(task, version, draw(st.sampled_from(STATUSES)), draw(st.booleans()))
+            for version in sorted(draw(st.sets(versions, max_size=6)))
+        ]
     ends = st.sets(st.tuples(st.integers(1, 4), st.just(9)), max_size=2)
     return facts + [Fact(None, version, "", False) for version in sorted(draw(ends))]
 

@@ -166,13 +166,12 @@ async def test_a_later_report_of_the_pod_is_shown(store: StateStore) -> None:
     assert [_told(task) for task in tasks] == [("RUNNING", None, "")]
 
 
-@pytest.mark.parametrize("version", [(1, 9), (1, 4)])
-async def test_the_pods_own_end_replaces_it(store: StateStore, version: tuple[int, int]) -> None:
-    """It knows more; also one that is older and comes late."""
+async def test_the_pods_own_end_replaces_it(store: StateStore) -> None:
+    """It knows more."""
     messages = [
         report(version=(1, 5), node="n"),
         node_report("n", version=(1, 7), deleted=True),
-        report(version=version, node="n", status="FAILED_EVICTED", exit_code=3004, message="why"),
+        report(version=(1, 9), node="n", status="FAILED_EVICTED", exit_code=3004, message="why"),
     ]
     for backend in await apply_in_every_order(store, messages):
         (task,) = await store.tasks(backend)

@@ -7,8 +7,8 @@ who sends it and who handles it know its shape.
 
 import random
 import time
-from collections.abc import Iterable
-from typing import Annotated, NamedTuple
+from collections.abc import Callable, Iterable
+from typing import Annotated, NamedTuple, Never, NoReturn
 
 import msgspec
 
@@ -48,20 +48,41 @@ def check_name(what: str, name: object) -> None:
 
 
 class Version(NamedTuple):
-    """Which of two reports about one key is newer; compared as a tuple, never by a wall clock."""
+    """Which of the reports that one counter numbered is newer, whatever a wall clock says.
+
+    A version alone has no order, because it does not say what counted it: to compare two is an
+    error of types, and raises TypeError. `Message.supersedes` knows, of two reports about one key.
+    """
 
     epoch: Epoch
     """The fencing number that the server handed to the sender; 0: none yet."""
     revision: Revision
     """Orders the reports within an epoch."""
 
+    def __lt__(self, other: Never) -> NoReturn:  # type: ignore[override]  # less than a tuple can
+        raise TypeError(_UNORDERED)
+
+    def __le__(self, other: Never) -> NoReturn:  # type: ignore[override]
+        raise TypeError(_UNORDERED)
+
+    def __gt__(self, other: Never) -> NoReturn:  # type: ignore[override]
+        raise TypeError(_UNORDERED)
+
+    def __ge__(self, other: Never) -> NoReturn:  # type: ignore[override]
+        raise TypeError(_UNORDERED)
+
+
+is_as_new: Callable[[Version, Version], bool] = tuple.__ge__
+"""Whether the first of two versions that one counter made is as new as the second or newer."""
+
+_UNORDERED = "versions have no order: they may be of two counters"
+
 
 class Message(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One report.
 
     Two reports of a `latest` kind with the same `key` are about the same resource: the one with the
-    higher `version` wins, except that a `final` report (one of an end) is never replaced by one
-    that is not final: then both are told, and the reader joins them.
+    higher `version` wins.
     """
 
     kind: Name
@@ -76,12 +97,20 @@ class Message(msgspec.Struct, frozen=True, array_like=True, gc=False):
     payload: bytes
     """The encoded body."""
     final: bool = False
+    """Whether the resource has come to its end, for whoever reads it: it orders nothing."""
     traceparent: str | None = None
     """W3C trace context."""
 
     def supersedes(self, other: "Message") -> bool:
-        """Whether this report, of the same kind and key, makes `other` needless."""
-        return self.version >= other.version and (self.final or not other.final)
+        """Whether this report makes `other` needless, which is of the same kind and key, and of the
+        same backend.
+
+        Raises:
+            UsageError: it is of another kind or key.
+        """
+        if self.key != other.key or self.kind != other.kind:
+            raise UsageError("reports of two resources were compared")
+        return is_as_new(self.version, other.version)
 
 
 class Head(msgspec.Struct, frozen=True, array_like=True, gc=False):

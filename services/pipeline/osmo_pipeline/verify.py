@@ -49,7 +49,7 @@ def differences(expected: dict[str, UpdatePod], rows: Iterable[Task]) -> Iterato
         if body.status == PodStatus.UNKNOWN:
             continue
         if row.terminal and not has_ended(PodStatus(body.status)):
-            # It ended once: what a user was told of an end is never taken back.
+            # A worker concluded it, or its listener has told of an end: that stays for its epoch.
             continue
         for column in COMPARED:
             is_, should_be = getattr(row, column), getattr(body, column)

@@ -39,7 +39,7 @@ class Report(NamedTuple):
     """Of what: the reports of one key follow each other. A key belongs to one object."""
     payload: bytes
     final: bool = False
-    """Nothing that is not final takes the place of it; see `Message.final`."""
+    """Whether the object has come to its end; see `Message.final`."""
 
 
 @dataclass(slots=True)

@@ -8,12 +8,13 @@ sent is compared with what would be sent now, so A, B, A are three reports.
 - A state that is UNKNOWN is never sent. What was reported before stays true for the store. An
   earlier process may have reported what this one never knew: so a snapshot says of such a task
   that it exists, and its deletion says that it does not, and neither makes a row.
-- Once a final state was sent, only final ones follow for that task, until its pod is gone. Which
-  state is final the rules say.
+- Once a final state was sent of a pod, only final ones follow for it within that epoch. Which state
+  is final the rules say. A new epoch says what the cluster shows now: it may have been restored
+  from a time in which the pod had not ended.
 - A deletion reports the last state once more, marked `deleted`. It is final only if that state is
-  an end: its version alone keeps late reports of the old pod away, and a pod that is created again
-  under the same labels must be seen. Of a pod that had not ended the text says so, by all rules;
-  of one that went while nobody watched, that it is not known.
+  an end. Of a pod that had not ended the text says so, by all rules; of one that went while nobody
+  watched, that it is not known. A pod that is created again under the same labels is a new one,
+  whatever was said of the one before.
 - Of several live pods with the same labels the one that changed last is the task. When it goes, the
   task is what the remaining one says; when another goes, nothing changes.
 - A report that says something new has a higher version than the one before: where the resource
@@ -94,7 +95,8 @@ def _retry_id(label: str | None) -> int:
     return number if number in _INT32 else 0
 
 
-_UNREPORTED = -1
+_NEVER = -1
+"""Below every version."""
 
 _EARLY = "The pod was deleted before it ended. "
 _UNSEEN = "The pod was deleted while nobody watched, before or after it ended. "
@@ -105,14 +107,20 @@ _UNSEEN = "The pod was deleted while nobody watched, before or after it ended. "
 class _Task:
     key: TaskKey
     message_key: str
+    version: int
+    """What the version of a report that says something new has to exceed: that of the last report
+    in the current epoch, or of what was gone before there was this task, which may have had its
+    key."""
+    told: bool = False
+    """Whether it was reported in the current epoch, be it its existence alone."""
     pods: dict[str, Pod] = field(default_factory=dict)
     """By uid; hardly ever more than one."""
     payload: bytes = b""
     """The state that was last sent, in whatever epoch; empty: none yet."""
     final: bool = False
     """Whether that was a terminal status."""
-    reported: int = _UNREPORTED
-    """The resource version of the last report in the current epoch, be it of existence alone."""
+    ended: str = ""
+    """The pod whose end was told in the current epoch, by uid; empty: none, or it goes on."""
     sent_at: float = 0.0
 
     def current(self) -> Pod:
@@ -120,10 +128,11 @@ class _Task:
             return next(iter(self.pods.values()))
         return max(self.pods.values(), key=_resource_version)
 
-    def holds_back(self, state: PodState, *, final: bool) -> bool:
-        """Whether what was sent, if anything, stays true in spite of `state`, be that final or
-        not."""
-        return state.status is PodStatus.UNKNOWN or (self.final and not final)
+    def holds_back(self, pod: Pod, state: PodState, *, final: bool) -> bool:
+        """Whether what was sent, if anything, stays true in spite of the pod's `state`, be that
+        final or not."""
+        ended = self.ended == pod.metadata.uid
+        return state.status is PodStatus.UNKNOWN or (ended and not final)
 
 
 class WorkflowListener:
@@ -138,6 +147,8 @@ class WorkflowListener:
         self._tasks: dict[str, _Task] = {}
         self._by_uid: dict[str, _Task] = {}
         self._deadlines = Deadlines()
+        self._gone = _NEVER
+        """The highest version of a task that is gone in the current epoch."""
         self._counted: set[str] | None = set()
         """The tasks reported since the epoch began, until its snapshot has counted them."""
         self._encoder = Encoder()
@@ -148,12 +159,13 @@ class WorkflowListener:
         return self._encoder.cut
 
     def restart(self, epoch: int) -> None:
-        """See `Listener.restart`. That a task has ended, and what was said last of one that is
-        UNKNOWN by now, is kept: the snapshot repeats it."""
+        """See `Listener.restart`. What was said last of a task that is UNKNOWN by now is kept: the
+        snapshot repeats it."""
         self._epoch = epoch
+        self._gone = _NEVER
         self._counted = set()
         for task in self._tasks.values():
-            task.reported = _UNREPORTED
+            task.version, task.told, task.ended = _NEVER, False, ""
 
     def on_change(
         self, old: Pod | None, new: Pod | None, resource_version: int, now: float
@@ -215,7 +227,7 @@ class WorkflowListener:
         for task in list(self._tasks.values()):
             if self._epoch != epoch:
                 return
-            if task.pods and task.reported == _UNREPORTED:
+            if task.pods and not task.told:
                 yield self._report(task, now) or self._exists(
                     task, _resource_version(task.current()), now
                 )
@@ -239,7 +251,7 @@ class WorkflowListener:
             message_key = UpdatePod.key(*key)
             task = self._tasks.get(message_key)
             if task is None:
-                task = self._tasks[message_key] = _Task(key, message_key)
+                task = self._tasks[message_key] = _Task(key, message_key, self._gone)
             task.pods[uid] = pod
             self._by_uid[uid] = task
         return message
@@ -253,14 +265,20 @@ class WorkflowListener:
             return self._report(task, now)
         del self._tasks[task.message_key]
         self._deadlines.set(task.message_key, None)
+        message = self._last(task, pod, resource_version, now)
+        self._gone = max(self._gone, task.version)
+        return message
+
+    def _last(self, task: _Task, pod: Pod, resource_version: int, now: float) -> Message:
+        """What is said of a task whose last pod is gone."""
         state = pod_status(pod, now, self._config.status_mode)
         # Nothing takes back any more what might have been.
-        if not task.holds_back(state, final=has_ended(state.status)):
+        if not task.holds_back(pod, state, final=has_ended(state.status)):
             body, final = _body(task.key, pod, state), state.final
         elif task.payload:
             body, final = decode_body(KIND, task.payload), task.final
         else:
-            return self._exists(task, max(resource_version, task.reported + 1), now, deleted=True)
+            return self._exists(task, resource_version, now, deleted=True)
         ended = has_ended(PodStatus(body.status))
         # A deletion that was watched comes with the final state, whose version is its own.
         watched = resource_version == _resource_version(pod)
@@ -273,9 +291,8 @@ class WorkflowListener:
         pod = task.current()
         state = pod_status(pod, now, self._config.status_mode)
         self._deadlines.set(task.message_key, state.recheck_at)
-        unreported = task.reported == _UNREPORTED
-        if task.holds_back(state, final=state.final):
-            if not (task.payload and unreported):
+        if task.holds_back(pod, state, final=state.final):
+            if task.told or not task.payload:
                 return None
             payload = task.payload
             final = task.final
@@ -283,15 +300,16 @@ class WorkflowListener:
             body = _body(task.key, pod, state)
             payload = self._encoder.encode(task.message_key, body)
             final = state.final
-            if payload == task.payload and not unreported and not self._expired(task, now):
+            task.ended = pod.metadata.uid if final else ""
+            same = (payload, final) == (task.payload, task.final)
+            if same and task.told and not self._expired(task, now):
                 return None
         return self._send(task, payload, final, _resource_version(pod), now)
 
     def _exists(
         self, task: _Task, resource_version: int, now: float, *, deleted: bool = False
     ) -> Message:
-        task.reported = resource_version
-        version = Version(self._epoch, resource_version)
+        version = self._next_version(task, resource_version)
         body = encode_body(PodExists(*task.key, deleted))
         return Message(EXISTS_KIND, task.message_key, version, new_id(), now, body)
 
@@ -301,14 +319,19 @@ class WorkflowListener:
     def _send(
         self, task: _Task, payload: bytes, final: bool, resource_version: int, now: float
     ) -> Message:
-        changed = payload != task.payload
-        reported = max(resource_version, task.reported + changed)
-        version = Version(self._epoch, reported)
+        changed = (payload, final) != (task.payload, task.final)
+        version = self._next_version(task, resource_version, news=changed)
         message = Message(KIND, task.message_key, version, new_id(), now, payload, final)
-        task.payload, task.final, task.reported, task.sent_at = payload, final, reported, now
+        task.payload, task.final, task.sent_at = payload, final, now
         if self._counted is not None:
             self._counted.add(task.message_key)
         return message
+
+    def _next_version(self, task: _Task, resource_version: int, *, news: bool = True) -> Version:
+        """The version of the task's next report, which says something new or repeats the last."""
+        task.version = max(resource_version, task.version + (news or not task.told))
+        task.told = True
+        return Version(self._epoch, task.version)
 
 
 def _joined(message: str, more: str) -> str:

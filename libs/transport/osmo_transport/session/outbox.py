@@ -1,9 +1,8 @@
 """What waits to be sent: encoded messages.
 
 A newer message of a `latest` kind takes the place of the older one of its key, so that the outbox
-holds one entry for each live resource however long the server is away; or two, where a message
-that is not final follows a final one, as of a resource that was created again. Messages of `every`
-kinds are all kept, up to a bound; beyond it the oldest of them is dropped and counted.
+holds one entry for each live resource however long the server is away. Messages of `every` kinds
+are all kept, up to a bound; beyond it the oldest of them is dropped and counted.
 """
 
 from collections import OrderedDict, deque
@@ -14,7 +13,7 @@ import msgspec
 
 from osmo_transport.bounds import Bytes, Count
 from osmo_transport.kinds import latest_kinds
-from osmo_transport.message import Message, Version, read_message
+from osmo_transport.message import Message, Version, is_as_new, read_message
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,11 +40,6 @@ class _Entry(msgspec.Struct, gc=False):
 
     data: bytes
     version: Version
-    final: bool
-
-    def supersedes(self, other: "_Entry") -> bool:
-        """As `Message.supersedes`."""
-        return self.version >= other.version and (self.final or not other.final)
 
 
 class Outbox:
@@ -54,8 +48,6 @@ class Outbox:
     def __init__(self, config: OutboxConfig) -> None:
         self._config = config
         self._entries: OrderedDict[_Key, _Entry] = OrderedDict()
-        self._behind: dict[_Key, _Entry] = {}
-        """What goes right behind a final entry of its key: newer, and not final."""
         self._every: deque[int] = deque()
         self._next_every = 0
         self._every_bytes = 0
@@ -67,28 +59,32 @@ class Outbox:
         """Messages of `every` kinds that the bounds pushed out."""
 
     def __len__(self) -> int:
-        return len(self._entries) + len(self._behind)
+        return len(self._entries)
 
     @property
     def full(self) -> bool:
         """Whether a bound at which `send` waits is reached."""
-        entries = len(self._entries) + len(self._behind)
-        return entries >= self._config.max_entries or self.bytes >= self._config.max_bytes
+        config = self._config
+        return len(self._entries) >= config.max_entries or self.bytes >= config.max_bytes
 
     def put(self, message: Message, data: bytes) -> int:
         """Add a message, `data` being its bytes; returns how many messages left without being sent
         (coalesced or dropped)."""
-        entry = _Entry(data, message.version, message.final)
+        entry = _Entry(data, message.version)
         if message.kind not in latest_kinds:
             return self._put_every(entry)
         return self._put_latest((message.kind, message.key), entry)
 
     def _put_latest(self, key: tuple[str, str], entry: _Entry) -> int:
         older = self._entries.setdefault(key, entry)
-        if older is not entry:
-            return self._coalesce(key, older, entry)
-        self.bytes += len(entry.data)
-        return 0
+        if older is entry:
+            self.bytes += len(entry.data)
+            return 0
+        if is_as_new(entry.version, older.version):  # of one key, so of one counter
+            self._entries[key] = entry
+            self.bytes += len(entry.data) - len(older.data)
+        self.coalesced += 1
+        return 1
 
     def _put_every(self, entry: _Entry) -> int:
         size = len(entry.data)
@@ -98,23 +94,6 @@ class Outbox:
         self.bytes += size
         self._every_bytes += size
         return self._drop_oldest()
-
-    def _coalesce(self, key: _Key, first: _Entry, entry: _Entry) -> int:
-        """Keep of the messages about one resource those that no other replaces; `first` is the one
-        in the queue. Returns how many went."""
-        behind = self._behind.pop(key, None)
-        held = [first] if behind is None else [first, behind]
-        kept = [m for m in held if not entry.supersedes(m)]
-        if not any(m.supersedes(entry) for m in kept):
-            kept.append(entry)
-        if len(kept) == 2:
-            kept.sort(key=_not_final)
-            self._behind[key] = kept[1]
-        self._entries[key] = kept[0]
-        gone = len(held) + 1 - len(kept)
-        self.bytes += sum(len(m.data) for m in kept) - sum(len(m.data) for m in held)
-        self.coalesced += gone
-        return gone
 
     def _drop_oldest(self) -> int:
         dropped = 0
@@ -132,7 +111,7 @@ class Outbox:
     def take(self, count: int, room: int) -> tuple[list[bytes], int]:
         """Take the oldest entries, and tell their bytes: up to `count` of them, and none after the
         one that fills `room` bytes."""
-        entries, behind = self._entries, self._behind
+        entries = self._entries
         pop = entries.popitem
         taken: list[bytes] = []
         total = 0
@@ -145,25 +124,17 @@ class Outbox:
             if type(key) is int:
                 self._every.popleft()
                 self._every_bytes -= size
-            elif behind and key in behind:
-                entries[key] = behind.pop(key)
-                entries.move_to_end(key, last=False)
         self.bytes -= total
         return taken, total
 
     def put_back(self, taken: Iterable[bytes]) -> int:
         """Return what was taken, in order, ahead of everything else; a message whose key has a
         newer one by now makes way for it. Returns how many messages left without being sent."""
-        later = [*self._entries.items(), *self._behind.items()]
+        later = list(self._entries.items())
         self._entries = OrderedDict()
-        self._behind = {}
         self._every = deque()
         self.bytes = self._every_bytes = 0
         gone = sum(self.put(read_message(data), data) for data in taken)
         for key, entry in later:
             gone += self._put_every(entry) if isinstance(key, int) else self._put_latest(key, entry)
         return gone
-
-
-def _not_final(entry: _Entry) -> bool:
-    return not entry.final

@@ -22,6 +22,7 @@ from osmo_worker.store.database import Database, RowRefusedError
 from osmo_worker.store.kinds import EXISTENCE_KINDS, RESOURCES, backends, events, logs, nodes, tasks
 from osmo_worker.store.merge import Inventory, Known, Row, Upsert, existence
 from osmo_worker.store.snapshots import INVENTORY, Notes, Snapshots
+from osmo_worker.store.stamps import Stamp
 from osmo_worker.store.values import without_nul, written
 
 SEEN_INTERVAL = 1.0
@@ -180,7 +181,8 @@ class Applier:
         inventories = {
             backend: self._snapshots.inventory(connection, backend, newest)
             for backend, lowest in oldest.items()
-            if (newest := notes.get((backend, INVENTORY))) is not None and newest > lowest
+            if (newest := notes.get((backend, INVENTORY))) is not None
+            and nodes.stamp(backend, newest) > lowest
         }
         gone = self._lost_nodes.gone(connection, batch.named)
         return Known(now=now, snapshots=notes, inventories=inventories, gone=gone)
@@ -270,15 +272,17 @@ class Applier:
     def _apply_inventory(
         self, delivery: Delivery, batch: _Batch, position: int, now: str
     ) -> Iterator[None]:
-        backend, version = delivery.backend, delivery.message.version
+        backend = delivery.backend
+        stamp = nodes.stamp(backend, delivery.message.version)
         names = frozenset(without_nul(node) for node in batch.bodies[position].nodes)
         yield
         with self._database.transaction(write=False) as connection:
-            newest = self._snapshots.notes(connection, [backend]).get((backend, INVENTORY))
-        if newest is not None and newest >= version:
+            noted = self._snapshots.notes(connection, [backend]).get((backend, INVENTORY))
+        newest = None if noted is None else nodes.stamp(backend, noted)
+        if newest is not None and newest >= stamp:
             batch.stale += 1
-        if newest is None or newest <= version:
-            self._snapshots.note_inventory(backend, Inventory(version, names), now)
+        if newest is None or newest <= stamp:
+            self._snapshots.note_inventory(backend, Inventory(stamp, names), now)
             yield from self._take_inventory(backend, now)
 
     def _take_inventory(self, backend: str, now: str) -> Iterator[None]:
@@ -349,12 +353,13 @@ def _named(nodes_of: Iterable[tuple[str, str]]) -> Named:
     return names
 
 
-def _oldest(reports: Reports) -> dict[str, Version]:
-    """The lowest version of each backend among these reports."""
-    oldest: dict[str, Version] = {}
+def _oldest(reports: Reports) -> dict[str, Stamp]:
+    """The stamp of the oldest of each backend's among these reports of nodes."""
+    oldest: dict[str, Stamp] = {}
     for delivery, _ in reports:
-        backend, version = delivery.backend, delivery.message.version
+        backend = delivery.backend
+        stamp = nodes.stamp(backend, delivery.message.version)
         known = oldest.get(backend)
-        if known is None or version < known:
-            oldest[backend] = version
+        if known is None or stamp < known:
+            oldest[backend] = stamp
     return oldest

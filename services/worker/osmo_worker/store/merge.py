@@ -40,6 +40,7 @@ from sqlalchemy.schema import CreateTable
 from sqlalchemy.sql.base import ReadOnlyColumnCollection
 
 from osmo_transport import Delivery, Version
+from osmo_worker.store.stamps import Stamp
 
 Row = tuple[Any, ...]
 """The values of one row, or of its key, in the order of the table's columns."""
@@ -60,7 +61,7 @@ twenty rows, and then each takes half the time, and a sixth of our CPU."""
 class Inventory(NamedTuple):
     """The newest list of a backend's nodes."""
 
-    version: Version
+    stamp: Stamp
     nodes: frozenset[str]
     """Their names."""
 
@@ -81,7 +82,7 @@ class Known:
     def left_out(self, delivery: Delivery, kind: str) -> bool:
         """Whether a newer snapshot of the kind has left the resource out."""
         newest = self.snapshots.get((delivery.backend, kind))
-        return newest is not None and delivery.message.version[0] < newest[0]
+        return newest is not None and delivery.message.version.epoch < newest.epoch
 
 
 class Join(NamedTuple):

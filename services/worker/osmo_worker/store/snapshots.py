@@ -27,6 +27,7 @@ from sqlalchemy import (
 
 from osmo_transport import Version
 from osmo_worker.store.database import Database
+from osmo_worker.store.kinds import nodes as nodes_kind
 from osmo_worker.store.merge import (
     Columns,
     Inventory,
@@ -88,10 +89,10 @@ class Snapshots:
     def inventory(self, connection: Connection, backend: str, version: Version) -> Inventory:
         """The inventory of this backend, which has this version."""
         known = self._read.get(backend)
-        if known is None or known.version != version:
+        if known is None or known.stamp.version != version:
             query = select(inventories.c.nodes).where(inventories.c.backend == backend)
             listed = connection.execute(query).scalar_one()
-            known = Inventory(version, frozenset(listed))
+            known = Inventory(nodes_kind.stamp(backend, version), frozenset(listed))
             if len(self._read) >= READ_INVENTORIES:
                 del self._read[next(iter(self._read))]
             self._read[backend] = known
@@ -109,7 +110,7 @@ class Snapshots:
 
     def note_inventory(self, backend: str, inventory: Inventory, now: str) -> None:
         """Note an inventory, likewise."""
-        row = (backend, *inventory.version, json_text(sorted(inventory.nodes)), now)
+        row = (backend, *inventory.stamp.version, json_text(sorted(inventory.nodes)), now)
         with self._database.transaction() as connection:
             self._inventories.write(connection, [row])
 
@@ -162,8 +163,7 @@ class Snapshots:
                 note = connection.execute(held.with_for_update()).one_or_none()
                 if note is None:
                     return
-                newer = Version(*note)
-                listed = self.inventory(connection, backend, newer).nodes
+                newest = self.inventory(connection, backend, Version(*note))
                 rows = connection.execute(
                     select(
                         columns.node,
@@ -177,7 +177,8 @@ class Snapshots:
                 ).all()
                 marks: list[dict[str, Any]] = []
                 for node, deleted, *version in rows:
-                    gone = node not in listed and tuple(version) < newer
+                    reported = nodes_kind.stamp(backend, Version(*version))
+                    gone = node not in newest.nodes and reported < newest.stamp
                     if gone != deleted:
                         marks.append(
                             {

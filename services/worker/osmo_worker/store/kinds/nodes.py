@@ -14,9 +14,10 @@ import msgspec
 from sqlalchemy import and_, or_, tuple_
 
 from osmo_reports.bodies import Taint, UpdateNode
-from osmo_transport import Delivery
+from osmo_transport import Delivery, Version
 from osmo_worker.store.merge import Columns, Join, Known, Resource, Row, taken
 from osmo_worker.store.schema import nodes
+from osmo_worker.store.stamps import Stamp
 from osmo_worker.store.values import json_text, without_nul
 
 KIND = "update_node"
@@ -54,13 +55,18 @@ class Node(msgspec.Struct, frozen=True, kw_only=True):
     """With `epoch`, the version of the newest report, which the row shows."""
 
 
+def stamp(backend: str, version: Version) -> Stamp:
+    """What orders the reports of nodes and inventories of a backend among each other."""
+    return Stamp((backend, KIND), version)
+
+
 def is_gone(delivery: Delivery, body: UpdateNode, known: Known) -> bool:
     """Whether the node is gone, as far as this report tells: by itself, or because the newest
     inventory is newer and does not list it."""
     inventory = known.inventories.get(delivery.backend)
     return body.deleted or (
         inventory is not None
-        and delivery.message.version < inventory.version
+        and stamp(delivery.backend, delivery.message.version) < inventory.stamp
         and without_nul(body.node) not in inventory.nodes
     )
 

@@ -6,12 +6,12 @@ The parts of a row (see `osmo_worker.store.merge`):
   snapshot did not list it, which means: when `epoch` is below the epoch of the newest snapshot of
   its backend and kind. A report of the snapshot's own epoch revives the row, however late it comes.
   A report of existence alone has a part in this only, and makes no row.
-- *What it shows*: the newest report, but a final one is never replaced by one that is not. Which
-  report is final its listener says: a pod that fails may still go on.
+- *What it shows*: the newest report of a state. Whether the pod has ended its listener says, who
+  also keeps to that: a row goes on after its end only if the cluster does, because the pod was
+  created anew or the cluster was restored.
 
-Nearly always one report is the highest of both, and the two versions are equal; they part when a
-report that is not final follows a final one (it may still delete the row or revive it) or when an
-older final report comes late (it may still change what the row shows).
+Nearly always one report is the newest of both, and the two versions are equal; they part when a
+report of existence alone is the newest.
 
 A worker may conclude itself that a pod has failed (`osmo_worker.store.conclusions`). That gives the
 row status, exit code and message; what was reported is kept beside them. A later report of the pod
@@ -22,7 +22,7 @@ from collections.abc import Iterable
 from datetime import datetime
 
 import msgspec
-from sqlalchemy import ColumnElement, and_, func, literal_column, or_, tuple_
+from sqlalchemy import ColumnElement, Tuple, and_, func, literal_column, or_, tuple_
 
 from osmo_reports.bodies import NO_EXIT_CODE, Condition, PodExists, UpdatePod
 from osmo_transport import Delivery
@@ -166,9 +166,7 @@ def _row(delivery: Delivery, body: UpdatePod, known: Known) -> Row:
 
 def _join(old: Columns, new: Columns) -> Join:
     exists_newer = existence(new) > existence(old)
-    shows_newer = tuple_(new.ended, new.status_epoch, new.status_resource_version) > tuple_(
-        old.ended, old.status_epoch, old.status_resource_version
-    )
+    shows_newer = _shown(new) > _shown(old)
     knows_better = _knows_better(old, new)
     tells_newer = or_(
         and_(shows_newer, or_(new.ended, ~old.concluded, ~_leaves_concluded(old, new))),
@@ -189,12 +187,15 @@ def _join(old: Columns, new: Columns) -> Join:
     )
 
 
+def _shown(columns: Columns) -> Tuple:
+    """What of a row orders the reports of a state."""
+    return tuple_(columns.status_epoch, columns.status_resource_version)
+
+
 def _knows_better(old: Columns, new: Columns) -> ColumnElement[bool]:
     """Whether the report that the row shows has come again, and the node is gone by now or is not
     gone any more: whoever wrote the row may have been killed before it looked again."""
-    is_shown = tuple_(new.ended, new.status_epoch, new.status_resource_version) == tuple_(
-        old.ended, old.status_epoch, old.status_resource_version
-    )
+    is_shown = _shown(new) == _shown(old)
     lost: ColumnElement[str] = literal_column(f"'{NODE_LOST[0]}'")
     went = and_(new.concluded, ~old.concluded)
     came = and_(~new.concluded, old.concluded, old.status == lost)
