@@ -116,11 +116,13 @@ def _shape(connection: Connection) -> dict[str, Any]:
 
 
 def _conditions(connection: Connection) -> set[str]:
-    """The partial indexes, in the database's own words."""
+    """The partial indexes, and the room in each page, in the database's own words."""
     catalog = (
         "SELECT sql FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL"
         if connection.dialect.name == "sqlite"
-        else "SELECT indexdef FROM pg_indexes WHERE schemaname = 'public'"
+        else "SELECT indexdef FROM pg_indexes WHERE schemaname = 'public' UNION ALL"
+        " SELECT concat(relname, reloptions) FROM pg_class"
+        " WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace"
     )
     return {" ".join(str(sql).split()) for (sql,) in connection.execute(text(catalog))}
 

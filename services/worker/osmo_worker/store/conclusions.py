@@ -183,7 +183,7 @@ class LateStarts:
             before, seen_at = judged[backend]
             told = START_TIMEOUT, START_TIMEOUT_CODE, message
             change = _concluding(*told, now=now, since=seen_at)
-            still = and_(STARTING, tasks.c.status_since < before)
+            still = tasks.c.starting_since < before
             keys = [key_values(tasks, row) for row in rows]
             with self._database.transaction() as connection:
                 failed = connection.execute(change.where(having_key(tasks), still), keys).rowcount
@@ -221,7 +221,7 @@ class LateStarts:
             if backend in judged and left > 0:
                 before, _ = judged[backend]
                 query = select(*tasks.primary_key).where(
-                    tasks.c.backend == backend, STARTING, tasks.c.status_since < before
+                    tasks.c.backend == backend, tasks.c.starting_since < before
                 )
                 for row in connection.execute(query.order_by(*tasks.primary_key).limit(left)):
                     left -= 1
