@@ -4,7 +4,15 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, and_, case, delete, or_, update
 
-from osmo_worker.store.schema import backends, inventories, node_usage, nodes, snapshots, tasks
+from osmo_worker.store.schema import (
+    backends,
+    inventories,
+    inventory_parts,
+    node_usage,
+    nodes,
+    snapshots,
+    tasks,
+)
 
 _BEGINNING = 0
 """An epoch, and a resource version, below those of every report."""
@@ -18,7 +26,7 @@ def heal(connection: Connection, backend: str, epoch: int) -> int:
     usage are reported anew. What was reported honestly stays as it is.
     """
     healed = _heal_tasks(connection, backend, epoch)
-    for table in (nodes, node_usage, inventories, snapshots):
+    for table in (nodes, node_usage, inventories, inventory_parts, snapshots):
         wrong = and_(table.c.backend == backend, table.c.epoch > epoch)
         healed += connection.execute(delete(table).where(wrong)).rowcount
     registered_later = connection.execute(
