@@ -90,11 +90,11 @@ def settings(simulator: Simulator, server: Server, folder: Path, **changes: Any)
 
 @asynccontextmanager
 async def running(
-    simulator: Simulator, folder: Path, *, limits: Limits = Limits(), **changes: Any
+    simulator: Simulator, folder: Path, *, limits: Limits | None = None, **changes: Any
 ) -> AsyncIterator[tuple[Operator, asyncio.Task[None]]]:
     """The service and its operator."""
     stop = asyncio.Event()
-    session = SessionConfig(limits=limits)
+    session = SessionConfig(limits=limits or Limits())
     async with listen("memory://", config=ServerConfig(session=session)) as server:
         operator = Operator(server)
         serving = asyncio.create_task(operator.serve())
