@@ -100,6 +100,25 @@ CASES: dict[str, list[tuple[Pod | None, Told]]] = {
     "a failed pod of which no container says why": [
         (make_pod("Failed", message="m"), Told(S.FAILED, 4000, final=True, text="m")),
     ],
+    "a pod that took too long, whose containers are said to run": [
+        (RUNNING, RUNS),
+        (
+            make_pod("Failed", reason="DeadlineExceeded", message="m", containers=(USER, CTRL)),
+            Told(S.FAILED, 4000, final=True, text="m"),
+        ),
+    ],
+    "a failed pod whose containers ended well": [
+        (
+            make_pod("Failed", containers=(ended("user", 0, "Completed"), CTRL_DONE)),
+            Told(S.FAILED, 4000, final=True),
+        ),
+    ],
+    "a failed pod of which only a sidecar failed": [
+        (
+            with_spec(make_pod("Failed", init=(ended("logs", 137),), containers=(USER,)), SIDECAR),
+            Told(S.FAILED, 4000, final=True),
+        ),
+    ],
     # A succeeded phase is believed.
     "a sidecar is killed after the end": [
         (
@@ -132,6 +151,12 @@ CASES: dict[str, list[tuple[Pod | None, Told]]] = {
     ],
     "exit code 0 by another name": [
         (make_pod("Succeeded", containers=(ended("user", 0, "Error"), CTRL_DONE)), ENDS),
+    ],
+    "it ended, and the pod was evicted all the same": [
+        (make_pod("Succeeded", reason="Evicted", message="disk"), ENDS),
+    ],
+    "it ended, and the last status was never written": [
+        (make_pod("Succeeded", containers=(USER, waiting("osmo-ctrl", "ContainerCreating"))), ENDS),
     ],
     "exit code 0 without a name": [
         (make_pod("Succeeded", containers=(ended("user", 0, ""), ended("osmo-ctrl", 0, ""))), ENDS),
@@ -177,6 +202,23 @@ CASES: dict[str, list[tuple[Pod | None, Told]]] = {
         (DISRUPTED, Told(S.FAILED_BACKEND_ERROR, 3001, text="Pod disrupted")),
         (
             make_pod(containers=(USER, CTRL), conditions=(condition("DisruptionTarget", "False"),)),
+            RUNS,
+        ),
+    ],
+    "a preemption is taken back": [
+        (RUNNING, RUNS),
+        (
+            make_pod(
+                containers=(USER, CTRL),
+                conditions=(condition("DisruptionTarget", "True", "PreemptionByScheduler"),),
+            ),
+            Told(S.FAILED_PREEMPTED, 3006),
+        ),
+        (
+            make_pod(
+                containers=(USER, CTRL),
+                conditions=(condition("DisruptionTarget", "False", "PreemptionByScheduler"),),
+            ),
             RUNS,
         ),
     ],
