@@ -85,6 +85,50 @@ def test_a_zero_that_stops_everything_is_refused(
     assert f" {argv[-2]}: '0' is not allowed" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("main", "argv", "said"),
+    [
+        (
+            osmo_worker.__main__.main,
+            ["migrat", "--check"],
+            "no command 'migrat': did you mean 'migrate'? the commands are: migrate",
+        ),
+        (osmo_worker.__main__.main, ["run"], "no command 'run': the commands are: migrate"),
+        (
+            osmo_worker.__main__.main,
+            ["--store", "sqlite:///x", "migrate"],
+            "the command 'migrate' comes first: osmo-worker migrate [options]",
+        ),
+        (osmo_worker.__main__.main, ["migrate", "x"], "unexpected argument 'x'"),
+        (osmo_listener.__main__.main, ["run"], "unexpected argument 'run'"),
+        (osmo_operator.__main__.main, ["run"], "unexpected argument 'run'"),
+        (osmo_simulator.__main__.main, ["run"], "unexpected argument 'run'"),
+    ],
+)
+def test_a_mistyped_command_is_refused(
+    main: Callable[[], int],
+    argv: list[str],
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """With 2, the commands that there are, and the one that was meant."""
+    monkeypatch.setattr(sys, "argv", ["program", *argv])
+    assert main() == 2
+    assert said in capsys.readouterr().err
+
+
+def test_help_shows_the_commands(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where options stand, so do they."""
+    monkeypatch.setattr(sys, "argv", ["osmo-worker", "--help"])
+    with pytest.raises(SystemExit):
+        osmo_worker.__main__.main()
+    usage = "usage: osmo-worker [options]\n       osmo-worker migrate [options]\n"
+    assert capsys.readouterr().out.startswith(usage)
+
+
 def test_limits_of_a_session_are_refused_by_name() -> None:
     """Their class has no bounds, because frames carry it too."""
     refusal = r"server\.session: limits\.window_bytes is 0: it must be at least 1"

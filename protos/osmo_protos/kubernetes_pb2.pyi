@@ -387,26 +387,77 @@ class ResourceRequirements(_message.Message):
 Global___ResourceRequirements: _TypeAlias = ResourceRequirements  # noqa: Y015
 
 @_typing.final
+class ContainerRestartRuleOnExitCodes(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OPERATOR_FIELD_NUMBER: _builtins.int
+    VALUES_FIELD_NUMBER: _builtins.int
+    operator: _builtins.str
+    @_builtins.property
+    def values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    def __init__(
+        self,
+        *,
+        operator: _builtins.str | None = ...,
+        values: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_operator", b"_operator", "operator", b"operator"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_operator", b"_operator", "operator", b"operator", "values", b"values"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__operator: _TypeAlias = _typing.Literal["operator"]  # noqa: Y015
+    _WhichOneofArgType__operator: _TypeAlias = _typing.Literal["_operator", b"_operator"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__operator) -> _WhichOneofReturnType__operator | None: ...
+
+Global___ContainerRestartRuleOnExitCodes: _TypeAlias = ContainerRestartRuleOnExitCodes  # noqa: Y015
+
+@_typing.final
+class ContainerRestartRule(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EXITCODES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def exitCodes(self) -> Global___ContainerRestartRuleOnExitCodes: ...
+    def __init__(
+        self,
+        *,
+        exitCodes: Global___ContainerRestartRuleOnExitCodes | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_exitCodes", b"_exitCodes", "exitCodes", b"exitCodes"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exitCodes", b"_exitCodes", "exitCodes", b"exitCodes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__exitCodes: _TypeAlias = _typing.Literal["exitCodes"]  # noqa: Y015
+    _WhichOneofArgType__exitCodes: _TypeAlias = _typing.Literal["_exitCodes", b"_exitCodes"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__exitCodes) -> _WhichOneofReturnType__exitCodes | None: ...
+
+Global___ContainerRestartRule: _TypeAlias = ContainerRestartRule  # noqa: Y015
+
+@_typing.final
 class Container(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     NAME_FIELD_NUMBER: _builtins.int
     RESOURCES_FIELD_NUMBER: _builtins.int
     RESTARTPOLICY_FIELD_NUMBER: _builtins.int
+    RESTARTPOLICYRULES_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     restartPolicy: _builtins.str
     @_builtins.property
     def resources(self) -> Global___ResourceRequirements: ...
+    @_builtins.property
+    def restartPolicyRules(self) -> _containers.RepeatedCompositeFieldContainer[Global___ContainerRestartRule]: ...
     def __init__(
         self,
         *,
         name: _builtins.str | None = ...,
         resources: Global___ResourceRequirements | None = ...,
         restartPolicy: _builtins.str | None = ...,
+        restartPolicyRules: _abc.Iterable[Global___ContainerRestartRule] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_name", b"_name", "_resources", b"_resources", "_restartPolicy", b"_restartPolicy", "name", b"name", "resources", b"resources", "restartPolicy", b"restartPolicy"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_name", b"_name", "_resources", b"_resources", "_restartPolicy", b"_restartPolicy", "name", b"name", "resources", b"resources", "restartPolicy", b"restartPolicy"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_name", b"_name", "_resources", b"_resources", "_restartPolicy", b"_restartPolicy", "name", b"name", "resources", b"resources", "restartPolicy", b"restartPolicy", "restartPolicyRules", b"restartPolicyRules"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__name: _TypeAlias = _typing.Literal["name"]  # noqa: Y015
     _WhichOneofArgType__name: _TypeAlias = _typing.Literal["_name", b"_name"]  # noqa: Y015

@@ -77,6 +77,13 @@ def _varint(number: int) -> bytes:
     return bytes([*out, number])
 
 
+def _set(message: Any, name: str, value: Any) -> None:
+    if isinstance(value, list):
+        getattr(message, name).extend(value)
+    else:
+        setattr(message, name, value)
+
+
 def _fill(message: Any, content: Mapping[str, Any]) -> None:
     for name, value in content.items():
         field = message.DESCRIPTOR.fields_by_name.get(name)
@@ -86,7 +93,7 @@ def _fill(message: Any, content: Mapping[str, Any]) -> None:
         if field.type == field.TYPE_BYTES:
             setattr(message, name, value.encode())
         elif field.message_type is None:
-            setattr(message, name, value)
+            _set(message, name, value)
         elif field.message_type.GetOptions().map_entry:
             for key, entry in value.items():
                 if field.message_type.fields_by_name["value"].message_type:

@@ -23,6 +23,15 @@ def plugin(status: str, version: str = V1, **more: Any) -> dict[str, Any]:
     return {"exec": section | more}
 
 
+ANSWER = f'{{"apiVersion": "{V1}", "kind": "ExecCredential", "status": {{"token": "issued"}}}}'
+
+
+def printing(text: str, then: str = "true") -> dict[str, Any]:
+    """A user whose plugin prints this, with the escapes of `printf`."""
+    section = {"apiVersion": V1, "interactiveMode": "Never", "command": "sh"}
+    return {"exec": {**section, "args": ["-c", f"printf '{text}'; {then}"]}}
+
+
 YAML = """
 apiVersion: v1
 kind: Config
@@ -293,6 +302,7 @@ ROWS = [
             ("token-that-is-a-date", "token: t", "token: 2024-06-01", False),
             ("first-of-two-documents", "", YAML + "---\n" + YAML.replace("token: t", "token: s"),
              False),
+            ("token-that-is-binary", "token: t", "token: !!binary dOQ=", False),
             ("merged", "{token: t}", "{<<: {token: t}}", False),
             ("byte-order-mark", "", "\ufeff" + YAML, False),
             ("carriage-returns", "\n", "\r\n", False),
@@ -331,6 +341,14 @@ ROWS = [
     Row("plugin-without-version", plugin(TOKEN, apiVersion=""), refused=True),
     Row("plugin-of-an-old-version",
         plugin(TOKEN, apiVersion="client.authentication.k8s.io/v1alpha1"), refused=True),
+    Row("plugin-that-names-no-kind", printing(ANSWER.replace('"kind": "ExecCredential", ', ""))),
+    Row("plugin-that-names-another-kind", printing(ANSWER.replace("ExecC", "C")), refused=True),
+    Row("plugin-with-a-token-that-is-no-text", printing(ANSWER.replace("issued", "i\\377"))),
+    Row("plugin-that-answers-in-yaml", printing(
+        f"apiVersion: {V1}\nkind: ExecCredential\nstatus: {{token: t}}")),
+    Row("plugin-that-fails-behind-its-answer", printing(ANSWER, "exit 1"), refused=True),
+    Row("plugin-that-is-killed-behind-its-answer", printing(ANSWER, "kill -9 $$"), refused=True),
+    Row("plugin-that-says-more", printing(ANSWER + " x"), refused=True),
     Row("plugin-that-fails", plugin(TOKEN, env=[{"name": "CODE", "value": "3"}]), refused=True),
     Row("plugin-that-is-absent", plugin(TOKEN, command="./absent"), refused=True),
     Row("plugin-that-needs-a-person", plugin(TOKEN, interactiveMode="Always"), refused=True),

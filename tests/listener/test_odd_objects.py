@@ -108,7 +108,34 @@ def test_text_that_is_none_is_replaced() -> None:
     assert [each.metadata.name for each in page.objects] == ["a", "b"]
 
 
-@pytest.mark.parametrize("item", [{}, {"metadata": {}}, {"metadata": {"name": "a"}}, 7, None])
+@pytest.mark.parametrize("version", [None, "", "x", "-5", 91, 9.5, [91]])
+def test_what_has_no_version_is_left_out(version: Any) -> None:
+    """Of a list, by its name: nothing that is known can be compared with it. An event without one
+    has no place among the others, so it is followed by a list."""
+    odd = pod("odd")
+    odd["metadata"]["resourceVersion"] = version
+    page = DECODER.page(listed(pod("a"), odd, pod("c", 92)))
+    assert [each.metadata.name for each in page.objects] == ["a", "c"]
+    ((key, _),) = page.odd
+    assert key == "osmo/odd"
+    with pytest.raises(MalformedError):
+        DECODER.event(event("MODIFIED", odd))
+
+
+@pytest.mark.parametrize(
+    "half", [r"\ud800", r"\udfff", r"\ud800x", r"\ud800\ud800", r"\udc00\ud83d"]
+)
+def test_half_a_character_is_replaced(half: str) -> None:
+    """As Go does it where a text has half of a surrogate pair; whole pairs stay."""
+    line = event("ADDED", pod("a", 91, message="@ \U0001f600")).replace(b"@", half.encode())
+    told = DECODER.event(line)
+    assert told.object is not None
+    assert told.object.status.message.strip("x\ufffd") == " \U0001f600"
+    page = DECODER.page(listed(pod("a", message="@"), pod("b")).replace(b"@", half.encode()))
+    assert [each.metadata.name for each in page.objects] == ["a", "b"]
+
+
+@pytest.mark.parametrize("item", [{}, {"metadata": {}}, {"metadata": {"name": 7}}, 7, None])
 def test_what_has_no_name_is_no_object(item: Any) -> None:
     """Nobody could say what was left out."""
     with pytest.raises(MalformedError, match=r"cannot be read|no number"):
@@ -147,12 +174,14 @@ def test_the_same_in_protobuf() -> None:
     items = [noted("a", 5), noted("odd", far), noted("c", 5)]
     meta = pb.ListMeta(resourceVersion="100").SerializeToString()
     content = b"\x0a" + bytes([len(meta)]) + meta
-    for item in items:
+    unversioned = noted("unversioned", 0)
+    unversioned.metadata.resourceVersion = ""
+    for item in (*items, unversioned):
         data = item.SerializeToString()
         content += b"\x12" + bytes([len(data)]) + data
     page = decoder.page(in_protobuf(content))
     assert [each.metadata.name for each in page.objects] == ["a", "c"]
-    assert [odd.key for odd in page.odd] == ["osmo/odd"]
+    assert [odd.key for odd in page.odd] == ["osmo/odd", "osmo/unversioned"]
 
     def frame(kind: str) -> bytes:
         watched = pb.WatchEvent(type=kind)

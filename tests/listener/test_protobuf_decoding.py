@@ -127,8 +127,22 @@ METADATA = st.fixed_dictionaries(
 )
 REQUESTS = st.dictionaries(st.sampled_from(["cpu", "x"]), TEXT)
 RESOURCES = st.fixed_dictionaries({"requests": REQUESTS})
+RULES = st.lists(
+    st.fixed_dictionaries(
+        {"action": TEXT},
+        optional={
+            "exitCodes": st.fixed_dictionaries(
+                {"operator": TEXT, "values": st.lists(st.integers(0, 255), max_size=3)}
+            )
+        },
+    ),
+    max_size=2,
+)
 CONTAINERS = st.lists(
-    st.fixed_dictionaries({"name": TEXT}, optional={"resources": RESOURCES, "restartPolicy": TEXT}),
+    st.fixed_dictionaries(
+        {"name": TEXT},
+        optional={"resources": RESOURCES, "restartPolicy": TEXT, "restartPolicyRules": RULES},
+    ),
     max_size=2,
 )
 PODS = st.fixed_dictionaries(

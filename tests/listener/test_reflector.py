@@ -463,6 +463,32 @@ async def test_silence_where_there_are_no_bookmarks_is_none(
         assert (time.slept, len(recorder.syncs), caplog.records) == ([], 1, [])
 
 
+@pytest.mark.parametrize("ends", ["silent", "in time"])
+async def test_quiet_without_bookmarks_is_listed_over_at_last(
+    source: FakeSource[Pod], time: Time, ends: str
+) -> None:
+    """Once in ten minutes, and only while the server moves on: it may show nothing of ours from
+    where we stand, however regularly its watches end."""
+    async with running(source, NO_RESYNC, time) as (informer, recorder):
+        await informer.synced()
+        source.version += 1  # of what no watch shows
+        for watches in range(2, 10):
+            assert len(recorder.syncs) == 1
+            time.now += 80
+            if ends == "silent":
+                source.hang()
+            else:
+                source.end_watch()
+            await eventually(lambda: len(source.watched_from) == watches)  # noqa: B023
+        assert len(recorder.syncs) == 2
+        assert (time.slept, informer.status().failures) == ([], {})
+        for watches in range(10, 20):
+            time.now += 80
+            source.end_watch()
+            await eventually(lambda: len(source.watched_from) == watches)  # noqa: B023
+        assert len(recorder.syncs) == 2
+
+
 @pytest.mark.parametrize(
     "error",
     [

@@ -156,10 +156,14 @@ async def following(servers: Servers) -> AsyncIterator[list[Follower]]:
         each.source.close()
 
 
-async def keep_writing(cluster: RealCluster, followers: Sequence[Follower]) -> None:
-    """Change each object in turns, until cancelled."""
+async def keep_writing(
+    cluster: RealCluster, followers: Sequence[Follower], enough: asyncio.Event
+) -> None:
+    """Change each object in turns until it is enough, and know of each change that was made."""
     with cluster.session() as session:
         for number in itertools.count():
+            if enough.is_set():
+                return
             for each in followers:
                 patch = {"metadata": {"annotations": {"number": str(number)}}}
                 target = f"{each.path}/a"
@@ -173,14 +177,16 @@ async def test_a_rolling_restart_blinds_nobody(servers: Servers) -> None:
     told of all, and none takes a server that is behind for a cluster that was restored."""
     async with following(servers) as followers:
         for server in servers.all:
-            writing = asyncio.create_task(keep_writing(servers.other(server), followers))
+            enough = asyncio.Event()
+            work = keep_writing(servers.other(server), followers, enough)
+            writing = asyncio.create_task(work)
             await asyncio.sleep(10 * PAUSE)
             began = time.monotonic()
             await asyncio.to_thread(server.drain, GRACE)
             await asyncio.to_thread(server.start)
             lasted = time.monotonic() - began
-            writing.cancel()
-            await asyncio.wait([writing])
+            enough.set()
+            await writing
             await eventually(lambda: not any(each.waits for each in followers), LONGEST)
             for each in followers:
                 print(  # noqa: T201

@@ -22,7 +22,16 @@ from osmo_reports.directory.abc import RULES_KIND, encode_rules
 from osmo_simulator.builders import make_event, make_node, make_pod, task_labels
 from osmo_simulator.faults import Fail, Hang
 from osmo_simulator.server import Simulator, SimulatorConfig
-from osmo_transport import Message, Push, Server, UsageError, listen
+from osmo_transport import (
+    Limits,
+    Message,
+    Push,
+    Server,
+    ServerConfig,
+    SessionConfig,
+    UsageError,
+    listen,
+)
 from tests.helpers import eventually
 
 RUNNING = {"phase": "Running"}
@@ -81,11 +90,12 @@ def settings(simulator: Simulator, server: Server, folder: Path, **changes: Any)
 
 @asynccontextmanager
 async def running(
-    simulator: Simulator, folder: Path, **changes: Any
+    simulator: Simulator, folder: Path, *, limits: Limits | None = None, **changes: Any
 ) -> AsyncIterator[tuple[Operator, asyncio.Task[None]]]:
     """The service and its operator."""
     stop = asyncio.Event()
-    async with listen("memory://") as server:
+    session = SessionConfig(limits=limits or Limits())
+    async with listen("memory://", config=ServerConfig(session=session)) as server:
         operator = Operator(server)
         serving = asyncio.create_task(operator.serve())
         config = settings(simulator, server, folder, **changes)
@@ -118,6 +128,19 @@ async def test_all_listeners_report_what_there_is(simulator: Simulator, tmp_path
         await eventually(
             lambda: operator.body("update_node_usage", "n1").usage["nvidia.com/gpu"] == "1"
         )
+
+
+async def test_an_inventory_that_the_link_refuses_goes_in_parts(
+    simulator: Simulator, tmp_path: Path
+) -> None:
+    """Here one has room for the names, and not for the hostnames besides."""
+    for number in range(60):
+        simulator.cluster.create("nodes", make_node(f"more-{number}"))
+    limits = Limits(message_bytes=800)
+    async with running(simulator, tmp_path, limits=limits, listeners=("node",)) as (operator, _):
+        await eventually(lambda: operator.body("node_inventory_part", "nodes/0") is not None)
+        assert len(operator.body("node_inventory_part", "nodes/0").nodes) == 62
+        assert operator.body("node_inventory", "nodes") is None
 
 
 @pytest.mark.parametrize("name", ListenerConfig.listeners)

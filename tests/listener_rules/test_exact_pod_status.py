@@ -11,7 +11,7 @@ from osmo_listener.listeners import (
     WorkflowListener,
     pod_status,
 )
-from osmo_listener.listeners.objects import Container, Pod, PodSpec
+from osmo_listener.listeners.objects import Container, ExitCodes, Pod, PodSpec, RestartRule
 from osmo_reports.bodies import UpdatePod, decode_body
 from tests.listener_rules.harness import (
     NOT_READY,
@@ -100,6 +100,25 @@ CASES: dict[str, list[tuple[Pod | None, Told]]] = {
     "a failed pod of which no container says why": [
         (make_pod("Failed", message="m"), Told(S.FAILED, 4000, final=True, text="m")),
     ],
+    "a pod that took too long, whose containers are said to run": [
+        (RUNNING, RUNS),
+        (
+            make_pod("Failed", reason="DeadlineExceeded", message="m", containers=(USER, CTRL)),
+            Told(S.FAILED, 4000, final=True, text="m"),
+        ),
+    ],
+    "a failed pod whose containers ended well": [
+        (
+            make_pod("Failed", containers=(ended("user", 0, "Completed"), CTRL_DONE)),
+            Told(S.FAILED, 4000, final=True),
+        ),
+    ],
+    "a failed pod of which only a sidecar failed": [
+        (
+            with_spec(make_pod("Failed", init=(ended("logs", 137),), containers=(USER,)), SIDECAR),
+            Told(S.FAILED, 4000, final=True),
+        ),
+    ],
     # A succeeded phase is believed.
     "a sidecar is killed after the end": [
         (
@@ -132,6 +151,12 @@ CASES: dict[str, list[tuple[Pod | None, Told]]] = {
     ],
     "exit code 0 by another name": [
         (make_pod("Succeeded", containers=(ended("user", 0, "Error"), CTRL_DONE)), ENDS),
+    ],
+    "it ended, and the pod was evicted all the same": [
+        (make_pod("Succeeded", reason="Evicted", message="disk"), ENDS),
+    ],
+    "it ended, and the last status was never written": [
+        (make_pod("Succeeded", containers=(USER, waiting("osmo-ctrl", "ContainerCreating"))), ENDS),
     ],
     "exit code 0 without a name": [
         (make_pod("Succeeded", containers=(ended("user", 0, ""), ended("osmo-ctrl", 0, ""))), ENDS),
@@ -177,6 +202,23 @@ CASES: dict[str, list[tuple[Pod | None, Told]]] = {
         (DISRUPTED, Told(S.FAILED_BACKEND_ERROR, 3001, text="Pod disrupted")),
         (
             make_pod(containers=(USER, CTRL), conditions=(condition("DisruptionTarget", "False"),)),
+            RUNS,
+        ),
+    ],
+    "a preemption is taken back": [
+        (RUNNING, RUNS),
+        (
+            make_pod(
+                containers=(USER, CTRL),
+                conditions=(condition("DisruptionTarget", "True", "PreemptionByScheduler"),),
+            ),
+            Told(S.FAILED_PREEMPTED, 3006),
+        ),
+        (
+            make_pod(
+                containers=(USER, CTRL),
+                conditions=(condition("DisruptionTarget", "False", "PreemptionByScheduler"),),
+            ),
             RUNS,
         ),
     ],
@@ -307,3 +349,80 @@ def test_a_start_is_no_wait(reason: str) -> None:
     pod = make_pod("Pending", conditions=(NOT_READY,), containers=(waiting("user", reason),))
     state = pod_status(pod, T0 + STUCK_FOR_10_MINUTES)
     assert (state.status, state.message, state.recheck_at) == (S.SCHEDULING, "", None)
+
+
+def rule(operator: str, *values: int) -> RestartRule:
+    """Of a container that is started again after these exit codes."""
+    return RestartRule(ExitCodes(operator, values))
+
+
+RESTARTS: dict[str, tuple[Container, str, int, bool]] = {
+    "its own policy, which is to": (Container("user", "OnFailure"), "Never", 1, False),
+    "its own policy, whatever the end": (Container("user", "Always"), "Never", 1, False),
+    "its own policy, which is not to": (Container("user", "Never"), "Always", 1, True),
+    "the pod's": (Container("user"), "Always", 1, False),
+    "a rule": (Container("user", "Never", (rule("In", 7, 42),)), "Never", 42, False),
+    "a rule for others": (Container("user", "Never", (rule("In", 7, 42),)), "Never", 1, True),
+    "a rule for all but it": (Container("user", "Never", (rule("NotIn", 1),)), "Never", 1, True),
+    "a rule for all but others": (
+        Container("user", "Never", (rule("In", 7), rule("NotIn", 7))),
+        "Never",
+        1,
+        False,
+    ),
+    "no rule that is known": (Container("user", "Never", (rule("Gt", 0),)), "Never", 9, True),
+    "rules, and the policy then": (
+        Container("user", "OnFailure", (rule("In", 7),)),
+        "Never",
+        1,
+        False,
+    ),
+    "rules without a policy": (Container("user", "", (rule("In", 1),)), "Never", 1, True),
+}
+
+
+@pytest.mark.parametrize(
+    ("case", "init"),
+    [
+        (case, init)
+        for case, (container, *_) in RESTARTS.items()
+        for init in (False, True)
+        if not (init and container.restart_policy == "Always")  # a sidecar
+    ],
+)
+def test_whether_a_container_is_started_again(case: str, init: bool) -> None:
+    """A container's own rules come first, then its policy, then the pod's."""
+    container, policy, code, ends = RESTARTS[case]
+    spec = PodSpec("n", () if init else (container,), (container,) if init else (), policy)
+    status = (ended("user", code),)
+    pod = make_pod(init=status) if init else make_pod(containers=status)
+    state = pod_status(msgspec.structs.replace(pod, spec=spec), T0)
+    assert state.final == ends
+    assert state.status is (S.FAILED if ends else S.RUNNING)
+    assert f"Exit code {code}" in state.message
+
+
+def test_a_container_that_ended_well_is_started_again_by_nobody_else() -> None:
+    """osmo-ctrl's own report of a failure is no exit code of the container."""
+    ctrl = ended("osmo-ctrl", 0, "Error", '{"code": 5}')
+    pod = with_spec(make_pod(containers=(ended("user", 1), ctrl)), restart_policy="OnFailure")
+    assert pod_status(pod, T0).status is S.RUNNING
+
+
+def test_a_sidecar_that_does_not_start_is_told_by_its_reason() -> None:
+    """What comes behind it does not start either; it fails nothing."""
+    pod = with_spec(
+        make_pod(
+            "Pending",
+            init=(waiting("logs", "ImagePullBackOff", "no: x"),),
+            containers=(waiting("user", "PodInitializing"),),
+            conditions=(NOT_READY,),
+        ),
+        SIDECAR,
+    )
+    early = pod_status(pod, T0)
+    assert (early.status, early.message) == (S.SCHEDULING, "")
+    assert early.recheck_at is not None
+    late = pod_status(pod, early.recheck_at)
+    assert (late.status, late.final) == (S.SCHEDULING, False)
+    assert late.message == "Task logs waits: ImagePullBackOff: no: x. "

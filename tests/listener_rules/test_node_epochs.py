@@ -7,6 +7,9 @@ import pytest
 
 from osmo_listener.listeners import NodeListener
 from osmo_reports.bodies import decode_body
+from osmo_reports.fitting import MAX_INVENTORY
+from osmo_transport import Limits, Refusal
+from osmo_transport.message import Message, encode_message
 from tests.listener_rules.harness import T0
 from tests.listener_rules.nodes import (
     EPOCH,
@@ -199,3 +202,67 @@ def test_verdicts_are_told_at_each_evaluation() -> None:
     told.clear()
     listener.on_change(a, None, 3, T0)
     assert told == ["a"]
+
+
+def inventory_of(messages: list[Message]) -> set[str]:
+    """The names in an inventory that is told in parts: all of one version, each of its own key."""
+    parts = [decode_body(message.kind, message.payload) for message in messages]
+    assert {message.kind for message in messages} == {"node_inventory_part"}
+    assert len({message.key for message in messages}) == len(messages)
+    assert len({message.version for message in messages}) == 1
+    assert {part.parts for part in parts} == {len(messages)}
+    return {name for part in parts for name in part.nodes}
+
+
+NAME = 240
+"""Characters of a name; in an inventory it takes three bytes more, and so does its hostname."""
+FITS = (MAX_INVENTORY - 30) // (2 * (NAME + 2))
+
+
+@pytest.mark.parametrize("more", [0, 1])
+def test_an_inventory_at_the_border(listener: NodeListener, more: int) -> None:
+    """One message as long as it fits into one, else parts; each fits where messages are as large as
+    they may be."""
+    names = {f"n{number:0{NAME - 1}}" for number in range(FITS + more)}
+    nodes = [make_node(name, labels={"kubernetes.io/hostname": name[::-1]}) for name in names]
+    told = list(listener.snapshot(nodes, 9, T0))[len(nodes) :]
+    assert all(len(encode_message(message)) <= Limits().message_bytes for message in told)
+    if more:
+        assert len(told) > 1
+        assert inventory_of(told) == names
+        assert told[0].version == (EPOCH, 9)
+    else:
+        (whole,) = told
+        assert MAX_INVENTORY - 2 * NAME < len(whole.payload) <= MAX_INVENTORY
+        assert set(decode_body(whole.kind, whole.payload).nodes) == names
+
+
+def test_a_restart_between_two_parts(listener: NodeListener) -> None:
+    """The rest is not told: the new epoch has an inventory of its own. A change is, as newer."""
+    nodes = [make_node(f"n{number:0{NAME - 1}}") for number in range(2 * FITS)]
+    told = listener.snapshot(nodes, 9, T0)
+    assert all(next(told).kind == "update_node" for _ in nodes)
+    (first,) = {next(told).version}
+    assert see(listener, make_node("new", rv=3)) == [Sent("new", (EPOCH, 10))]
+    assert {next(told).version} == {first}
+    listener.restart(EPOCH + 1)
+    assert list(told) == []
+
+
+def test_an_inventory_that_is_too_large_for_the_link(listener: NodeListener) -> None:
+    """What there is then is told in parts, newer than all that was reported, and so is each that
+    follows."""
+    *_, whole = listener.snapshot([make_node("a", rv=3), make_node("b", rv=4)], 9, T0)
+    see(listener, make_node("c", rv=12))
+    no = Refusal(whole.id, whole.kind, whole.key, "too large", whole.version)
+    parts = listener.refused(no, T0)
+    assert inventory_of(parts) == {"a", "b", "c"}
+    assert parts[0].version == (EPOCH, 12)
+    assert see(listener, make_node("c", rv=12, unschedulable=True)) == [
+        Sent("c", (EPOCH, 13), available=False)
+    ]
+    part = Refusal(parts[0].id, parts[0].kind, parts[0].key, "too large", parts[0].version)
+    assert listener.refused(part, T0) == []
+    assert inventory_of(list(listener.listed([make_node("c", rv=12)], 20, T0))[2:]) == {"c"}
+    listener.restart(EPOCH + 1)
+    assert listener.refused(no, T0) == []

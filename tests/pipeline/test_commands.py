@@ -68,7 +68,11 @@ def test_rules_are_set_and_read_back(tmp_path: Path) -> None:
     ("argv", "code", "said"),
     [
         (("rules",), 2, "no command 'rules'"),
-        (("rules", "sit", "a"), 2, "no command 'rules sit'"),
+        (("rules", "sit", "a"), 2, "no command 'rules sit': did you mean 'rules set'?"),
+        (("rule", "get", "a"), 2, "no command 'rule': did you mean 'rules get'?"),
+        (("dmo", "--nodes", "1"), 2, "no command 'dmo': did you mean 'demo'?"),
+        (("dmo", "--help"), 2, "no command 'dmo': did you mean 'demo'?"),
+        (("xyz",), 2, "no command 'xyz'\n\nusage: osmo-pipeline"),
         (("rules", "set", "a"), 2, "rules is missing"),
         (("rules", "set", "a", "Ready"), 2, "expected pairs of a key and text, TYPE=STATUS"),
         (("rules", "set", "a", "A=x", "A=y"), 2, "'A' is given twice"),

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from osmo_reports.bodies import (
+    MAX_PARTS,
     Condition,
     NodeInventory,
     Taint,
@@ -15,7 +16,7 @@ from osmo_reports.bodies import (
     decode_body,
     encode_body,
 )
-from osmo_reports.fitting import MAX_REPORT, MORE, encode_report, shortened
+from osmo_reports.fitting import MAX_REPORT, MORE, encode_report, inventory_parts, shortened
 from osmo_transport import Limits
 
 SHAPES = st.sampled_from([(0, 0), (1, 0), (2, 10), (1, 200_000), (4, 30_000), (2_000, 20)])
@@ -149,3 +150,23 @@ def test_inventories_are_never_cut() -> None:
     """What an inventory left out would count as gone."""
     body = NodeInventory(tuple(f"node-{number:060}" for number in range(4000)))
     assert encode_report(body) == (encode_body(body), False)
+
+
+def test_an_inventory_in_parts() -> None:
+    """Of 100 000 nodes whose names are as long as they may be: each name is in one part, each part
+    fits, and there are not many."""
+    names = [f"node-{number:0248}" for number in range(100_000)]
+    parts = inventory_parts(names)
+    assert [name for part in parts for name in part.nodes] == names
+    assert [(part.part, part.parts) for part in parts] == [(n, 195) for n in range(195)]
+    assert len(parts) < MAX_PARTS / 4
+    assert all(len(encode_body(part)) <= MAX_REPORT for part in parts)
+
+
+@given(st.lists(st.text(max_size=3).map(lambda text: text * 11_000), max_size=12))
+def test_parts_are_full_at_the_border(names: list[str]) -> None:
+    """Whatever the names: nothing is left out, and a part that is too large has one name alone."""
+    parts = inventory_parts(names)
+    assert [name for part in parts for name in part.nodes] == names
+    for part in parts:
+        assert len(encode_body(part)) <= MAX_REPORT or len(part.nodes) == 1

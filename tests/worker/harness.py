@@ -10,6 +10,7 @@ import msgspec
 from osmo_reports.bodies import (
     NO_EXIT_CODE,
     NodeInventory,
+    NodeInventoryPart,
     PodEvent,
     PodExists,
     PodsCurrent,
@@ -119,6 +120,13 @@ def inventory(*nodes: str, version: tuple[int, int]) -> Message:
     """A `node_inventory`."""
     body = encode_body(NodeInventory(nodes))
     return new_message("node_inventory", NodeInventory.KEY, body, version=Version(*version))
+
+
+def inventory_part(*nodes: str, part: int = 0, parts: int = 2, version: tuple[int, int]) -> Message:
+    """A `node_inventory_part`."""
+    body = NodeInventoryPart(nodes, part, parts)
+    key, payload = NodeInventoryPart.key(part), encode_body(body)
+    return new_message("node_inventory_part", key, payload, version=Version(*version))
 
 
 def usage_report(

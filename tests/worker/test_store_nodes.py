@@ -1,6 +1,9 @@
 """The table `nodes`: reports of nodes, and inventories."""
 
+import sqlite3
+from contextlib import closing
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +18,7 @@ from tests.worker.harness import (
     apply_in_every_order,
     delivery,
     inventory,
+    inventory_part,
     node_report,
     snapshot_end,
 )
@@ -206,3 +210,54 @@ async def test_an_inventory_of_many_nodes(store: StateStore) -> None:
     await apply(store, *(node_report(name, version=(1, 5)) for name in names))
     await apply(store, inventory(*names[:3], version=(1, 6)))
     assert await _live(store) == names[:3]
+
+
+async def test_an_inventory_in_parts_says_what_all_of_them_say(store: StateStore) -> None:
+    """In every order, beside an older one and reports that come late; none says anything alone."""
+    for backend in await apply_in_every_order(
+        store,
+        [
+            node_report("gone", version=(1, 5)),
+            node_report("kept", version=(1, 6)),
+            inventory("gone", version=(1, 7)),
+            inventory_part("kept", part=0, version=(1, 8)),
+            inventory_part("other", part=1, version=(1, 8)),
+        ],
+    ):
+        assert await _live(store, backend) == ["kept"]
+
+
+async def test_parts_that_are_missing_say_nothing(store: StateStore) -> None:
+    """Nor do those of different inventories together; and one that comes again changes nothing."""
+    await apply(store, node_report("a", version=(1, 5)))
+    await apply(store, inventory_part("b", part=0, version=(1, 7)))
+    await apply(store, inventory_part("b", part=1, version=(1, 8)))
+    await apply(store, inventory_part("b", part=1, version=(1, 8)))
+    await apply(store, inventory_part("b", part=0, version=(1, 7)))
+    await apply(store, inventory_part("b", part=2, parts=3, version=(1, 8)))
+    assert await _live(store) == ["a"]
+    await apply(store, inventory_part("b", part=0, version=(1, 8)))
+    assert await _live(store) == []
+
+
+async def test_parts_do_not_outlive_their_inventory(tmp_path: Path) -> None:
+    """Nor those of an older one that never was complete; what comes late is stale."""
+    path, metrics = tmp_path / "store.db", WorkerMetrics()
+    late = [inventory_part("a", part=n, version=(1, 7)) for n in range(2)]
+    parts = [inventory_part("b", part=n, version=(1, 8)) for n in range(2)]
+    async with open_store(f"sqlite:///{path}", STORE, metrics=metrics) as store:
+        await apply(store, node_report("b", version=(1, 5)), late[0], *parts)
+        assert metrics.stale == 0
+        await apply(store, *late, *parts, node_report("a", version=(1, 6)))
+        assert metrics.stale == 4
+        assert await _live(store) == ["b"]
+    with closing(sqlite3.connect(path)) as database:
+        assert database.execute("SELECT count(*) FROM inventory_parts").fetchone() == (0,)
+        assert database.execute("SELECT nodes FROM inventories").fetchall() == [('["b"]',)]
+
+
+@pytest.mark.parametrize(("part", "parts"), [(-1, 1), (0, 0), (1024, 1024), (0, 1025)])
+async def test_numbers_of_parts_are_bounded(store: StateStore, part: int, parts: int) -> None:
+    """So that nobody fills the table."""
+    (outcome,) = await apply(store, inventory_part("a", part=part, parts=parts, version=(1, 1)))
+    assert isinstance(outcome, Reject)

@@ -304,7 +304,8 @@ def _our_node(node: UpdateNodeBody) -> bodies.UpdateNode:
 
 def from_message(message: Message, backend: str, now: float) -> ListenerMessage | None:
     """The message as a deployed listener of `backend` would send it; None if it would not: of the
-    kinds `pod_exists`, `pods_current` and `snapshot_end`, and of those that are not known here.
+    kinds `pod_exists`, `pods_current`, `snapshot_end` and `node_inventory_part`, which says nothing
+    alone, and of those that are not known here.
 
     What reads it refuses a whole report for one field. So a pod that is gone is told as its last
     state, a heartbeat as a log message that means nothing to others, and a time that is none as

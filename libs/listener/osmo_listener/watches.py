@@ -84,7 +84,7 @@ class Watches:
 
     def _reporter(self, name: str) -> Reporter[Any]:
         listener = self._listeners[name]
-        if isinstance(listener, WorkflowListener | ObjectListener):
+        if isinstance(listener, WorkflowListener | NodeListener | ObjectListener):
             return Reporter(listener, self._client, name=name, instead=listener.refused)
         return Reporter(listener, self._client, name=name)
 

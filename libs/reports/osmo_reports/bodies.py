@@ -18,6 +18,11 @@ Number = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 store would have to search its batch for it."""
 
 
+MAX_PARTS = 1024
+"""Of one inventory. Listeners make parts of up to 128 KiB, so 100 000 nodes whose names are as long
+as Kubernetes allows take a fifth of them."""
+
+
 class Condition(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """One condition of a pod."""
 
@@ -111,6 +116,24 @@ class NodeInventory(msgspec.Struct, frozen=True, omit_defaults=True):
     same as `nodes`."""
 
     KEY: ClassVar[str] = "nodes"
+
+
+class NodeInventoryPart(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A part of an inventory that is too large for one message (kind `node_inventory_part`, keyed
+    by its number): all parts of one version are that inventory, and none of them says anything
+    alone."""
+
+    nodes: tuple[str, ...]
+    """As `UpdateNode.node`; each is in one part."""
+    part: Annotated[int, msgspec.Meta(ge=0, lt=MAX_PARTS)]
+    """Its number, from 0."""
+    parts: Annotated[int, msgspec.Meta(gt=0, le=MAX_PARTS)]
+    """How many there are."""
+
+    @staticmethod
+    def key(part: int) -> str:
+        """The message key of the part with this number."""
+        return f"{NodeInventory.KEY}/{part}"
 
 
 class UpdateNodeUsage(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -208,6 +231,7 @@ BODY_TYPES: dict[str, type[msgspec.Struct]] = {
     "snapshot_end": SnapshotEnd,
     "update_node": UpdateNode,
     "node_inventory": NodeInventory,
+    "node_inventory_part": NodeInventoryPart,
     "update_node_usage": UpdateNodeUsage,
     "pod_event": PodEvent,
     "logging": Logging,

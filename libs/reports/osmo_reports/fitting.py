@@ -9,15 +9,23 @@ from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
-from osmo_reports.bodies import Condition, NodeInventory, Taint, encode_body
+from osmo_reports.bodies import Condition, NodeInventory, NodeInventoryPart, Taint, encode_body
 
 MAX_REPORT = 128 * 1024
 """Bytes of a body that is cut where it would be larger: an eighth of what `Limits.message_bytes`
 lets a message have, so that it fits where an operator wants them smaller, and ten times what a
 kubelet passes on of the last words of a pod's containers."""
 
+MAX_INVENTORY = 768 * 1024
+"""Bytes of an inventory that is told as one, which is the only form that listeners' older peers
+know; a larger one is told in parts of up to `MAX_REPORT`. Three quarters of what
+`Limits.message_bytes` lets a message have: 12 000 nodes with names of 60 characters."""
+
 MORE = "…"
 """What every mark begins with, and the key under which a mapping says how much is missing."""
+
+_PART_FRAME = 64
+"""Bytes of a part of an inventory besides its names, at most."""
 
 _MARK = 64
 """Bytes that a mark takes at most."""
@@ -120,3 +128,18 @@ def _mark(entry: object, count: int) -> Condition | Taint | str:
             return Taint(text)
         case _:
             return text
+
+
+def inventory_parts(nodes: Sequence[str]) -> list[NodeInventoryPart]:
+    """An inventory of these nodes in parts, each of at most `MAX_REPORT` bytes when it is
+    encoded."""
+    parts: list[list[str]] = [[]]
+    room = MAX_REPORT - _PART_FRAME
+    for node in nodes:
+        size = len(_encode(node))
+        if size > room and parts[-1]:
+            parts.append([])
+            room = MAX_REPORT - _PART_FRAME
+        parts[-1].append(node)
+        room -= size
+    return [NodeInventoryPart(tuple(part), number, len(parts)) for number, part in enumerate(parts)]

@@ -32,6 +32,7 @@ KINDS = {
     "pods_current": (Policy.EVERY, Stream.PODS),
     "update_node": (Policy.LATEST, Stream.NODES),
     "node_inventory": (Policy.LATEST, Stream.NODES),
+    "node_inventory_part": (Policy.LATEST, Stream.NODES),
     "heartbeat": (Policy.LATEST, Stream.NODES),
     "update_node_usage": (Policy.LATEST, Stream.USAGE),
     "pod_event": (Policy.EVERY, Stream.EVENTS),

@@ -11,7 +11,7 @@ import msgspec
 from msgspec import inspect as kinds
 
 from osmo_runtime import __version__
-from osmo_runtime.errors import SettingsError, suggest
+from osmo_runtime.errors import SettingsError, nearest, suggest
 from osmo_runtime.fields import ENV_PREFIX, Leaf, Shape, Table, read_docs
 from osmo_runtime.masking import mask, mask_text
 
@@ -29,32 +29,45 @@ class Options(NamedTuple):
     print_config: bool
 
 
-def parse(prog: str, table: Table, argv: Sequence[str]) -> Options:
-    """Read a command line.
+def parse(prog: str, table: Table, argv: Sequence[str], commands: Sequence[str] = ()) -> Options:
+    """Read a command line; `commands` are those that the program has besides.
 
     Raises:
         SettingsError: an unknown option, or one without its value.
         SystemExit: `--help` or `--version`, answered on stdout.
     """
-    parser = _Parser(prog, table)
+    parser = _Parser(prog, table, commands)
     known, unknown = parser.parse_known_args(argv)
     if unknown:
         # A value after "=" may be a secret, and is not what is wrong.
         name = unknown[0].partition("=")[0]
         if not name.startswith("-"):
-            advice = "" if " " in _usage(table).removesuffix(" [options]") else _NO_PLACES
-            raise SettingsError(f"unexpected argument {mask_text(name)!r}{advice}")
+            raise SettingsError(_unexpected(prog, table, name, commands))
         raise SettingsError(f"unknown option {name!r}: {suggest(name, parser.option_names())}")
     values = vars(known)
     config, print_config = values.pop("config", None), values.pop("print_config")
     return Options(values, config, print_config)
 
 
+def _unexpected(prog: str, table: Table, name: str, commands: Sequence[str]) -> str:
+    shown = mask_text(name)
+    if name in commands:
+        return f"the command {name!r} comes first: {prog} {name} [options]"
+    if commands:
+        question = nearest(name, commands)
+        every = ", ".join(commands)
+        return f"no command {shown!r}: {question}{' ' * bool(question)}the commands are: {every}"
+    takes_places = any(leaf.setting.positional for leaf in table.leaves)
+    return f"unexpected argument {shown!r}{'' if takes_places else _NO_PLACES}"
+
+
 class _Parser(argparse.ArgumentParser):
-    def __init__(self, prog: str, table: Table) -> None:
+    def __init__(self, prog: str, table: Table, commands: Sequence[str]) -> None:
         super().__init__(
             prog=prog,
-            usage=_usage(table),
+            usage="\n       ".join(
+                (_usage(table), *(f"%(prog)s {command} [options]" for command in commands))
+            ),
             description=table.type.__doc__,
             epilog="An option wins over its environment variable, that over the file, that over"
             " the default.",

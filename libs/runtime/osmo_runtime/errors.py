@@ -11,5 +11,10 @@ class SettingsError(Exception):
 def suggest(name: str, known: Iterable[str]) -> str:
     """The end of an error about an unknown name: the nearest known one, else all of them."""
     choices = sorted(known)
-    near = difflib.get_close_matches(name, choices, 1)
-    return f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(choices)}"
+    return nearest(name, choices) or f"known here: {', '.join(choices)}"
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The question whether the nearest known name was meant; empty where none is near."""
+    near = difflib.get_close_matches(name, sorted(known), 1)
+    return f"did you mean {near[0]!r}?" if near else ""

@@ -80,8 +80,10 @@ def main(
     *,
     argv: Sequence[str] | None = None,
     errors: ErrorCodes = MappingProxyType({}),
+    commands: Sequence[str] = (),
 ) -> int:
-    """Run the program `prog` and return its exit code.
+    """Run the program `prog` and return its exit code. `commands`: those that it has besides, each
+    as its first argument; whoever mistypes one is told so.
 
     An error of a class in `errors` or `ERROR_CODES`, also inside an ExceptionGroup, is logged as
     one line without a traceback and gives the code of the nearest class it inherits from; any other
@@ -90,7 +92,7 @@ def main(
     Raises:
         SystemExit: `--help` or `--version` was given and is answered on stdout.
     """
-    return until_unread(lambda: _main(prog, config, run, argv, errors))
+    return until_unread(lambda: _main(prog, config, run, argv, errors, commands))
 
 
 def until_unread(program: Callable[[], int]) -> int:
@@ -115,9 +117,11 @@ def _main(
     run: Run[C],
     argv: Sequence[str] | None,
     errors: ErrorCodes,
+    commands: Sequence[str],
 ) -> int:
     try:
-        loaded = settings.load(prog, config, sys.argv[1:] if argv is None else argv, os.environ)
+        given = sys.argv[1:] if argv is None else argv
+        loaded = settings.load(prog, config, given, os.environ, commands)
     except SettingsError as exc:
         sys.stderr.write(f"{prog}: {exc}\n")
         return MISUSED

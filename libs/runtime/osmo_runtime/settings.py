@@ -71,15 +71,21 @@ class Loaded(Generic[C]):
         return toml.write(self.table, self.to_dict(), self.origins)
 
 
-def load(prog: str, config: type[C], argv: Sequence[str], environ: Mapping[str, str]) -> Loaded[C]:
-    """Read the configuration of the program `prog`.
+def load(
+    prog: str,
+    config: type[C],
+    argv: Sequence[str],
+    environ: Mapping[str, str],
+    commands: Sequence[str] = (),
+) -> Loaded[C]:
+    """Read the configuration of the program `prog`; `commands` are those that it has besides.
 
     Raises:
         SettingsError: a value is wrong, missing or unknown; the text names its source.
         SystemExit: `--help` or `--version` was given and is answered on stdout.
     """
     table = read_table(config)
-    options = cli.parse(prog, table, argv)
+    options = cli.parse(prog, table, argv, commands)
     file = options.config or environ.get(cli.CONFIG_ENV)
     in_file = toml.read(file, table) if file else {}
     values: dict[str, object] = {}

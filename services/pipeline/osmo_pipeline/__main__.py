@@ -12,6 +12,7 @@ from osmo_pipeline import commands
 from osmo_pipeline.config import BackendConfig, DemoConfig, ForgetConfig, ResetConfig, RulesConfig
 from osmo_pipeline.errors import DemoError
 from osmo_runtime import __version__, runner
+from osmo_runtime.errors import nearest
 from osmo_runtime.runner import ProgramConfig
 from osmo_transport.errors import MissingExtraError
 from osmo_worker.errors import WorkerError
@@ -88,14 +89,17 @@ def _main() -> int:
             config, run = COMMANDS[words]
             name = " ".join(("osmo-pipeline", *words))
             return runner.main(name, config, run, argv=arguments[len(words) :], errors=ERRORS)
-    if arguments[0] in ("--help", "-h") or arguments[1:2] in (["--help"], ["-h"]):
+    given = arguments[:2] if (arguments[0],) in _GROUPS else arguments[:1]
+    if given[-1] in ("--help", "-h"):
         sys.stdout.write(USAGE)
         return 0
     if arguments[0] == "--version":
         sys.stdout.write(f"osmo-pipeline {__version__}\n")
         return 0
-    said = " ".join(arguments[:2] if (arguments[0],) in _GROUPS else arguments[:1])
-    sys.stderr.write(f"osmo-pipeline: no command {said!r}\n\n{USAGE}")
+    said, known = " ".join(given), [" ".join(words) for words in COMMANDS]
+    question = nearest(" ".join(arguments[:2]), known) or nearest(said, known)
+    text = f"no command {said!r}" + (f": {question}" if question else "")
+    sys.stderr.write(f"osmo-pipeline: {text}\n\n{USAGE}")
     return runner.MISUSED
 
 

@@ -53,7 +53,7 @@ def main() -> int:
     """Run the program; returns its exit code."""
     if sys.argv[1:2] == [MIGRATE]:
         return _migrate(sys.argv[2:])
-    return runner.main("osmo-worker", Settings, run)
+    return runner.main("osmo-worker", Settings, run, commands=(MIGRATE,))
 
 
 def _migrate(argv: Sequence[str]) -> int:

@@ -62,6 +62,9 @@ class ReflectorConfig:
     """Where watches fail for so long that we are told nothing, be it that rights are missing, that
     the server wants to be spared or that something between cuts streams, a list takes their place:
     once in this time, so that who wants to be spared is."""
+    longest_quiet: Seconds = 600.0
+    """Where there are no bookmarks, watches that end in time and show nothing are as usual; but
+    after so long a list has to say whether really nothing happened."""
     longest_retry_after: SecondsOrZero = 60.0
     """Bound of the delay that a server may ask for."""
 
@@ -200,12 +203,12 @@ class Reflector(Generic[T]):
 
     def _is_blind(self, lived: float, fruitless: int, failure: ListenerError | None) -> bool:
         """Whether watches as the last one, which lived for some seconds, will not show anything."""
-        longest = self._config.longest_blindness
-        if failure is not None and lived < longest <= self._clock() - self._current_at:
+        longest, blind = self._config.longest_blindness, self._clock() - self._current_at
+        if failure is not None and lived < longest <= blind:
             return True
-        # Where there are no bookmarks, watches that show nothing and end in time are as usual.
-        usual = failure is None and not self._bookmarked
-        return fruitless >= self._config.fruitless_watches and not usual
+        if failure is None and not self._bookmarked:
+            return blind >= self._config.longest_quiet
+        return fruitless >= self._config.fruitless_watches
 
     async def _ahead(self) -> int:
         """How far the source is ahead of us; below 0 where it was restored from a backup.

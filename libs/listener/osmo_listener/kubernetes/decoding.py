@@ -130,12 +130,12 @@ def with_versions(objects: list[T]) -> list[T]:
     return objects
 
 
-def to_version(text: str) -> int:
+def to_version(text: object) -> int:
     """A resource version as a number, as which Kubernetes promises it to be comparable.
 
     Raises:
         MalformedError: it is no number.
     """
-    if not (text.isascii() and text.isdecimal()):
+    if not (isinstance(text, str) and text.isascii() and text.isdecimal()):
         raise MalformedError(f"the API server sent the resource version {text!r}: no number")
     return int(text)

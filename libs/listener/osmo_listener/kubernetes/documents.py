@@ -18,7 +18,7 @@ def decode_document(content: bytes) -> Any:
     """
     try:
         if content.lstrip().startswith(b"{"):
-            return without_nulls(msgspec.json.decode(content))
+            return without_nulls(msgspec.json.decode(content.decode(errors="replace")))
         return without_nulls(_decode_yaml(content))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         # The parser's own text may quote the line, and so a secret.
@@ -41,7 +41,7 @@ def _decode_yaml(content: bytes) -> Any:
 
 @functools.cache
 def _loader_class() -> Any:
-    """PyYAML's, but dates are texts: people name contexts after them."""
+    """PyYAML's, but dates are texts, as people name contexts after them, and binary data is."""
     try:
         import yaml  # noqa: PLC0415
     except ImportError as exc:
@@ -54,4 +54,9 @@ def _loader_class() -> Any:
         first: [(tag, form) for tag, form in each if not tag.endswith(":timestamp")]
         for first, each in parent.yaml_implicit_resolvers.items()
     }
-    return type("Loader", (parent,), {"yaml_implicit_resolvers": resolvers})
+    loader: Any = type("Loader", (parent,), {"yaml_implicit_resolvers": resolvers})
+    loader.add_constructor(
+        "tag:yaml.org,2002:binary",
+        lambda self, node: self.construct_yaml_binary(node).decode(errors="replace"),
+    )
+    return loader

@@ -4,12 +4,14 @@ An object is decoded straight into the struct that its reader wants; everything 
 skipped without being built.
 """
 
+import json
 import re
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
 import msgspec
 
+from osmo_listener.errors import MalformedError
 from osmo_listener.informer.source import Event, EventType, T
 from osmo_listener.kubernetes.config import unchanged
 from osmo_listener.kubernetes.decoding import (
@@ -52,8 +54,8 @@ class _Identity(msgspec.Struct, rename="camel"):
     """What is needed of an object that cannot be read."""
 
     name: str
-    resource_version: str
     namespace: str = ""
+    resource_version: Any = None
 
 
 class _Identified(msgspec.Struct):
@@ -105,9 +107,9 @@ class JsonDecoder(Decoder[T]):
     def page(self, body: bytes) -> ListPage[T]:
         try:
             page: _List[T] = self._list_decoder.decode(body)
-        except _UNREADABLE:
+            objects = with_versions([*map(self._transform, page.items or ())])
+        except (*_UNREADABLE, MalformedError):
             return self._one_by_one(body)
-        objects = with_versions([*map(self._transform, page.items or ())])
         return ListPage(objects, to_version(page.metadata.resource_version), page.metadata.more)
 
     def _one_by_one(self, body: bytes) -> ListPage[T]:
@@ -120,11 +122,16 @@ class JsonDecoder(Decoder[T]):
         odd: list[Odd] = []
         for item in page.items or ():
             try:
-                objects.append(self._transform(self._object(item)))
-            except _UNREADABLE as exc:
+                objects.append(self._versioned(item))
+            except (*_UNREADABLE, MalformedError) as exc:
                 odd.append(_identified(item, exc)[0])
         version = to_version(page.metadata.resource_version)
-        return ListPage(with_versions(objects), version, page.metadata.more, odd)
+        return ListPage(objects, version, page.metadata.more, odd)
+
+    def _versioned(self, item: msgspec.Raw) -> T:
+        made = self._object(item)
+        to_version(made.metadata.resource_version)
+        return self._transform(made)
 
     def _object(self, item: msgspec.Raw) -> T:
         """An object in which a null may stand for what is not there."""
@@ -168,7 +175,7 @@ class JsonDecoder(Decoder[T]):
             item = self._object(event.object)
         except _UNREADABLE as exc:
             odd, version = _identified(event.object, exc)
-            raise OddObjectError(odd, change, version) from exc
+            raise OddObjectError(odd, change, to_version(version)) from exc
         return Event(change, to_version(item.metadata.resource_version), self._transform(item))
 
 
@@ -185,15 +192,27 @@ def _taken_apart(decoder: msgspec.json.Decoder[_Raw], body: bytes) -> _Raw:
         return decoder.decode(text)
     except RecursionError:
         return decoder.decode(shallow(text))
+    except msgspec.DecodeError:
+        return decoder.decode(_without_halves(text))
 
 
-def _identified(item: msgspec.Raw, cause: Exception) -> tuple[Odd, int]:
+def _without_halves(text: bytes) -> bytes:
+    """JSON in which half a surrogate pair, which is no character, is replaced, as Go does it."""
+    try:
+        content = json.dumps(json.loads(text), ensure_ascii=False)
+    except ValueError:
+        return text
+    return content.encode("utf-16", "surrogatepass").decode("utf-16", "replace").encode()
+
+
+def _identified(item: msgspec.Raw, cause: Exception) -> tuple[Odd, Any]:
+    """What it is called and what is wrong with it, and what stands where its version should."""
     try:
         metadata = _identity_decoder.decode(item).metadata
     except _UNREADABLE as exc:
         raise unreadable("an object", cause) from exc
     key = f"{metadata.namespace}/{metadata.name}" if metadata.namespace else metadata.name
-    return Odd(key, str(cause)), to_version(metadata.resource_version)
+    return Odd(key, str(cause)), metadata.resource_version
 
 
 def json_status(body: bytes | msgspec.Raw) -> Status:

@@ -47,7 +47,7 @@ class _Status(msgspec.Struct, rename="camel"):
 
 class _Credential(msgspec.Struct, rename="camel"):
     api_version: str
-    kind: str
+    kind: str = "ExecCredential"
     status: _Status = msgspec.field(default_factory=_Status)
 
 

@@ -8,6 +8,7 @@ of a list one by one, so that only one of them is ever built whole.
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from osmo_listener.errors import MalformedError
 from osmo_listener.informer.source import Event, EventType, T
 from osmo_listener.kubernetes.config import unchanged
 from osmo_listener.kubernetes.decoding import (
@@ -24,7 +25,6 @@ from osmo_listener.kubernetes.decoding import (
     to_version,
     unknown_type,
     unreadable,
-    with_versions,
 )
 from osmo_listener.kubernetes.framing import LengthFramer
 from osmo_transport.errors import MissingExtraError
@@ -86,24 +86,26 @@ class ProtobufDecoder(Decoder[T]):
             for number, content in _fields(_content(body)):
                 if number == _ITEMS:
                     try:
-                        objects.append(transform(read(parse(content))))
-                    except _UNREADABLE as exc:
+                        item = read(parse(content))
+                        to_version(item.metadata.resource_version)
+                        objects.append(transform(item))
+                    except (*_UNREADABLE, MalformedError) as exc:
                         odd.append(self._identified(content, exc)[0])
                 elif number == _METADATA:
                     metadata = pb.ListMeta.FromString(bytes(content))
             version = to_version(metadata.resourceVersion)
-            return ListPage(with_versions(objects), version, _more(metadata), odd)
+            return ListPage(objects, version, _more(metadata), odd)
         except _UNREADABLE as exc:
             raise unreadable("a list", exc) from exc
 
-    def _identified(self, content: memoryview, cause: Exception) -> tuple[Odd, int]:
-        """What cannot be read; raises if it has no name and no version either."""
+    def _identified(self, content: memoryview, cause: Exception) -> tuple[Odd, str]:
+        """What cannot be read, and its version as it is written; raises if it has no name."""
         for number, part in _fields(content):
             if number == _METADATA:
                 meta = self._parse(_field(_METADATA, part)).metadata
                 key = f"{meta.namespace}/{meta.name}" if meta.namespace else meta.name
                 if key:
-                    return Odd(key, str(cause)), to_version(meta.resourceVersion)
+                    return Odd(key, str(cause)), meta.resourceVersion
         raise unreadable("an object", cause) from cause
 
     def framer(self) -> LengthFramer:
@@ -136,7 +138,7 @@ class ProtobufDecoder(Decoder[T]):
             odd, version = self._identified(content, cause)
         except _UNREADABLE as exc:
             raise unreadable("an object", exc) from exc
-        return OddObjectError(odd, change, version)
+        return OddObjectError(odd, change, to_version(version))
 
     @staticmethod
     def _version(message: Any) -> int:

@@ -58,6 +58,8 @@ def _conversion(field: msgspec.structs.FieldInfo, found: FieldDescriptor) -> Con
         return (
             (lambda value, _: _text(value) or None) if optional else lambda value, _: _text(value)
         )
+    if content is None and found.is_repeated:
+        return lambda value, _: tuple(value)
     if content is None:
         return (lambda value, _: value or None) if optional else None
     if content.GetOptions().map_entry:

@@ -11,7 +11,7 @@ too: every node is judged anew at once.
   nodes that were first seen in one list do not come back in one moment.
 - A deletion reports the last state once more, marked `deleted`.
 - An inventory of all names closes each snapshot and follows each further list. A store that has
-  missed a deletion learns of it there.
+  missed a deletion learns of it there. One that is too large for a message goes in parts.
 - A report that says something new has a higher version than the one before, and than every
   inventory before: where the resource version does not rise by itself, as after new rules, it is
   raised. So an inventory is newer than every report that it takes into account, and older than
@@ -32,8 +32,10 @@ from osmo_listener.kubernetes.quantity import parse_quantity
 from osmo_listener.listeners.deadlines import Deadlines
 from osmo_listener.listeners.fitting import Encoder
 from osmo_listener.listeners.objects import Node, Quantity
-from osmo_reports.bodies import NodeInventory, Taint, UpdateNode
+from osmo_reports.bodies import NodeInventory, NodeInventoryPart, Taint, UpdateNode
 from osmo_reports.conditions import DEFAULT_RULES, ConditionRules
+from osmo_reports.fitting import MAX_INVENTORY, inventory_parts
+from osmo_transport import Refusal
 from osmo_transport.bounds import SecondsOrZero
 from osmo_transport.message import Message, Version, new_id
 
@@ -41,6 +43,7 @@ logger = logging.getLogger(__name__)
 
 KIND = "update_node"
 INVENTORY_KIND = "node_inventory"
+PART_KIND = "node_inventory_part"
 HOSTNAME_LABEL = "kubernetes.io/hostname"
 NO_HOSTNAME = "-"
 _CONVERTED = frozenset({"cpu", "memory", "ephemeral-storage"})
@@ -126,6 +129,8 @@ class NodeListener:
         """Allocatable fields that were left out, because they are no quantity; each counts once
         for each value that it takes."""
         self._encoder = Encoder()
+        self._most = MAX_INVENTORY
+        """Bytes of an inventory that is one message."""
         self._use(DEFAULT_RULES)
 
     @property
@@ -180,6 +185,14 @@ class NodeListener:
         """See `Listener.listed`: an inventory."""
         return self.snapshot(objects, resource_version, now)
 
+    def refused(self, refusal: Refusal, now: float) -> list[Message]:
+        """What to say in the place of an inventory that is too large for the link: what there is
+        now, in parts, as from now on each."""
+        if refusal.kind != INVENTORY_KIND or refusal.version.epoch != self._epoch:
+            return []
+        self._most = 0
+        return self._inventory(self._highest, now)
+
     def set_rules(self, rules: Mapping[str, str], now: float) -> list[Message]:
         """Judge every node by these rules from now on: type pattern to status pattern.
 
@@ -225,10 +238,14 @@ class NodeListener:
                 return
             if known.body is None and self._nodes.get(name) is known:
                 yield self._send(known, _body(known.node, self._judge(known.node)), now)
-        if self._epoch == epoch:
-            yield self._inventory(resource_version, now)
+        if self._epoch != epoch:
+            return
+        for message in self._inventory(resource_version, now):
+            if self._epoch != epoch:
+                return
+            yield message
 
-    def _inventory(self, resource_version: int, now: float) -> Message:
+    def _inventory(self, resource_version: int, now: float) -> list[Message]:
         version = max(resource_version, self._highest)
         self._highest = self._floor = version
         for known in self._nodes.values():
@@ -236,7 +253,13 @@ class NodeListener:
         names = tuple(sorted(self._nodes))
         hostnames = tuple([_hostname(self._nodes[name].node) for name in names])
         body = NodeInventory(names, hostnames if hostnames != names else ())
-        return self._message(INVENTORY_KIND, NodeInventory.KEY, version, body, now)
+        whole = self._message(INVENTORY_KIND, NodeInventory.KEY, version, body, now)
+        if len(whole.payload) <= self._most:
+            return [whole]
+        return [
+            self._message(PART_KIND, part.key(part.part), version, part, now)
+            for part in inventory_parts(names)
+        ]
 
     def _place(self, node: Node) -> _Known:
         name = node.metadata.name
@@ -291,7 +314,12 @@ class NodeListener:
         return self._message(KIND, body.node, known.floor, body, now)
 
     def _message(
-        self, kind: str, key: str, version: int, body: UpdateNode | NodeInventory, now: float
+        self,
+        kind: str,
+        key: str,
+        version: int,
+        body: UpdateNode | NodeInventory | NodeInventoryPart,
+        now: float,
     ) -> Message:
         self._highest = max(self._highest, version)
         payload = self._encoder.encode(key, body)

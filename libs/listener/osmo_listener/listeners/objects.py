@@ -32,12 +32,28 @@ class PodMetadata(_Object, frozen=True):
     labels: PodLabels = PodLabels()
 
 
+class ExitCodes(_Object, frozen=True):
+    """`exitCodes` of a restart rule: those that it is for."""
+
+    operator: str = ""
+    """`In` or `NotIn`."""
+    values: tuple[int, ...] = ()
+
+
+class RestartRule(_Object, frozen=True):
+    """One of `restartPolicyRules` of a container: what is started again after these exit codes."""
+
+    exit_codes: ExitCodes = ExitCodes()
+
+
 class Container(_Object, frozen=True):
     """One of `spec.containers` or `spec.initContainers`."""
 
     name: str = ""
     restart_policy: str = ""
-    """Of an init container alone: with `Always` it is a sidecar."""
+    """In the place of the pod's, where it is set; with `Always`, an init container is a sidecar."""
+    restart_policy_rules: tuple[RestartRule, ...] = ()
+    """What counts before that policy."""
 
 
 class PodSpec(_Object, frozen=True):

@@ -163,7 +163,12 @@ def _nameless_asked(
     overhead: Requests,
 ) -> _SharedAsked:
     nameless = [
-        tuple([SharedContainer("", each.restart_policy, each.resources) for each in part])
+        tuple(
+            [
+                SharedContainer(restart_policy=each.restart_policy, resources=each.resources)
+                for each in part
+            ]
+        )
         for part in (containers, init_containers)
     ]
     return _shared_asked(*nameless, resources, overhead)

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, select, tuple_, update
 
-from osmo_reports.bodies import NodeInventory, SnapshotEnd, decode_body
+from osmo_reports.bodies import NodeInventory, NodeInventoryPart, SnapshotEnd, decode_body
 from osmo_reports.errors import BodyError
 from osmo_transport import Ack, Delivery, Outcome, Reject, Retry, Version
 from osmo_worker.config import StoreConfig
@@ -274,16 +274,27 @@ class Applier:
     ) -> Iterator[None]:
         backend = delivery.backend
         stamp = nodes.stamp(backend, delivery.message.version)
-        names = frozenset(without_nul(node) for node in batch.bodies[position].nodes)
+        body: NodeInventory | NodeInventoryPart = batch.bodies[position]
         yield
         with self._database.transaction(write=False) as connection:
             noted = self._snapshots.notes(connection, [backend]).get((backend, INVENTORY))
         newest = None if noted is None else nodes.stamp(backend, noted)
         if newest is not None and newest >= stamp:
             batch.stale += 1
-        if newest is None or newest <= stamp:
+        if newest is not None and newest > stamp:
+            return
+        if isinstance(body, NodeInventory):
+            names = frozenset(without_nul(node) for node in body.nodes)
             self._snapshots.note_inventory(backend, Inventory(stamp, names), now)
-            yield from self._take_inventory(backend, now)
+        elif newest != stamp:
+            self._snapshots.add_part(backend, stamp.version, body, now)
+            yield
+            # Behind the commit: of two workers with the last two parts one sees both.
+            inventory = self._snapshots.gathered(backend, stamp.version, body.parts)
+            if inventory is None:
+                return
+            self._snapshots.note_inventory(backend, inventory, now)
+        yield from self._take_inventory(backend, now)
 
     def _take_inventory(self, backend: str, now: str) -> Iterator[None]:
         yield from self._snapshots.mark_nodes(backend, now)
@@ -332,7 +343,7 @@ def _sort(deliveries: Sequence[Delivery]) -> _Batch:
         batch.bodies[position] = body
         if kind in EXISTENCE_KINDS:
             batch.existences.append(position)
-        elif isinstance(body, NodeInventory):
+        elif isinstance(body, NodeInventory | NodeInventoryPart):
             batch.inventories.append(position)
         elif isinstance(body, SnapshotEnd) and _has_snapshots(body.kind):
             batch.ends.append(position)

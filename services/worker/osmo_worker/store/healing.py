@@ -6,7 +6,15 @@ from typing import Any, NamedTuple
 from sqlalchemy import ColumnElement, Connection, Delete, Table, Update, case, delete, or_, update
 
 from osmo_worker.store.database import Database
-from osmo_worker.store.schema import backends, inventories, node_usage, nodes, snapshots, tasks
+from osmo_worker.store.schema import (
+    backends,
+    inventories,
+    inventory_parts,
+    node_usage,
+    nodes,
+    snapshots,
+    tasks,
+)
 from osmo_worker.store.walk import Walk, having_key, key_values
 
 _BEGINNING = 0
@@ -56,7 +64,7 @@ def _heal_notes(connection: Connection, backend: str, epoch: int) -> int:
     statements: tuple[Update | Delete, ...] = (
         *(
             delete(table).where(table.c.backend == backend, table.c.epoch > epoch)
-            for table in (snapshots, inventories)
+            for table in (snapshots, inventories, inventory_parts)
         ),
         update(backends)
         .where(columns.name == backend, columns.registration_epoch > epoch)

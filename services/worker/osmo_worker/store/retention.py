@@ -39,6 +39,7 @@ from osmo_worker.store.database import Database
 from osmo_worker.store.schema import (
     backends,
     inventories,
+    inventory_parts,
     node_usage,
     nodes,
     pod_events,
@@ -87,7 +88,7 @@ _NOTES = (
         delete(table).where(
             table.c.backend == _BACKEND, table.c.applied_at < _BEFORE, _STILL_SILENT
         )
-        for table in (snapshots, inventories)
+        for table in (snapshots, inventories, inventory_parts)
     ),
     delete(backends).where(backends.c.name == _BACKEND, backends.c.last_seen < _BEFORE),
 )

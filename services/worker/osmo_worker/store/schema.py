@@ -22,7 +22,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB, TIMESTAMP
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 """Raised with every change of the tables, for which `osmo_worker.store.migrations` has a module."""
 
 
@@ -118,6 +118,20 @@ inventories = Table(
     Column("applied_at", Moment, nullable=False),
 )
 """The newest inventory of each backend's nodes; `nodes` are their names."""
+
+inventory_parts = Table(
+    "inventory_parts",
+    metadata,
+    Column("backend", Text, primary_key=True),
+    Column("part", BigInteger, primary_key=True, autoincrement=False),
+    Column("parts", BigInteger, nullable=False),
+    Column("epoch", BigInteger, nullable=False),
+    Column("resource_version", BigInteger, nullable=False),
+    Column("applied_at", Moment, nullable=False),
+    Column("nodes", _DOCUMENT, nullable=False),
+)
+"""Parts of inventories of which others are still on their way. Then they are the row of
+`inventories`, and gone here."""
 
 tasks = Table(
     "tasks",

@@ -9,6 +9,7 @@ its reports put that right when they come again (see the joins in `osmo_worker.s
 """
 
 from collections.abc import Generator, Iterable, Iterator
+from itertools import chain
 from operator import itemgetter
 from typing import Any
 
@@ -17,6 +18,8 @@ from sqlalchemy import (
     Table,
     and_,
     bindparam,
+    delete,
+    func,
     literal,
     select,
     tuple_,
@@ -24,6 +27,7 @@ from sqlalchemy import (
     update,
 )
 
+from osmo_reports.bodies import NodeInventoryPart
 from osmo_transport import Version
 from osmo_worker.store.database import Database
 from osmo_worker.store.kinds import nodes as nodes_kind
@@ -37,14 +41,14 @@ from osmo_worker.store.merge import (
     compile_text,
     texts,
 )
-from osmo_worker.store.schema import inventories, nodes, snapshots
-from osmo_worker.store.values import json_text
+from osmo_worker.store.schema import inventories, inventory_parts, nodes, snapshots
+from osmo_worker.store.values import json_text, without_nul
 from osmo_worker.store.walk import STEP_ROWS, Walk, having_key, key_values
 
 INVENTORY = "node_inventory"
 
-READ_INVENTORIES = 100
-"""Inventories that are remembered: each holds some thousand names."""
+READ_NAMES = 500_000
+"""Names in the inventories that are remembered, some 100 bytes each; one inventory always is."""
 
 Notes = dict[tuple[str, str], Version]
 """By backend and kind: the version of the newest snapshot, or of the newest inventory."""
@@ -76,6 +80,7 @@ class Snapshots:
         self._notes = compile_text(notes, dialect)
         self._snapshots = Upsert(snapshots, _newest, dialect)
         self._inventories = Upsert(inventories, _newest, dialect)
+        self._parts = Upsert(inventory_parts, _newest, dialect)
 
     def notes(self, connection: Connection, backends: Iterable[str]) -> Notes:
         """Those of these backends."""
@@ -90,7 +95,9 @@ class Snapshots:
             query = select(inventories.c.nodes).where(inventories.c.backend == backend)
             listed = connection.execute(query).scalar_one()
             known = Inventory(nodes_kind.stamp(backend, version), frozenset(listed))
-            if len(self._read) >= READ_INVENTORIES:
+            self._read.pop(backend, None)
+            room = READ_NAMES - len(known.nodes)
+            while self._read and sum(len(each.nodes) for each in self._read.values()) > room:
                 del self._read[next(iter(self._read))]
             self._read[backend] = known
         return known
@@ -114,10 +121,36 @@ class Snapshots:
             self._snapshots.write(connection, [row])
 
     def note_inventory(self, backend: str, inventory: Inventory, now: str) -> None:
-        """Note an inventory, likewise."""
-        row = (backend, *inventory.stamp.version, json_text(sorted(inventory.nodes)), now)
+        """Note an inventory, likewise, and forget the parts of it and of older ones."""
+        version = inventory.stamp.version
+        row = (backend, *version, json_text(sorted(inventory.nodes)), now)
+        columns = inventory_parts.c
+        done = tuple_(columns.epoch, columns.resource_version) <= tuple_(*version)
         with self._database.transaction() as connection:
             self._inventories.write(connection, [row])
+            connection.execute(delete(inventory_parts).where(columns.backend == backend, done))
+
+    def add_part(self, backend: str, version: Version, part: NodeInventoryPart, now: str) -> None:
+        """Keep a part of an inventory until the others are there."""
+        names = json_text([without_nul(node) for node in part.nodes])
+        row = (backend, part.part, part.parts, *version, now, names)
+        with self._database.transaction() as connection:
+            self._parts.write(connection, [row])
+
+    def gathered(self, backend: str, version: Version, parts: int) -> Inventory | None:
+        """The inventory of this version, if all its parts are there."""
+        columns = inventory_parts.c
+        same = and_(
+            columns.backend == backend,
+            tuple_(columns.epoch, columns.resource_version) == tuple_(*version),
+            columns.parts == parts,
+        )
+        with self._database.transaction(write=False) as connection:
+            if connection.scalar(select(func.count()).where(same)) != parts:
+                return None
+            found = connection.execute(select(columns.nodes).where(same)).scalars()
+            names = frozenset(chain.from_iterable(found))
+            return Inventory(nodes_kind.stamp(backend, version), names)
 
     def mark_left_out(self, backend: str, table: Table, epoch: int, now: str) -> Iterator[None]:
         """Mark as deleted what the snapshot of this epoch left out, in steps."""

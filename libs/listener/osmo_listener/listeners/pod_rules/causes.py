@@ -82,8 +82,8 @@ class ContainerError(NamedTuple):
     exit_code: int
     reason: str
     message: str
-    ended: bool
-    """Whether the container ended with it; else it waits."""
+    ended_with: int | None
+    """What the container itself ended with; None: it waits."""
 
     def __str__(self) -> str:
         name = display_name(self.container)
@@ -108,7 +108,8 @@ def container_errors(containers: Iterable[ContainerStatus]) -> Iterator[Containe
             continue
         if code != ExitCode.NONE:
             name = container.name
-            yield ContainerError(name, with_offset(name, code), *cause, ended is not None)
+            ended_with = None if ended is None else ended.exit_code
+            yield ContainerError(name, with_offset(name, code), *cause, ended_with)
 
 
 def _waiting_code(reason: str) -> int:

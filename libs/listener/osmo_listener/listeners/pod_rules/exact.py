@@ -87,10 +87,10 @@ def _going_on(pod: Pod, now: float) -> PodState:
     if announced is not None:
         return msgspec.structs.replace(announced, passing=True)
     errors = list(_errors(pod))
-    state = _told(pod, [error for error in errors if error.ended and not _restarts(pod, error)])
+    state = _told(pod, [error for error in errors if _ends(pod, error)])
     if state is not None:
         return state
-    waits = [error for error in errors if not error.ended]
+    waits = [error for error in errors if error.ended_with is None]
     limits = [(error, _until(status, error.reason)) for error in waits]
     lasting = [error for error, at in limits if at is not None and now >= at]
     if (state := _told(pod, lasting)) is not None:
@@ -113,7 +113,9 @@ def _by_phase(
 ) -> PodState:
     status = pod.status
     text = failure_text(pod, errors) if errors else status.message
-    others = [container for container in _counting(pod) if _waits_for_something(container)]
+    # Sidecars too: the containers behind one that does not start do not start either.
+    every = chain(status.init_container_statuses, status.container_statuses)
+    others = [container for container in every if _waits_for_something(container)]
     if others and not errors and (at := stuck_at(status, WAITING_LIMIT)) is not None:
         limits = [at]
         if now >= at:
@@ -164,11 +166,29 @@ def _until(status: objects.PodStatus, reason: str) -> float | None:
     return stuck_at(status, STUCK_LIMITS.get(reason, WAITING_LIMIT))
 
 
-def _restarts(pod: Pod, error: ContainerError) -> bool:
-    """Whether the kubelet starts it again. Without a policy it does not: an API server always says
-    one."""
+def _ends(pod: Pod, error: ContainerError) -> bool:
+    """Whether the container ended, and the kubelet does not start it again. Without a policy it
+    does not: an API server always says one."""
+    code = error.ended_with
+    if code is None:
+        return False
     policy = pod.spec.restart_policy
-    return policy == "Always" or (policy == "OnFailure" and error.exit_code != 0)
+    for container in chain(pod.spec.init_containers, pod.spec.containers):
+        if container.name == error.container and container.restart_policy:
+            policy = container.restart_policy
+            if any(_applies(rule.exit_codes, code) for rule in container.restart_policy_rules):
+                return False
+    return not (policy == "Always" or (policy == "OnFailure" and code != 0))
+
+
+def _applies(codes: objects.ExitCodes, code: int) -> bool:
+    match codes.operator:
+        case "In":
+            return code in codes.values
+        case "NotIn":
+            return code not in codes.values
+        case _:
+            return False
 
 
 def _waits_for_something(container: ContainerStatus) -> bool:
