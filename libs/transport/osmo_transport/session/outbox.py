@@ -10,11 +10,9 @@ from collections import OrderedDict, deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-import msgspec
-
 from osmo_transport.bounds import Bytes, Count
 from osmo_transport.kinds import latest_kinds
-from osmo_transport.message import Message, Version, read_message
+from osmo_transport.message import Message, read_message
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,25 +34,13 @@ _Key = tuple[str, str] | int
 """Kind and key of a `latest` kind; a number of its own for each of an `every` kind."""
 
 
-class _Entry(msgspec.Struct, gc=False):
-    """An encoded message, and by what it is compared with others of its key."""
-
-    data: bytes
-    version: Version
-    final: bool
-
-    def supersedes(self, other: "_Entry") -> bool:
-        """As `Message.supersedes`."""
-        return self.version >= other.version and (self.final or not other.final)
-
-
 class Outbox:
     """An ordered queue that coalesces; see the module. Not bound to any connection."""
 
     def __init__(self, config: OutboxConfig) -> None:
         self._config = config
-        self._entries: OrderedDict[_Key, _Entry] = OrderedDict()
-        self._behind: dict[_Key, _Entry] = {}
+        self._entries: OrderedDict[_Key, bytes] = OrderedDict()
+        self._behind: dict[_Key, bytes] = {}
         """What goes right behind a final entry of its key: newer, and not final."""
         self._every: deque[int] = deque()
         self._next_every = 0
@@ -78,41 +64,43 @@ class Outbox:
     def put(self, message: Message, data: bytes) -> int:
         """Add a message, `data` being its bytes; returns how many messages left without being sent
         (coalesced or dropped)."""
-        entry = _Entry(data, message.version, message.final)
         if message.kind not in latest_kinds:
-            return self._put_every(entry)
-        return self._put_latest((message.kind, message.key), entry)
+            return self._put_every(data)
+        return self._put_latest((message.kind, message.key), data)
 
-    def _put_latest(self, key: tuple[str, str], entry: _Entry) -> int:
-        older = self._entries.setdefault(key, entry)
-        if older is not entry:
-            return self._coalesce(key, older, entry)
-        self.bytes += len(entry.data)
+    def _put_latest(self, key: tuple[str, str], data: bytes) -> int:
+        older = self._entries.setdefault(key, data)
+        if older is not data:
+            return self._coalesce(key, older, data)
+        self.bytes += len(data)
         return 0
 
-    def _put_every(self, entry: _Entry) -> int:
-        size = len(entry.data)
-        self._entries[self._next_every] = entry
+    def _put_every(self, data: bytes) -> int:
+        size = len(data)
+        self._entries[self._next_every] = data
         self._every.append(self._next_every)
         self._next_every += 1
         self.bytes += size
         self._every_bytes += size
         return self._drop_oldest()
 
-    def _coalesce(self, key: _Key, first: _Entry, entry: _Entry) -> int:
+    def _coalesce(self, key: _Key, first: bytes, data: bytes) -> int:
         """Keep of the messages about one resource those that no other replaces; `first` is the one
         in the queue. Returns how many went."""
         behind = self._behind.pop(key, None)
         held = [first] if behind is None else [first, behind]
-        kept = [m for m in held if not entry.supersedes(m)]
-        if not any(m.supersedes(entry) for m in kept):
-            kept.append(entry)
+        # Decoded here alone: most messages leave before another one of their key comes.
+        message = read_message(data)
+        others = [(read_message(each), each) for each in held]
+        kept = [(m, each) for m, each in others if not message.supersedes(m)]
+        if not any(m.supersedes(message) for m, _ in kept):
+            kept.append((message, data))
+        kept.sort(key=_not_final)
+        self._entries[key] = kept[0][1]
         if len(kept) == 2:
-            kept.sort(key=_not_final)
-            self._behind[key] = kept[1]
-        self._entries[key] = kept[0]
+            self._behind[key] = kept[1][1]
         gone = len(held) + 1 - len(kept)
-        self.bytes += sum(len(m.data) for m in kept) - sum(len(m.data) for m in held)
+        self.bytes += sum(len(each) for _, each in kept) - sum(map(len, held))
         self.coalesced += gone
         return gone
 
@@ -122,7 +110,7 @@ class Outbox:
             len(self._every) > self._config.max_every_entries
             or self._every_bytes > self._config.max_every_bytes
         ):
-            size = len(self._entries.pop(self._every.popleft()).data)
+            size = len(self._entries.pop(self._every.popleft()))
             self.bytes -= size
             self._every_bytes -= size
             dropped += 1
@@ -137,8 +125,7 @@ class Outbox:
         taken: list[bytes] = []
         total = 0
         while entries and len(taken) < count and total < room:
-            key, entry = pop(last=False)
-            data = entry.data
+            key, data = pop(last=False)
             size = len(data)
             total += size
             taken.append(data)
@@ -160,10 +147,10 @@ class Outbox:
         self._every = deque()
         self.bytes = self._every_bytes = 0
         gone = sum(self.put(read_message(data), data) for data in taken)
-        for key, entry in later:
-            gone += self._put_every(entry) if isinstance(key, int) else self._put_latest(key, entry)
+        for key, data in later:
+            gone += self._put_every(data) if isinstance(key, int) else self._put_latest(key, data)
         return gone
 
 
-def _not_final(entry: _Entry) -> bool:
-    return not entry.final
+def _not_final(kept: tuple[Message, bytes]) -> bool:
+    return not kept[0].final
