@@ -47,7 +47,7 @@ _log = logging.getLogger(__name__)
 class OsmoLayout(Layout):
     """See the module."""
 
-    append = append("'message', ARGV[arg], 'backend', backend")
+    append = append("'message', message, 'backend', backend")
     group = GROUP
 
     def __init__(
@@ -96,8 +96,7 @@ class OsmoLayout(Layout):
         for data in batch.encoded:
             theirs = self._translated(read_message(data), backend, now) if data else None
             ways.append(_ONLY if theirs else REFUSED)
-            if theirs:
-                payloads.append(protojson.encode_without_nul(theirs))
+            payloads.append(protojson.encode_without_nul(theirs) if theirs else b"")
         return Appended("".join(ways), payloads)
 
     def _translated(self, message: Message, backend: str, now: float) -> ListenerMessage | None:

@@ -72,7 +72,7 @@ class Version(NamedTuple):
         raise TypeError(_UNORDERED)
 
 
-is_as_new: Callable[[Version, Version], bool] = tuple.__ge__
+_is_as_new: Callable[[Version, Version], bool] = tuple.__ge__
 """Whether the first of two versions that one counter made is as new as the second or newer."""
 
 _UNORDERED = "versions have no order: they may be of two counters"
@@ -110,7 +110,7 @@ class Message(msgspec.Struct, frozen=True, array_like=True, gc=False):
         """
         if self.key != other.key or self.kind != other.kind:
             raise UsageError("reports of two resources were compared")
-        return is_as_new(self.version, other.version)
+        return _is_as_new(self.version, other.version)
 
 
 class Head(msgspec.Struct, frozen=True, array_like=True, gc=False):

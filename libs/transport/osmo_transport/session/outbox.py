@@ -9,11 +9,9 @@ from collections import OrderedDict, deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-import msgspec
-
 from osmo_transport.bounds import Bytes, Count
 from osmo_transport.kinds import latest_kinds
-from osmo_transport.message import Message, Version, is_as_new, read_message
+from osmo_transport.message import Message, read_message
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,19 +33,12 @@ _Key = tuple[str, str] | int
 """Kind and key of a `latest` kind; a number of its own for each of an `every` kind."""
 
 
-class _Entry(msgspec.Struct, gc=False):
-    """An encoded message, and by what it is compared with others of its key."""
-
-    data: bytes
-    version: Version
-
-
 class Outbox:
     """An ordered queue that coalesces; see the module. Not bound to any connection."""
 
     def __init__(self, config: OutboxConfig) -> None:
         self._config = config
-        self._entries: OrderedDict[_Key, _Entry] = OrderedDict()
+        self._entries: OrderedDict[_Key, bytes] = OrderedDict()
         self._every: deque[int] = deque()
         self._next_every = 0
         self._every_bytes = 0
@@ -70,25 +61,25 @@ class Outbox:
     def put(self, message: Message, data: bytes) -> int:
         """Add a message, `data` being its bytes; returns how many messages left without being sent
         (coalesced or dropped)."""
-        entry = _Entry(data, message.version)
         if message.kind not in latest_kinds:
-            return self._put_every(entry)
-        return self._put_latest((message.kind, message.key), entry)
+            return self._put_every(data)
+        return self._put_latest((message.kind, message.key), data)
 
-    def _put_latest(self, key: tuple[str, str], entry: _Entry) -> int:
-        older = self._entries.setdefault(key, entry)
-        if older is entry:
-            self.bytes += len(entry.data)
+    def _put_latest(self, key: tuple[str, str], data: bytes) -> int:
+        older = self._entries.setdefault(key, data)
+        if older is data:
+            self.bytes += len(data)
             return 0
-        if is_as_new(entry.version, older.version):  # of one key, so of one counter
-            self._entries[key] = entry
-            self.bytes += len(entry.data) - len(older.data)
+        # Decoded here alone: most messages leave before another one of their key comes.
+        if read_message(data).supersedes(read_message(older)):
+            self._entries[key] = data
+            self.bytes += len(data) - len(older)
         self.coalesced += 1
         return 1
 
-    def _put_every(self, entry: _Entry) -> int:
-        size = len(entry.data)
-        self._entries[self._next_every] = entry
+    def _put_every(self, data: bytes) -> int:
+        size = len(data)
+        self._entries[self._next_every] = data
         self._every.append(self._next_every)
         self._next_every += 1
         self.bytes += size
@@ -101,7 +92,7 @@ class Outbox:
             len(self._every) > self._config.max_every_entries
             or self._every_bytes > self._config.max_every_bytes
         ):
-            size = len(self._entries.pop(self._every.popleft()).data)
+            size = len(self._entries.pop(self._every.popleft()))
             self.bytes -= size
             self._every_bytes -= size
             dropped += 1
@@ -116,8 +107,7 @@ class Outbox:
         taken: list[bytes] = []
         total = 0
         while entries and len(taken) < count and total < room:
-            key, entry = pop(last=False)
-            data = entry.data
+            key, data = pop(last=False)
             size = len(data)
             total += size
             taken.append(data)
@@ -135,6 +125,6 @@ class Outbox:
         self._every = deque()
         self.bytes = self._every_bytes = 0
         gone = sum(self.put(read_message(data), data) for data in taken)
-        for key, entry in later:
-            gone += self._put_every(entry) if isinstance(key, int) else self._put_latest(key, entry)
+        for key, data in later:
+            gone += self._put_every(data) if isinstance(key, int) else self._put_latest(key, data)
         return gone

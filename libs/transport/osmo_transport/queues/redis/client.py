@@ -67,8 +67,8 @@ _length = _Lengths().__getitem__
 
 
 def pack(commands: Iterable[Command]) -> bytes:
-    """The bytes of some commands, as RESP has them. hiredis takes eight times as long for the
-    hundreds of messages in an append."""
+    """The bytes of some commands, as RESP has them. hiredis takes twice as long for an append, as
+    it copies the messages once more."""
     lines: list[bytes] = []
     for command in commands:
         parts = [part if type(part) is bytes else str(part).encode() for part in command]

@@ -32,7 +32,7 @@ class Appended(msgspec.Struct, frozen=True):
     ways: str
     """For each of its messages a character: `REFUSED`, or that of its stream (`way`)."""
     payloads: Sequence[bytes]
-    """Of those that are added, in order."""
+    """Of each message; of one that is refused, whatever it is."""
 
 
 def way(place: int) -> str:
@@ -82,7 +82,7 @@ class Layout(ABC):
 class OwnLayout(Layout):
     """A stream for each stream of kinds, and messages as their senders encoded them."""
 
-    append = append("'b', backend, 'm', ARGV[arg]")
+    append = append("'b', backend, 'm', message")
 
     def __init__(self, namespace: str, config: QueueConfig) -> None:
         """Raises:
@@ -94,10 +94,7 @@ class OwnLayout(Layout):
 
     def appended(self, batch: ProducerBatch) -> Appended:
         ways = self._ways
-        text = "".join([ways[kind] for kind in batch.kinds])
-        if REFUSED not in text:
-            return Appended(text, batch.encoded)
-        return Appended(text, [data for data in batch.encoded if data])
+        return Appended("".join([ways[kind] for kind in batch.kinds]), batch.encoded)
 
     def read(self, entry_id: str, fields: Sequence[bytes]) -> tuple[str, Message]:
         try:

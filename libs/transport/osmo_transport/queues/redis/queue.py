@@ -267,7 +267,8 @@ class RedisQueue(Queue):
             len(batch.encoded),
             self._config.max_entries,
             added.ways,
-            *added.payloads,
+            _json(list(map(len, added.payloads))),
+            b"".join(added.payloads),
         ]
 
     async def raise_epochs(self, epochs: Mapping[str, int]) -> None:

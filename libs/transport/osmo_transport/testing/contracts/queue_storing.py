@@ -83,9 +83,10 @@ class Storing(QueueSuite):
 
     @pytest.mark.parametrize("overlap", range(1, 5))
     async def test_adds_the_rest_of_a_partial_resend(self, overlap: int) -> None:
-        """Of a batch whose beginning is stored only the end is added, whatever streams it mixes."""
+        """Of a batch whose beginning is stored only the end is added, whatever streams and sizes it
+        mixes."""
         kinds = [STATE, OTHER, EVENT, STATE, EVENT]
-        messages = [self.report(f"k{i}", kind) for i, kind in enumerate(kinds * 2)]
+        messages = [self.report("k" * size, kind) for size, kind in enumerate(kinds * 2, 1)]
         async with self.opened() as queue:
             feeder = Feeder(queue)
             await feeder.append(*messages[:5])

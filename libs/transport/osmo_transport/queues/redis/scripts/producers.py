@@ -207,14 +207,15 @@ if room > 0 then
   if held + room > limit then return {held} end
 end
 
-local _, before = ways:sub(1, skip):gsub('[^0]', '')
-local arg, added = 9 + before, {}
+local sizes, joined, ends, added = cjson.decode(ARGV[9]), ARGV[10], 0, {}
+for i = 1, skip do ends = ends + sizes[i] end
 for i = 1, #fresh do
-  local way = fresh:byte(i) - 48
+  local way, begins = fresh:byte(i) - 48, ends + 1
+  ends = ends + sizes[skip + i]
   if way > 0 then
+    local message = joined:sub(begins, ends)
     redis.call('XADD', KEYS[5 + way], '*', FIELDS)
     added[way] = (added[way] or 0) + 1
-    arg = arg + 1
   end
 end
 for way, number in pairs(added) do
@@ -230,13 +231,13 @@ return 'STORED'
 
 def append(fields: str) -> Script:
     """Adds what is new of one batch, each message as an entry with these `fields`, in which
-    `backend` is the backend and `ARGV[arg]` the message's bytes.
+    `backend` is the backend and `message` the message's bytes.
 
     KEYS: epoch, producers, when each that has appended nothing yet connected, borders, counts,
     streams. ARGV: queue epoch, producer, backend, epoch, first sequence, count, most entries
-    allowed, ways, then each message that is not refused. The ways have a character for each
-    message: 0 for one that is refused, else the character that is as many behind 0 as the stream is
-    among the streams. Returns STORED, FENCED, LOST, or if there is no room a list of the number of
-    entries held.
+    allowed, ways, sizes of the messages as a JSON array, and the messages in one piece: an argument
+    for each would cost both sides more. The ways have a character for each message: 0 for one that
+    is refused, else the character that is as many behind 0 as the stream is among the streams.
+    Returns STORED, FENCED, LOST, or if there is no room a list of the number of entries held.
     """
     return script(_APPEND.replace("FIELDS", fields))
