@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from osmo_runtime import runner
+from osmo_runtime.operations import ServiceConfig
 from osmo_runtime.startup import unless_stopped, warn_of_private_queue
 from osmo_worker.config import StoreConfig, WorkerConfig
 from osmo_worker.errors import HandlerUnavailableError
@@ -23,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings(WorkerConfig, runner.ProgramConfig):
+class Settings(WorkerConfig, ServiceConfig):
     """Takes reports from the queue and applies them to the state that users see. `osmo-worker
     migrate --help` tells of its other command."""
 
