@@ -29,7 +29,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import NamedTuple, Self
 
 from osmo_transport.bounds import Count, Seconds
@@ -102,6 +102,11 @@ class QueueStatus(NamedTuple):
     """Dead letters dropped because `max_dead_letters` was reached, since this object was opened."""
     lost: int = 0
     """Entries that somebody else removed from the store, found out since this object was opened."""
+    oldest: Mapping[str, float] = MappingProxyType({})
+    """By stream, those without entries too: seconds since its oldest entry was added, on lease or
+    not; 0.0 where there is none."""
+    consumers: int = 0
+    """Consumers that were heard of within a lease."""
 
 
 class Consumer(ABC):

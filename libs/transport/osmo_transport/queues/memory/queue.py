@@ -111,8 +111,9 @@ class MemoryQueue(Queue):
         if fresh and (entries := store.entries) + len(fresh) > self._config.max_entries:
             store.wake()
             raise full(entries, self._config.max_entries)
+        now = self._clock()
         for kind, data in fresh:
-            store.add(stream_of(kind, self._config.weights), batch.producer.backend, data)
+            store.add(stream_of(kind, self._config.weights), batch.producer.backend, data, now)
         store.producers.stored(batch.producer, place.epoch, batch.last)
         return outcome
 
@@ -128,16 +129,20 @@ class MemoryQueue(Queue):
         return self._open_store().producers.reset(backend)
 
     async def status(self) -> QueueStatus:
-        store = self._open_store()
+        store, now = self._open_store(), self._clock()
         pending = dict.fromkeys(self._config.weights, 0)
-        for stream, _ in store.pending:
-            pending[stream] += 1
+        added = {stream: waiting[0].added for stream, waiting in store.waiting.items() if waiting}
+        for entry in store.pending.values():
+            pending[entry.stream] += 1
+            added[entry.stream] = min(entry.added, added.get(entry.stream, now))
         return QueueStatus(
             queue_epoch=store.epoch,
             waiting={s: len(store.waiting.get(s, ())) for s in self._config.weights},
             pending=pending,
             dead=len(store.dead),
             dead_dropped=store.dead_dropped - self._dropped_before,
+            oldest={s: max(0.0, now - added.get(s, now)) for s in self._config.weights},
+            consumers=sum(not holder.silent for holder in store.holders.values()),
         )
 
     async def dead_letters(self, limit: int) -> list[DeadLetter]:

@@ -18,11 +18,12 @@ Key = tuple[str, str]
 
 class Entry:
     """A stored message, encoded. `lease` counts its hand-outs, so that a timer of an earlier one is
-    void."""
+    void; `added` is when it came, on the queue's clock."""
 
-    __slots__ = ("attempt", "backend", "data", "holder", "id", "lease", "stream")
+    __slots__ = ("added", "attempt", "backend", "data", "holder", "id", "lease", "stream")
 
-    def __init__(self, entry_id: str, stream: str, backend: str, data: bytes) -> None:
+    def __init__(self, entry_id: str, stream: str, backend: str, data: bytes, added: float) -> None:
+        self.added = added
         self.id = entry_id
         self.stream = stream
         self.backend = backend
@@ -102,9 +103,9 @@ class MemoryStore:
     def entries(self) -> int:
         return len(self.pending) + sum(map(len, self.waiting.values()))
 
-    def add(self, stream: str, backend: str, data: bytes) -> None:
+    def add(self, stream: str, backend: str, data: bytes, now: float) -> None:
         # The epoch keeps an id from coming back after a loss of memory.
-        entry = Entry(f"{next(self.turns)}-{self.epoch[:8]}", stream, backend, data)
+        entry = Entry(f"{next(self.turns)}-{self.epoch[:8]}", stream, backend, data, now)
         self.waiting.setdefault(stream, deque()).append(entry)
 
     def remove(self, entry: Entry) -> None:

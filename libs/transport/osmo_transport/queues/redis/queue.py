@@ -27,9 +27,9 @@ from osmo_transport.queues.delivery import DeadLetter, Producer, ProducerBatch, 
 from osmo_transport.queues.leases import AT_ONCE, MAX_LEASE, Claim, Renewal
 from osmo_transport.queues.redis.address import Address
 from osmo_transport.queues.redis.client import Call, Info, RedisClient
-from osmo_transport.queues.redis.consumer import RedisConsumer
+from osmo_transport.queues.redis.consumer import BLOCK, RedisConsumer
 from osmo_transport.queues.redis.layout import Layout, layout_named
-from osmo_transport.queues.redis.member import READ_BYTES, Member, Tally
+from osmo_transport.queues.redis.member import ORPHANS, READ_BYTES, Member, Tally
 from osmo_transport.queues.redis.scripts import producers, state
 from osmo_transport.queues.rules import check_config, full
 from osmo_transport.session.admission import (
@@ -302,7 +302,9 @@ class RedisQueue(Queue):
         await self._asking.inspect()
         # Others append and remove in a shared queue, and count nothing.
         counted = int(self._layout.shared_for == 0)
-        ((epoch, lost, dead, figures),) = await self._asking.call(
+        # One that has nothing to do is heard of at the end of each read.
+        silence = self._config.lease + BLOCK
+        ((epoch, lost, dead, consumers, figures),) = await self._asking.call(
             state.STATUS,
             (
                 (
@@ -311,13 +313,13 @@ class RedisQueue(Queue):
                     self._keys.counts,
                     *self._keys.streams.values(),
                 ),
-                (uuid.uuid4().hex, counted),
+                (uuid.uuid4().hex, counted, round(silence * 1000), ORPHANS),
             ),
         )
         if lost:
             self._tally.lost += lost
             _log.error("%d entries were removed by others: the queue begins a new epoch", lost)
-        lengths, pending = figures[::2], figures[1::2]
+        lengths, pending, ages = figures[::3], figures[1::3], figures[2::3]
         streams = list(self._keys.streams)
         return QueueStatus(
             queue_epoch=epoch.decode(),
@@ -327,6 +329,8 @@ class RedisQueue(Queue):
             dead=dead,
             dead_dropped=self._tally.dead_dropped,
             lost=self._tally.lost,
+            oldest={stream: age / 1000 for stream, age in zip(streams, ages, strict=True)},
+            consumers=consumers,
         )
 
     async def dead_letters(self, limit: int) -> list[DeadLetter]:
