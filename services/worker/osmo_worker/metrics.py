@@ -1,6 +1,7 @@
 """What a worker counts and measures, readable at any moment."""
 
 from osmo_runtime.operations.figures import Histogram
+from osmo_transport import Consumer
 
 
 class WorkerMetrics:
@@ -24,3 +25,11 @@ class WorkerMetrics:
         """Why the worker waits instead of handling (the queue or the store is away), or None."""
         self.processing_time = Histogram()
         """From a message's creation at the listener until it was acknowledged to the queue."""
+        self.consumer: Consumer | None = None
+        """Whose deliveries they are; set by the worker."""
+
+    @property
+    def buried(self) -> int:
+        """Dead letters that the worker's consumer made: of deliveries that were rejected or failed
+        at their last attempt, and of entries that it found unreadable or given up by others."""
+        return 0 if self.consumer is None else self.consumer.buried

@@ -129,7 +129,7 @@ class Settling(QueueSuite):
             (letter,) = await queue.dead_letters(10)
             assert letter.reason == f"failed {self.config.max_attempts}"
             assert (letter.backend, letter.stream) == ("east", delivery.stream)
-            assert (letter.id, letter.attempt) == (delivery.id, self.config.max_attempts)
+            assert (letter.entry, letter.attempt) == (delivery.id, self.config.max_attempts)
             assert letter.message == delivery.message
             assert message.id.encode() in letter.raw
             assert await figures(queue) == (0, 0, 1)
@@ -389,7 +389,11 @@ class Using(QueueSuite):
                 lambda: queue.append([feeder.batch(self.report("b"))]),
                 lambda: queue.open_producer(feeder.producer, "another", NEW),
                 queue.status,
+                lambda: queue.peek(delivery.stream, 1),
                 lambda: queue.dead_letters(1),
+                lambda: queue.replay(["1-1"]),
+                lambda: queue.drop(["1-1"]),
+                lambda: queue.producers(1),
             ]
             for call in calls:
                 with pytest.raises(ClosedError):
