@@ -148,7 +148,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         await Worker(consumer, handler, config).run(stop)
 
 
-ERRORS: runner.ErrorCodes = {WorkerError: runner.FAILED}
+ERRORS: runner.ErrorCodes = {WorkerError: runner.ExitCode.FAILED}
 
 if __name__ == "__main__":
     sys.exit(runner.main("bench-worker", Settings, run, errors=ERRORS))

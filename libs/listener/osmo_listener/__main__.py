@@ -39,7 +39,7 @@ def main() -> int:
         "osmo-listener",
         Settings,
         run,
-        errors={KubeconfigError: runner.MISUSED, ListenerError: runner.FAILED},
+        errors={KubeconfigError: runner.ExitCode.MISUSED, ListenerError: runner.ExitCode.FAILED},
     )
 
 

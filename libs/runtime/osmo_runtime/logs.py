@@ -131,7 +131,7 @@ class TextFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         clock = time.strftime("%H:%M:%S", time.localtime(record.created))
         fields = "".join(f" {key}={value}" for key, value in _extra(record).items())
-        line = f"{clock}.{int(record.msecs):03d} {record.levelname} {record.name}: " + _printable(
+        line = f"{clock}.{int(record.msecs):03d} {record.levelname} {record.name}: " + printable(
             mask_text(record.getMessage()) + fields
         )
         if record.exc_info:
@@ -154,7 +154,8 @@ def _extra(record: logging.LogRecord) -> dict[str, object]:
     return {key: mask(value, key) for key, value in vars(record).items() if key not in _STANDARD}
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
+    """The text in one line, with the escapes of what is not printable."""
     if text.isprintable():
         return text
     return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from osmo_runtime import runner
+from osmo_runtime.completion import complete
 from osmo_runtime.operations import ServiceConfig
 from osmo_runtime.startup import unless_stopped, warn_of_private_queue
 from osmo_worker.config import StoreConfig, WorkerConfig
@@ -52,6 +53,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
 
 def main() -> int:
     """Run the program; returns its exit code."""
+    complete("osmo-worker", {(): Settings, (MIGRATE,): MigrateSettings})
     if sys.argv[1:2] == [MIGRATE]:
         return _migrate(sys.argv[2:])
     return runner.main("osmo-worker", Settings, run)
@@ -72,7 +74,7 @@ def _migrate(argv: Sequence[str]) -> int:
             found = f"version {steps.found}" if steps.found else "no tables"
             sys.stdout.write(f"{steps.name}: {found} -> version {steps.target}\n")
 
-    errors: dict[type[Exception], int] = {HandlerUnavailableError: runner.FAILED}
+    errors: dict[type[Exception], int] = {HandlerUnavailableError: runner.ExitCode.FAILED}
     code = runner.main(
         f"osmo-worker {MIGRATE}", MigrateSettings, run_migrate, argv=argv, errors=errors
     )
