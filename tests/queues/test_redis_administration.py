@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from osmo_transport import open_queue
+from osmo_transport import QueueConfig, open_queue
 from osmo_transport.errors import QueueUnavailableError
 from osmo_transport.queues.delivery import Reject
+from osmo_transport.queues.redis import queue as redis_queue
 from osmo_transport.queues.redis.client import Call, RedisClient
 from osmo_transport.queues.redis.member import CHUNK, READ_BYTES
 from osmo_transport.queues.redis.scripts.script import Script
@@ -16,6 +17,7 @@ from osmo_transport.testing.contracts.queue_suite import buried, drain, figures
 from osmo_transport.testing.feeder import Feeder, report
 from osmo_transport.testing.kinds import FIRST
 from osmo_transport.testing.redis_server import RedisServer
+from tests.queues.harness import crash, current
 
 LARGE = bytes(300_000)
 STREAM = f"{{osmo}}:stream:{FIRST}"
@@ -97,6 +99,24 @@ async def test_what_others_put_there_is_shown_and_stays(server: RedisServer) -> 
             assert consumer.buried == 2
         assert {letter.raw for letter in letters[1:]} == {b"\xc1", b"odd \x1b[31m\xff"}
         assert await queue.drop([strange.id]) == 1
+
+
+async def test_a_consumer_that_fell_silent_counts_for_a_lease(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also while what it had is pending for its name."""
+    monkeypatch.setattr(redis_queue, "BLOCK", 0.0)
+    limits = current(QueueConfig(lease=0.1))
+    async with await open_queue(server.url, limits) as queue:
+        await Feeder(queue).append(report("a"))
+        consumer = queue.consumer("readers", "w1")
+        await drain(consumer, 1)
+        assert (await queue.status()).consumers == 1
+        await crash(consumer)
+        async with asyncio.timeout(10):
+            while (await queue.status()).consumers:
+                pass
+        assert sum((await queue.status()).pending.values()) == 1
 
 
 @pytest.mark.parametrize("letter", ["1", "-", "+", "1-1-1", "1-*", "9" * 30 + "-0", "ä-1", "1- 1"])

@@ -74,7 +74,6 @@ def bash(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
         ("osmo-pipeline dlq replay --", {"--all", "--older-than", "--queue"}, {"--limit"}),
         ("osmo-pipeline queue peek --log-level W", {"WARNING "}, {"INFO"}),
         ("osmo-worker migrate --ch", {"--check "}, {"--concurrency"}),
-        ("osmo-operator --li", {"--listen ", "--limits-lease"}, {"--kubeconfig"}),
     ],
 )
 def test_bash_completes(

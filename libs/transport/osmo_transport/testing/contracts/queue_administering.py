@@ -7,7 +7,7 @@ import pytest
 from msgspec.structs import replace
 
 from osmo_transport.errors import QueueUnavailableError, UsageError
-from osmo_transport.message import Message
+from osmo_transport.message import Message, Version
 from osmo_transport.queues.abc import PAGE_BYTES, Queue
 from osmo_transport.queues.delivery import Ack, DeadLetter, Reject, Retry, StoredEntry
 from osmo_transport.queues.leases import Renewal, Standing
@@ -148,6 +148,21 @@ class Administering(QueueSuite):
             assert (status.dead, status.lost) == (1, 0)
             assert await figures(queue) == (0, 0, 1)
 
+    async def test_what_is_replayed_is_no_newer_than_it_was(self) -> None:
+        """Its consumer can tell that it knows a newer report by now."""
+        async with self.opened() as queue:
+            await self.kill(queue, self.report("a"))
+            (letter,) = await queue.dead_letters(1)
+            await self.pass_time(0.002)
+            newer = replace(self.report("a"), version=Version(1, 2))
+            await Feeder(queue, "east", "other").append(newer)
+            await queue.replay([letter.id])
+            async with queue.consumer("readers", "w1") as consumer:
+                now, before = await drain(consumer, 2)
+            assert before.message.id != now.message.id == newer.id
+            assert now.message.supersedes(before.message)
+            assert not before.message.supersedes(now.message)
+
     async def test_a_replayed_letter_may_die_again(self) -> None:
         """It is another letter then, behind all others."""
         async with self.opened() as queue:
@@ -214,7 +229,7 @@ class Administering(QueueSuite):
     ) -> None:
         """Once, whoever made it: a handler's answer, the last attempt, an end without an answer."""
         with caplog.at_level(logging.WARNING, DEAD_LETTERS):
-            async with self.opened(max_attempts=2, lease=self.short_lease) as queue:
+            async with self.opened(max_attempts=2) as queue:
                 await Feeder(queue, "east").append(self.report("rejected"), self.report("tried"))
                 async with queue.consumer("readers", "w1") as consumer:
                     one, two = await drain(consumer, 2)
