@@ -15,7 +15,15 @@ from tests.test_layout import PACKAGES, ROOT
 PROGRAMS = ["osmo-listener", "osmo-operator", "osmo-pipeline", "osmo-simulator", "osmo-worker"]
 EXTRAS = [
     *("aiofastnet", "aiohappyeyeballs", "aiohttp", "google", "grpc", "grpc_health"),
-    *("grpc_reflection", "hiredis", "httptools", "kubernetes", "opentelemetry", "picows"),
+    *(
+        "grpc_reflection",
+        "hiredis",
+        "httptools",
+        "kubernetes",
+        "opentelemetry",
+        "picows",
+        "prometheus_client",
+    ),
     *("psycopg", "re2", "redis", "rich", "sqlalchemy", "uvloop", "websockets", "yaml"),
 ]
 """Every package that an extra brings."""

@@ -152,4 +152,8 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(runner.main("bench-client", Settings, run, errors={WrongResultError: runner.FAILED}))
+    sys.exit(
+        runner.main(
+            "bench-client", Settings, run, errors={WrongResultError: runner.ExitCode.FAILED}
+        )
+    )

@@ -102,7 +102,10 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         await unless_stopped(send(client, events), stop)
 
 
-ERRORS: runner.ErrorCodes = {PlanError: runner.MISUSED, WrongResultError: runner.FAILED}
+ERRORS: runner.ErrorCodes = {
+    PlanError: runner.ExitCode.MISUSED,
+    WrongResultError: runner.ExitCode.FAILED,
+}
 
 if __name__ == "__main__":
     sys.exit(runner.main("bench-load", Settings, run, errors=ERRORS))

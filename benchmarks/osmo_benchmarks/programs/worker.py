@@ -125,6 +125,11 @@ class ObservedConsumer(Consumer):
         ]
         self._recorder.add(Settled(at, done, self._name, settled))
 
+    @property
+    def buried(self) -> int:
+        """See `Consumer`."""
+        return self._inner.buried
+
     async def aclose(self) -> None:
         """See `Consumer`."""
         await self._inner.aclose()
@@ -143,7 +148,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         await Worker(consumer, handler, config).run(stop)
 
 
-ERRORS: runner.ErrorCodes = {WorkerError: runner.FAILED}
+ERRORS: runner.ErrorCodes = {WorkerError: runner.ExitCode.FAILED}
 
 if __name__ == "__main__":
     sys.exit(runner.main("bench-worker", Settings, run, errors=ERRORS))

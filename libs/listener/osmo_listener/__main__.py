@@ -10,10 +10,11 @@ from osmo_listener.config import ListenerConfig
 from osmo_listener.errors import KubeconfigError, ListenerError
 from osmo_runtime import runner
 from osmo_runtime.fields import Setting
+from osmo_runtime.operations import ServiceConfig
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings(ListenerConfig, runner.ProgramConfig):
+class Settings(ListenerConfig, ServiceConfig):
     """Follows the pods, nodes and events of one Kubernetes cluster and reports every change to the
     operator."""
 
@@ -38,7 +39,7 @@ def main() -> int:
         "osmo-listener",
         Settings,
         run,
-        errors={KubeconfigError: runner.MISUSED, ListenerError: runner.FAILED},
+        errors={KubeconfigError: runner.ExitCode.MISUSED, ListenerError: runner.ExitCode.FAILED},
     )
 
 

@@ -3,7 +3,7 @@ program."""
 
 import argparse
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING
 from typing import NamedTuple, NoReturn
 
@@ -36,7 +36,7 @@ def parse(prog: str, table: Table, argv: Sequence[str], commands: Sequence[str] 
         SettingsError: an unknown option, or one without its value.
         SystemExit: `--help` or `--version`, answered on stdout.
     """
-    parser = _Parser(prog, table, commands)
+    parser = Parser(prog, table, commands)
     known, unknown = parser.parse_known_args(argv)
     if unknown:
         # A value after "=" may be a secret, and is not what is wrong.
@@ -61,8 +61,11 @@ def _unexpected(prog: str, table: Table, name: str, commands: Sequence[str]) -> 
     return f"unexpected argument {shown!r}{'' if takes_places else _NO_PLACES}"
 
 
-class _Parser(argparse.ArgumentParser):
-    def __init__(self, prog: str, table: Table, commands: Sequence[str]) -> None:
+class Parser(argparse.ArgumentParser):
+    """The command line of the program or command `prog`, whose configuration `table` is, and which
+    has `commands` besides."""
+
+    def __init__(self, prog: str, table: Table, commands: Sequence[str] = ()) -> None:
         super().__init__(
             prog=prog,
             usage="\n       ".join(
@@ -94,12 +97,23 @@ class _Parser(argparse.ArgumentParser):
         )
 
     def option_names(self) -> list[str]:
+        """Those with two dashes."""
         return [name for name in self._option_string_actions if name.startswith("--")]
 
     def error(self, message: str) -> NoReturn:
+        """Let the caller say what is wrong.
+
+        Raises:
+            SettingsError
+        """
         raise SettingsError(message.removeprefix("argument "))
 
+    def fields(self) -> Iterator[tuple[Leaf, argparse.Action]]:
+        """Each field with its place on the command line."""
+        yield from self._fields.values()
+
     def format_help(self) -> str:
+        """The help, from the docstrings of the fields."""
         docs = read_docs(self._table)
         for key, (leaf, action) in self._fields.items():
             facts = f"[env {' or '.join(leaf.env_names)}; {_default(leaf)}]"
@@ -165,6 +179,20 @@ def _default(leaf: Leaf) -> str:
     return f"default {shown if isinstance(shown, str) else msgspec.json.encode(shown).decode()}"
 
 
+def choices(kind: kinds.Type) -> list[str]:
+    """The values of a type that has few; of another one none."""
+    match kind:
+        case kinds.Metadata(type=inner) | kinds.CollectionType(item_type=inner):
+            return choices(inner)
+        case kinds.UnionType(types=types):
+            return [value for inner in types for value in choices(inner)]
+        case kinds.EnumType(cls=cls):
+            return [str(member.value) for member in cls]
+        case kinds.LiteralType(values=values):
+            return [str(value) for value in values]
+    return []
+
+
 def _metavar(shape: Shape, kind: kinds.Type) -> str:
     if shape is Shape.MAPPING:
         return "KEY=VALUE"
@@ -175,10 +203,8 @@ def _metavar(shape: Shape, kind: kinds.Type) -> str:
             return "|".join(
                 _metavar(shape, inner) for inner in types if not isinstance(inner, kinds.NoneType)
             )
-        case kinds.EnumType(cls=cls):
-            return "|".join(str(member.value) for member in cls)
-        case kinds.LiteralType(values=values):
-            return "|".join(str(value) for value in values)
+        case kinds.EnumType() | kinds.LiteralType():
+            return "|".join(choices(kind))
         case kinds.CustomType(cls=cls):
             return cls.__name__.upper()
         case kinds.IntType() | kinds.FloatType():

@@ -32,21 +32,30 @@ import sys
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from enum import IntEnum
 from pathlib import Path
 from types import FrameType, MappingProxyType
 from typing import Any, TextIO, TypeVar
 
-from osmo_runtime import logs, settings
+from osmo_runtime import completion, logs, settings
 from osmo_runtime.errors import SettingsError
 from osmo_runtime.masking import mask_text
 from osmo_transport.errors import TransportError, UsageError
 
-FAILED = 1
-MISUSED = 2
-"""Exit code of a wrong command line or configuration."""
 
-UNREAD = 128 + signal.SIGPIPE
-"""Exit code when nobody reads stdout any more: what a shell tells of a tool that SIGPIPE ended."""
+class ExitCode(IntEnum):
+    """How a program ended."""
+
+    DONE = 0
+    FAILED = 1
+    """Or it was told to stop half-way."""
+    MISUSED = 2
+    """The command line or the configuration is wrong."""
+    NOTHING = 3
+    """There was nothing that it could show or act upon."""
+    UNREAD = 128 + signal.SIGPIPE
+    """Nobody reads stdout any more: what a shell tells of a tool that SIGPIPE ended."""
+
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -69,7 +78,11 @@ C = TypeVar("C", bound=ProgramConfig)
 Run = Callable[[C, asyncio.Event], Coroutine[Any, Any, None]]
 ErrorCodes = Mapping[type[Exception], int]
 
-ERROR_CODES: ErrorCodes = {SettingsError: MISUSED, UsageError: MISUSED, TransportError: FAILED}
+ERROR_CODES: ErrorCodes = {
+    SettingsError: ExitCode.MISUSED,
+    UsageError: ExitCode.MISUSED,
+    TransportError: ExitCode.FAILED,
+}
 """Errors whose text tells a user all he needs, and the exit code of each."""
 
 
@@ -90,7 +103,8 @@ def main(
     is logged with its traceback and gives 1.
 
     Raises:
-        SystemExit: `--help` or `--version` was given and is answered on stdout.
+        SystemExit: `--help` or `--version` was given and is answered on stdout, or a shell's
+            question what may stand on the command line.
     """
     return until_unread(lambda: _main(prog, config, run, argv, errors, commands))
 
@@ -108,7 +122,7 @@ def until_unread(program: Callable[[], int]) -> int:
             sys.stdout.flush()
     except BrokenPipeError:
         _discard_unread()
-        return UNREAD
+        return ExitCode.UNREAD
 
 
 def _main(
@@ -119,12 +133,13 @@ def _main(
     errors: ErrorCodes,
     commands: Sequence[str],
 ) -> int:
+    completion.complete(prog, {(): config})
     try:
         given = sys.argv[1:] if argv is None else argv
         loaded = settings.load(prog, config, given, os.environ, commands)
     except SettingsError as exc:
         sys.stderr.write(f"{prog}: {exc}\n")
-        return MISUSED
+        return ExitCode.MISUSED
     if loaded.print_config:
         sys.stdout.write(loaded.to_toml())
         return 0
@@ -174,7 +189,7 @@ def _stop_signals(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> Itera
     def on_signal(number: int, _: FrameType | None) -> None:
         nonlocal received
         if received:
-            os._exit(FAILED)
+            os._exit(ExitCode.FAILED)
         received = True
         if not loop.is_closed():
             loop.call_soon_threadsafe(drain, signal.Signals(number).name)
@@ -193,14 +208,14 @@ def _report(failure: BaseException, codes: ErrorCodes) -> int:
     for error in {(type(each), str(each)): each for each in _leaves(failure)}.values():
         code = next((codes[cls] for cls in type(error).__mro__ if cls in codes), None)
         if isinstance(error, BrokenPipeError) and _is_unread(sys.stdout):
-            code = UNREAD
+            code = ExitCode.UNREAD
         elif code is None:
             _log.error("unexpected failure", exc_info=error)
         else:
             details = error if _log.isEnabledFor(logging.DEBUG) else None
             _log.error("%s", error, exc_info=details)
-        found.add(code or FAILED)
-    return found.pop() if len(found) == 1 else FAILED
+        found.add(code or ExitCode.FAILED)
+    return found.pop() if len(found) == 1 else ExitCode.FAILED
 
 
 def _leaves(failure: BaseException) -> Iterator[BaseException]:

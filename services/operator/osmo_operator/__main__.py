@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from osmo_operator.config import OperatorConfig
 from osmo_operator.service import run_operator
 from osmo_runtime import runner
+from osmo_runtime.operations import ServiceConfig
 from osmo_runtime.startup import warn_of_private_queue
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings(OperatorConfig, runner.ProgramConfig):
+class Settings(OperatorConfig, ServiceConfig):
     """Takes reports from listeners, stores them in the queue, and acknowledges what is stored."""
 
 

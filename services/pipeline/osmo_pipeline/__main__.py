@@ -8,10 +8,11 @@ from typing import Any, NamedTuple
 from osmo_benchmarks.config import BenchConfig
 from osmo_benchmarks.errors import BenchmarkError, PlanError
 from osmo_listener.errors import KubeconfigError, ListenerError
-from osmo_pipeline import commands
-from osmo_pipeline.config import BackendConfig, DemoConfig, ForgetConfig, ResetConfig, RulesConfig
-from osmo_pipeline.errors import DemoError
+from osmo_pipeline.commands import backends, completion, dead_letters, queue, rules
+from osmo_pipeline.config import DemoConfig
+from osmo_pipeline.errors import DemoError, NothingFoundError, StoppedError
 from osmo_runtime import __version__, runner
+from osmo_runtime.completion import complete
 from osmo_runtime.errors import nearest
 from osmo_runtime.runner import ProgramConfig
 from osmo_transport.errors import MissingExtraError
@@ -21,14 +22,24 @@ USAGE = """\
 usage: osmo-pipeline [--help] [--version] COMMAND [options]
 
 commands:
-  demo                             run a whole backend in one process, and check it at the end
-  rules set BACKEND TYPE=STATUS …  say by which conditions the nodes of a backend are available
-  rules get BACKEND                print these rules
-  backends reset BACKEND           let what a backend reports count again, whatever is in its way
-  backends forget BACKEND          free the name of a backend for another cluster
-  bench [TABLE …]                  measure this project beside others, and show who is ahead
+  demo                      run a whole backend in one process, and check it at the end
+  queue status              show how much the queue holds, and how old it is
+  queue peek [STREAM ...]   show the oldest entries, and take none of them
+  dlq list                  list what was given up, with the reason
+  dlq show LETTER ...       show all of a dead letter
+  dlq replay [LETTER ...]   put dead letters back into their streams
+  dlq drop [LETTER ...]     remove dead letters for ever
+  rules set BACKEND TYPE=STATUS ...
+                            say by which conditions nodes of a backend are available
+  rules get BACKEND         print these rules
+  backends reset BACKEND    let what a backend reports count again
+  backends forget BACKEND   free the name of a backend for another cluster
+  completion SHELL          print what makes a shell complete our command lines
+  bench [TABLE ...]         measure this project beside others, and show who is ahead
 
 osmo-pipeline COMMAND --help tells a command's options.
+
+exit codes: 0 done, 1 failed or stopped half-way, 2 wrong usage, 3 nothing found
 """
 
 
@@ -65,24 +76,34 @@ class Command(NamedTuple):
 
 COMMANDS = {
     ("demo",): Command(DemoConfig, demo),
-    ("rules", "set"): Command(RulesConfig, commands.set_rules),
-    ("rules", "get"): Command(BackendConfig, commands.get_rules),
-    ("backends", "reset"): Command(ResetConfig, commands.reset_backend),
-    ("backends", "forget"): Command(ForgetConfig, commands.forget_backend),
+    ("queue", "status"): Command(queue.StatusConfig, queue.show_status),
+    ("queue", "peek"): Command(queue.PeekConfig, queue.peek),
+    ("dlq", "list"): Command(dead_letters.ListConfig, dead_letters.list_letters),
+    ("dlq", "show"): Command(dead_letters.ShowConfig, dead_letters.show_letters),
+    ("dlq", "replay"): Command(dead_letters.ReplayConfig, dead_letters.replay),
+    ("dlq", "drop"): Command(dead_letters.DropConfig, dead_letters.drop),
+    ("rules", "set"): Command(rules.SetRulesConfig, rules.set_rules),
+    ("rules", "get"): Command(rules.GetRulesConfig, rules.get_rules),
+    ("backends", "reset"): Command(backends.ResetConfig, backends.reset_backend),
+    ("backends", "forget"): Command(backends.ForgetConfig, backends.forget_backend),
+    ("completion",): Command(completion.CompletionConfig, completion.show_code),
     ("bench",): Command(BenchConfig, bench),
 }
 
 ERRORS = {
-    BenchmarkError: runner.FAILED,
-    PlanError: runner.MISUSED,
-    DemoError: runner.FAILED,
-    KubeconfigError: runner.MISUSED,
-    ListenerError: runner.FAILED,
-    WorkerError: runner.FAILED,
+    BenchmarkError: runner.ExitCode.FAILED,
+    PlanError: runner.ExitCode.MISUSED,
+    DemoError: runner.ExitCode.FAILED,
+    NothingFoundError: runner.ExitCode.NOTHING,
+    StoppedError: runner.ExitCode.FAILED,
+    KubeconfigError: runner.ExitCode.MISUSED,
+    ListenerError: runner.ExitCode.FAILED,
+    WorkerError: runner.ExitCode.FAILED,
 }
 
 
 def _main() -> int:
+    complete("osmo-pipeline", {words: command.config for words, command in COMMANDS.items()})
     arguments = sys.argv[1:] or ["--help"]
     for words in (tuple(arguments[:2]), tuple(arguments[:1])):
         if words in COMMANDS:
@@ -100,7 +121,7 @@ def _main() -> int:
     question = nearest(" ".join(arguments[:2]), known) or nearest(said, known)
     text = f"no command {said!r}" + (f": {question}" if question else "")
     sys.stderr.write(f"osmo-pipeline: {text}\n\n{USAGE}")
-    return runner.MISUSED
+    return runner.ExitCode.MISUSED
 
 
 _GROUPS = {words[:1] for words in COMMANDS if len(words) > 1}

@@ -53,7 +53,7 @@ class DemoConfig(ProgramConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class CommandConfig(ProgramConfig):
-    """What every command that tells operators something needs to know."""
+    """What every command about a queue needs to know."""
 
     queue: str = "redis://127.0.0.1:6379"
     """URL of the operators' queue (redis, rediss, valkey, valkeys)."""
@@ -65,39 +65,15 @@ class CommandConfig(ProgramConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class BackendConfig(CommandConfig):
-    """Prints the rules of a backend, as `rules set` takes them."""
+    """What every command about one backend needs to know."""
 
     backend: Annotated[str, Setting(positional=True)]
     """Name of the backend."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class ForgetConfig(BackendConfig):
-    """Frees the name of a backend for another cluster, and lets the default rules hold for it. Stop
-    its listeners first: they go on, and take the name again when they connect anew."""
+class ViewConfig(CommandConfig):
+    """What every command that shows something needs to know."""
 
-
-@dataclass(frozen=True, kw_only=True)
-class ResetConfig(BackendConfig):
-    """Makes good what no report of a backend reaches any more, because something was reported or
-    given out with an epoch of the future: its listeners begin anew, and what they then report
-    counts. Let the workers catch up first: what waits in the queue is applied later."""
-
-    store: str
-    """URL of the workers' state store (sqlite, postgresql)."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class RulesConfig(CommandConfig):
-    """Replaces the rules by which the nodes of a backend are available: of each condition whose
-    type a pattern finds, the status has to match. The backend's listeners are told at once."""
-
-    backend: Annotated[str, Setting(positional=True)]
-    """Name of the backend."""
-    rules: Annotated[dict[str, str], Setting(positional=True, metavar="TYPE=STATUS")]
-    """Pattern of a condition's type, and pattern of its status, for example Ready=True
-    '^Gpu.*Problem$=False|Unknown'."""
-
-    def __post_init__(self) -> None:
-        if not self.rules:
-            raise ValueError("name at least one rule; Ready=True is what a backend begins with")
+    json: bool = False
+    """Write one JSON document, for programs, instead of a table."""

@@ -9,7 +9,7 @@ from osmo_worker.errors import (
     WorkerError,
 )
 from osmo_worker.handler import BatchHandler, Handler, load_handler
-from osmo_worker.metrics import Histogram, WorkerMetrics
+from osmo_worker.metrics import WorkerMetrics
 from osmo_worker.service import run_worker
 from osmo_worker.worker import Worker
 
@@ -18,7 +18,6 @@ __all__ = (
     "Handler",
     "HandlerNotFoundError",
     "HandlerUnavailableError",
-    "Histogram",
     "StoreConfig",
     "StoreRefusedError",
     "StoreUnavailableError",

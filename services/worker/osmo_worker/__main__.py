@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from osmo_runtime import runner
+from osmo_runtime.completion import complete
+from osmo_runtime.operations import ServiceConfig
 from osmo_runtime.startup import unless_stopped, warn_of_private_queue
 from osmo_worker.config import StoreConfig, WorkerConfig
 from osmo_worker.errors import HandlerUnavailableError
@@ -23,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings(WorkerConfig, runner.ProgramConfig):
+class Settings(WorkerConfig, ServiceConfig):
     """Takes reports from the queue and applies them to the state that users see. `osmo-worker
     migrate --help` tells of its other command."""
 
@@ -51,6 +53,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
 
 def main() -> int:
     """Run the program; returns its exit code."""
+    complete("osmo-worker", {(): Settings, (MIGRATE,): MigrateSettings})
     if sys.argv[1:2] == [MIGRATE]:
         return _migrate(sys.argv[2:])
     return runner.main("osmo-worker", Settings, run, commands=(MIGRATE,))
@@ -72,7 +75,7 @@ def _migrate(argv: Sequence[str]) -> int:
             found = f"version {steps.found}" if steps.found else none
             sys.stdout.write(f"{steps.name}: {found} -> version {steps.target}\n")
 
-    errors: dict[type[Exception], int] = {HandlerUnavailableError: runner.FAILED}
+    errors: dict[type[Exception], int] = {HandlerUnavailableError: runner.ExitCode.FAILED}
     code = runner.main(
         f"osmo-worker {MIGRATE}", MigrateSettings, run_migrate, argv=argv, errors=errors
     )

@@ -1,55 +1,7 @@
 """What a worker counts and measures, readable at any moment."""
 
-import math
-
-SMALLEST = 1e-6
-"""Seconds: what is shorter falls into the first bucket."""
-GROWTH = 1.05
-"""Each bucket's upper bound by the one below: a percentile is at most 5 % too high."""
-LARGEST = 7 * 86_400.0
-"""Seconds: what is longer counts as this long, or one message with the time of a wrong clock would
-spoil the mean and the maximum for good."""
-
-_LOG_GROWTH = math.log(GROWTH)
-_BUCKETS = math.ceil(math.log(LARGEST / SMALLEST) / _LOG_GROWTH) + 1
-
-
-class Histogram:
-    """Durations in seconds, in buckets that grow by `GROWTH`: its memory does not grow."""
-
-    def __init__(self) -> None:
-        self._buckets = [0] * _BUCKETS
-        self.count = 0
-        self.total = 0.0
-        self.maximum = 0.0
-
-    def record(self, seconds: float) -> None:
-        """Add one duration. A negative one, from a clock that is ahead of ours, counts as zero, and
-        so does one that is not finite, from a message that tells no time."""
-        bucket = 0
-        if 0 < seconds < math.inf:
-            seconds = min(seconds, LARGEST)
-            if seconds > SMALLEST:
-                bucket = min(math.ceil(math.log(seconds / SMALLEST) / _LOG_GROWTH), _BUCKETS - 1)
-            self.total += seconds
-            self.maximum = max(self.maximum, seconds)
-        self._buckets[bucket] += 1
-        self.count += 1
-
-    @property
-    def mean(self) -> float:
-        """The exact mean of what was counted; 0 when nothing was recorded."""
-        return self.total / self.count if self.count else 0.0
-
-    def percentile(self, percent: float) -> float:
-        """The duration that `percent` of all do not exceed; 0 when nothing was recorded."""
-        wanted = self.count * percent / 100
-        seen = 0
-        for bucket, count in enumerate(self._buckets):
-            seen += count
-            if count and seen >= wanted:
-                return min(SMALLEST * GROWTH**bucket, self.maximum)
-        return 0.0
+from osmo_runtime.operations.figures import Histogram
+from osmo_transport import Consumer
 
 
 class WorkerMetrics:
@@ -73,3 +25,11 @@ class WorkerMetrics:
         """Why the worker waits instead of handling (the queue or the store is away), or None."""
         self.processing_time = Histogram()
         """From a message's creation at the listener until it was acknowledged to the queue."""
+        self.consumer: Consumer | None = None
+        """Whose deliveries they are; set by the worker."""
+
+    @property
+    def buried(self) -> int:
+        """Dead letters that the worker's consumer made: of deliveries that were rejected or failed
+        at their last attempt, and of entries that it found unreadable or given up by others."""
+        return 0 if self.consumer is None else self.consumer.buried

@@ -1,4 +1,4 @@
-"""The histogram and the ledger."""
+"""Durations in buckets."""
 
 import math
 import sys
@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from osmo_worker.metrics import GROWTH, LARGEST, SMALLEST, Histogram
+from osmo_runtime.operations.figures import BOUNDS, LARGEST, PER_DECADE, SMALLEST, Histogram
 
 
 def test_an_empty_histogram_answers_zero() -> None:
@@ -57,5 +57,23 @@ def test_percentiles_are_at_most_a_bucket_too_high(durations: list[float], perce
         histogram.record(duration)
     rank = max(1, math.ceil(len(durations) * percent / 100))
     true = sorted(durations)[rank - 1]
-    assert true * 0.999999 <= histogram.percentile(percent) <= true * GROWTH * 1.000001
+    assert (
+        true * 0.999999 <= histogram.percentile(percent) <= true * 10 ** (1 / PER_DECADE) * 1.000001
+    )
     assert histogram.mean == pytest.approx(sum(durations) / len(durations))
+
+
+@given(st.lists(st.floats(0, 2e3), max_size=50))
+def test_what_is_told_has_everything_once(durations: list[float]) -> None:
+    """Each duration is in the bucket of the first bound that it does not exceed, give or take the
+    rounding of a bound to three digits."""
+    histogram = Histogram()
+    for duration in durations:
+        histogram.record(duration)
+    told = histogram.told()
+    assert (len(told), sum(told)) == (len(BOUNDS) + 1, len(durations))
+    reached = 0
+    for bound, count in zip(BOUNDS, told, strict=False):
+        reached += count
+        assert sum(d <= bound * 0.997 for d in durations) <= reached
+        assert reached <= sum(d <= bound * 1.003 for d in durations)

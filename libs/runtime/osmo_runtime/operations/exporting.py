@@ -1,0 +1,194 @@
+"""The figures of a service, read by OpenTelemetry's SDK when somebody asks for them.
+
+Counters and gauges are observable instruments of the SDK. It has no histogram that is read like
+that, so they are added to what it collects.
+"""
+
+import os
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from osmo_runtime import __version__
+from osmo_runtime.operations.figures import BOUNDS, Figure, Histogram, Kind, Read
+from osmo_transport.errors import MissingExtraError
+
+try:
+    from opentelemetry.exporter.prometheus import PrometheusMetricReader
+    from opentelemetry.metrics import CallbackOptions, Observation
+    from opentelemetry.sdk.metrics import MeterProvider, ObservableCounter, ObservableGauge
+    from opentelemetry.sdk.metrics.export import (
+        AggregationTemporality,
+        CardinalityLimits,
+        HistogramDataPoint,
+        InMemoryMetricReader,
+        Metric,
+        MetricExporter,
+        MetricExportResult,
+        MetricReader,
+        MetricsData,
+        ResourceMetrics,
+        ScopeMetrics,
+    )
+    from opentelemetry.sdk.metrics.export import Histogram as HistogramData
+    from opentelemetry.sdk.resources import Resource
+    from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+    from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+except ImportError as exc:
+    raise MissingExtraError(
+        f"figures need {exc.name}: pip install 'osmo-pipeline[operations]'"
+    ) from exc
+
+CONTENT_TYPE = CONTENT_TYPE_LATEST
+"""Of what `Exporter.text` returns."""
+
+MOST_VALUES = 20_000
+"""Of one figure, each with other attributes: more than there are backends."""
+
+_SCOPE = InstrumentationScope("osmo", __version__)
+
+
+class Exporter:
+    """The figures of a service.
+
+    Args:
+        service: its name, unless `OTEL_SERVICE_NAME` gives another one.
+        pushed_to: where `push` takes them; None: nowhere.
+    """
+
+    def __init__(self, service: str, pushed_to: MetricExporter | None = None) -> None:
+        self._durations: list[tuple[Figure, Read]] = []
+        self._began = time.time_ns()
+        named = {} if os.environ.get("OTEL_SERVICE_NAME") else {"service.name": service}
+        self._resource = Resource.create({**named, "service.version": __version__})
+        self._registry = CollectorRegistry()
+        readers: list[MetricReader] = [_Scraped(self, self._registry)]
+        self._pushed_to = pushed_to
+        if pushed_to is not None:
+            self._pushed = InMemoryMetricReader(cardinality_limits=_LIMITS)
+            readers.append(self._pushed)
+        self._provider = MeterProvider(
+            metric_readers=readers, resource=self._resource, shutdown_on_exit=False
+        )
+        self._meter = self._provider.get_meter(_SCOPE.name, _SCOPE.version)
+
+    def add(self, figure: Figure, read: Read) -> None:
+        """Tell a figure too."""
+        if figure.kind is Kind.HISTOGRAM:
+            self._durations.append((figure, read))
+            return
+        create = (
+            self._meter.create_observable_counter
+            if figure.kind is Kind.COUNTER
+            else self._meter.create_observable_gauge
+        )
+        create(figure.name, [_observing(read)], unit=figure.unit, description=figure.help)
+
+    def text(self) -> bytes:
+        """All figures at this moment, in Prometheus' text format."""
+        return generate_latest(self._registry)
+
+    def collect(self) -> MetricsData:
+        """All figures at this moment, to be pushed."""
+        return self.with_durations(self._pushed.get_metrics_data())
+
+    def push(self, data: MetricsData) -> bool:
+        """Hand figures over; waits for the answer, and says whether they were taken."""
+        assert self._pushed_to is not None
+        return self._pushed_to.export(data) is MetricExportResult.SUCCESS
+
+    def with_durations(self, data: MetricsData | None) -> MetricsData:
+        """The same figures, and those that the SDK does not have."""
+        metrics = [self._histogram(figure, read) for figure, read in self._durations]
+        scope = ScopeMetrics(_SCOPE, metrics, "")
+        if data is None or not data.resource_metrics:
+            return MetricsData([ResourceMetrics(self._resource, [scope], "")])
+        first, *others = data.resource_metrics
+        return MetricsData([replace(first, scope_metrics=[*first.scope_metrics, scope]), *others])
+
+    def close(self) -> None:
+        """Give up what the SDK holds."""
+        self._provider.shutdown()
+        if self._pushed_to is not None:
+            self._pushed_to.shutdown()
+
+    def _histogram(self, figure: Figure, read: Read) -> Metric:
+        now = time.time_ns()
+        points = [
+            self._point(value, attributes, now)
+            for value, attributes in read()
+            if isinstance(value, Histogram)
+        ]
+        data = HistogramData(points, AggregationTemporality.CUMULATIVE)
+        return Metric(figure.name, figure.help, figure.unit, data)
+
+    def _point(
+        self, histogram: Histogram, attributes: Mapping[str, str], now: int
+    ) -> HistogramDataPoint:
+        return HistogramDataPoint(
+            attributes=dict(attributes),
+            start_time_unix_nano=self._began,
+            time_unix_nano=now,
+            count=histogram.count,
+            sum=histogram.total,
+            bucket_counts=histogram.told(),
+            explicit_bounds=BOUNDS,
+            min=0.0,
+            max=histogram.maximum,
+        )
+
+
+_LIMITS: CardinalityLimits = {ObservableCounter: MOST_VALUES, ObservableGauge: MOST_VALUES}
+
+
+class _Scraped(PrometheusMetricReader):
+    def __init__(self, exporter: Exporter, registry: CollectorRegistry) -> None:
+        super().__init__(scope_info_enabled=False, registry=registry, cardinality_limits=_LIMITS)
+        self._exporter = exporter
+
+    def _receive_metrics(
+        self, metrics_data: MetricsData | None, timeout_millis: float = 10_000, **kwargs: Any
+    ) -> None:
+        super()._receive_metrics(
+            self._exporter.with_durations(metrics_data), timeout_millis, **kwargs
+        )
+
+
+def _observing(read: Read) -> Any:
+    def observe(_: CallbackOptions) -> Iterable[Observation]:
+        for value, attributes in read():
+            if not isinstance(value, Histogram):
+                yield Observation(value, attributes)
+
+    return observe
+
+
+def otlp_exporter() -> MetricExporter:
+    """What pushes figures over OTLP, as the variables `OTEL_EXPORTER_OTLP_…` say.
+
+    Raises:
+        MissingExtraError: it is not installed.
+    """
+    protocol = os.environ.get("OTEL_EXPORTER_OTLP_METRICS_PROTOCOL") or os.environ.get(
+        "OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf"
+    )
+    exporter: type[MetricExporter]
+    try:
+        if protocol == "grpc":
+            from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import (  # noqa: PLC0415
+                OTLPMetricExporter as OverGrpc,
+            )
+
+            exporter = OverGrpc
+        else:
+            from opentelemetry.exporter.otlp.proto.http.metric_exporter import (  # noqa: PLC0415
+                OTLPMetricExporter as OverHttp,
+            )
+
+            exporter = OverHttp
+    except ImportError as exc:
+        raise MissingExtraError(
+            f"OTLP needs {exc.name}: pip install 'osmo-pipeline[otel]'"
+        ) from exc
+    return exporter()

@@ -1,0 +1,154 @@
+"""What a service gives to be seen, and the context in which it is."""
+
+import asyncio
+import logging
+import os
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+import anyio
+
+from osmo_runtime.operations.config import ServiceConfig
+from osmo_runtime.operations.figures import Figure, Read
+from osmo_runtime.operations.health import Check, Liveness, Readiness, Work
+
+if TYPE_CHECKING:
+    from osmo_runtime.operations.exporting import Exporter
+
+LOOK_INTERVAL = 1.0
+"""Seconds between two looks at the progress, and two writes of the progress file."""
+
+PUSH_INTERVAL = 60.0
+"""Seconds between two pushes over OTLP, unless `OTEL_METRIC_EXPORT_INTERVAL` says otherwise: the
+default of OpenTelemetry."""
+
+LAST_PUSH = 2.0
+"""Seconds that the last push may take: a collector that is away holds up no stop for long."""
+
+_log = logging.getLogger(__name__)
+
+
+class Operations:
+    """Collects what a service can be asked. It costs nothing until somebody asks."""
+
+    def __init__(
+        self,
+        stall: float = ServiceConfig.operations_stall,
+        stopping: Callable[[], bool] = lambda: False,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`stall` is `ServiceConfig.operations_stall`, `stopping` says whether the service drains,
+        and `clock` gives seconds."""
+        self.readiness = Readiness(stopping)
+        self.liveness = Liveness(stall, clock)
+        self.figures: list[tuple[Figure, Read]] = []
+        self.exporter: Exporter | None = None
+        """Where the figures are read, once somebody can ask for them."""
+
+    def check(self, name: str, check: Callable[[], Check]) -> None:
+        """The service is ready only while `check` says so, and not before one is given."""
+        self.readiness.add(name, check)
+
+    def work(self, name: str, work: Callable[[], Work]) -> None:
+        """The service lives only while this work makes progress, where there is any."""
+        self.liveness.add(name, work)
+
+    def measure(self, figure: Figure, read: Read) -> None:
+        """Tell a figure, which `read` gives when it is asked for."""
+        self.figures.append((figure, read))
+        if self.exporter is not None:
+            self.exporter.add(figure, read)
+
+    def export(self, exporter: "Exporter") -> None:
+        """Let `exporter` tell every figure, those that come later too."""
+        self.exporter = exporter
+        for figure, read in self.figures:
+            exporter.add(figure, read)
+
+
+@asynccontextmanager
+async def open_operations(
+    service: str, config: ServiceConfig, stop: asyncio.Event
+) -> AsyncIterator[Operations]:
+    """Let the service be seen until the context is left, where `config` says; `stop` tells that it
+    drains. Figures are also pushed where `OTEL_METRICS_EXPORTER` is `otlp`.
+
+    Raises:
+        UsageError: the address is wrong, or what is needed is not installed.
+        AddressInUseError: the port is taken.
+    """
+    operations = Operations(config.operations_stall, stop.is_set)
+    pushes = "otlp" in os.environ.get("OTEL_METRICS_EXPORTER", "").split(",")
+    async with AsyncExitStack() as stack:
+        if config.operations or pushes:
+            # Only who wants to be seen waits for these imports.
+            from osmo_runtime.operations.exporting import Exporter, otlp_exporter  # noqa: PLC0415
+
+            exporter = Exporter(service, otlp_exporter() if pushes else None)
+            stack.callback(exporter.close)
+            operations.export(exporter)
+            if config.operations:
+                from osmo_runtime.operations.exporting import CONTENT_TYPE  # noqa: PLC0415
+                from osmo_runtime.operations.server import serve  # noqa: PLC0415
+
+                url = await stack.enter_async_context(
+                    serve(
+                        config.operations,
+                        operations.readiness.found,
+                        operations.liveness.look,
+                        lambda: (exporter.text(), CONTENT_TYPE),
+                    )
+                )
+                sys.stdout.write(f"operations on {url}\n")
+                sys.stdout.flush()
+        async with anyio.create_task_group() as tasks:
+            if config.operations or config.progress_file:
+                tasks.start_soon(_look, operations.liveness, config.progress_file)
+            if pushes:
+                # What was counted last would be lost, and that is the most interesting.
+                stack.push_async_callback(_push_last, exporter)
+                tasks.start_soon(_push, exporter)
+            yield operations
+            tasks.cancel_scope.cancel()
+
+
+async def _look(liveness: Liveness, progress_file: Path | None) -> NoReturn:
+    while True:
+        if not liveness.look() and progress_file is not None:
+            await _write_time(progress_file)
+        await anyio.sleep(LOOK_INTERVAL)
+
+
+async def _write_time(path: Path) -> None:
+    whole = anyio.Path(path)
+    part = whole.with_name(f"{path.name}.part")
+    try:
+        # In one step: whoever reads meanwhile sees the one time or the other.
+        await part.write_text(f"{time.time()}")
+        await part.replace(whole)
+    except OSError as exc:
+        _log.warning("cannot write the progress file: %s", exc)
+
+
+async def _push(exporter: "Exporter") -> NoReturn:
+    interval = float(os.environ.get("OTEL_METRIC_EXPORT_INTERVAL") or PUSH_INTERVAL * 1000) / 1000
+    while True:
+        await anyio.sleep(interval)
+        await _push_once(exporter)
+
+
+async def _push_last(exporter: "Exporter") -> None:
+    with anyio.move_on_after(LAST_PUSH, shield=True):
+        await _push_once(exporter)
+
+
+async def _push_once(exporter: "Exporter") -> None:
+    data = exporter.collect()
+    # A collector that hangs must not hold up a stop; the exporter has a time limit of its own.
+    taken = await anyio.to_thread.run_sync(exporter.push, data, abandon_on_cancel=True)
+    if not taken:
+        _log.warning("the figures could not be pushed over OTLP")

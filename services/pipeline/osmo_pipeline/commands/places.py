@@ -1,0 +1,47 @@
+"""The queue and the directory that a command is about."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from urllib.parse import urlsplit
+
+from osmo_pipeline.config import CommandConfig
+from osmo_reports.directory import Directory, open_directory
+from osmo_runtime.queues import queue_url, with_all_streams
+from osmo_transport import Queue, QueueConfig, UsageError, open_queue
+
+
+def queue_of(config: CommandConfig) -> str:
+    """The URL of the queue.
+
+    Raises:
+        UsageError: it ends with this command, or has no layout.
+    """
+    if urlsplit(config.queue).scheme == "memory":
+        raise UsageError(
+            f"{config.queue} ends with this command: name the queue of the operators with --queue"
+        )
+    return queue_url(config.queue, config.layout)
+
+
+async def open_queue_of(config: CommandConfig, max_entries: int = QueueConfig.max_entries) -> Queue:
+    """The queue, with the streams of all kinds that are installed.
+
+    Raises:
+        TransportError: it cannot be used; the text says what to do.
+    """
+    limits = with_all_streams(replace(QueueConfig(), max_entries=max_entries))
+    return await open_queue(queue_of(config), limits)
+
+
+@asynccontextmanager
+async def directory_of(config: CommandConfig) -> AsyncIterator[Directory]:
+    """The directory beside the queue.
+
+    Raises:
+        TransportError: it cannot be used; the text says what to do.
+    """
+    where = queue_of(config)
+    # What is not fit for a queue holds no directory either; the text says why.
+    async with await open_queue(where), await open_directory(where) as directory:
+        yield directory

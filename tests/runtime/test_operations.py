@@ -1,0 +1,238 @@
+"""The operations port over real HTTP, the progress file, and what is pushed."""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from opentelemetry.sdk.metrics.export import MetricExporter, MetricExportResult, MetricsData
+
+from osmo_runtime.operations import (
+    Check,
+    Figure,
+    Histogram,
+    Kind,
+    Operations,
+    ServiceConfig,
+    Work,
+    exporting,
+    open_operations,
+)
+from osmo_runtime.operations.server import address
+from osmo_transport.errors import AddressInUseError, UsageError
+from tests.helpers import eventually
+
+APPENDED = Figure("osmo_operator_appended", Kind.COUNTER, "Messages stored.", ("stream",))
+DEPTH = Figure("osmo_queue_depth", Kind.GAUGE, "Entries in the queue.", ("stream",))
+APPEND = Figure("osmo_operator_append", Kind.HISTOGRAM, "Times of appends.", (), "s")
+
+
+Opened = Callable[[ServiceConfig], AbstractAsyncContextManager["Port"]]
+
+
+@pytest.fixture
+def opened(capsys: pytest.CaptureFixture[str]) -> Opened:
+    """Opens a service's port, and reads its URL where it is announced."""
+
+    @asynccontextmanager
+    async def opened(config: ServiceConfig) -> AsyncIterator[Port]:
+        stop = asyncio.Event()
+        async with open_operations("osmo-test", config, stop) as operations:
+            url = capsys.readouterr().out.removeprefix("operations on ").strip()
+            yield Port(operations, stop, url)
+
+    return opened
+
+
+class Port:
+    """A service with an operations port."""
+
+    def __init__(self, operations: Operations, stop: asyncio.Event, url: str) -> None:
+        self.operations = operations
+        self.stop = stop
+        self.url = url
+
+    async def get(self, path: str) -> tuple[int, str]:
+        async with aiohttp.ClientSession() as client, client.get(self.url + path) as answer:
+            return answer.status, await answer.text()
+
+    async def ask(self, path: str) -> tuple[int, Any]:
+        async with aiohttp.ClientSession() as client, client.get(self.url + path) as answer:
+            return answer.status, await answer.json()
+
+
+ON_A_FREE_PORT = ServiceConfig(operations="127.0.0.1:0")
+
+
+async def test_a_service_that_starts_lives_and_is_not_ready(opened: Opened) -> None:
+    """Its container is not restarted, and gets no work yet."""
+    async with opened(ON_A_FREE_PORT) as port:
+        assert await port.get("/livez") == (200, "ok\n")
+        code, found = await port.ask("/readyz")
+        assert (code, found["ready"]) == (503, False)
+        assert found["checks"]["service"]["reason"] == "starting"
+
+
+async def test_readiness_tells_each_check(opened: Opened) -> None:
+    """With its age and its reason, as JSON."""
+    async with opened(ON_A_FREE_PORT) as port:
+        port.operations.check("queue", lambda: Check(ok=True, age=1.5))
+        check = {"ok": True, "reason": "", "age": 1.5}
+        assert await port.ask("/readyz") == (200, {"ready": True, "checks": {"queue": check}})
+        port.stop.set()
+        code, found = await port.ask("/readyz")
+        assert (code, found["checks"]["service"]["reason"]) == (503, "stopping")
+
+
+async def test_a_service_that_hangs_is_told(opened: Opened) -> None:
+    """By its status, with the reason as text."""
+    config = ServiceConfig(operations="127.0.0.1:0", operations_stall=1e-9)
+    async with opened(config) as port:
+        port.operations.work("relay", lambda: Work(waits=True, done=0))
+        code, text = await port.get("/livez")
+    assert code == 503
+    assert text.startswith("relay: work waits")
+
+
+async def test_figures_are_read_when_they_are_asked_for(opened: Opened) -> None:
+    """In Prometheus' text, under the names that its conventions make of them."""
+    async with opened(ON_A_FREE_PORT) as port:
+        stored, times = 5, Histogram()
+        port.operations.measure(APPENDED, lambda: [(stored, {"stream": "pods"})])
+        port.operations.measure(DEPTH, lambda: [(7, {"stream": "pods"}), (0, {"stream": "nodes"})])
+        port.operations.measure(APPEND, lambda: [(times, {})])
+        for duration in (0.002, 0.3, 5000):
+            times.record(duration)
+        code, text = await port.get("/metrics")
+        assert code == 200
+        assert f"# TYPE {APPENDED.exposed} counter" in text
+        for line in (
+            'osmo_operator_appended_total{stream="pods"} 5.0',
+            'osmo_queue_depth{stream="nodes"} 0.0',
+            'osmo_operator_append_seconds_bucket{le="0.001"} 0.0',
+            'osmo_operator_append_seconds_bucket{le="0.00215"} 1.0',
+            'osmo_operator_append_seconds_bucket{le="1000.0"} 2.0',
+            'osmo_operator_append_seconds_bucket{le="+Inf"} 3.0',
+            "osmo_operator_append_seconds_count 3.0",
+            "osmo_operator_append_seconds_sum 5000.302",
+        ):
+            assert f"\n{line}\n" in text
+        stored = 6
+        assert 'osmo_operator_appended_total{stream="pods"} 6.0' in (await port.get("/metrics"))[1]
+
+
+async def test_nothing_else_is_served(opened: Opened) -> None:
+    """No page of an error tells what is inside."""
+    async with opened(ON_A_FREE_PORT) as port:
+        assert (await port.get("/"))[0] == 404
+        assert (await port.get("/metrics/../etc"))[0] == 404
+
+
+@pytest.mark.parametrize("text", ["9464", "localhost", ":9464", "a:b", "h:99999", "http://h:1"])
+def test_an_address_that_is_none_is_refused(text: str) -> None:
+    """Before anything is opened, with one that is right."""
+    with pytest.raises(UsageError, match=r"127\.0\.0\.1:9464"):
+        address(text)
+
+
+def test_addresses() -> None:
+    """Names, and both kinds of numbers."""
+    assert address("localhost:0") == ("localhost", 0)
+    assert address("[::1]:9464") == ("::1", 9464)
+
+
+async def test_a_port_in_use_is_told(opened: Opened) -> None:
+    """With the address, so that it can be changed."""
+    async with opened(ON_A_FREE_PORT) as port:
+        taken = port.url.removeprefix("http://")
+        with pytest.raises(AddressInUseError, match=taken):
+            async with open_operations("other", ServiceConfig(operations=taken), asyncio.Event()):
+                pass
+
+
+async def test_the_progress_file_holds_the_time(tmp_path: Path) -> None:
+    """As a number of seconds, again and again, and whole whenever it is read."""
+    path = tmp_path / "progress"
+    async with open_operations("test", ServiceConfig(progress_file=path), asyncio.Event()):
+        await eventually(path.exists)
+    assert float(path.read_text()) > 1.7e9
+
+
+async def test_a_progress_file_that_cannot_be_written_ends_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is said in the log."""
+    config = ServiceConfig(progress_file=tmp_path / "missing" / "progress")
+    async with open_operations("test", config, asyncio.Event()):
+        await eventually(lambda: "progress file" in caplog.text)
+
+
+async def test_who_hangs_leaves_the_progress_file_alone(tmp_path: Path) -> None:
+    """That is what its reader looks for."""
+    path = tmp_path / "progress"
+    config = ServiceConfig(progress_file=path, operations_stall=1e-9)
+    looks = 0
+
+    def work() -> Work:
+        nonlocal looks
+        looks += 1
+        return Work(waits=True, done=0)
+
+    async with open_operations("test", config, asyncio.Event()) as operations:
+        operations.work("relay", work)
+        await eventually(lambda: looks >= 2)
+    assert not path.exists()
+
+
+class Collector(MetricExporter):
+    """Takes what is pushed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pushed: list[MetricsData] = []
+        self.threads: set[int] = set()
+
+    def export(
+        self, metrics_data: MetricsData, timeout_millis: float = 10_000, **_: Any
+    ) -> MetricExportResult:
+        self.pushed.append(metrics_data)
+        self.threads.add(threading.get_ident())
+        return MetricExportResult.SUCCESS
+
+    def force_flush(self, timeout_millis: float = 10_000) -> bool:
+        return True
+
+    def shutdown(self, timeout_millis: float = 30_000, **_: Any) -> None:
+        pass
+
+
+def names(data: MetricsData) -> Sequence[str]:
+    return sorted(
+        metric.name
+        for resource in data.resource_metrics
+        for scope in resource.scope_metrics
+        for metric in scope.metrics
+    )
+
+
+async def test_figures_are_pushed_where_opentelemetry_is_told_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """By its own variables, also without a port, a last time at the end, and never from the event
+    loop, which a collector that is slow would hold up."""
+    collector = Collector()
+    monkeypatch.setattr(exporting, "otlp_exporter", lambda: collector)
+    monkeypatch.setenv("OTEL_METRICS_EXPORTER", "otlp")
+    monkeypatch.setenv("OTEL_METRIC_EXPORT_INTERVAL", "20")
+    async with open_operations("test", ServiceConfig(), asyncio.Event()) as operations:
+        operations.measure(APPENDED, lambda: [(5, {"stream": "pods"})])
+        operations.measure(APPEND, lambda: [(Histogram(), {})])
+        await eventually(lambda: collector.pushed)
+        before = len(collector.pushed)
+    assert names(collector.pushed[-1]) == ["osmo_operator_append", "osmo_operator_appended"]
+    assert len(collector.pushed) > before
+    assert threading.get_ident() not in collector.threads
