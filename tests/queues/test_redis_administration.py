@@ -101,6 +101,18 @@ async def test_what_others_put_there_is_shown_and_stays(server: RedisServer) -> 
         assert await queue.drop([strange.id]) == 1
 
 
+async def test_what_is_removed_by_hand_after_a_replay_is_missed(server: RedisServer) -> None:
+    """What was put back is counted as what was appended is."""
+    async with await open_queue(server.url) as queue:
+        await Feeder(queue).append(report("a"), report("b"))
+        async with queue.consumer("readers", "w1") as consumer:
+            await consumer.settle([(each, Reject("no")) for each in await drain(consumer, 2)])
+        assert await queue.replay([letter.id for letter in await queue.dead_letters(2)]) == 2
+        (entry, _) = await queue.peek(FIRST, 2)
+        server.command("XDEL", STREAM, entry.id)
+        assert (await queue.status()).lost == 1
+
+
 async def test_a_consumer_that_fell_silent_counts_for_a_lease(
     server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
