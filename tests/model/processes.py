@@ -262,6 +262,10 @@ class _Killed(Consumer):
         if not self.killed:
             await self._consumer.settle(outcomes)
 
+    @property
+    def buried(self) -> int:
+        return self._consumer.buried
+
     async def aclose(self) -> None:
         if not self.killed:
             await self._consumer.aclose()

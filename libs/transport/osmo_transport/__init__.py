@@ -69,9 +69,10 @@ from osmo_transport.queues.delivery import (
     ProducerState,
     Reject,
     Retry,
+    StoredEntry,
     batch_of,
 )
-from osmo_transport.queues.leases import Claim, Holder, Renewal
+from osmo_transport.queues.leases import Claim, Holder, Renewal, Standing
 from osmo_transport.registry import open_queue, transport_for
 from osmo_transport.server import Admit, Incoming, Renew, Server, ServerConfig, ServerStats, listen
 from osmo_transport.session import Greeting, Refusal, SessionConfig
@@ -133,6 +134,8 @@ __all__ = (
     "ServerConfig",
     "ServerStats",
     "SessionConfig",
+    "Standing",
+    "StoredEntry",
     "TlsConfig",
     "Transport",
     "TransportError",

@@ -15,6 +15,16 @@ PENDING = Figure(
     "Entries on lease to workers, or waiting for their next try.",
     ("stream",),
 )
+OLDEST = Figure(
+    "osmo_queue_oldest",
+    Kind.GAUGE,
+    "Time since the oldest entry was added, on lease or not; 0 where there is none.",
+    ("stream",),
+    "s",
+)
+CONSUMERS = Figure(
+    "osmo_queue_consumers", Kind.GAUGE, "Consumers that were heard of within a lease."
+)
 DEAD = Figure("osmo_queue_dead", Kind.GAUGE, "Dead letters that are held.")
 APPENDED = Figure(
     "osmo_operator_appended", Kind.COUNTER, "Messages stored and acknowledged.", ("stream",)
@@ -48,7 +58,10 @@ RESYNC = Figure(
     "Listeners that were asked for a full snapshot, because the queue lost its memory.",
 )
 
-FIGURES = (DEPTH, PENDING, DEAD, APPENDED, APPEND, CONNECTIONS, REFUSED, FENCED, RESYNC)
+FIGURES = (
+    *(DEPTH, OLDEST, PENDING, DEAD, CONSUMERS),
+    *(APPENDED, APPEND, CONNECTIONS, REFUSED, FENCED, RESYNC),
+)
 """All of them."""
 
 
@@ -62,11 +75,13 @@ def measure(
         if (status := queue.answer) is not None:
             yield status
 
-    def by(attribute: str, values: Mapping[str, int]) -> list[Reading]:
+    def by(attribute: str, values: Mapping[str, float]) -> list[Reading]:
         return [(value, {attribute: name}) for name, value in values.items()]
 
     operations.measure(DEPTH, lambda: [r for s in of_queue() for r in by("stream", s.waiting)])
     operations.measure(PENDING, lambda: [r for s in of_queue() for r in by("stream", s.pending)])
+    operations.measure(OLDEST, lambda: [r for s in of_queue() for r in by("stream", s.oldest)])
+    operations.measure(CONSUMERS, lambda: [(s.consumers, {}) for s in of_queue()])
     operations.measure(DEAD, lambda: [(s.dead, {}) for s in of_queue()])
     operations.measure(APPENDED, lambda: by("stream", relay.stored))
     operations.measure(APPEND, lambda: [(relay.append_time, {})])

@@ -29,6 +29,11 @@ SUPERSEDED = Figure(
     "Reports that were not handled, because a newer one of the same resource was.",
     ("kind",),
 )
+BURIED = Figure(
+    "osmo_worker_buried",
+    Kind.COUNTER,
+    "Dead letters that were made: of reports that were rejected, or given up after their last try.",
+)
 IN_HAND = Figure("osmo_worker_in_hand", Kind.GAUGE, "Reports on lease that are not settled yet.")
 HOLDING = Figure(
     "osmo_worker_holding",
@@ -58,7 +63,7 @@ HEARTBEAT_AGE = Figure(
 )
 
 FIGURES = (
-    *(PROCESSING_TIME, END_TO_END, COUNT, SUPERSEDED, IN_HAND, HOLDING),
+    *(PROCESSING_TIME, END_TO_END, COUNT, SUPERSEDED, BURIED, IN_HAND, HOLDING),
     *(STORE_WRITE, STORE_ROWS, SILENT, HEARTBEAT_AGE),
 )
 """All of them."""
@@ -83,6 +88,7 @@ def measure(operations: Operations, metrics: WorkerMetrics) -> None:
         SUPERSEDED,
         lambda: [(each.compacted, {"kind": kind}) for kind, each in metrics.kinds.items()],
     )
+    operations.measure(BURIED, lambda: [(metrics.buried, {})])
     operations.measure(IN_HAND, lambda: [(metrics.in_hand, {})])
     operations.measure(HOLDING, lambda: [(int(metrics.holding is not None), {})])
 

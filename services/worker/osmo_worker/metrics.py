@@ -3,6 +3,7 @@
 from collections import Counter
 
 from osmo_runtime.operations import Histogram
+from osmo_transport import Consumer
 
 MOST_KINDS = 100
 """Kinds that are told apart: several times those that are installed. A peer may name as many as it
@@ -49,6 +50,8 @@ class WorkerMetrics:
         known, or it says nothing, because reports wait."""
         self.holding: str | None = None
         """Why the worker waits instead of handling (the queue or the store is away), or None."""
+        self.consumer: Consumer | None = None
+        """Whose deliveries they are; set by the worker."""
 
     def of(self, kind: str) -> KindMetrics:
         """The ledger of a kind."""
@@ -82,3 +85,9 @@ class WorkerMetrics:
     def processing_time(self) -> Histogram:
         """`KindMetrics.processing_time` of all kinds."""
         return Histogram.sum_of(kind.processing_time for kind in self.kinds.values())
+
+    @property
+    def buried(self) -> int:
+        """Dead letters that the worker's consumer made: of deliveries that were rejected or failed
+        at their last attempt, and of entries that it found unreadable or given up by others."""
+        return 0 if self.consumer is None else self.consumer.buried

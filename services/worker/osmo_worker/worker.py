@@ -113,6 +113,7 @@ class Worker:
         self._others = {kind: _Lane(kind, each, config) for kind, each in others.items()}
         self._clock = clock
         self.metrics = metrics or WorkerMetrics()
+        self.metrics.consumer = consumer
         self._finished: list[tuple[Sequence[Work], Sequence[Outcome]]] = []
         self._settling = False
         self._settlements = 0

@@ -65,7 +65,7 @@ def read_heartbeats(connection: Connection) -> dict[str, datetime]:
     columns = backends.c
     query = select(columns.name, columns.last_heartbeat).where(columns.last_heartbeat.is_not(None))
     query = query.order_by(columns.last_heartbeat.desc()).limit(MOST_SILENCES)
-    return dict(row.tuple() for row in connection.execute(query))
+    return {row.name: row.last_heartbeat for row in connection.execute(query)}
 
 
 def read_epochs(connection: Connection) -> dict[str, int]:
