@@ -316,16 +316,17 @@ class Applier:
         yield
         with self._database.transaction(write=False) as connection:
             known = self._snapshots.notes(connection, [backend]).get((backend, body.kind))
-            if known is not None and known.epoch >= epoch:
-                batch.stale += 1
-                if known.epoch > epoch:
-                    return
-            elif delivery.attempt < self._config.snapshot_attempts:
-                reported = self._snapshots.reported(connection, backend, table, epoch)
-                if reported < body.count:
-                    reason = f"{reported} of the snapshot's {body.count} reports are applied"
-                    batch.outcomes[position] = Retry(reason, self._config.snapshot_delay)
-                    return
+        if known is not None and known.epoch >= epoch:
+            batch.stale += 1
+            if known.epoch > epoch:
+                return
+        elif delivery.attempt < self._config.snapshot_attempts:
+            yield
+            reported = yield from self._snapshots.reported(backend, table, epoch, body.count)
+            if reported < body.count:
+                reason = f"{reported} of the snapshot's {body.count} reports are applied"
+                batch.outcomes[position] = Retry(reason, self._config.snapshot_delay)
+                return
         self._snapshots.note((backend, body.kind, epoch, resource_version, body.count, now))
         yield from self._snapshots.mark_left_out(backend, table, epoch, now)
 
