@@ -17,7 +17,7 @@ from osmo_reports.errors import BodyError
 from osmo_transport import Ack, Delivery, Outcome, Reject, Retry, Version
 from osmo_worker.config import StoreConfig
 from osmo_worker.metrics import WorkerMetrics
-from osmo_worker.store import changes, schema
+from osmo_worker.store import lag, schema
 from osmo_worker.store.conclusions import NO_NAMES, LostNodes
 from osmo_worker.store.database import Database, RowRefusedError
 from osmo_worker.store.kinds import EXISTENCE_KINDS, RESOURCES, backends, events, logs, nodes, tasks
@@ -180,7 +180,7 @@ class Applier:
             self._metrics.rows[table, "written"] += changed
             self._metrics.rows[table, "unchanged"] += unchanged
         for reports in (*batch.reports.values(), batch.happened):
-            changes.record(self._metrics.end_to_end, reports, at)
+            lag.record(self._metrics.end_to_end, reports, at)
         return known
 
     def _rows_of_backends(self, batch: _Batch, now: str) -> list[Row]:
