@@ -1,5 +1,7 @@
 """Since when a task starts, as a column of its own, and room for the next version of each row."""
 
+from typing import Any
+
 import sqlalchemy as sa
 from alembic import op
 
@@ -14,7 +16,9 @@ def upgrade() -> None:
         "CASE WHEN status = 'INITIALIZING' AND NOT ended AND NOT concluded AND deleted_at IS NULL"
         " THEN status_since END"
     )
-    added = [sa.Column("starting_since", MOMENT, sa.Computed(since, persisted=True))]
+    added: list[sa.Column[Any]] = [
+        sa.Column("starting_since", MOMENT, sa.Computed(since, persisted=True))
+    ]
     if not on_postgres:
         # A table with a computed column cannot be copied: its column is made anew.
         op.drop_column("tasks", "terminal")
