@@ -171,6 +171,7 @@ async def test_a_fenced_listener_is_told() -> None:
             with pytest.raises(FencedError):
                 await other.flush()
         store.outcome = AppendOutcome.STORED
+        assert server.stats.fenced >= 2
 
 
 async def test_a_lost_queue_makes_the_listener_connect_again() -> None:

@@ -13,7 +13,7 @@ from osmo_transport import (
     connect,
     listen,
 )
-from osmo_transport.frames import GoodbyeCode, Stored
+from osmo_transport.frames import Batch, GoodbyeCode, Stored
 from osmo_transport.testing import make_message, pair
 from tests.helpers import eventually
 from tests.transport.bare import BareClient
@@ -154,13 +154,15 @@ async def test_what_became_of_clients_is_counted() -> None:
             await eventually(lambda: server.waiting_bytes > 0)
             await server.receive()
             assert server.waiting_bytes == 0
+            bare.connection.send(Batch(2, (b"no message",)))
+            await eventually(lambda: server.stats.refused["message"] == 1)
             bare.connection.send(batch(7, make_message(payload=b"x")))
             assert await bare.goodbye() is GoodbyeCode.PROTOCOL
             assert server.resync("another") == 1
             await eventually(lambda: server.stats.resynced == 1)
         assert server.stats.refused == {
-            **dict.fromkeys(("refused", "unavailable", "message"), 0),
-            "protocol": 1,
+            **dict.fromkeys(("refused", "unavailable"), 0),
+            **dict.fromkeys(("protocol", "message"), 1),
         }
         assert server.stats.fenced == 0
 
