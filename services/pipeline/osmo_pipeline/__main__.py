@@ -5,15 +5,12 @@ import sys
 from collections.abc import Callable, Coroutine
 from typing import Any, NamedTuple
 
-from osmo_benchmarks.config import BenchConfig
-from osmo_benchmarks.errors import BenchmarkError, PlanError
 from osmo_listener.errors import KubeconfigError, ListenerError
-from osmo_pipeline import commands
+from osmo_pipeline import benchmarks, commands
 from osmo_pipeline.config import BackendConfig, DemoConfig, ForgetConfig, ResetConfig, RulesConfig
 from osmo_pipeline.errors import DemoError
 from osmo_runtime import __version__, runner
 from osmo_runtime.runner import ProgramConfig
-from osmo_transport.errors import MissingExtraError
 from osmo_worker.errors import WorkerError
 
 USAGE = """\
@@ -21,11 +18,12 @@ usage: osmo-pipeline [--help] [--version] COMMAND [options]
 
 commands:
   demo                             run a whole backend in one process, and check it at the end
-  rules set BACKEND TYPE=STATUS …  say by which conditions the nodes of a backend are available
+  rules set BACKEND TYPE=STATUS ...
+                                   say by which conditions the nodes of a backend are available
   rules get BACKEND                print these rules
   backends reset BACKEND           let what a backend reports count again, whatever is in its way
   backends forget BACKEND          free the name of a backend for another cluster
-  bench [TABLE …]                  measure this project beside others, and show who is ahead
+  bench [TABLE ...]                measure this project beside others, and show who is ahead
 
 osmo-pipeline COMMAND --help tells a command's options.
 """
@@ -37,17 +35,6 @@ async def demo(config: DemoConfig, stop: asyncio.Event) -> None:
     from osmo_pipeline.demo import run_demo  # noqa: PLC0415
 
     await run_demo(config, stop)
-
-
-async def bench(config: BenchConfig, stop: asyncio.Event) -> None:
-    """Run the benchmarks."""
-    try:
-        from osmo_benchmarks.bench import run_bench  # noqa: PLC0415
-    except ImportError as exc:
-        raise MissingExtraError(
-            f"the benchmarks need {exc.name}: pip install 'osmo-pipeline[bench]'"
-        ) from exc
-    await run_bench(config, stop)
 
 
 def main() -> int:
@@ -68,12 +55,9 @@ COMMANDS = {
     ("rules", "get"): Command(BackendConfig, commands.get_rules),
     ("backends", "reset"): Command(ResetConfig, commands.reset_backend),
     ("backends", "forget"): Command(ForgetConfig, commands.forget_backend),
-    ("bench",): Command(BenchConfig, bench),
 }
 
 ERRORS = {
-    BenchmarkError: runner.FAILED,
-    PlanError: runner.MISUSED,
     DemoError: runner.FAILED,
     KubeconfigError: runner.MISUSED,
     ListenerError: runner.FAILED,
@@ -83,6 +67,8 @@ ERRORS = {
 
 def _main() -> int:
     arguments = sys.argv[1:] or ["--help"]
+    if arguments[0] == "bench":
+        return benchmarks.main(arguments[1:])
     for words in (tuple(arguments[:2]), tuple(arguments[:1])):
         if words in COMMANDS:
             config, run = COMMANDS[words]

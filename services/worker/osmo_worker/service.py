@@ -9,7 +9,7 @@ from typing import Any
 import anyio
 
 from osmo_runtime.queues import queue_url, with_all_streams
-from osmo_runtime.startup import once_there
+from osmo_runtime.startup import once_there, warn_of_caveats
 from osmo_transport import Queue, QueueUnavailableError, open_queue
 from osmo_worker.config import WorkerConfig
 from osmo_worker.errors import HandlerUnavailableError
@@ -56,6 +56,7 @@ async def run_worker(
         )
         if queue is None:
             return
+        warn_of_caveats(queue)
         async with queue:
             consumer = queue.consumer(config.group, config.name)
             ready()
