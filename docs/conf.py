@@ -19,10 +19,7 @@ include_patterns = ["*.md", "docs/**.md", "libs/*/*.md", "services/*/*.md", "ben
 exclude_patterns = ["site", ".*", "tests", "**/peers"]
 
 myst_heading_anchors = 4
-# A link to a file that is no page, such as a module, offers the file.
-nitpicky = True
-# Configuration and metrics are told by the code itself.
-suppress_warnings = ["misc.highlighting_failure"]
+myst_enable_extensions = ["deflist"]
 
 html_theme = "furo"
 html_title = project

@@ -61,23 +61,15 @@ def configuration(program: str) -> Iterator[str]:
 
 
 def _settings(table: Table, docs: dict[str, str], program: str) -> Iterator[str]:
-    if table.leaves:
-        name = f"`[{'.'.join(table.path)}]`" if table.path else f"`{program}`"
-        yield f"\n**{name}**\n"
-        yield "| on the command line | in the environment | in a file | value | default | |"
-        yield "|---|---|---|---|---|---|"
+    if table.leaves and table.path:
+        yield f"\n**`[{'.'.join(table.path)}]`** of `{program}`\n"
     for leaf in table.leaves:
-        flag = f"--[no-]{leaf.flag[2:]}" if leaf.shape is Shape.SWITCH else leaf.flag
-        value = "true, false" if leaf.shape is Shape.SWITCH else metavar_of(leaf)
-        cells = (
-            _code(flag),
-            ", ".join(map(_code, leaf.env_names)),
-            _code(leaf.key),
-            value,
-            _default(leaf),
-            docs.get(leaf.key, ""),
-        )
-        yield _row(cells)
+        switch = leaf.shape is Shape.SWITCH
+        option = f"--[no-]{leaf.flag[2:]}" if switch else f"{leaf.flag} {metavar_of(leaf)}"
+        names = (*leaf.env_names, leaf.key)
+        yield f"\n{_code(option)}"
+        yield f": {docs[leaf.key]}\n"
+        yield f"  {', '.join(map(_code, names))}; default: {_default(leaf)}\n"
     for inner in table.tables:
         yield from _settings(inner, docs, program)
 
@@ -85,7 +77,9 @@ def _settings(table: Table, docs: dict[str, str], program: str) -> Iterator[str]
 def _default(leaf: Leaf) -> str:
     text = default_of(leaf)
     # The same on every machine that builds this.
-    return "(has to be given)" if text is None else text.replace(default_name(), "HOST-PID")
+    if text is None:
+        return "none, it has to be given"
+    return "none" if text == "none" else _code(text.replace(default_name(), "HOST-PID"))
 
 
 def metrics(services: Mapping[str, ModuleType] = SERVICES) -> Iterator[str]:
@@ -145,7 +139,10 @@ def _type(hint: Any) -> str:
     kind = msgspec.inspect.type_info(hint)
     if isinstance(kind, msgspec.inspect.Metadata):
         kind = kind.type
-    return type(kind).__name__.removesuffix("Type").lower()
+    name = type(kind).__name__.removesuffix("Type").lower()
+    return {"str": "text", "vartuple": "array", "dataclass": "array", "bool": "boolean"}.get(
+        name, name
+    )
 
 
 def _code(text: str) -> str:

@@ -1,6 +1,7 @@
 """The pages that the code tells of itself, and the build that finds dead links."""
 
 import importlib.util
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -31,13 +32,12 @@ def test_every_setting_is_told(reference: Any) -> None:
     page = (ROOT / "docs/reference/configuration.md").read_text()
     for program, config in reference.PROGRAMS.items():
         assert f"}} {program.split()[0]}" in page
-        rows = [row for row in reference.configuration(program) if row.startswith("| `")]
-        cells = {row.split(" | ")[2].strip("`"): row.split(" | ") for row in rows}
-        leaves = {leaf.key: leaf for leaf in read_table(config).walk()}
-        assert set(cells) == set(leaves)
-        for key, leaf in leaves.items():
-            assert leaf.env_names[0] in cells[key][1]
-            assert all(cell.strip(" |") for cell in cells[key]), cells[key]
+        lines = list(reference.configuration(program))
+        for leaf in read_table(config).walk():
+            (place,) = (n for n, line in enumerate(lines) if f", `{leaf.key}`; default: " in line)
+            assert leaf.flag.lstrip("-") in lines[place - 2]
+            assert re.fullmatch(r": \S.*\n", lines[place - 1]), leaf.key
+            assert lines[place].startswith(f"  `{leaf.env_names[0]}`, ")
 
 
 def test_nothing_of_this_machine_is_told(reference: Any) -> None:
