@@ -23,6 +23,7 @@ from osmo_operator.service import run_operator
 from osmo_pipeline.config import DemoConfig
 from osmo_runtime.errors import SettingsError
 from osmo_runtime.fields import Leaf, Shape, read_table
+from osmo_runtime.runner import ProgramConfig
 from osmo_runtime.settings import load
 from osmo_transport import ServerConfig
 from osmo_transport.testing.redis_server import RedisServer
@@ -135,29 +136,49 @@ def test_help_is_ascii(
     assert text.isascii(), [line for line in text.splitlines() if not line.isascii()]
 
 
-IDLE = [
-    (osmo_operator, ["--server-tls-cert-file=a.pem"], ["--server-tls-cert-file"]),
-    (osmo_operator, ["--server-tls-cert-file=a.pem", "--listen=wss://h:1"], []),
-    (osmo_operator, ["--deployed-max-streams=3"], ["--deployed-max-streams"]),
-    (osmo_operator, ["--deployed-max-streams=3", "--listen=grpc://h:1"], []),
-    (osmo_operator, ["--limits-weights=pods=1", "--layout=osmo"], ["--limits-weights"]),
-    (osmo_worker, ["--limits-weights=pods=1", "--group=g"], []),
-    (osmo_worker, ["--group=g", "--layout=osmo"], ["--group"]),
-    (osmo_worker, ["--store-limits-task-retention=1", "--handler=a:b"], ["--store-limits-task-re"]),
-    (osmo_worker, ["--store=nonsense", "--handler=a:b"], ["--store"]),
-    (osmo_listener, ["--client-tls-ca-file=a.pem"], ["--client-tls-ca-file"]),
-    (osmo_listener, ["--client-tls-ca-file=a.pem", "--connect=grpcs://h:1"], []),
-    (osmo_listener, ["--labeller-concurrency=2"], ["--labeller-concurrency"]),
-    (osmo_listener, ["--labeller-concurrency=2", "--rules-node-label"], []),
-    (osmo_listener, ["--rules-node-label", "--listeners=usage"], ["--rules-node-label"]),
-    (osmo_listener, ["--log-reports-max-pending=9", "--no-report-logs"], ["--log-reports-max-pe"]),
+IDLE: list[tuple[type[ProgramConfig], list[str], list[str]]] = [
+    (osmo_operator.__main__.Settings, ["--server-tls-cert-file=a.pem"], ["--server-tls-cert-file"]),
+    (osmo_operator.__main__.Settings, ["--server-tls-cert-file=a.pem", "--listen=wss://h:1"], []),
+    (osmo_operator.__main__.Settings, ["--deployed-max-streams=3"], ["--deployed-max-streams"]),
+    (osmo_operator.__main__.Settings, ["--deployed-max-streams=3", "--listen=grpc://h:1"], []),
+    (
+        osmo_operator.__main__.Settings,
+        ["--limits-weights=pods=1", "--layout=osmo"],
+        ["--limits-weights"],
+    ),
+    (osmo_worker.__main__.Settings, ["--limits-weights=pods=1", "--group=g"], []),
+    (osmo_worker.__main__.Settings, ["--group=g", "--layout=osmo"], ["--group"]),
+    (
+        osmo_worker.__main__.Settings,
+        ["--store-limits-task-retention=1", "--handler=a:b"],
+        ["--store-limits-task-re"],
+    ),
+    (osmo_worker.__main__.Settings, ["--store=nonsense", "--handler=a:b"], ["--store"]),
+    (osmo_listener.__main__.Settings, ["--client-tls-ca-file=a.pem"], ["--client-tls-ca-file"]),
+    (osmo_listener.__main__.Settings, ["--client-tls-ca-file=a.pem", "--connect=grpcs://h:1"], []),
+    (osmo_listener.__main__.Settings, ["--labeller-concurrency=2"], ["--labeller-concurrency"]),
+    (osmo_listener.__main__.Settings, ["--labeller-concurrency=2", "--rules-node-label"], []),
+    (
+        osmo_listener.__main__.Settings,
+        ["--rules-node-label", "--listeners=usage"],
+        ["--rules-node-label"],
+    ),
+    (
+        osmo_listener.__main__.Settings,
+        ["--log-reports-max-pending=9", "--no-report-logs"],
+        ["--log-reports-max-pe"],
+    ),
+    (DemoConfig, ["--kubeconfig=k", "--nodes=3", "--pace=1"], ["--nodes", "--pace"]),
+    (DemoConfig, ["--nodes=3", "--pace=1"], []),
 ]
 
 
-@pytest.mark.parametrize(("package", "argv", "idle"), IDLE, ids=lambda value: str(value)[:60])
-def test_what_has_no_effect_is_known(package: Any, argv: list[str], idle: list[str]) -> None:
+@pytest.mark.parametrize(("config", "argv", "idle"), IDLE, ids=lambda value: str(value)[:60])
+def test_what_has_no_effect_is_known(
+    config: type[ProgramConfig], argv: list[str], idle: list[str]
+) -> None:
     """It is told by name, in place of being obeyed, refused, or taken in silence."""
-    loaded = load("program", package.__main__.Settings, argv, {})
+    loaded = load("program", config, argv, {})
     told = [name for key, _ in loaded.config.without_effect() for name in loaded.origins_of(key)]
     assert len(told) == len(idle)
     assert all(name.startswith(start) for name, start in zip(told, idle, strict=True))
