@@ -22,7 +22,7 @@ from osmo_transport import (
     publish,
 )
 from osmo_transport.testing.redis_server import RedisServer, redis_programs
-from tests.documents.guide import fenced, inline
+from tests.documents.guide import ROOT, fenced, inline
 
 GUIDE = "docs/production.md"
 USER = fenced(GUIDE, "user osmo ").split()[1:]
@@ -56,6 +56,13 @@ def _log(server: RedisServer) -> list[list[bytes]]:
     return entries
 
 
+SCRIPTED = {
+    found
+    for script in (ROOT / "libs").rglob("*.py")
+    for found in re.findall(r"redis\.p?call\('([A-Z]+)'(?:, '([A-Z]+)')?", script.read_text())
+}
+"""Each command of a script in Redis, with its subcommand if it has one."""
+
 SOON = 0.5
 """Seconds after which a right that is waited for has been asked for."""
 
@@ -86,6 +93,14 @@ async def use(url: str) -> None:
         await queue.status()
         await queue.dead_letters(10)
         await queue.reset("cluster-a")
+
+
+def test_the_user_may_do_what_the_scripts_do() -> None:
+    """Also in those branches that no test with this user takes."""
+    allowed = {word[1:] for word in (*USER, *FOR_THE_LAYOUT) if word.startswith("+")}
+    assert len(SCRIPTED) > 20
+    for command, subcommand in SCRIPTED:
+        assert {command.lower(), f"{command}|{subcommand}".lower()} & allowed, command
 
 
 async def test_the_user_may_do_what_the_programs_need(server: RedisServer) -> None:
