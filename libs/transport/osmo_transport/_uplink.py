@@ -237,10 +237,10 @@ class Uplink:
             delay = self._backoff.next_delay()
             if isinstance(error, PartedError):
                 delay = max(delay, error.retry_after)
-            self._log_loss(error, delay)
+            self._log_loss(error)
             await asyncio.sleep(delay)
 
-    def _log_loss(self, error: TransportError, delay: float) -> None:
+    def _log_loss(self, error: TransportError) -> None:
         """Each reason once in an outage, however long that is."""
         reason = str(error)
         level = logging.DEBUG if reason in self._reasons else logging.WARNING
@@ -248,7 +248,7 @@ class Uplink:
             self._reasons.clear()
         self._reasons.add(reason)
         about = "" if self._url in reason else f"{self._url}: "
-        logger.log(level, "%s%s; connecting again in %.1f s", about, reason, delay)
+        logger.log(level, "%s%s; connecting again", about, reason)
 
     async def _one_connection(self) -> TransportError:
         link = self._link = _Link(self)

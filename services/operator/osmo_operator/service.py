@@ -17,7 +17,7 @@ from osmo_reports.bodies import decode_introduction
 from osmo_reports.directory import RULES_KIND, Directory, encode_rules, open_directory
 from osmo_runtime.operations import Inquiry, Operations, Work
 from osmo_runtime.queues import queue_url, with_all_streams
-from osmo_runtime.startup import allow_connections, once_there
+from osmo_runtime.startup import allow_connections, once_there, warn_of_caveats
 from osmo_transport import (
     Admit,
     Backoff,
@@ -74,6 +74,7 @@ async def run_operator(
     )
     if queue is None:
         return
+    warn_of_caveats(queue)
     rules_known = asyncio.Event()
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(queue)

@@ -5,9 +5,8 @@ import sys
 from collections.abc import Callable, Coroutine
 from typing import Any, NamedTuple
 
-from osmo_benchmarks.config import BenchConfig
-from osmo_benchmarks.errors import BenchmarkError, PlanError
 from osmo_listener.errors import KubeconfigError, ListenerError
+from osmo_pipeline import benchmarks
 from osmo_pipeline.commands import backends, completion, dead_letters, queue, rules
 from osmo_pipeline.config import DemoConfig
 from osmo_pipeline.errors import DemoError, NothingFoundError, StoppedError
@@ -16,7 +15,6 @@ from osmo_runtime.completion import complete
 from osmo_runtime.errors import nearest
 from osmo_runtime.operations import open_operations
 from osmo_runtime.runner import ProgramConfig
-from osmo_transport.errors import MissingExtraError
 from osmo_worker.errors import WorkerError
 
 USAGE = """\
@@ -53,17 +51,6 @@ async def demo(config: DemoConfig, stop: asyncio.Event) -> None:
         await run_demo(config, stop, operations)
 
 
-async def bench(config: BenchConfig, stop: asyncio.Event) -> None:
-    """Run the benchmarks."""
-    try:
-        from osmo_benchmarks.bench import run_bench  # noqa: PLC0415
-    except ImportError as exc:
-        raise MissingExtraError(
-            f"the benchmarks need {exc.name}: pip install 'osmo-pipeline[bench]'"
-        ) from exc
-    await run_bench(config, stop)
-
-
 def main() -> int:
     """Run the program; returns its exit code."""
     return runner.until_unread(_main)
@@ -89,12 +76,9 @@ COMMANDS = {
     ("backends", "reset"): Command(backends.ResetConfig, backends.reset_backend),
     ("backends", "forget"): Command(backends.ForgetConfig, backends.forget_backend),
     ("completion",): Command(completion.CompletionConfig, completion.show_code),
-    ("bench",): Command(BenchConfig, bench),
 }
 
 ERRORS = {
-    BenchmarkError: runner.ExitCode.FAILED,
-    PlanError: runner.ExitCode.MISUSED,
     DemoError: runner.ExitCode.FAILED,
     NothingFoundError: runner.ExitCode.NOTHING,
     StoppedError: runner.ExitCode.FAILED,
@@ -107,6 +91,8 @@ ERRORS = {
 def _main() -> int:
     complete("osmo-pipeline", {words: command.config for words, command in COMMANDS.items()})
     arguments = sys.argv[1:] or ["--help"]
+    if arguments[0] == "bench":
+        return benchmarks.main(arguments[1:])
     for words in (tuple(arguments[:2]), tuple(arguments[:1])):
         if words in COMMANDS:
             config, run = COMMANDS[words]

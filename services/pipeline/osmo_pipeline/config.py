@@ -1,5 +1,6 @@
 """The configuration of the all-in-one process."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -50,6 +51,12 @@ class DemoConfig(ServiceConfig):
     """Seconds that the store may take to equal the cluster once everything has happened."""
     log_level: LogLevel = LogLevel.WARNING
     """The least severe log records that are written."""
+
+    def without_effect(self) -> Iterator[tuple[str, str]]:
+        """See `ProgramConfig`."""
+        if self.kubeconfig is not None:
+            for key in ("nodes", "workflows", "seed", "pace"):
+                yield key, "--kubeconfig is set, and no cluster is simulated"
 
 
 @dataclass(frozen=True, kw_only=True)

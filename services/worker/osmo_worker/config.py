@@ -72,8 +72,8 @@ class WorkerConfig:
     """How the queue in Redis is laid out; osmo: for operators already deployed, as `?layout=osmo`
     in its URL. Its group is then `message_workers`."""
     store: str = "sqlite:///osmo.db"
-    """URL of the state store: `sqlite:///PATH`, `postgresql://…` or `memory://`. Not looked at when
-    `handler` is set."""
+    """URL of the state store: `sqlite:///PATH`, `postgresql://HOST/NAME` or `memory://`. Not looked
+    at when `handler` is set."""
     handler: str | None = None
     """`module:attribute` of the handler: an async callable that takes one delivery, or an object
     with `handle_batch`; none: the state store."""

@@ -11,7 +11,7 @@ from anyio.abc import TaskGroup
 
 from osmo_runtime.operations import Inquiry, Operations
 from osmo_runtime.queues import queue_url, with_all_streams
-from osmo_runtime.startup import once_there
+from osmo_runtime.startup import once_there, warn_of_caveats
 from osmo_transport import Queue, QueueStatus, QueueUnavailableError, open_queue
 from osmo_worker import figures
 from osmo_worker.config import WorkerConfig
@@ -61,6 +61,7 @@ async def run_worker(
         )
         if queue is None:
             return
+        warn_of_caveats(queue)
         async with queue:
             consumer = queue.consumer(config.group, config.name)
             worker = Worker(consumer, handler, config, others=others, metrics=metrics)

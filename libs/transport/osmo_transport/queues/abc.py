@@ -174,6 +174,10 @@ class Queue(ABC):
     Every call may raise `QueueRefusedError` when it finds, on a new connection, that the store has
     become unfit, and `ClosedError` after `aclose`."""
 
+    caveats: Sequence[str] = ()
+    """How the store may lose what it acknowledged, as it is set up, and what to set: for the log of
+    whoever relies on it."""
+
     @abstractmethod
     async def open_producer(
         self, producer: Producer, instance: str, known: ProducerState, claim: Claim = AT_ONCE
