@@ -262,7 +262,7 @@ class World:
     def flush_queue(self) -> None:
         """The queue loses its memory."""
         store = self.queue._store
-        fresh = MemoryStore()
+        fresh = MemoryStore(wall)
         store.epoch, store.producers = fresh.epoch, fresh.producers
         store.waiting, store.pending = fresh.waiting, fresh.pending
         store.due = fresh.due

@@ -289,6 +289,21 @@ class QueueMachine(RuleBasedStateMachine):
             self.held[name].clear()
             self.run(cancel_at(k, consumer.aclose()) if k else consumer.aclose())
 
+    # People
+
+    @rule(count=st.integers(1, 4), k=st.sampled_from([0, 0, 1, 2, 3, 5]))
+    def replay(self, count: int, k: int) -> None:
+        """Dead letters are put back, perhaps cut short and then again, as entries that are new."""
+        letters = self.run(self.queue.dead_letters(count))
+        named = [letter.id for letter in letters]
+        if k:
+            self.run(cancel_at(k, self.queue.replay(named)))
+        self.run(self.queue.replay(named))
+        for letter in letters:
+            assert letter.message is not None
+            self.entry_of.pop(letter.message.id, None)
+            self.attempts[letter.message.id] = 0
+
     # The world
 
     @rule(seconds=st.sampled_from([0.5, 1.0, LEASE]))

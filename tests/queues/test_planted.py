@@ -8,7 +8,7 @@ import pytest
 from osmo_transport.queues.abc import AppendOutcome, Queue, QueueConfig
 from osmo_transport.queues.delivery import ProducerBatch
 from osmo_transport.queues.redis.layout import OwnLayout
-from osmo_transport.queues.redis.member import Member, Removal
+from osmo_transport.queues.redis.member import Member, Removal, Removed
 from osmo_transport.queues.redis.queue import RedisQueue, open_queue
 from osmo_transport.queues.redis.scripts.script import script
 from osmo_transport.testing.contracts.queues import QueueContract
@@ -53,18 +53,19 @@ async def test_catches_removing_before_burying(
     """A `settle` that removes an entry in one round trip and adds its dead letter in the next."""
     remove = Member.remove
 
-    async def in_two_steps(self: Member, removal: Removal) -> tuple[list[tuple[str, str]], str]:
+    async def in_two_steps(self: Member, removal: Removal) -> Removed:
         for stream, letters in removal.dead.items():
             key = self._keys.streams[stream]
             for entry_id, reason in letters:
                 ((_, fields),) = (await self.writer.run(("XRANGE", key, entry_id, entry_id)))[0]
-                removed = ("HINCRBY", self._keys.counts, f"{key} out", 1)
+                counted = ("HINCRBY", self._keys.counts, f"{key} out", 1)
                 acknowledge, delete = ("XACK", key, self.group, entry_id), ("XDEL", key, entry_id)
-                await self.writer.run(acknowledge, delete, removed)
+                await self.writer.run(acknowledge, delete, counted)
                 letter = ("s", stream, "i", entry_id, "n", 1, "r", reason, *fields)
                 await self.writer.run(("XADD", self._keys.dead, "*", *letter))
-        done, refused = await remove(self, Removal(removal.acks, {}))
-        return [*done, *((s, i) for s, ls in removal.dead.items() for i, _ in ls)], refused
+        removed = await remove(self, Removal(removal.acks, {}))
+        dead = [(s, i) for s, ls in removal.dead.items() for i, _ in ls]
+        return Removed([*removed.done, *dead], set(dead), removed.refused)
 
     await contract.test_cancelled_settle_can_be_repeated()
     monkeypatch.setattr(Member, "remove", in_two_steps)

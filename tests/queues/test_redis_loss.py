@@ -78,7 +78,7 @@ async def test_what_is_removed_by_hand_is_noticed(
         assert after.lost == gone
         assert after.queue_epoch != before.queue_epoch
         assert f"{gone} entries were removed by others" in caplog.text
-        assert await queue.status() == after
+        assert (await queue.status())._replace(oldest={}) == after._replace(oldest={})
         for producer in (feeder, other):
             assert await producer.append(report("late")) is LOST
             first = producer.state

@@ -124,8 +124,8 @@ async def test_what_others_put_among_the_dead_letters_is_shown(redis_server: Red
         redis_server.command("XADD", "{osmo}:dead", "*", "hello", "world")
         redis_server.command("XADD", "{osmo}:dead", "*", "i", "1-0", "n", "x", "m", b"\xff")
         strange, other = await queue.dead_letters(10)
-        assert (strange.id, strange.message, strange.raw) == ("", None, b"hello world")
-        assert (other.id, other.attempt, other.raw) == ("1-0", 0, b"\xff")
+        assert (strange.entry, strange.message, strange.raw) == ("", None, b"hello world")
+        assert (other.entry, other.attempt, other.raw) == ("1-0", 0, b"\xff")
 
 
 async def test_what_waits_for_its_turn_is_not_done_after_the_end(

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import subprocess
 import sys
 from typing import Any
 
@@ -151,6 +152,23 @@ def test_other_statements_are_not_limited() -> None:
     assert not limited.filter(record("a", level=logging.ERROR))
     assert limited.filter(other)
     assert all(limited.filter(record("info")) for _ in range(5))
+
+
+def test_each_dead_letter_is_written() -> None:
+    """They are said by one statement, and are not one fault."""
+    program = """
+import logging
+from osmo_runtime import logs
+from osmo_transport.queues.rules import Burials
+logs.configure("sample", logs.LogLevel.WARNING, logs.LogFormat.TEXT)
+burials = Burials()
+for number in range(40):
+    burials.tell("pods", "east", None, number, "why")
+    logging.warning("again")
+"""
+    said = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True).stderr
+    assert said.count(b"dead letter: an unreadable entry of east, stream pods, after ") == 40
+    assert said.count(b"again") == 10
 
 
 def test_repeats_are_forgotten() -> None:

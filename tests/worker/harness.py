@@ -276,6 +276,10 @@ class FaultyConsumer(Consumer):
             raise QueueUnavailableError("the queue is away")
         await self._consumer.settle(outcomes)
 
+    @property
+    def buried(self) -> int:
+        return self._consumer.buried
+
     async def aclose(self) -> None:
         self.closed = True
         await self._consumer.aclose()

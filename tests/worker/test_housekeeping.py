@@ -25,6 +25,9 @@ class SweptStore:
         await self.check()
         self.sweeps += 1
 
+    async def silences(self) -> dict[str, float]:
+        return {"a": 1.0}
+
 
 class Rounds:
     """A sleep that ends when a test says so."""

@@ -120,7 +120,7 @@ async def test_a_compacted_set_is_rejected_as_one() -> None:
         worker = await work_off(queue, handle)
         letters = await queue.dead_letters(10)
     assert [letter.reason for letter in letters] == ["unreadable"] * 3
-    assert worker.metrics.rejected == 3
+    assert worker.metrics.rejected == worker.metrics.buried == 3
 
 
 async def test_a_retry_comes_again_and_then_becomes_a_dead_letter() -> None:
@@ -140,6 +140,7 @@ async def test_a_retry_comes_again_and_then_becomes_a_dead_letter() -> None:
     assert "raised ValueError: bad" in letter.reason
     assert worker.metrics.handled == 20
     assert worker.metrics.retried == QUEUE.max_attempts
+    assert worker.metrics.buried == 1
 
 
 async def test_a_handler_chooses_the_delay_of_a_retry() -> None:

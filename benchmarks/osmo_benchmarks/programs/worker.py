@@ -125,6 +125,11 @@ class ObservedConsumer(Consumer):
         ]
         self._recorder.add(Settled(at, done, self._name, settled))
 
+    @property
+    def buried(self) -> int:
+        """See `Consumer`."""
+        return self._inner.buried
+
     async def aclose(self) -> None:
         """See `Consumer`."""
         await self._inner.aclose()

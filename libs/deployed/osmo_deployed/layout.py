@@ -27,6 +27,7 @@ from osmo_transport.queues.abc import QueueConfig
 from osmo_transport.queues.delivery import ProducerBatch
 from osmo_transport.queues.redis.keys import Keys, hash_tag
 from osmo_transport.queues.redis.layout import REFUSED, Appended, Layout, way
+from osmo_transport.queues.redis.scripts.letters import replay
 from osmo_transport.queues.redis.scripts.producers import append
 
 STREAM = "messages"
@@ -48,6 +49,7 @@ class OsmoLayout(Layout):
     """See the module."""
 
     append = append("'message', ARGV[arg], 'backend', backend")
+    replay = replay("'message', raw, 'backend', backend")
     group = GROUP
 
     def __init__(

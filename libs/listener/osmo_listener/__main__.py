@@ -10,7 +10,7 @@ from osmo_listener.config import ListenerConfig
 from osmo_listener.errors import KubeconfigError, ListenerError
 from osmo_runtime import runner
 from osmo_runtime.fields import Setting
-from osmo_runtime.operations import ServiceConfig
+from osmo_runtime.operations import ServiceConfig, open_operations
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +30,8 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     # Here, so that a missing extra is told as every other error is.
     from osmo_listener.service import run_listener  # noqa: PLC0415
 
-    await run_listener(settings, stop)
+    async with open_operations("osmo-listener", settings, stop) as operations:
+        await run_listener(settings, stop, operations=operations)
 
 
 def main() -> int:

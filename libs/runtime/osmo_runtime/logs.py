@@ -10,7 +10,7 @@ import logging
 import sys
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum
@@ -19,6 +19,7 @@ import msgspec
 
 from osmo_runtime.masking import mask, mask_text
 from osmo_transport.bounds import Count, Seconds
+from osmo_transport.queues.rules import DEAD_LETTERS
 
 _STANDARD = {*vars(logging.makeLogRecord({})), "message", "asctime", "taskName"}
 
@@ -63,18 +64,23 @@ class RepeatLimit:
 
 
 class RepeatFilter(logging.Filter):
-    """Drops records from WARNING on beyond a `RepeatLimit`. `clock` gives seconds."""
+    """Drops records from WARNING on beyond a `RepeatLimit`, but none of the loggers `spared`.
+    `clock` gives seconds."""
 
     def __init__(
-        self, limit: RepeatLimit = RepeatLimit(), clock: Callable[[], float] = time.monotonic
+        self,
+        limit: RepeatLimit = RepeatLimit(),
+        clock: Callable[[], float] = time.monotonic,
+        spared: Collection[str] = (),
     ) -> None:
         super().__init__()
         self._limit = limit
         self._clock = clock
+        self._spared = spared
         self._counts: OrderedDict[tuple[str, int], tuple[float, int]] = OrderedDict()
 
     def filter(self, record: logging.LogRecord) -> bool:
-        if record.levelno < logging.WARNING:
+        if record.levelno < logging.WARNING or record.name in self._spared:
             return True
         statement, now = (record.pathname, record.lineno), self._clock()
         start, count = self._counts.pop(statement, (now, 0))
@@ -138,7 +144,8 @@ def configure(service: str, level: LogLevel, form: LogFormat) -> None:
     text = form is LogFormat.TEXT or (form is LogFormat.AUTO and sys.stderr.isatty())
     handler = logging.StreamHandler()
     handler.setFormatter(TextFormatter() if text else JsonFormatter(service))
-    handler.addFilter(RepeatFilter())
+    # No two dead letters are the same fault, and nobody else says which they are.
+    handler.addFilter(RepeatFilter(spared=(DEAD_LETTERS,)))
     logging.basicConfig(level=level.value, handlers=[handler], force=True)
     logging.captureWarnings(capture=True)
 

@@ -69,11 +69,12 @@ from osmo_transport.queues.delivery import (
     ProducerState,
     Reject,
     Retry,
+    StoredEntry,
     batch_of,
 )
-from osmo_transport.queues.leases import Claim, Holder, Renewal
+from osmo_transport.queues.leases import Claim, Holder, Renewal, Standing
 from osmo_transport.registry import open_queue, transport_for
-from osmo_transport.server import Admit, Incoming, Renew, Server, ServerConfig, listen
+from osmo_transport.server import Admit, Incoming, Renew, Server, ServerConfig, ServerStats, listen
 from osmo_transport.session import Greeting, Refusal, SessionConfig
 from osmo_transport.session.outbox import OutboxConfig
 from osmo_transport.transports.abc import Companion, TlsConfig, Transport
@@ -131,7 +132,10 @@ __all__ = (
     "Retry",
     "Server",
     "ServerConfig",
+    "ServerStats",
     "SessionConfig",
+    "Standing",
+    "StoredEntry",
     "TlsConfig",
     "Transport",
     "TransportError",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from osmo_operator.config import OperatorConfig
 from osmo_operator.service import run_operator
 from osmo_runtime import runner
-from osmo_runtime.operations import ServiceConfig
+from osmo_runtime.operations import ServiceConfig, open_operations
 from osmo_runtime.startup import warn_of_private_queue
 
 
@@ -19,7 +19,8 @@ class Settings(OperatorConfig, ServiceConfig):
 async def run(settings: Settings, stop: asyncio.Event) -> None:
     """Run the service."""
     warn_of_private_queue(settings.queue)
-    await run_operator(settings, stop, _announce)
+    async with open_operations("osmo-operator", settings, stop) as operations:
+        await run_operator(settings, stop, _announce, operations=operations)
 
 
 def _announce(urls: list[str]) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from osmo_runtime import runner
-from osmo_runtime.operations import ServiceConfig
+from osmo_runtime.operations import ServiceConfig, open_operations
 from osmo_runtime.startup import unless_stopped, warn_of_private_queue
 from osmo_worker.config import StoreConfig, WorkerConfig
 from osmo_worker.errors import HandlerUnavailableError
@@ -47,7 +47,8 @@ class MigrateSettings(runner.ProgramConfig):
 async def run(settings: Settings, stop: asyncio.Event) -> None:
     """Run the service."""
     warn_of_private_queue(settings.queue)
-    await run_worker(settings, stop, lambda: logger.info("ready"))
+    async with open_operations("osmo-worker", settings, stop) as operations:
+        await run_worker(settings, stop, lambda: logger.info("ready"), operations=operations)
 
 
 def main() -> int:

@@ -15,6 +15,8 @@
 - *Bounded tries.* The attempt is counted before the entry is handed out. A `Retry` of the last
   attempt makes it a dead letter with its reason; one whose last consumer fell silent becomes a dead
   letter when it would be handed out once more. Burying and removing are one atomic step.
+- *Repairable.* `replay` puts a dead letter back as a new entry and takes it off the dead letters in
+  one step, so that one which is cut short loses nothing and doubles nothing.
 - *Shared fairly.* While several streams hold entries they are read in proportion to their weights;
   a stream with entries is read at least once in every `sum(weights)` reads.
 - *Honest about loss.* `ProducerState.queue_epoch` changes when the store lost its memory, or
@@ -29,7 +31,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import NamedTuple, Self
 
 from osmo_transport.bounds import Count, Seconds
@@ -45,9 +47,14 @@ from osmo_transport.queues.delivery import (
     Producer,
     ProducerBatch,
     ProducerState,
+    StoredEntry,
     batch_of,
 )
-from osmo_transport.queues.leases import AT_ONCE, Claim, Renewal
+from osmo_transport.queues.leases import AT_ONCE, Claim, Renewal, Standing
+
+PAGE_BYTES = 8 * 1024 * 1024
+"""Bytes of messages after which a page of `Queue.peek` or `Queue.dead_letters` ends, whatever its
+limit: who looks at a large queue holds no more than this of it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,6 +109,11 @@ class QueueStatus(NamedTuple):
     """Dead letters dropped because `max_dead_letters` was reached, since this object was opened."""
     lost: int = 0
     """Entries that somebody else removed from the store, found out since this object was opened."""
+    oldest: Mapping[str, float] = MappingProxyType({})
+    """By stream, those without entries too: seconds since its oldest entry was added, on lease or
+    not; 0.0 where there is none."""
+    consumers: int = 0
+    """Consumers that were heard of within a lease."""
 
 
 class Consumer(ABC):
@@ -132,6 +144,13 @@ class Consumer(ABC):
             QueueUnavailableError: the store does not answer; call again with the same outcomes.
             ClosedError: the consumer is closed.
         """
+
+    @property
+    @abstractmethod
+    def buried(self) -> int:
+        """The dead letters that it made so far: because it was told so, because an entry could not
+        be read, or because the attempts of one were used up that it came upon. Each is a line in
+        the log; see `rules.Burials`."""
 
     @abstractmethod
     async def aclose(self) -> None:
@@ -237,10 +256,55 @@ class Queue(ABC):
         """
 
     @abstractmethod
-    async def dead_letters(self, limit: int) -> list[DeadLetter]:
-        """The oldest dead letters, at most `limit`.
+    async def peek(self, stream: str, limit: int, after: str = "") -> list[StoredEntry]:
+        """A page of the entries of a stream, the oldest first, from behind the one with the id
+        `after` on, which may be gone by now. Nothing is taken or renewed.
+
+        The page has up to `limit` of them, and fewer where they are large: it ends with
+        `PAGE_BYTES`. An empty one says that there is no more.
 
         Raises:
+            UsageError: there is no such stream, or `limit` is not positive.
+            QueueUnavailableError: the store does not answer.
+        """
+
+    @abstractmethod
+    async def dead_letters(self, limit: int, after: str = "") -> list[DeadLetter]:
+        """A page of the dead letters, the oldest first, from behind the one with the id `after` on,
+        which may be gone by now; as large as a page of `peek`.
+
+        Raises:
+            UsageError: `limit` is not positive.
+            QueueUnavailableError: the store does not answer.
+        """
+
+    @abstractmethod
+    async def replay(self, letters: Collection[str]) -> int:
+        """Put these dead letters, named by their ids, back into their streams as new entries of
+        which no attempt counts yet; returns how many there were. Each is put back and taken off the
+        dead letters in one step, so that to ask again after an error does none twice. What it was
+        about may have been reported anew since: consumers tell by the message's version.
+
+        Raises:
+            QueueUnavailableError: the store does not answer, or is full; some may be back.
+        """
+
+    @abstractmethod
+    async def drop(self, letters: Collection[str]) -> int:
+        """Remove these dead letters, named by their ids, for ever; returns how many there were.
+
+        Raises:
+            QueueUnavailableError: the store does not answer; some may be gone.
+        """
+
+    @abstractmethod
+    async def producers(self, limit: int, after: Standing | None = None) -> list[Standing]:
+        """A page of the producers that are remembered, at most `limit` of them, from behind `after`
+        on, in the order in which they connected last. An empty one says that there is no more. One
+        that connects meanwhile may be told twice.
+
+        Raises:
+            UsageError: `limit` is not positive.
             QueueUnavailableError: the store does not answer.
         """
 

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import msgspec
 
 from osmo_transport._text import shown
+from osmo_transport.errors import UnreadableError
 from osmo_transport.message import MAX_REVISION, Message, encode_message, read_message
 
 
@@ -50,6 +51,9 @@ class DeadLetter(msgspec.Struct, frozen=True):
     """An entry that was given up, with the reason."""
 
     id: str
+    """Names this letter and never another one, for `Queue.replay` and `Queue.drop`."""
+    entry: str
+    """The id of the entry, within its stream."""
     stream: str
     backend: str
     reason: str
@@ -57,6 +61,36 @@ class DeadLetter(msgspec.Struct, frozen=True):
     message: Message | None
     """None when the entry could not be read as a message; `raw` holds its bytes."""
     raw: bytes
+    buried: float
+    """When it was given up, in seconds since the Unix epoch."""
+
+
+def message_or_none(data: bytes) -> Message | None:
+    """The message of some bytes, if they are one."""
+    try:
+        return read_message(data)
+    except UnreadableError:
+        return None
+
+
+class StoredEntry(msgspec.Struct, frozen=True):
+    """An entry as it lies in a stream, for whoever looks and does not take."""
+
+    id: str
+    """As `Delivery.id`."""
+    stream: str
+    backend: str
+    message: Message | None
+    """None when the entry cannot be read as a message; `raw` holds its bytes."""
+    raw: bytes
+    age: float
+    """Seconds since it was added."""
+    pending: bool
+    """Whether a consumer was given it; else it waits for its first delivery."""
+    attempts: int
+    """Deliveries so far."""
+    holder: str
+    """The consumer that has it, or had it last; empty where none has."""
 
 
 class Producer(NamedTuple):

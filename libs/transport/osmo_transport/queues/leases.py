@@ -47,6 +47,21 @@ class Holder(NamedTuple):
     """When it was let in first, in seconds since the Unix epoch."""
 
 
+class Standing(NamedTuple):
+    """A producer that a store remembers, for people."""
+
+    producer: Producer
+    epoch: int
+    sequence: int
+    """As in `ProducerState`."""
+    opened: float
+    """When it connected last, in seconds since the Unix epoch."""
+    instance: str
+    """The process that has the epoch."""
+    holder: Holder | None
+    """Who holds its place, while a lease of it lasts."""
+
+
 class Renewal(NamedTuple):
     """What becomes of a lease."""
 
@@ -105,6 +120,10 @@ class Leases:
             if lease is not None and lease.connection == connection:
                 self._leases[producer] = lease._replace(until=now + rest)
         return {each for each in wanted if not self._lasts(each, now)}
+
+    def holder(self, producer: Producer, now: float) -> Holder | None:
+        """Who holds the place now."""
+        return self._leases[producer].holder if self._lasts(producer, now) else None
 
     def forget(self, producer: Producer) -> None:
         """Nothing is known of the producer any more."""

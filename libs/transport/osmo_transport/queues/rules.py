@@ -1,9 +1,12 @@
 """Rules that every queue follows alike, with the errors that go with them."""
 
-from collections.abc import Container
+import logging
+from collections.abc import Container, Iterable
 
+from osmo_transport._text import shown
 from osmo_transport.errors import QueueRefusedError, QueueUnavailableError, UsageError
 from osmo_transport.kinds import DEFAULT_STREAM, kind_of, stream_weights
+from osmo_transport.message import Message
 from osmo_transport.queues.abc import QueueConfig
 
 EXHAUSTED = "delivered {} times and never settled: its consumer stopped each time"
@@ -12,8 +15,16 @@ EXHAUSTED = "delivered {} times and never settled: its consumer stopped each tim
 UNREADABLE = "cannot be read as a message: {}"
 """Reason of a dead letter whose bytes are no message; takes what is wrong with them."""
 
+MAX_NAME = 100
+"""Characters of a backend, a kind or a key that the log shows."""
+
+DEAD_LETTERS = "osmo_transport.dead_letters"
+"""The logger that says each dead letter, once."""
+
 MAX_REASON = 4096
 """Characters of a dead letter's reason that are kept: an error's text may hold all that failed."""
+
+_log = logging.getLogger(DEAD_LETTERS)
 
 
 def kept_reason(text: str) -> str:
@@ -77,10 +88,40 @@ def other_group(present: str, asked: str) -> QueueRefusedError:
 
 
 def check_limit(limit: int) -> None:
-    """Refuse to receive nothing.
+    """Refuse to receive, or to look at, nothing.
 
     Raises:
         UsageError: `limit` is not positive.
     """
     if limit < 1:
-        raise UsageError(f"receive takes a limit of at least 1, not {limit}")
+        raise UsageError(f"the limit has to be at least 1, not {limit}")
+
+
+def check_stream(stream: str, streams: Iterable[str]) -> None:
+    """Refuse a stream that the queue has not.
+
+    Raises:
+        UsageError: with those that it has.
+    """
+    names = list(streams)
+    if stream not in names:
+        raise UsageError(f"the queue has no stream {shown(stream)!r}, but {', '.join(names)}")
+
+
+class Burials:
+    """The dead letters that one consumer makes: counts them, and says each of them once in the log,
+    under `DEAD_LETTERS`."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def tell(
+        self, stream: str, backend: str, message: Message | None, attempts: int, reason: str
+    ) -> None:
+        """An entry has become a dead letter."""
+        self.count += 1
+        what = "an unreadable entry"
+        if message is not None:
+            what = f"{shown(message.kind, MAX_NAME)} {shown(message.key, MAX_NAME)}"
+        text = "dead letter: %s of %s, stream %s, after %d attempts: %s"
+        _log.warning(text, what, shown(backend, MAX_NAME), stream, attempts, shown(reason))

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from osmo_transport.errors import FencedError, QueueUnavailableError
 from osmo_transport.queues.abc import AppendOutcome
 from osmo_transport.queues.delivery import Producer, ProducerBatch, ProducerState
-from osmo_transport.queues.leases import AT_ONCE, Claim, Leases, Renewal
+from osmo_transport.queues.leases import AT_ONCE, Claim, Leases, Renewal, Standing
 
 MAX_AHEAD = 24 * 3600 * 1000
 """Milliseconds by which an epoch that a client claims may be ahead of the clock. Epochs are counted
@@ -194,6 +194,19 @@ class Record:
     ) -> set[Producer]:
         """See `Leases.renew`."""
         return self._leases.renew(renewals, wanted, now)
+
+    def standings(self, limit: int, after: Standing | None, now: float) -> list[Standing]:
+        """See `Queue.producers`."""
+        begin = after.opened if after is not None else 0.0
+        found = [producer for producer, opened in self._opened.items() if opened >= begin]
+        if after is not None and self._opened.get(after.producer) == after.opened:
+            del found[: found.index(after.producer) + 1]
+        return [self._standing(producer, now) for producer in found[:limit]]
+
+    def _standing(self, producer: Producer, now: float) -> Standing:
+        epoch, sequence, instance = self._places[producer]
+        holder = self._leases.holder(producer, now)
+        return Standing(producer, epoch, sequence, self._opened[producer], instance, holder)
 
     def reset(self, backend: str) -> int:
         """Forget the producers of a backend, and its border; how many there were."""

@@ -1,6 +1,7 @@
 """What users ask: plain synchronous code for the database's thread."""
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any, TypeVar
 
 import msgspec
@@ -12,6 +13,9 @@ from osmo_worker.store.kinds.tasks import Totals
 from osmo_worker.store.schema import backends, pod_events, snapshots, tasks
 
 T = TypeVar("T", bound=msgspec.Struct)
+
+MOST_SILENCES = 10_000
+"""Backends of which it is told when they were last heard of: more than a queue knows."""
 
 
 def read_resources(
@@ -54,6 +58,14 @@ def read_pod_events(
 def read_backends(connection: Connection) -> list[Backend]:
     """See `StateStore.backends`."""
     return _rows(connection, _columns(backends, Backend).order_by(backends.c.name), Backend)
+
+
+def read_heartbeats(connection: Connection) -> dict[str, datetime]:
+    """By backend, when its last heartbeat was sent, the newest first."""
+    columns = backends.c
+    query = select(columns.name, columns.last_heartbeat).where(columns.last_heartbeat.is_not(None))
+    query = query.order_by(columns.last_heartbeat.desc()).limit(MOST_SILENCES)
+    return {row.name: row.last_heartbeat for row in connection.execute(query)}
 
 
 def read_epochs(connection: Connection) -> dict[str, int]:

@@ -6,15 +6,25 @@ memory: the next one has another queue epoch. A consumer in the same process can
 being dropped without `aclose`; its lease runs from then on.
 """
 
+import heapq
 import itertools
 import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import TypeVar
 
 from osmo_transport.errors import ClosedError, UnreadableError
+from osmo_transport.kinds import DEFAULT_STREAM
 from osmo_transport.message import read_message
-from osmo_transport.queues.abc import AppendOutcome, Consumer, Queue, QueueConfig, QueueStatus
+from osmo_transport.queues.abc import (
+    PAGE_BYTES,
+    AppendOutcome,
+    Consumer,
+    Queue,
+    QueueConfig,
+    QueueStatus,
+)
 from osmo_transport.queues.delivery import (
     Ack,
     DeadLetter,
@@ -24,15 +34,19 @@ from osmo_transport.queues.delivery import (
     ProducerBatch,
     ProducerState,
     Retry,
+    StoredEntry,
+    message_or_none,
 )
 from osmo_transport.queues.fair import FairOrder
-from osmo_transport.queues.leases import AT_ONCE, Claim, Renewal
-from osmo_transport.queues.memory.store import Entry, Holder, MemoryStore, Timers
+from osmo_transport.queues.leases import AT_ONCE, Claim, Renewal, Standing
+from osmo_transport.queues.memory.store import Entry, Holder, MemoryStore, Timers, turn_of
 from osmo_transport.queues.rules import (
     EXHAUSTED,
     UNREADABLE,
+    Burials,
     check_config,
     check_limit,
+    check_stream,
     full,
     kept_reason,
     other_group,
@@ -42,6 +56,7 @@ from osmo_transport.queues.rules import (
 from osmo_transport.session.admission import judge
 from osmo_transport.transports.urls import parsed
 
+_T = TypeVar("_T")
 _named: dict[str, MemoryStore] = {}
 
 
@@ -79,7 +94,8 @@ class MemoryQueue(Queue):
         self._config = config
         self._clock = clock
         self._wall = wall
-        self._store = _named.setdefault(name, MemoryStore()) if name else MemoryStore()
+        store = MemoryStore(wall)
+        self._store = _named.setdefault(name, store) if name else store
         self._store.users += 1
         self._dropped_before = self._store.dead_dropped
         self._consumers: weakref.WeakSet[MemoryConsumer] = weakref.WeakSet()
@@ -111,8 +127,9 @@ class MemoryQueue(Queue):
         if fresh and (entries := store.entries) + len(fresh) > self._config.max_entries:
             store.wake()
             raise full(entries, self._config.max_entries)
+        now = self._clock()
         for kind, data in fresh:
-            store.add(stream_of(kind, self._config.weights), batch.producer.backend, data)
+            store.add(stream_of(kind, self._config.weights), batch.producer.backend, data, now)
         store.producers.stored(batch.producer, place.epoch, batch.last)
         return outcome
 
@@ -128,20 +145,60 @@ class MemoryQueue(Queue):
         return self._open_store().producers.reset(backend)
 
     async def status(self) -> QueueStatus:
-        store = self._open_store()
+        store, now = self._open_store(), self._clock()
         pending = dict.fromkeys(self._config.weights, 0)
-        for stream, _ in store.pending:
-            pending[stream] += 1
+        added = {stream: waiting[0].added for stream, waiting in store.waiting.items() if waiting}
+        for entry in store.pending.values():
+            pending[entry.stream] += 1
+            added[entry.stream] = min(entry.added, added.get(entry.stream, now))
         return QueueStatus(
             queue_epoch=store.epoch,
             waiting={s: len(store.waiting.get(s, ())) for s in self._config.weights},
             pending=pending,
             dead=len(store.dead),
             dead_dropped=store.dead_dropped - self._dropped_before,
+            oldest={s: max(0.0, now - added.get(s, now)) for s in self._config.weights},
+            consumers=sum(not holder.silent for holder in store.holders.values()),
         )
 
-    async def dead_letters(self, limit: int) -> list[DeadLetter]:
-        return list(itertools.islice(self._open_store().dead, limit))
+    async def peek(self, stream: str, limit: int, after: str = "") -> list[StoredEntry]:
+        store, now = self._open_store(), self._clock()
+        check_limit(limit)
+        check_stream(stream, self._config.weights)
+        pending = [entry for entry in store.pending.values() if entry.stream == stream]
+        entries = itertools.chain(pending, store.waiting.get(stream, ()))
+        begin = turn_of(after)
+        found = [entry for entry in entries if turn_of(entry.id) > begin]
+        oldest = heapq.nsmallest(limit, found, key=lambda entry: turn_of(entry.id))
+        return [_shown(entry, store, now) for entry in _page(oldest, lambda entry: entry.data)]
+
+    async def dead_letters(self, limit: int, after: str = "") -> list[DeadLetter]:
+        check_limit(limit)
+        letters = self._open_store().letters_after(after)[:limit]
+        return _page(letters, lambda letter: letter.raw)
+
+    async def replay(self, letters: Collection[str]) -> int:
+        store, now = self._open_store(), self._clock()
+        found = store.letters(letters)
+        taken = found[: max(0, self._config.max_entries - store.entries)]
+        store.forget_letters(taken)
+        for letter in taken:
+            stream = letter.stream if letter.stream in self._config.weights else DEFAULT_STREAM
+            store.add(stream, letter.backend, letter.raw, now)
+        store.wake()
+        if len(taken) < len(found):
+            raise full(store.entries, self._config.max_entries)
+        return len(taken)
+
+    async def drop(self, letters: Collection[str]) -> int:
+        store = self._open_store()
+        found = store.letters(letters)
+        store.forget_letters(found)
+        return len(found)
+
+    async def producers(self, limit: int, after: Standing | None = None) -> list[Standing]:
+        check_limit(limit)
+        return self._open_store().producers.standings(limit, after, self._wall())
 
     async def aclose(self) -> None:
         if self._closed:
@@ -157,6 +214,26 @@ class MemoryQueue(Queue):
         if self._closed:
             raise ClosedError("the queue is closed")
         return self._store
+
+
+def _page(items: Sequence[_T], content: Callable[[_T], bytes]) -> list[_T]:
+    """As many of them as a page takes."""
+    sizes = itertools.accumulate((len(content(item)) for item in items), initial=0)
+    return [item for item, before in zip(items, sizes, strict=False) if before < PAGE_BYTES]
+
+
+def _shown(entry: Entry, store: MemoryStore, now: float) -> StoredEntry:
+    return StoredEntry(
+        id=entry.id,
+        stream=entry.stream,
+        backend=entry.backend,
+        message=message_or_none(entry.data),
+        raw=entry.data,
+        age=max(0.0, now - entry.added),
+        pending=(entry.stream, entry.id) in store.pending,
+        attempts=entry.attempt,
+        holder="" if entry.holder is None else entry.holder.name,
+    )
 
 
 class MemoryConsumer(Consumer):
@@ -178,6 +255,7 @@ class MemoryConsumer(Consumer):
         self._order = FairOrder(config.weights)
         self._new_first = False
         self._closed = False
+        self._burials = Burials()
         # What the last holder of this name did not settle; whether that one is gone or still
         # holds on, from now on it is ours.
         predecessor = store.holders.get(name)
@@ -259,14 +337,13 @@ class MemoryConsumer(Consumer):
             entry.holder.held.pop(key, None)
             self._store.forget_if_done(entry.holder)
         if entry.attempt >= self._config.max_attempts:
-            reason = EXHAUSTED.format(entry.attempt)
-            self._store.bury(entry, reason, self._config.max_dead_letters)
+            self._bury(entry, EXHAUSTED.format(entry.attempt))
             return
         entry.attempt += 1
         try:
             message = read_message(entry.data)
         except UnreadableError as exc:
-            self._store.bury(entry, UNREADABLE.format(exc), self._config.max_dead_letters)
+            self._bury(entry, UNREADABLE.format(exc))
             return
         entry.lease += 1
         entry.holder = self._holder
@@ -290,8 +367,15 @@ class MemoryConsumer(Consumer):
                 self._holder.delayed.add(entry, self._clock() + delay)
                 self._store.wake()
             else:
-                reason = kept_reason(outcome.reason)
-                self._store.bury(entry, reason, self._config.max_dead_letters)
+                self._bury(entry, kept_reason(outcome.reason))
+
+    def _bury(self, entry: Entry, reason: str) -> None:
+        letter = self._store.bury(entry, reason, self._config.max_dead_letters)
+        self._burials.tell(entry.stream, entry.backend, letter.message, entry.attempt, reason)
+
+    @property
+    def buried(self) -> int:
+        return self._burials.count
 
     async def aclose(self) -> None:
         if self._closed:

@@ -4,12 +4,12 @@ import asyncio
 import heapq
 import itertools
 import uuid
+from bisect import bisect_right
 from collections import deque
+from collections.abc import Callable, Collection
 from typing import NamedTuple
 
-from osmo_transport.errors import UnreadableError
-from osmo_transport.message import read_message
-from osmo_transport.queues.delivery import DeadLetter
+from osmo_transport.queues.delivery import DeadLetter, message_or_none
 from osmo_transport.session.admission import Record
 
 Key = tuple[str, str]
@@ -18,11 +18,12 @@ Key = tuple[str, str]
 
 class Entry:
     """A stored message, encoded. `lease` counts its hand-outs, so that a timer of an earlier one is
-    void."""
+    void; `added` is when it came, on the queue's clock."""
 
-    __slots__ = ("attempt", "backend", "data", "holder", "id", "lease", "stream")
+    __slots__ = ("added", "attempt", "backend", "data", "holder", "id", "lease", "stream")
 
-    def __init__(self, entry_id: str, stream: str, backend: str, data: bytes) -> None:
+    def __init__(self, entry_id: str, stream: str, backend: str, data: bytes, added: float) -> None:
+        self.added = added
         self.id = entry_id
         self.stream = stream
         self.backend = backend
@@ -30,6 +31,12 @@ class Entry:
         self.attempt = 0
         self.lease = 0
         self.holder: Holder | None = None
+
+
+def turn_of(entry_id: str) -> int:
+    """Its place among all entries; 0 of what is no id."""
+    turn = entry_id.partition("-")[0]
+    return int(turn) if turn.isascii() and turn.isdecimal() else 0
 
 
 class Due(NamedTuple):
@@ -81,9 +88,10 @@ class Holder:
 
 
 class MemoryStore:
-    """What the queues of one name share."""
+    """What the queues of one name share. `wall` gives the seconds since the Unix epoch."""
 
-    def __init__(self) -> None:
+    def __init__(self, wall: Callable[[], float]) -> None:
+        self._wall = wall
         self.epoch = uuid.uuid4().hex
         self.users = 0
         self.producers = Record()
@@ -91,6 +99,7 @@ class MemoryStore:
         self.pending: dict[Key, Entry] = {}
         self.dead: deque[DeadLetter] = deque()
         self.dead_dropped = 0
+        self._letters = itertools.count(1)
         self.group = ""
         self.holders: dict[str, Holder] = {}
         self.due = Timers()
@@ -102,36 +111,49 @@ class MemoryStore:
     def entries(self) -> int:
         return len(self.pending) + sum(map(len, self.waiting.values()))
 
-    def add(self, stream: str, backend: str, data: bytes) -> None:
+    def add(self, stream: str, backend: str, data: bytes, now: float) -> None:
         # The epoch keeps an id from coming back after a loss of memory.
-        entry = Entry(f"{next(self.turns)}-{self.epoch[:8]}", stream, backend, data)
+        entry = Entry(f"{next(self.turns)}-{self.epoch[:8]}", stream, backend, data, now)
         self.waiting.setdefault(stream, deque()).append(entry)
 
     def remove(self, entry: Entry) -> None:
         del self.pending[entry.stream, entry.id]
         entry.lease += 1
 
-    def bury(self, entry: Entry, reason: str, limit: int) -> None:
+    def bury(self, entry: Entry, reason: str, limit: int) -> DeadLetter:
         """Make a pending entry a dead letter: one step, because nothing else runs between."""
         self.remove(entry)
-        try:
-            message = read_message(entry.data)
-        except UnreadableError:
-            message = None
-        self.dead.append(
-            DeadLetter(
-                id=entry.id,
-                stream=entry.stream,
-                backend=entry.backend,
-                reason=reason,
-                attempt=entry.attempt,
-                message=message,
-                raw=entry.data,
-            )
+        letter = DeadLetter(
+            id=f"{next(self._letters):020}",
+            entry=entry.id,
+            stream=entry.stream,
+            backend=entry.backend,
+            reason=reason,
+            attempt=entry.attempt,
+            message=message_or_none(entry.data),
+            raw=entry.data,
+            buried=self._wall(),
         )
+        self.dead.append(letter)
         while len(self.dead) > limit:
             self.dead.popleft()
             self.dead_dropped += 1
+        return letter
+
+    def letters_after(self, letter: str) -> list[DeadLetter]:
+        """The dead letters behind one that may be gone, the oldest first."""
+        start = bisect_right(self.dead, letter, key=lambda each: each.id)
+        return list(itertools.islice(self.dead, start, None))
+
+    def letters(self, named: Collection[str]) -> list[DeadLetter]:
+        """Those of the dead letters that have one of these ids, the oldest first."""
+        wanted = set(named)
+        return [letter for letter in self.dead if letter.id in wanted]
+
+    def forget_letters(self, letters: Collection[DeadLetter]) -> None:
+        """Take these off the dead letters."""
+        gone = {letter.id for letter in letters}
+        self.dead = deque(letter for letter in self.dead if letter.id not in gone)
 
     def abandon(self, holder: Holder, at: float) -> None:
         """A consumer fell silent: its entries are anybody's at `at`, its successor's at once, and

@@ -11,6 +11,7 @@ import heapq
 import itertools
 import logging
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from typing import NamedTuple
 
 from osmo_transport import _tasks
 from osmo_transport.errors import (
@@ -22,7 +23,7 @@ from osmo_transport.errors import (
 from osmo_transport.queues.abc import Consumer, QueueConfig
 from osmo_transport.queues.delivery import Ack, Delivery, Outcome, Retry
 from osmo_transport.queues.fair import FairOrder
-from osmo_transport.queues.redis.layout import Layout
+from osmo_transport.queues.redis.layout import Layout, content_of
 from osmo_transport.queues.redis.member import (
     Found,
     Member,
@@ -45,6 +46,14 @@ _START = "-"
 
 _log = logging.getLogger(__name__)
 _Key = tuple[str, str]
+
+
+class _Unreadable(NamedTuple):
+    """An entry that is to be buried."""
+
+    backend: str
+    attempt: int
+    reason: str
 
 
 class RedisConsumer(Consumer):
@@ -70,7 +79,9 @@ class RedisConsumer(Consumer):
         """Of what waits for its next try: when, and which attempt that is."""
         self._due: list[tuple[float, int, _Key]] = []
         self._turns = itertools.count()
-        self._unreadable: dict[_Key, str] = {}
+        self._unreadable: dict[_Key, _Unreadable] = {}
+        self._unanswered: set[_Key] = set()
+        """Of which a dead letter was to be made when no answer came."""
 
         self._order = FairOrder(config.weights)
         self._backlog = True
@@ -290,7 +301,8 @@ class RedisConsumer(Consumer):
             try:
                 backend, message = self._layout.read(entry_id, fields)
             except UnreadableError as exc:
-                self._unreadable[key] = UNREADABLE.format(exc)
+                reason = UNREADABLE.format(exc)
+                self._unreadable[key] = _Unreadable(content_of(fields).backend, attempt, reason)
                 continue
             delivery = Delivery(entry_id, stream, backend, message, attempt)
             self._held[key] = delivery
@@ -310,6 +322,7 @@ class RedisConsumer(Consumer):
             self._waiting.clear()
             self._due.clear()
             self._unreadable.clear()
+            self._unanswered.clear()
             # Where only a part is gone, the rest is still pending for us.
             self._unsure = dict.fromkeys(self._streams, _START)
         self._queue_epoch = self._member.queue_epoch
@@ -350,8 +363,8 @@ class RedisConsumer(Consumer):
         if not self._unreadable:
             return
         removal = Removal({}, {})
-        for (stream, entry_id), reason in self._unreadable.items():
-            removal.dead.setdefault(stream, []).append((entry_id, reason))
+        for (stream, entry_id), found in self._unreadable.items():
+            removal.dead.setdefault(stream, []).append((entry_id, found.reason))
         try:
             await self._remove(removal)
         except QueueUnavailableError as exc:
@@ -359,13 +372,37 @@ class RedisConsumer(Consumer):
             _log.warning("unreadable entries stay pending: %s", exc)
 
     async def _remove(self, removal: Removal) -> None:
-        done, refused = await self._member.remove(removal)
+        reasons = {
+            (stream, entry_id): reason
+            for stream, letters in removal.dead.items()
+            for entry_id, reason in letters
+        }
+        try:
+            done, buried, refused = await self._member.remove(removal)
+        except BaseException:
+            self._unanswered.update(reasons)
+            raise
+        # One that was buried when no answer came is not pending any more when it is asked for anew.
+        for key in buried.union(self._unanswered.intersection(done)):
+            self._tell_buried(key, reasons[key])
         for key in done:
             self._forget(key)
         if refused:
             raise QueueUnavailableError(f"the store takes no dead letters for now: {refused}")
 
+    def _tell_buried(self, key: _Key, reason: str) -> None:
+        tell, stream = self._member.burials.tell, key[0]
+        if (held := self._held.get(key)) is not None:
+            tell(stream, held.backend, held.message, held.attempt, reason)
+        elif (found := self._unreadable.get(key)) is not None:
+            tell(stream, found.backend, None, found.attempt, reason)
+
+    @property
+    def buried(self) -> int:
+        return self._member.burials.count
+
     def _forget(self, key: _Key) -> None:
+        self._unanswered.discard(key)
         self._held.pop(key, None)
         self._waiting.pop(key, None)
         self._unreadable.pop(key, None)

@@ -7,6 +7,7 @@ a `Layout`.
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import msgspec
 
@@ -15,6 +16,7 @@ from osmo_transport.message import Message, read_message
 from osmo_transport.queues.abc import QueueConfig
 from osmo_transport.queues.delivery import ProducerBatch
 from osmo_transport.queues.redis.keys import Keys
+from osmo_transport.queues.redis.scripts.letters import replay
 from osmo_transport.queues.redis.scripts.producers import append
 from osmo_transport.queues.redis.scripts.script import Script
 from osmo_transport.queues.rules import stream_of
@@ -40,11 +42,27 @@ def way(place: int) -> str:
     return chr(ord(REFUSED) + 1 + place)
 
 
+class Content(NamedTuple):
+    """What an entry holds, whoever wrote it, as far as that can be told."""
+
+    backend: str
+    raw: bytes
+
+
+def content_of(fields: Sequence[bytes]) -> Content:
+    """The content of an entry in any layout; `fields` are names and values in turns."""
+    entry = dict(zip(fields[::2], fields[1::2], strict=False))
+    backend = entry.get(b"b", entry.get(b"backend", b"")).decode(errors="replace")
+    return Content(backend, entry.get(b"m", entry.get(b"message", b" ".join(fields))))
+
+
 class Layout(ABC):
     """Keys, entries and group of a queue."""
 
     append: Script
     """See `scripts.producers.append`."""
+    replay: Script
+    """See `scripts.letters.replay`; with the same fields."""
     group: str | None = None
     """The name that the group has, whatever is asked for; None: what is asked for."""
     shared_for: float = 0.0
@@ -78,11 +96,19 @@ class Layout(ABC):
             UnreadableError: it cannot be read.
         """
 
+    def message_or_none(self, entry_id: str, payload: bytes) -> Message | None:
+        """The message of an entry, if it can be read."""
+        try:
+            return self.message(entry_id, payload)
+        except UnreadableError:
+            return None
+
 
 class OwnLayout(Layout):
     """A stream for each stream of kinds, and messages as their senders encoded them."""
 
     append = append("'b', backend, 'm', ARGV[arg]")
+    replay = replay("'b', backend, 'm', raw")
 
     def __init__(self, namespace: str, config: QueueConfig) -> None:
         """Raises:

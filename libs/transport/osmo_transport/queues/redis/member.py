@@ -9,9 +9,9 @@ from typing import Any, NamedTuple, TypeVar
 from osmo_transport.message import new_id
 from osmo_transport.queues.abc import QueueConfig
 from osmo_transport.queues.redis.client import Argument, Command, ErrorReply, RedisClient
-from osmo_transport.queues.redis.layout import Layout
+from osmo_transport.queues.redis.layout import Layout, content_of
 from osmo_transport.queues.redis.scripts import entries
-from osmo_transport.queues.rules import EXHAUSTED, other_group
+from osmo_transport.queues.rules import EXHAUSTED, Burials, other_group
 
 CHUNK = 500
 """Entries that one call of a script looks at: bounds the time for which Redis serves nobody
@@ -80,6 +80,16 @@ class Returned(NamedTuple):
     """Attempts to count."""
 
 
+class Removed(NamedTuple):
+    """What became of a removal, by (stream, id)."""
+
+    done: list[tuple[str, str]]
+    buried: set[tuple[str, str]]
+    """Of which a dead letter was made."""
+    refused: str
+    """The error of dead letters that were refused; they and their neighbours are not done."""
+
+
 class Removal(NamedTuple):
     """What `Member.remove` is asked for: ids to acknowledge, and ids with reasons to bury."""
 
@@ -121,7 +131,9 @@ class Member:
         self.writer = make_client()
         self._own = f"{name}:{new_id()[:12]}"
         self._lease = max(1, int(config.lease * 1000))
+        self._layout = layout
         self._shared_for = int(layout.shared_for * 1000)
+        self.burials = Burials()
         self._keys = layout.keys
         self._names = {key: stream for stream, key in self._keys.streams.items()}
         self._config = config
@@ -210,7 +222,7 @@ class Member:
 
     async def _taking(self, stream: str, script: Any, how: Sequence[Argument]) -> "_Reply":
         keys = self._keys
-        ((taken, lost, dropped, failure, end),) = await self.reader.call(
+        ((taken, lost, dropped, failure, end, buried),) = await self.reader.call(
             script,
             (
                 (keys.dead, keys.counts, keys.due(stream), keys.streams[stream]),
@@ -231,9 +243,18 @@ class Member:
             _log.error("%d pending entries of stream %s were deleted by others", lost, stream)
         if failure:
             _log.warning("dead letters of stream %s have to wait: %s", stream, failure.decode())
+        for id_, fields, attempts in buried:
+            self._tell_buried(stream, id_.decode(), fields, attempts)
         found = [Found(stream, id_.decode(), fields, n) for id_, fields, n in taken]
         self._learn(found)
         return _Reply(found, end)
+
+    def _tell_buried(
+        self, stream: str, entry_id: str, fields: Sequence[bytes], attempts: int
+    ) -> None:
+        content = content_of(fields)
+        message = self._layout.message_or_none(entry_id, content.raw)
+        self.burials.tell(stream, content.backend, message, attempts, EXHAUSTED.format(attempts))
 
     async def join(self) -> None:
         """Make the group where it is missing, from the beginning of each stream.
@@ -267,9 +288,8 @@ class Member:
 
     # Settling
 
-    async def remove(self, removal: Removal) -> tuple[list[tuple[str, str]], str]:
-        """Acknowledge and bury what is still pending for this member. Returns the (stream, id) of
-        all that is done, and the error of dead letters that were refused."""
+    async def remove(self, removal: Removal) -> "Removed":
+        """Acknowledge and bury what is still pending for this member."""
         calls: list[tuple[tuple[str, ...], tuple[Argument, ...]]] = []
         asked: list[list[tuple[str, str]]] = []
         keys = self._keys
@@ -284,15 +304,17 @@ class Member:
                 calls.append((where, (*whose, most, 0, *itertools.chain(*letters))))
                 asked.append([(stream, entry_id) for entry_id, _ in letters])
         done: list[tuple[str, str]] = []
+        buried: set[tuple[str, str]] = set()
         refused = ""
         replies = await self.writer.call(entries.SETTLE, *calls) if calls else ()
-        for settled, (dropped, failure) in zip(asked, replies, strict=True):
+        for settled, (dropped, failure, letters) in zip(asked, replies, strict=True):
             self._tally.dead_dropped += dropped
+            buried |= {(settled[0][0], entry_id.decode()) for entry_id in letters}
             if failure:
                 refused = failure.decode()
             else:
                 done += settled
-        return done, refused
+        return Removed(done, buried, refused)
 
     async def renew(self, stream: str, ids: Sequence[str]) -> set[str]:
         """Start leases anew; returns the ids that are no longer this member's."""

@@ -20,16 +20,22 @@ from osmo_transport.errors import (
     FencedError,
     OccupiedError,
     QueueRefusedError,
-    UnreadableError,
 )
 from osmo_transport.queues.abc import AppendOutcome, Queue, QueueConfig, QueueStatus
-from osmo_transport.queues.delivery import DeadLetter, Producer, ProducerBatch, ProducerState
-from osmo_transport.queues.leases import AT_ONCE, MAX_LEASE, Claim, Renewal
+from osmo_transport.queues.delivery import (
+    DeadLetter,
+    Producer,
+    ProducerBatch,
+    ProducerState,
+    StoredEntry,
+)
+from osmo_transport.queues.leases import AT_ONCE, MAX_LEASE, Claim, Renewal, Standing
 from osmo_transport.queues.redis.address import Address
+from osmo_transport.queues.redis.administration import Administration
 from osmo_transport.queues.redis.client import Call, Info, RedisClient
-from osmo_transport.queues.redis.consumer import RedisConsumer
+from osmo_transport.queues.redis.consumer import BLOCK, RedisConsumer
 from osmo_transport.queues.redis.layout import Layout, layout_named
-from osmo_transport.queues.redis.member import READ_BYTES, Member, Tally
+from osmo_transport.queues.redis.member import ORPHANS, Member, Tally
 from osmo_transport.queues.redis.scripts import producers, state
 from osmo_transport.queues.rules import check_config, full
 from osmo_transport.session.admission import (
@@ -41,9 +47,6 @@ from osmo_transport.session.admission import (
 )
 
 OLDEST_VERSION = (6, 2)
-
-DEAD_LETTERS_PAGE = 8
-"""Dead letters that one exchange brings, each as large as a message may be."""
 
 _LOSS_WINDOWS = {
     "memory": "everything since its last snapshot file when it stops",
@@ -150,6 +153,7 @@ class RedisQueue(Queue):
         self._appending = new_client(address)
         self._admitting = new_client(address)
         self._asking = new_client(address)
+        self._administration = Administration(self._asking, layout, self._config)
         self._tally = Tally()
         self._consumers: weakref.WeakSet[RedisConsumer] = weakref.WeakSet()
         self._closed = False
@@ -302,7 +306,9 @@ class RedisQueue(Queue):
         await self._asking.inspect()
         # Others append and remove in a shared queue, and count nothing.
         counted = int(self._layout.shared_for == 0)
-        ((epoch, lost, dead, figures),) = await self._asking.call(
+        # One that has nothing to do is heard of at the end of each read.
+        silence = self._config.lease + BLOCK
+        ((epoch, lost, dead, consumers, figures),) = await self._asking.call(
             state.STATUS,
             (
                 (
@@ -311,13 +317,13 @@ class RedisQueue(Queue):
                     self._keys.counts,
                     *self._keys.streams.values(),
                 ),
-                (uuid.uuid4().hex, counted),
+                (uuid.uuid4().hex, counted, round(silence * 1000), ORPHANS),
             ),
         )
         if lost:
             self._tally.lost += lost
             _log.error("%d entries were removed by others: the queue begins a new epoch", lost)
-        lengths, pending = figures[::2], figures[1::2]
+        lengths, pending, ages = figures[::3], figures[1::3], figures[2::3]
         streams = list(self._keys.streams)
         return QueueStatus(
             queue_epoch=epoch.decode(),
@@ -327,44 +333,29 @@ class RedisQueue(Queue):
             dead=dead,
             dead_dropped=self._tally.dead_dropped,
             lost=self._tally.lost,
+            oldest={stream: age / 1000 for stream, age in zip(streams, ages, strict=True)},
+            consumers=consumers,
         )
 
-    async def dead_letters(self, limit: int) -> list[DeadLetter]:
+    async def peek(self, stream: str, limit: int, after: str = "") -> list[StoredEntry]:
         self._check_open()
-        letters: list[DeadLetter] = []
-        start = "-"
-        while (room := limit - len(letters)) > 0:
-            asked = min(room, DEAD_LETTERS_PAGE)
-            (page,) = await self._asking.run(
-                ("XRANGE", self._keys.dead, start, "+", "COUNT", asked), expect=16 * READ_BYTES
-            )
-            letters += [self._dead_letter(fields) for _, fields in page]
-            if len(page) < asked:
-                break
-            start = f"({page[-1][0].decode()}"
-        return letters
+        return await self._administration.peek(stream, limit, after)
 
-    def _dead_letter(self, fields: list[bytes]) -> DeadLetter:
-        """What somebody else put there is shown too, as far as it goes."""
-        letter = dict(zip(fields[::2], fields[1::2], strict=False))
-        entry_id, stream, backend, reason, attempt = (
-            letter.get(name, b"").decode(errors="replace")
-            for name in (b"i", b"s", b"b", b"r", b"n")
-        )
-        raw = letter.get(b"m", b" ".join(fields))
-        try:
-            message = self._layout.message(entry_id, raw)
-        except UnreadableError:
-            message = None
-        return DeadLetter(
-            id=entry_id,
-            stream=stream,
-            backend=backend,
-            reason=reason,
-            attempt=int(attempt) if attempt.isdecimal() else 0,
-            message=message,
-            raw=raw,
-        )
+    async def dead_letters(self, limit: int, after: str = "") -> list[DeadLetter]:
+        self._check_open()
+        return await self._administration.dead_letters(limit, after)
+
+    async def replay(self, letters: Collection[str]) -> int:
+        self._check_open()
+        return await self._administration.replay(letters)
+
+    async def drop(self, letters: Collection[str]) -> int:
+        self._check_open()
+        return await self._administration.drop(letters)
+
+    async def producers(self, limit: int, after: Standing | None = None) -> list[Standing]:
+        self._check_open()
+        return await self._administration.producers(limit, after)
 
     async def aclose(self) -> None:
         if self._closed:

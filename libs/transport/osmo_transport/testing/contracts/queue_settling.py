@@ -129,7 +129,7 @@ class Settling(QueueSuite):
             (letter,) = await queue.dead_letters(10)
             assert letter.reason == f"failed {self.config.max_attempts}"
             assert (letter.backend, letter.stream) == ("east", delivery.stream)
-            assert (letter.id, letter.attempt) == (delivery.id, self.config.max_attempts)
+            assert (letter.entry, letter.attempt) == (delivery.id, self.config.max_attempts)
             assert letter.message == delivery.message
             assert message.id.encode() in letter.raw
             assert await figures(queue) == (0, 0, 1)
@@ -331,6 +331,45 @@ class Using(QueueSuite):
             assert sum(status.waiting.values()) == 2
             assert (status.dead, status.dead_dropped, status.lost) == (0, 0, 0)
 
+    async def test_tells_how_old_its_oldest_entries_are(self) -> None:
+        """Of each stream, whether they wait or are on lease; 0 where there is none."""
+        async with self.opened() as queue, queue.consumer("readers", "w1") as consumer:
+            assert set((await queue.status()).oldest.values()) == {0.0}
+            feeder = Feeder(queue)
+            await feeder.append(self.report("a"))
+            await self.pass_time(0.2)
+            await feeder.append(self.report("b"), self.report("c", OTHER))
+            for _ in range(2):
+                oldest = (await queue.status()).oldest
+                assert oldest.keys() == (await queue.status()).waiting.keys()
+                assert 0.15 < max(oldest.values()) < PATIENCE
+                if self.streams:
+                    assert max(oldest, key=lambda stream: oldest[stream]) == FIRST
+                    assert oldest[SECOND] < 0.15
+                    assert oldest[LAST] == 0.0
+                deliveries = await drain(consumer, 3)
+                await consumer.settle([(each, Retry("later", 0.0)) for each in deliveries])
+            deliveries = await drain(consumer, 3)
+            await consumer.settle([(each, Ack()) for each in deliveries])
+            assert set((await queue.status()).oldest.values()) == {0.0}
+
+    async def test_tells_how_many_consumers_there_are(self) -> None:
+        """Those that take entries, until they leave or fall silent."""
+        async with self.opened(lease=self.short_lease) as queue:
+            await Feeder(queue).append(self.report("a"), self.report("b"))
+            assert (await queue.status()).consumers == 0
+            crashing, leaving = queue.consumer("readers", "w1"), queue.consumer("readers", "w2")
+            for consumer in (crashing, leaving):
+                (delivery,) = await drain(consumer, 1, limit=1)
+            assert (await queue.status()).consumers == 2
+            await leaving.settle([(delivery, Ack())])
+            await leaving.aclose()
+            assert (await queue.status()).consumers == 1
+            await self.crash(crashing)
+            async with asyncio.timeout(PATIENCE):
+                while (await queue.status()).consumers:
+                    await self.pass_time(self.short_lease)
+
     async def test_closed_means_closed(self) -> None:
         """After `aclose`, also twice, every call says so; a closed queue closes its consumers."""
         queue = await self.open_queue(self.config)
@@ -350,7 +389,11 @@ class Using(QueueSuite):
                 lambda: queue.append([feeder.batch(self.report("b"))]),
                 lambda: queue.open_producer(feeder.producer, "another", NEW),
                 queue.status,
+                lambda: queue.peek(delivery.stream, 1),
                 lambda: queue.dead_letters(1),
+                lambda: queue.replay(["1-1"]),
+                lambda: queue.drop(["1-1"]),
+                lambda: queue.producers(1),
             ]
             for call in calls:
                 with pytest.raises(ClosedError):

@@ -9,11 +9,12 @@ Subclass `QueueContract`, say how to open a queue, and let pytest collect the su
 Needs pytest; the tests run under pytest-asyncio or under anyio's plugin.
 """
 
+from osmo_transport.testing.contracts.queue_administering import Administering
 from osmo_transport.testing.contracts.queue_delivering import Delivering
 from osmo_transport.testing.contracts.queue_settling import Settling, Using
 from osmo_transport.testing.contracts.queue_storing import Storing
 
 
-class QueueContract(Storing, Delivering, Settling, Using):
+class QueueContract(Storing, Delivering, Settling, Using, Administering):
     """One test for each promise. Override `open_queue`; the other hooks, where they can be given,
     let more tests run: `crash`, `wipe`, `pass_time`."""

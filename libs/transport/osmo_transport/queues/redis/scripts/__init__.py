@@ -7,5 +7,6 @@ than it is told to, because Redis serves nobody else meanwhile. Each is safe to 
 that does not know whether it was carried out sends it again.
 
 `producers` is about appending, `entries` about what a consumer does with what is in the streams,
-`state` about the queue as a whole.
+`looks` about what somebody sees who takes nothing, `letters` about what becomes of dead letters,
+and `state` about the queue as a whole.
 """

@@ -5,11 +5,11 @@ An attempt is counted in Redis when an entry becomes a member's: by the read of 
 number that the member says, and so counts nothing twice.
 """
 
-from osmo_transport.queues.redis.scripts.script import script
+from osmo_transport.queues.redis.scripts.script import SIZE, script
 
 # Moves an entry of this group to the dead letters. The letter is written first and the entry
 # removed after, so that a refused write leaves everything as it was. Returns the number of older
-# letters dropped, or the error's text.
+# letters dropped, or the error's text, and the entry's fields if there is a letter of it now.
 _BURY = """
 local function remove(stream, counts, due, group, ids)
   redis.call('XACK', stream, group, unpack(ids))
@@ -19,9 +19,10 @@ local function remove(stream, counts, due, group, ids)
 end
 local function bury(stream, counts, due, dead, name, group, limit, id, attempt, reason)
   local entry = redis.call('XRANGE', stream, id, id)[1]
-  local dropped = 0
+  local dropped, fields = 0, nil
   if entry then
-    local fields, backend, raw = entry[2], '', nil
+    local backend, raw = '', nil
+    fields = entry[2]
     for i = 1, #fields, 2 do
       if fields[i] == 'b' or fields[i] == 'backend' then backend = fields[i + 1] end
       if fields[i] == 'm' or fields[i] == 'message' then raw = fields[i + 1] end
@@ -32,12 +33,7 @@ local function bury(stream, counts, due, dead, name, group, limit, id, attempt, 
     dropped = redis.call('XTRIM', dead, 'MAXLEN', limit)
   end
   remove(stream, counts, due, group, {id})
-  return dropped
-end
-local function size_of(entry)
-  local size = 0
-  for _, field in ipairs(entry[2]) do size = size + #field end
-  return size
+  return dropped, fields
 end
 """
 
@@ -60,7 +56,8 @@ return ''
 group. Returns the name of another group that is in the way, else nothing."""
 
 CLAIM = script(
-    _BURY
+    SIZE
+    + _BURY
     + """
 local dead, counts, due, stream = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local group, consumer, name, limit = ARGV[1], ARGV[2], ARGV[3], ARGV[5]
@@ -74,10 +71,10 @@ if former == '' then
 else
   page = redis.pcall('XPENDING', stream, group, from, '+', looks, former)
 end
-if page.err then return {{}, 0, 0, '', ''} end
+if page.err then return {{}, 0, 0, '', '', {}} end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local taken, lost, dropped, failure, at = {}, 0, 0, '', ''
+local taken, lost, dropped, failure, at, buried = {}, 0, 0, '', '', {}
 for _, pending in ipairs(page) do
   local id, owner, idle, attempts = unpack(pending)
   if room <= 0 or budget <= 0 then break end
@@ -90,15 +87,19 @@ for _, pending in ipairs(page) do
                  'JUSTID')
     elseif attempts >= most and not (spare and not is_ours(owner)) then
       local reason = ARGV[6]:gsub('{}', attempts)
-      local n = bury(stream, counts, due, dead, name, group, limit, id, attempts, reason)
+      local n, fields = bury(stream, counts, due, dead, name, group, limit, id, attempts, reason)
       if type(n) == 'number' then dropped = dropped + n else failure = n end
+      if fields then
+        buried[#buried + 1] = {id, fields, attempts}
+        budget = budget - size_of(fields)
+      end
     else
       local attempt = math.min(attempts + 1, most)
       local entry = redis.call('XCLAIM', stream, group, consumer, 0, id, 'RETRYCOUNT', attempt)[1]
       redis.call('ZREM', due, id)
       if entry then
         taken[#taken + 1] = {id, entry[2], attempt}
-        room, budget = room - 1, budget - size_of(entry)
+        room, budget = room - 1, budget - size_of(entry[2])
       else
         redis.call('XACK', stream, group, id)
         lost = lost + 1
@@ -108,7 +109,7 @@ for _, pending in ipairs(page) do
 end
 if at == '(' .. ((page[#page] or {''})[1]) and #page < looks then at = '' end
 if #page == 0 then at = '' end
-return {taken, lost, dropped, failure, at}
+return {taken, lost, dropped, failure, at, buried}
 """
 )
 """Takes over entries of other members: those whose lease has ended, or all of one member. Each
@@ -117,15 +118,17 @@ due, stream. ARGV: group, consumer, stream's name, most attempts, most dead lett
 what a foreign member had may be tried once more all the same, the member (nothing: all),
 milliseconds of the lease, most entries and bytes to take, where to begin, how many to look at.
 Returns [id, fields, attempt] of each, the number of entries that somebody deleted, of dead letters
-dropped, the error of a refused dead letter, and where to go on (nothing: at the end)."""
+dropped, the error of a refused dead letter, where to go on (nothing: at the end), and [id, fields,
+attempts] of each that became a dead letter."""
 
 TAKE = script(
-    _BURY
+    SIZE
+    + _BURY
     + """
 local dead, counts, due, stream = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local group, consumer, name, limit = ARGV[1], ARGV[2], ARGV[3], ARGV[5]
 local most, budget = tonumber(ARGV[4]), tonumber(ARGV[7])
-local taken, lost, dropped, failure, looked = {}, 0, 0, '', 0
+local taken, lost, dropped, failure, looked, buried = {}, 0, 0, '', 0, {}
 for i = 8, #ARGV, 2 do
   if budget <= 0 then break end
   looked = looked + 1
@@ -134,31 +137,35 @@ for i = 8, #ARGV, 2 do
   local pending = not page.err and page[1]
   if pending and attempt > most then
     local reason = ARGV[6]:gsub('{}', most)
-    local n = bury(stream, counts, due, dead, name, group, limit, id, most, reason)
+    local n, fields = bury(stream, counts, due, dead, name, group, limit, id, most, reason)
     if type(n) == 'number' then dropped = dropped + n else failure = n end
+    if fields then
+      buried[#buried + 1] = {id, fields, most}
+      budget = budget - size_of(fields)
+    end
   elseif pending then
     local entry = redis.call('XCLAIM', stream, group, consumer, 0, id, 'RETRYCOUNT', attempt)[1]
     if entry then
       taken[#taken + 1] = {id, entry[2], attempt}
-      budget = budget - size_of(entry)
+      budget = budget - size_of(entry[2])
     else
       redis.call('XACK', stream, group, id)
       lost = lost + 1
     end
   end
 end
-return {taken, lost, dropped, failure, looked}
+return {taken, lost, dropped, failure, looked, buried}
 """
 )
 """Reads entries that are pending for this member, each as the attempt that is said. KEYS: dead,
 counts, due, stream. ARGV: group, consumer, stream's name, most attempts, most dead letters, reason,
-most bytes, then id and attempt of each. Returns as `CLAIM`, and how many of the ids were looked at
-before the bytes were used up."""
+most bytes, then id and attempt of each. Returns as `CLAIM`, but instead of where to go on how many
+of the ids were looked at before the bytes were used up."""
 
 SETTLE = script(
     _BURY
     + """
-if (redis.call('GET', KEYS[1]) or '') ~= ARGV[1] then return {0, ''} end
+if (redis.call('GET', KEYS[1]) or '') ~= ARGV[1] then return {0, '', {}} end
 local dead, counts, due, stream = KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local group, consumer, name, limit = ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local function mine(id)
@@ -174,22 +181,24 @@ for i = 7, acks do
   end
 end
 if n > 0 then remove(stream, counts, due, group, ids) end
-local dropped, failure = 0, ''
+local dropped, failure, buried = 0, '', {}
 for i = acks + 1, #ARGV, 2 do
   local pending = mine(ARGV[i])
   if pending then
-    local n = bury(stream, counts, due, dead, name, group, limit, ARGV[i], pending[4], ARGV[i + 1])
+    local n, fields =
+      bury(stream, counts, due, dead, name, group, limit, ARGV[i], pending[4], ARGV[i + 1])
     if type(n) == 'number' then dropped = dropped + n else failure = n end
+    if fields then buried[#buried + 1] = ARGV[i] end
   end
 end
-return {dropped, failure}
+return {dropped, failure, buried}
 """
 )
 """Removes this member's pending entries, some of them to the dead letters. KEYS: epoch, dead,
 counts, due, stream. ARGV: queue epoch, group, consumer, stream's name, most dead letters, number of
 ids to acknowledge, these ids, then id and reason of each dead letter. What is not pending for this
 member, or belongs to an earlier memory of the store, is left alone. Returns the number of dead
-letters dropped and the error of a refused one."""
+letters dropped, the error of a refused one, and the ids of those that were made."""
 
 RENEW = script("""
 local ids, n = {}, 0

@@ -20,7 +20,7 @@ local function set_border(borders, backend, highest, lowest)
 end
 """
 
-_LEASE = """
+LEASE = """
 local function clock()
   local time = redis.call('TIME')
   return time[1] * 1000 + math.floor(time[2] / 1000)
@@ -42,7 +42,7 @@ end
 
 OPEN = script(
     _BORDER
-    + _LEASE
+    + LEASE
     + """
 local queue_epoch = redis.call('GET', KEYS[1])
 if not queue_epoch then
@@ -127,7 +127,7 @@ its connection and address, and the most milliseconds of a lease. Returns its st
 or OCCUPIED with the holder, its address, and since when it holds the place."""
 
 RENEW = script(
-    _LEASE
+    LEASE
     + """
 local now, most, count = clock(), ARGV[1], tonumber(ARGV[2])
 for i = 3, 2 + 3 * count, 3 do

@@ -18,20 +18,35 @@ return epoch
 
 STATUS = script("""
 local epoch = redis.call('GET', KEYS[1])
-local lost, figures = 0, {}
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local lost, figures, alive = 0, {}, {}
+local function map(fields)
+  local values = {}
+  for i = 1, #fields, 2 do values[fields[i]] = fields[i + 1] end
+  return values
+end
 for i = 4, #KEYS do
   local stream = KEYS[i]
-  local length, pending = redis.call('XLEN', stream), 0
+  local length, pending, age = redis.call('XLEN', stream), 0, 0
   local groups = redis.pcall('XINFO', 'GROUPS', stream)
   if not groups.err then
     for _, fields in ipairs(groups) do
-      for j = 1, #fields, 2 do
-        if fields[j] == 'pending' then pending = pending + fields[j + 1] end
+      local group = map(fields)
+      pending = pending + group.pending
+      for _, each in ipairs(redis.call('XINFO', 'CONSUMERS', stream, group.name)) do
+        local consumer = map(each)
+        if consumer.name ~= ARGV[4] and consumer.idle <= tonumber(ARGV[3]) then
+          alive[consumer.name] = true
+        end
       end
     end
   end
+  local first = redis.call('XRANGE', stream, '-', '+', 'COUNT', 1)[1]
+  if first then age = math.max(0, now - tonumber(first[1]:match('^%d+'))) end
   figures[#figures + 1] = length
   figures[#figures + 1] = pending
+  figures[#figures + 1] = age
   if ARGV[2] == '1' then
     local counts = redis.call('HMGET', KEYS[3], stream .. ' in', stream .. ' out')
     local missing = (counts[1] or 0) - (counts[2] or 0) - length
@@ -43,9 +58,13 @@ if not epoch or lost > 0 then
   epoch = ARGV[1]
   redis.call('SET', KEYS[1], epoch)
 end
-return {epoch, lost, redis.call('XLEN', KEYS[2]), figures}
+local consumers = 0
+for _ in pairs(alive) do consumers = consumers + 1 end
+return {epoch, lost, redis.call('XLEN', KEYS[2]), consumers, figures}
 """)
 """The figures, and whether entries are missing: then the queue gets another epoch, as after any
-other loss. KEYS: epoch, dead, counts, streams. ARGV: a fresh epoch, 1 if the counts can be trusted.
-Returns the epoch, the number of entries that are missing, of dead letters, and of each stream its
-length and how many of its entries are pending."""
+other loss. KEYS: epoch, dead, counts, streams. ARGV: a fresh epoch, 1 if the counts can be trusted,
+milliseconds of silence after which a consumer does not count, and the name of one that never does.
+Returns the epoch, the number of entries that are missing, of dead letters, of consumers, and of
+each stream its length, how many of its entries are pending, and milliseconds since its oldest one
+was added."""
