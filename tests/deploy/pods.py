@@ -1,6 +1,5 @@
 """What a kubelet makes of a Deployment: a command line, an environment, and files."""
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,8 +54,3 @@ def _value(variable: Object, secrets: Mapping[tuple[str, str], str]) -> str:
         return str(variable["value"])
     reference = variable["valueFrom"]["secretKeyRef"]
     return secrets[reference["name"], reference["key"]]
-
-
-def outside() -> dict[str, str]:
-    """The environment of this process, as far as a program's settings do not come from it."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("OSMO_")}
