@@ -257,6 +257,18 @@ def test_promtool_accepts_the_rules() -> None:
     checked_by_promtool("check", "rules", "--lint-fatal", str(ALERTS_FILE))
 
 
+def test_promtool_accepts_the_queries_of_the_dashboard(tmp_path: Path) -> None:
+    """As if each was a rule, with an interval for Grafana's variable."""
+    queries = [target["expr"] for panel in PANELS for target in panel.get("targets", [])]
+    rules = [
+        {"record": f"panel:{number}", "expr": query.replace("$__rate_interval", "5m")}
+        for number, query in enumerate(queries)
+    ]
+    file = tmp_path / "queries.yaml"
+    file.write_text(yaml.safe_dump({"groups": [{"name": "dashboard", "rules": rules}]}))
+    checked_by_promtool("check", "rules", str(file))
+
+
 def test_alerts_fire_when_they_should(tmp_path: Path) -> None:
     """And not in the other case; every alert has both."""
     assert {case.alert for case in CASES} == set(ALERTS)

@@ -172,16 +172,16 @@ def test_certificates_follow_their_secret(example: str) -> None:
 
 
 def test_files_of_certificates_are_mounted(tmp_path: Path) -> None:
-    """What a configuration or a URL names is in a folder of the pod."""
-    named = msgspec.json.encode(list(configurations("tls", tmp_path).values()), enc_hook=str)
-    files = set(re.findall(r'/etc/osmo/[^"&]+', named.decode()))
-    assert len(files) == 5
-    mounted = {
-        mount["mountPath"]
-        for _, container in pod_specs("tls")
-        for mount in container["volumeMounts"]
-    }
-    assert {str(Path(each).parent) for each in files} <= mounted
+    """What a program's configuration or URLs name is in a folder of its pod."""
+    configs = configurations("tls", tmp_path)
+    found = 0
+    for _, container in pod_specs("tls"):
+        told = msgspec.json.encode(configs[container["name"]], enc_hook=str).decode()
+        files = set(re.findall(r"/etc/osmo/[^\"&]+", told))
+        mounted = {mount["mountPath"] for mount in container["volumeMounts"]}
+        assert {str(Path(each).parent) for each in files} <= mounted
+        found += len(files)
+    assert found == 4 + 2 + 3, "of the operator, a worker and a listener"
 
 
 def test_a_secret_is_in_no_object() -> None:
