@@ -50,7 +50,7 @@ def test_rules_are_set_and_read_back(tmp_path: Path) -> None:
         store = ("--store", f"sqlite:///{tmp_path}/store.db")
         code, out, err = osmo_pipeline("backends", "reset", "a", *queue, *store)
         assert (code, out) == (2, "")
-        assert "store.db has no tables: name the store of the workers" in err
+        assert "store.db is not there: name the store of the workers" in err
         migrate = ("-m", "osmo_worker", "migrate", *store)
         subprocess.run([sys.executable, *migrate], check=True, capture_output=True)
         code, out, err = osmo_pipeline("backends", "reset", "a", *queue, *store)

@@ -116,11 +116,13 @@ def _shape(connection: Connection) -> dict[str, Any]:
 
 
 def _conditions(connection: Connection) -> set[str]:
-    """The partial indexes, in the database's own words."""
+    """The partial indexes, and the room in each page, in the database's own words."""
     catalog = (
         "SELECT sql FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL"
         if connection.dialect.name == "sqlite"
-        else "SELECT indexdef FROM pg_indexes WHERE schemaname = 'public'"
+        else "SELECT indexdef FROM pg_indexes WHERE schemaname = 'public' UNION ALL"
+        " SELECT concat(relname, reloptions) FROM pg_class"
+        " WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace"
     )
     return {" ".join(str(sql).split()) for (sql,) in connection.execute(text(catalog))}
 
@@ -233,12 +235,40 @@ def test_the_command_tells_of_an_empty_database(
     url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """It has no tables yet, and gets them."""
+    _change(url, lambda connection: connection.execute(text("SELECT 1")))
     assert [_run(monkeypatch, "--store", url, "--check"), _run(monkeypatch, "--store", url)] == [
         *(DUE, 0)
     ]
     said = f"{url}: no tables -> version {SCHEMA_VERSION}"
     assert capsys.readouterr().out.splitlines() == [said, said]
     assert _version(url) == SCHEMA_VERSION
+
+
+def test_the_check_makes_no_database(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where the file is not there, it says so; who migrates, makes it."""
+    path = tmp_path / "store.db"
+    options = "--store", f"sqlite:///{path}"
+    assert _run(monkeypatch, *options, "--check") == DUE
+    assert not path.exists()
+    assert _run(monkeypatch, *options) == 0
+    assert path.exists()
+    said = f"sqlite:///{path}: no database -> version {SCHEMA_VERSION}"
+    assert capsys.readouterr().out.splitlines() == [said, said]
+
+
+def test_the_check_reads_uris_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They say themselves whether a file is made that is not there."""
+    store = f"sqlite:///file:{tmp_path}/store.db?mode=rw&uri=true"
+    assert _run(monkeypatch, "--store", store, "--check") == 1
+    _build(f"sqlite:///{tmp_path}/store.db", SCHEMA_VERSION)
+    assert _run(monkeypatch, "--store", store, "--check") == 0
+
+
+def test_the_check_tells_of_a_folder_that_is_absent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There no worker could make a file."""
+    assert _run(monkeypatch, "--store", "sqlite:////absent/x.db", "--check") == 1
 
 
 @pytest.mark.parametrize(

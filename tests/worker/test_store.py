@@ -11,7 +11,7 @@ import pytest
 from osmo_reports.bodies import Condition, UpdatePod, encode_body
 from osmo_transport import Ack, Delivery, Message, Outcome, Reject, Retry, Version, new_message
 from osmo_worker import WorkerMetrics
-from osmo_worker.store import StateStore, Task, Totals, open_store
+from osmo_worker.store import StateStore, Task, Totals, open_store, walk
 from tests.worker.harness import BACKEND, STORE, delivery, existence, report, snapshot_end
 
 
@@ -164,6 +164,27 @@ async def test_a_snapshots_end_deletes_what_it_left_out(store: StateStore) -> No
     gone = (await store.tasks(BACKEND))[0]
     assert (gone.task_uuid, gone.epoch, gone.resource_version) == ("gone", 1, 5)
     assert gone.deleted_at is not None
+
+
+@pytest.mark.parametrize("killed_after", [4, 8])
+async def test_a_snapshots_end_goes_step_by_step(
+    store: StateStore, monkeypatch: pytest.MonkeyPatch, killed_after: int
+) -> None:
+    """Each step looks at a few rows, also where hardly any is left out. Others have their turn
+    between two, and where a worker is killed there, the end that comes again marks the rest."""
+    monkeypatch.setattr(walk, "STEP_ROWS", 2)
+    names = [f"t{number}" for number in range(9)]
+    await _apply(store, *(report(name, version=(1, 5)) for name in names))
+    await _apply(store, *(report(name, version=(2, 5)) for name in names[:-1]))
+    end = delivery(snapshot_end(8, version=(2, 9)))
+    steps = store._applier.apply([end])
+    for number in range(killed_after):
+        await store._database.call(next, steps)
+        await _apply(store, report("other", version=(2, 10 + number)))
+    steps.close()
+    assert len(await store.tasks(live_only=True)) == 10
+    assert await store.handle_batch([end]) == [Ack()]
+    assert [t.task_uuid for t in await store.tasks(live_only=True)] == ["other", *names[:-1]]
 
 
 async def test_a_snapshots_end_comes_after_what_was_read_with_it(store: StateStore) -> None:

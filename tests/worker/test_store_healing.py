@@ -2,8 +2,11 @@
 
 import time
 
+import pytest
+
 from osmo_transport.message import MAX_EPOCH, Message
-from osmo_worker.store import StateStore
+from osmo_worker.store import StateStore, walk
+from osmo_worker.store.healing import heal
 from tests.worker.harness import (
     BACKEND,
     apply,
@@ -91,3 +94,29 @@ async def test_what_is_honest_stays(store: StateStore) -> None:
     before = [await store.tasks(), await store.nodes(), await store.epochs()]
     assert await store.heal(BACKEND) == 0
     assert [await store.tasks(), await store.nodes(), await store.epochs()] == before
+
+
+@pytest.mark.parametrize("steps", [2, 5])
+async def test_a_heal_that_is_killed_is_begun_again(
+    store: StateStore, monkeypatch: pytest.MonkeyPatch, steps: int
+) -> None:
+    """It goes in steps of a few rows, between which a worker applies what the listener says."""
+    monkeypatch.setattr(walk, "STEP_ROWS", 2)
+    honestly = [report(f"t{number}", version=(AFTER, 5)) for number in range(5)]
+    await apply(store, *honestly)
+    await apply(store, *honest(AFTER))
+    wanted = await shown(store)
+    for number in range(5):
+        await apply(store, report(f"t{number}", version=(FALSE, 1), status="FAILED"))
+    for message in POISON:
+        await apply(store, message)
+    healing = heal(store._database, BACKEND, int(time.time() * 1000))
+    for _ in range(steps):
+        await store._database.call(next, healing)
+        await apply(store, *honest(AFTER))
+    healing.close()
+    assert await store.heal(BACKEND) > 0
+    assert await store.heal(BACKEND) == 0
+    await apply(store, *honestly)
+    await apply(store, *honest(AFTER))
+    assert await shown(store) == wanted

@@ -322,7 +322,7 @@ async def test_a_look_reads_indices_alone(tmp_path: Path) -> None:
         plans = [await store._database.call(plan, statement) for statement in asked]
     assert len(plans) == 3
     assert "USING INDEX tasks_starting" in plans[0]
-    assert "USING INDEX tasks_starting (backend=? AND status_since<?)" in plans[1]
+    assert "USING INDEX tasks_starting (backend=? AND starting_since<?)" in plans[1]
     assert not [each for each in plans[1:] if "SCAN" in each]
 
 

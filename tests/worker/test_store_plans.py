@@ -82,3 +82,23 @@ async def test_a_narrowed_question_reads_what_it_answers(
     assert len(tasks) == (1 if "backend" in narrowed else BACKENDS)
     (plan,) = found
     assert ("(pod=?" if "pod" in narrowed else "workflow_uuid=?)") in plan
+
+
+@pytest.mark.postgres
+async def test_a_report_of_a_running_task_changes_no_index(postgres: str) -> None:
+    """PostgreSQL writes every entry of a row anew where a column changes that an index or its
+    condition names. Those of the key never do."""
+    named = text(
+        "SELECT DISTINCT attname FROM pg_depend JOIN pg_class ON pg_class.oid = objid"
+        " JOIN pg_attribute ON attrelid = refobjid AND attnum = refobjsubid"
+        " WHERE refobjid = 'tasks'::regclass AND relkind = 'i'"
+    )
+    async with open_store(postgres, STORE) as store:
+        await store.check()
+        found = await store._database.call(
+            _in_transaction, store, lambda it: set(it.scalars(named).all())
+        )
+    assert found == {
+        *("backend", "pod", "node"),
+        *("ended", "concluded", "starting_since", "deleted_at"),
+    }

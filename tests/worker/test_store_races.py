@@ -12,8 +12,7 @@ import pytest
 from sqlalchemy import event
 
 from osmo_transport import Ack, Delivery, Message
-from osmo_worker.store import StateStore, open_store, retention
-from osmo_worker.store import state as state_module
+from osmo_worker.store import StateStore, database, open_store, retention
 from tests.worker.harness import (
     STORE,
     apply,
@@ -55,7 +54,7 @@ def meanwhile(
 async def begin(store: StateStore, deliveries: Sequence[Delivery]) -> None:
     """Apply the first step of a batch, as a worker does that is killed right after it."""
     steps = store._applier.apply(deliveries)
-    await store._database.call(state_module._advance, steps)
+    await store._database.call(database._advance, steps)
     steps.close()
 
 

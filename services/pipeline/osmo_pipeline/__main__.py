@@ -12,6 +12,7 @@ from osmo_pipeline import commands
 from osmo_pipeline.config import BackendConfig, DemoConfig, ForgetConfig, ResetConfig, RulesConfig
 from osmo_pipeline.errors import DemoError
 from osmo_runtime import __version__, runner
+from osmo_runtime.operations import open_operations
 from osmo_runtime.runner import ProgramConfig
 from osmo_transport.errors import MissingExtraError
 from osmo_worker.errors import WorkerError
@@ -36,7 +37,8 @@ async def demo(config: DemoConfig, stop: asyncio.Event) -> None:
     # Here, so that a missing extra is told as every other error is.
     from osmo_pipeline.demo import run_demo  # noqa: PLC0415
 
-    await run_demo(config, stop)
+    async with open_operations("osmo-pipeline", config, stop) as operations:
+        await run_demo(config, stop, operations)
 
 
 async def bench(config: BenchConfig, stop: asyncio.Event) -> None:

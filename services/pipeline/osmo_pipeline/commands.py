@@ -104,7 +104,8 @@ async def reset_backend(config: ResetConfig, _: asyncio.Event) -> None:
     # A path that is misspelt would be a new store, in which nothing is wrong.
     there = await migrate_store(config.store, StoreConfig(), check=True)
     if not there.found:
-        raise UsageError(f"{there.name} has no tables: name the store of the workers with --store")
+        none = "is not there" if there.absent else "has no tables"
+        raise UsageError(f"{there.name} {none}: name the store of the workers with --store")
     async with await open_queue(_queue_url(config)) as queue, open_store(config.store) as store:
         # The store first: the epoch that a listener then gets has to be above all that is left.
         rows = await store.heal(config.backend)

@@ -7,6 +7,7 @@ from typing import Annotated
 
 from osmo_runtime.fields import Setting
 from osmo_runtime.logs import LogLevel
+from osmo_runtime.operations import ServiceConfig
 from osmo_runtime.queues import QueueLayout
 from osmo_runtime.runner import ProgramConfig
 from osmo_transport.bounds import Count, SecondsOrZero, Seed
@@ -23,7 +24,7 @@ class Carrier(Enum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class DemoConfig(ProgramConfig):
+class DemoConfig(ServiceConfig):
     """Runs a whole backend in one process: a simulated cluster (or one of yours), listener,
     operator, queue, worker and database; ends by checking that the database equals the cluster."""
 

@@ -21,10 +21,12 @@ from osmo_pipeline.config import DEFAULT_DATABASE, Carrier, DemoConfig
 from osmo_pipeline.display import Progress, open_display, tell
 from osmo_pipeline.errors import DemoError
 from osmo_pipeline.verify import Difference, differences, expected_tasks
+from osmo_runtime.operations import Operations
 from osmo_runtime.startup import unless_stopped
 from osmo_simulator.scenario import Scenario, ScenarioConfig
 from osmo_simulator.server import Simulator
 from osmo_transport import Client, open_queue
+from osmo_worker import figures
 from osmo_worker.config import WorkerConfig
 from osmo_worker.metrics import WorkerMetrics
 from osmo_worker.store import StateStore, open_store
@@ -109,14 +111,20 @@ class Demo:
             source.close()
 
 
-async def run_demo(config: DemoConfig, stop: asyncio.Event) -> None:
+async def run_demo(
+    config: DemoConfig, stop: asyncio.Event, operations: Operations | None = None
+) -> None:
     """Run until every workflow has ended (with a cluster of one's own: until `stop`), then compare.
+    `operations` is given what tells of all services.
 
     Raises:
         DemoError: the store does not equal the cluster.
         TransportError, ListenerError, WorkerError: something cannot be used; the text says what.
     """
-    async with _cluster(config) as (kubeconfig, scenario), running(config, kubeconfig) as demo:
+    async with (
+        _cluster(config) as (kubeconfig, scenario),
+        running(config, kubeconfig, operations or Operations()) as demo,
+    ):
         with open_display() as display:
             happening = asyncio.create_task(_happen(scenario, stop))
             try:
@@ -159,7 +167,9 @@ async def _cluster(config: DemoConfig) -> AsyncIterator[tuple[Path, Scenario | N
 
 
 @asynccontextmanager
-async def running(config: DemoConfig, kubeconfig: Path) -> AsyncIterator[Demo]:
+async def running(
+    config: DemoConfig, kubeconfig: Path, operations: Operations
+) -> AsyncIterator[Demo]:
     """The services, started from the database to the listener and stopped the other way round, so
     that everything reported is applied.
 
@@ -181,16 +191,19 @@ async def running(config: DemoConfig, kubeconfig: Path) -> AsyncIterator[Demo]:
             stops.append((services.create_task(run(stop)), stop))
 
         await store.check()
-        consumer = queue.consumer(worker.group, worker.name)
-        start(Worker(consumer, store, worker, metrics=metrics).run)
+        working = Worker(queue.consumer(worker.group, worker.name), store, worker, metrics=metrics)
+        operations.check("handling", working.check)
+        figures.measure(operations, metrics)
+        figures.measure_store(operations, metrics, worker.store_limits.silent_after)
+        start(working.run)
         operator = OperatorConfig(listen=(_address(config.transport),), queue=queue_url)
-        start(lambda stop: run_operator(operator, stop, urls.set_result))
+        start(lambda stop: run_operator(operator, stop, urls.set_result, operations=operations))
         (url,) = await urls
         listener = ListenerConfig(
             backend=BACKEND, connect=url, kubeconfig=kubeconfig, namespace=config.namespace
         )
         demo = Demo(config, store, listener, metrics)
-        start(lambda stop: run_listener(listener, stop, demo.connected))
+        start(lambda stop: run_listener(listener, stop, demo.connected, operations=operations))
         try:
             yield demo
         finally:

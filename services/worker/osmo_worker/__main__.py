@@ -70,7 +70,8 @@ def _migrate(argv: Sequence[str]) -> int:
         steps = await unless_stopped(work, stop)
         if steps is not None:
             due = settings.check and steps.found != steps.target
-            found = f"version {steps.found}" if steps.found else "no tables"
+            none = "no database" if steps.absent else "no tables"
+            found = f"version {steps.found}" if steps.found else none
             sys.stdout.write(f"{steps.name}: {found} -> version {steps.target}\n")
 
     errors: dict[type[Exception], int] = {HandlerUnavailableError: runner.FAILED}

@@ -44,7 +44,7 @@ class WorkerMetrics:
         self.write_time = Histogram()
         """Of batches that the store applied, in seconds."""
         self.end_to_end = Histogram()
-        """From the change in the cluster to the row, in seconds; see `store.changes`."""
+        """From the change in the cluster to the row, in seconds; see `store.lag`."""
         self.silences: dict[str, float] | None = None
         """By backend, seconds since its last heartbeat, as of the last housekeeping; None: not
         known, or it says nothing, because reports wait."""

@@ -17,7 +17,7 @@ from osmo_reports.errors import BodyError
 from osmo_transport import Ack, Delivery, Outcome, Reject, Retry, Version
 from osmo_worker.config import StoreConfig
 from osmo_worker.metrics import WorkerMetrics
-from osmo_worker.store import changes, schema
+from osmo_worker.store import lag, schema
 from osmo_worker.store.conclusions import NO_NAMES, LostNodes
 from osmo_worker.store.database import Database, RowRefusedError
 from osmo_worker.store.kinds import EXISTENCE_KINDS, RESOURCES, backends, events, logs, nodes, tasks
@@ -180,7 +180,7 @@ class Applier:
             self._metrics.rows[table, "written"] += changed
             self._metrics.rows[table, "unchanged"] += unchanged
         for reports in (*batch.reports.values(), batch.happened):
-            changes.record(self._metrics.end_to_end, reports, at)
+            lag.record(self._metrics.end_to_end, reports, at)
         return known
 
     def _rows_of_backends(self, batch: _Batch, now: str) -> list[Row]:
@@ -316,16 +316,17 @@ class Applier:
         yield
         with self._database.transaction(write=False) as connection:
             known = self._snapshots.notes(connection, [backend]).get((backend, body.kind))
-            if known is not None and known.epoch >= epoch:
-                batch.stale += 1
-                if known.epoch > epoch:
-                    return
-            elif delivery.attempt < self._config.snapshot_attempts:
-                reported = self._snapshots.reported(connection, backend, table, epoch)
-                if reported < body.count:
-                    reason = f"{reported} of the snapshot's {body.count} reports are applied"
-                    batch.outcomes[position] = Retry(reason, self._config.snapshot_delay)
-                    return
+        if known is not None and known.epoch >= epoch:
+            batch.stale += 1
+            if known.epoch > epoch:
+                return
+        elif delivery.attempt < self._config.snapshot_attempts:
+            yield
+            reported = yield from self._snapshots.reported(backend, table, epoch, body.count)
+            if reported < body.count:
+                reason = f"{reported} of the snapshot's {body.count} reports are applied"
+                batch.outcomes[position] = Retry(reason, self._config.snapshot_delay)
+                return
         self._snapshots.note((backend, body.kind, epoch, resource_version, body.count, now))
         yield from self._snapshots.mark_left_out(backend, table, epoch, now)
 

@@ -17,7 +17,6 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from itertools import groupby
 from operator import itemgetter
-from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
@@ -47,6 +46,7 @@ from osmo_worker.store.schema import (
     tasks,
 )
 from osmo_worker.store.values import EPOCH, moment_at
+from osmo_worker.store.walk import having_key, key_values
 
 logger = logging.getLogger(__name__)
 
@@ -65,7 +65,6 @@ MAX_NAMES = 500
 NO_NAMES = frozenset({"", "-"})
 """What stands for a hostname where there is none."""
 
-_HAS_KEY = and_(*(column == bindparam(f"its_{column.name}") for column in tasks.primary_key))
 _IS_ON_NODE = tasks.c.node == bindparam("its_node")
 
 
@@ -184,10 +183,10 @@ class LateStarts:
             before, seen_at = judged[backend]
             told = START_TIMEOUT, START_TIMEOUT_CODE, message
             change = _concluding(*told, now=now, since=seen_at)
-            still = and_(STARTING, tasks.c.status_since < before)
-            keys = [_key(row) for row in rows]
+            still = tasks.c.starting_since < before
+            keys = [key_values(tasks, row) for row in rows]
             with self._database.transaction() as connection:
-                failed = connection.execute(change.where(_HAS_KEY, still), keys).rowcount
+                failed = connection.execute(change.where(having_key(tasks), still), keys).rowcount
             logger.info("%d tasks of %s did not start in time", failed, backend)
 
     def _judged(self, connection: Connection) -> dict[str, tuple[str, str]]:
@@ -222,7 +221,7 @@ class LateStarts:
             if backend in judged and left > 0:
                 before, _ = judged[backend]
                 query = select(*tasks.primary_key).where(
-                    tasks.c.backend == backend, STARTING, tasks.c.status_since < before
+                    tasks.c.backend == backend, tasks.c.starting_since < before
                 )
                 for row in connection.execute(query.order_by(*tasks.primary_key).limit(left)):
                     left -= 1
@@ -265,8 +264,8 @@ def _change_some(
     if rows:
         # In the order in which batches lock them, whatever the database's is.
         found = sorted(tuple(row) for row in rows)
-        changes = [{**_key(row[:-1]), "its_node": row[-1]} for row in found]
-        connection.execute(change.where(_HAS_KEY, _IS_ON_NODE, which), changes)
+        changes = [{**key_values(tasks, row[:-1]), "its_node": row[-1]} for row in found]
+        connection.execute(change.where(having_key(tasks), _IS_ON_NODE, which), changes)
     return len(rows) == STEP_ROWS
 
 
@@ -296,9 +295,3 @@ _RESTORING = update(tasks).values(
     reported_message=null(),
 )
 """The statement that takes a conclusion back; without a condition."""
-
-
-def _key(row: Sequence[Any]) -> dict[str, Any]:
-    """The values of `_HAS_KEY`."""
-    names = [f"its_{column.name}" for column in tasks.primary_key]
-    return dict(zip(names, row, strict=True))

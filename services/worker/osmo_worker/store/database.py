@@ -12,7 +12,7 @@ tables are.
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any, TypeVar
@@ -89,6 +89,17 @@ class Database:
                 f"{self.name} did not answer within {self._config.call_timeout} s"
             ) from exc
 
+    async def call_steps(self, steps: Generator[None, None, T]) -> T:
+        """Run what goes in steps, each as a `call`, so that others have their turn between two;
+        returns what it returns.
+
+        Raises: as `call`; what is left is not done.
+        """
+        done: list[T] = []
+        while not done:
+            done = await self.call(_advance, steps)
+        return done[0]
+
     @contextmanager
     def transaction(self, *, write: bool = True) -> Iterator[Connection]:
         """A transaction, committed on leaving; for use in the thread.
@@ -120,9 +131,13 @@ class Database:
         with self._translated(), self._engine.connect() as connection:
             self._backing.fold(connection)
 
+    def is_absent(self) -> bool:
+        """Whether there is no database yet, and whoever opens it makes it: a file of SQLite."""
+        return self._backing.is_absent()
+
     def version(self) -> int:
         """The version of the tables, `EMPTY` where there are none; for use in the thread. Changes
-        nothing.
+        nothing, but makes what `is_absent`.
 
         Raises: as `transaction`.
         """
@@ -225,6 +240,15 @@ class Database:
             text = f"{self.name}: {_first_line(cause)}" + (f" ({advice})" if advice else "")
             refused = backing.blames_user(cause)
             raise (StoreRefusedError if refused else StoreUnavailableError)(text) from exc
+
+
+def _advance(steps: Generator[None, None, T]) -> list[T]:
+    """Do the next step; with what all of them return, if it was the last one."""
+    try:
+        next(steps)
+    except StopIteration as end:
+        return [end.value]
+    return []
 
 
 def _soon(

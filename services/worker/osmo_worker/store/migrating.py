@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 from osmo_worker.config import StoreConfig
 from osmo_worker.store.database import Database
+from osmo_worker.store.migrations import EMPTY
 from osmo_worker.store.schema import SCHEMA_VERSION
 
 
@@ -12,6 +13,8 @@ class Steps(NamedTuple):
 
     name: str
     """The URL without its password."""
+    absent: bool
+    """There is, or was, no database where the URL points."""
     found: int
     """The version of the tables; 0: there are none."""
     target: int
@@ -20,7 +23,7 @@ class Steps(NamedTuple):
 
 async def migrate_store(url: str, config: StoreConfig, *, check: bool = False) -> Steps:
     """Bring the tables of the database at `url` to the version of this release; or only `check`
-    which they have.
+    which they have, and make nothing.
 
     Raises:
         StoreUnavailableError: the database does not answer.
@@ -29,10 +32,11 @@ async def migrate_store(url: str, config: StoreConfig, *, check: bool = False) -
     """
     database = Database(url, config)
     try:
-        found = await database.call(database.version)
+        absent = await database.call(database.is_absent)
+        found = EMPTY if absent else await database.call(database.version)
         if not check:
             await database.call(_touch, database)
-        return Steps(database.name, found, SCHEMA_VERSION)
+        return Steps(database.name, absent, found, SCHEMA_VERSION)
     finally:
         await database.aclose()
 

@@ -1,5 +1,6 @@
 """The tables, the same in SQLite and PostgreSQL."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,12 +18,11 @@ from sqlalchemy import (
     Table,
     Text,
     false,
-    literal_column,
 )
 from sqlalchemy.dialects.postgresql import JSONB, TIMESTAMP
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 5
 """Raised with every change of the tables, for which `osmo_worker.store.migrations` has a module."""
 
 
@@ -64,6 +64,15 @@ _DOCUMENT = JSON().with_variant(JSONB(), "postgresql")
 INITIALIZING = "INITIALIZING"
 """The status of a pod whose containers do not run yet."""
 
+_STARTING_SINCE = (
+    f"CASE WHEN status = '{INITIALIZING}' AND NOT ended AND NOT concluded AND deleted_at IS NULL"
+    " THEN status_since END"
+)
+
+# PostgreSQL writes a row anew with each update, and all of its entries in indexes too unless there
+# is room in the same page and no column changes that an index, or its condition, names.
+_WITH_ROOM: Mapping[str, Any] = {"postgresql_with": {"fillfactor": 85}}
+
 schema_version = Table("schema_version", metadata, Column("version", Integer, nullable=False))
 """One row."""
 
@@ -84,6 +93,7 @@ backends = Table(
     Column("pods_current_epoch", BigInteger),
     Column("pods_current_resource_version", BigInteger),
     Column("pods_current_at", Moment),
+    Column("watch_ages", _DOCUMENT),
 )
 """Every backend that has reported anything; see `osmo_worker.store.kinds.backends`."""
 
@@ -134,12 +144,14 @@ tasks = Table(
     Column("conditions", _DOCUMENT, nullable=False),
     Column("created_at", Moment),
     Column("status_since", Moment, nullable=False),
+    Column("starting_since", Moment, Computed(_STARTING_SINCE, persisted=True)),
     Column("updated_at", Moment, nullable=False),
     Column("deleted_at", Moment),
     Column("epoch", BigInteger, nullable=False),
     Column("resource_version", BigInteger, nullable=False),
     Column("status_epoch", BigInteger, nullable=False),
     Column("status_resource_version", BigInteger, nullable=False),
+    **_WITH_ROOM,
 )
 """One row per pod of a task; see `osmo_worker.store.kinds.tasks` for its versions."""
 
@@ -160,6 +172,7 @@ nodes = Table(
     Column("epoch", BigInteger, nullable=False),
     Column("resource_version", BigInteger, nullable=False),
     Column("removed", Boolean, nullable=False),
+    **_WITH_ROOM,
 )
 """One row per node; see `osmo_worker.store.kinds.nodes` for its versions."""
 
@@ -175,6 +188,7 @@ node_usage = Table(
     Column("deleted_at", Moment),
     Column("epoch", BigInteger, nullable=False),
     Column("resource_version", BigInteger, nullable=False),
+    **_WITH_ROOM,
 )
 """One row per node that has or had pods: what they ask for."""
 
@@ -198,7 +212,7 @@ ALIVE = tasks.c.deleted_at.is_(None)
 """The pod of the task is in the cluster."""
 UNFINISHED = ~tasks.c.ended & ~tasks.c.concluded & ALIVE
 """The pod of the task is in the cluster, and has not ended."""
-STARTING = (tasks.c.status == literal_column(f"'{INITIALIZING}'")) & UNFINISHED
+STARTING = tasks.c.starting_since.is_not(None)
 """Likewise, and its containers do not run yet."""
 CONCLUDED = tasks.c.concluded & ALIVE
 """The pod of the task is in the cluster, and a worker concluded that it has failed."""
@@ -209,7 +223,7 @@ GONE = nodes.c.deleted_at.is_not(None)
 
 # A database takes a partial index only for a query with the very same words as its condition.
 for _name, _where, *_columns in (
-    ("tasks_starting", STARTING, tasks.c.backend, tasks.c.status_since),
+    ("tasks_starting", STARTING, tasks.c.backend, tasks.c.starting_since),
     ("tasks_concluded", CONCLUDED, tasks.c.backend, tasks.c.node),
     ("nodes_gone_of", GONE, nodes.c.backend),
 ):

@@ -8,7 +8,7 @@ is repeated, or comes after a crash, does no harm. Where a worker was killed bef
 its reports put that right when they come again (see the joins in `osmo_worker.store.kinds`).
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from operator import itemgetter
 from typing import Any
 
@@ -17,7 +17,6 @@ from sqlalchemy import (
     Table,
     and_,
     bindparam,
-    func,
     literal,
     select,
     tuple_,
@@ -39,14 +38,12 @@ from osmo_worker.store.merge import (
 )
 from osmo_worker.store.schema import inventories, nodes, snapshots
 from osmo_worker.store.values import json_text
+from osmo_worker.store.walk import STEP_ROWS, Walk, having_key, key_values
 
 INVENTORY = "node_inventory"
 
 READ_INVENTORIES = 100
 """Inventories that are remembered: each holds some thousand names."""
-
-STEP_ROWS = 1000
-"""Rows that one transaction marks: some ten milliseconds, for which other workers wait."""
 
 Notes = dict[tuple[str, str], Version]
 """By backend and kind: the version of the newest snapshot, or of the newest inventory."""
@@ -97,10 +94,18 @@ class Snapshots:
             self._read[backend] = known
         return known
 
-    def reported(self, connection: Connection, backend: str, table: Table, epoch: int) -> int:
-        """How many rows of a backend a report of this epoch or a newer one has given."""
-        query = select(func.count()).where(table.c.backend == backend, table.c.epoch >= epoch)
-        return connection.scalar(query) or 0
+    def reported(
+        self, backend: str, table: Table, epoch: int, count: int
+    ) -> Generator[None, None, int]:
+        """How many rows of a backend a report of this epoch or a newer one has given, in steps;
+        counted up to `count`, or a little beyond."""
+        walk, reported = Walk(table, backend, table.c.epoch >= epoch), 0
+        while True:
+            with self._database.transaction(write=False) as connection:
+                reported += len(walk.step(connection))
+            if walk.ended or reported >= count:
+                return reported
+            yield
 
     def note(self, row: Row) -> None:
         """Note a snapshot; the values of its row. An older one never replaces a newer one."""
@@ -115,27 +120,16 @@ class Snapshots:
 
     def mark_left_out(self, backend: str, table: Table, epoch: int, now: str) -> Iterator[None]:
         """Mark as deleted what the snapshot of this epoch left out, in steps."""
-        key = list(table.primary_key)
-        rest = table.c.backend == backend
         outdated = and_(table.c.epoch < epoch, table.c.deleted_at.is_(None))
-        marking = (
-            update(table)
-            .where(outdated, *(column == bindparam(f"its_{column.name}") for column in key))
-            .values(deleted_at=now, updated_at=now)
-        )
+        walk = Walk(table, backend, outdated)
+        marking = update(table).where(having_key(table), outdated)
         while True:
             with self._database.transaction() as connection:
-                query = select(*key).where(rest, outdated).order_by(*key).limit(STEP_ROWS)
-                keys = connection.execute(query).all()
-                if keys:
-                    names = [f"its_{column.name}" for column in key]
-                    # In the order in which batches lock them, whatever the database's is.
-                    ordered = sorted(tuple(row) for row in keys)
-                    marks = [dict(zip(names, row, strict=True)) for row in ordered]
-                    connection.execute(marking, marks)
-            if len(keys) < STEP_ROWS:
+                if keys := walk.step(connection):
+                    marks = [key_values(table, key) for key in keys]
+                    connection.execute(marking.values(deleted_at=now, updated_at=now), marks)
+            if walk.ended:
                 return
-            rest = and_(table.c.backend == backend, tuple_(*key) > tuple(keys[-1]))
             yield
 
     def mark_nodes(self, backend: str, now: str) -> Iterator[None]:
@@ -167,18 +161,19 @@ class Snapshots:
                 rows = connection.execute(
                     select(
                         columns.node,
+                        columns.removed,
                         columns.deleted_at.is_not(None),
                         columns.epoch,
                         columns.resource_version,
                     )
-                    .where(columns.backend == backend, ~columns.removed, columns.node > last)
+                    .where(columns.backend == backend, columns.node > last)
                     .order_by(columns.node)
                     .limit(STEP_ROWS)
                 ).all()
                 marks: list[dict[str, Any]] = []
-                for node, deleted, *version in rows:
+                for node, removed, deleted, *version in rows:
                     gone = node not in listed and tuple(version) < newer
-                    if gone != deleted:
+                    if not removed and gone != deleted:
                         marks.append(
                             {
                                 "its_node": node,

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType, TracebackType
 from typing import Any, Self, TypeVar
 
@@ -13,7 +13,7 @@ from osmo_worker.config import StoreConfig
 from osmo_worker.metrics import WorkerMetrics
 from osmo_worker.store import queries
 from osmo_worker.store import schema as tables
-from osmo_worker.store.apply import Applied, Applier
+from osmo_worker.store.apply import Applier
 from osmo_worker.store.conclusions import LateStarts
 from osmo_worker.store.database import Database
 from osmo_worker.store.healing import heal
@@ -83,9 +83,7 @@ class StateStore:
         """
         now = asyncio.get_running_loop().time
         began = now()
-        steps = self._applier.apply(deliveries)
-        while (applied := await self._database.call(_advance, steps)) is None:
-            pass
+        applied = await self._database.call_steps(self._applier.apply(deliveries))
         self._metrics.write_time.record(now() - began)
         self._metrics.stale += applied.stale
         return applied.outcomes
@@ -200,10 +198,11 @@ class StateStore:
         are milliseconds since the Unix epoch: an honest one is of the past.
 
         Raises:
-            StoreUnavailableError: the database does not answer; nothing was changed.
+            StoreUnavailableError: nothing or only a part was done; call again.
             StoreRefusedError: the database belongs to another version, or to something else.
         """
-        return await self._database.call(self._heal, backend)
+        now = int(self._clock() * 1000)
+        return await self._database.call_steps(heal(self._database, backend, now))
 
     async def aclose(self) -> None:
         """Close the database. Idempotent."""
@@ -219,10 +218,6 @@ class StateStore:
         traceback: TracebackType | None,
     ) -> None:
         await self.aclose()
-
-    def _heal(self, backend: str) -> int:
-        with self._database.transaction() as connection:
-            return heal(connection, backend, int(self._clock() * 1000))
 
     def _check(self) -> None:
         with self._database.transaction(write=False):
@@ -265,13 +260,3 @@ def open_store(
     """
     config = config or StoreConfig()
     return StateStore(Database(url, config), config, metrics or WorkerMetrics(), clock)
-
-
-def _advance(steps: Generator[None, None, Applied]) -> Applied | None:
-    """Do the next step of a batch; what became of the batch, if it was the last one."""
-    try:
-        next(steps)
-    except StopIteration as end:
-        applied: Applied = end.value
-        return applied
-    return None

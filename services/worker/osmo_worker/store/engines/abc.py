@@ -16,6 +16,10 @@ class StoreEngine(ABC):
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
 
+    def is_absent(self) -> bool:
+        """Whether there is nothing yet where the URL points, and a connection would make it."""
+        return False
+
     def admit(self, connection: Connection) -> str | None:
         """Look at a database to which a connection was just opened; why the store cannot be in it,
         None where it can."""

@@ -111,6 +111,8 @@ class SqliteEngine(_Sqlite):
     def __init__(self, url: URL, config: StoreConfig) -> None:
         if not url.database or url.database == ":memory:":
             raise UsageError("an SQLite URL names a file, sqlite:///PATH; or use memory://")
+        self._path = None if "uri" in url.query else Path(url.database)
+        """None: a URI, which says itself whether what is not there is made."""
         self._busy_timeout = config.busy_timeout
         self._files: Identity = {}
         super().__init__(
@@ -124,6 +126,11 @@ class SqliteEngine(_Sqlite):
                 connect_args={"timeout": config.busy_timeout, "isolation_level": None},
             )
         )
+
+    def is_absent(self) -> bool:
+        """See `StoreEngine`. In a folder that is absent too, a connection makes nothing."""
+        path = self._path
+        return path is not None and path.parent.is_dir() and not path.exists()
 
     def fold(self, connection: Connection) -> None:
         """See `StoreEngine`: whoever fills the write-ahead log has to fold it into the file, which
