@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from types import TracebackType
 
+from osmo_transport.client import Client
 from osmo_transport.queues.abc import QueueStatus
 
 PATIENCE = 30.0
@@ -40,6 +41,17 @@ async def patience(
         if stands is not None:
             text = f"{text}: {await _told(stands)}"
         raise AssertionError(text) from exc
+
+
+def describe_client(client: Client) -> str:
+    """What became of what a client was given, in words."""
+    stats = client.stats
+    welcomed = "" if stats.connects else "never welcomed, "
+    return (
+        f"{welcomed}{stats.acknowledged} messages acknowledged, {stats.in_flight} sent and not"
+        f" acknowledged, {stats.waiting} not sent, {stats.coalesced} coalesced with a newer one of"
+        f" their key, {stats.refused} refused"
+    )
 
 
 def describe_queue(status: QueueStatus) -> str:

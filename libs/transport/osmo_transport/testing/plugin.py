@@ -48,7 +48,7 @@ from osmo_transport.registry import (
 )
 from osmo_transport.server import Admit, Server, ServerConfig, listen
 from osmo_transport.testing.contracts.suite import run_under_asyncio_plugin
-from osmo_transport.testing.patience import PATIENCE, describe_queue, patience
+from osmo_transport.testing.patience import PATIENCE, describe_client, describe_queue, patience
 
 ASYNCIO_PLUGIN = "asyncio"
 """How pytest-asyncio is registered."""
@@ -102,7 +102,7 @@ class TransportUnderTest:
             yield client
 
     async def _stands(self) -> str:
-        parts = [f"{name}: {_figures(client)}" for name, client in self._clients.items()]
+        parts = [f"{name}: {describe_client(client)}" for name, client in self._clients.items()]
         parts += [
             f"{server.url}: {server.waiting_bytes} bytes of batches that nobody received"
             for server in self._servers
@@ -166,16 +166,6 @@ def osmo_queue(request: pytest.FixtureRequest) -> Iterator[QueueUnderTest]:
         find(QUEUES, f"{scheme}://")
     with _place(scheme, f"{scheme}://test-{uuid.uuid4().hex}") as url:
         yield QueueUnderTest(scheme, url)
-
-
-def _figures(client: Client) -> str:
-    stats = client.stats
-    welcomed = "" if stats.connects else "never welcomed, "
-    return (
-        f"{welcomed}{stats.acknowledged} messages acknowledged, {stats.in_flight} sent and not"
-        f" acknowledged, {stats.waiting} not sent, {stats.coalesced} coalesced with a newer one of"
-        f" their key, {stats.refused} refused"
-    )
 
 
 @contextmanager
