@@ -51,6 +51,11 @@ class PodVerbs:
         self._ip = ip
 
     @property
+    def full_name(self) -> str:
+        """`namespace/name`, as which it is reported."""
+        return f"{self.namespace}/{self.name}"
+
+    @property
     def object(self) -> Object:
         """The pod as the API server has it."""
         return self._cluster.get("pods", self.name, namespace=self.namespace)
