@@ -92,6 +92,7 @@ async def test_a_test_of_a_contract_that_hangs_fails() -> None:
         patience = BRIEF
 
         async def test_hangs(self) -> None:
+            """Nobody sets this event."""
             await asyncio.Event().wait()
 
     with pytest.raises(AssertionError, match=r"0\.2 s for `await asyncio\.Event\(\)\.wait\(\)`"):

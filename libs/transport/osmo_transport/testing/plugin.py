@@ -17,10 +17,10 @@ not come fails then, and is told which of its lines waited, and what had been se
 
 Of a kind that is registered as `Policy.LATEST` only the newest report of each key matters, so a
 test that sends two of one key may receive one: while the first waits in the client's outbox, the
-second takes its place (`client.stats.coalesced` counts that), and a worker handles the newest of
-what it read. A test that wants to see each one waits for the first before it sends the second,
-gives each a key of its own, or takes a kind that is registered as `Policy.EVERY`. Queues coalesce
-nothing.
+second takes its place (`client.stats.coalesced` counts that). Who reads from a queue may do the
+same with what it has read; the queue itself coalesces nothing. A test that wants to see each one
+waits for the first before it sends the second, gives each a key of its own, or takes a kind that is
+registered as `Policy.EVERY`.
 
 Where a test listens is `SCHEME://127.0.0.1:0`, and what it opens `SCHEME://NAME`, a fresh name for
 each test. An implementation that needs something else says so by an entry point of its scheme in
