@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from osmo_transport import publish
-from osmo_transport.testing import make_message
+from osmo_transport.testing import make_message, pair
 from osmo_transport.testing.contracts.suite import AsyncSuite
 from osmo_transport.testing.patience import patience
 from osmo_transport.testing.plugin import QueueUnderTest, TransportUnderTest
@@ -39,7 +39,7 @@ async def test_what_coalesced_is_named(transport: TransportUnderTest) -> None:
     text = str(failure.value)
     assert text.startswith("waited 0.2 s for `arrived += sum(")
     assert "(test_patience.py:" in text
-    assert "backend/client: 0 messages acknowledged, 1 sent and not acknowledged" in text
+    assert "messages of backend/client: 0 acknowledged, 1 sent and not acknowledged" in text
     assert "1 coalesced with a newer one of their key" in text
     assert "memory://" in text
 
@@ -62,9 +62,23 @@ async def test_a_missing_acknowledgement_is_named(transport: TransportUnderTest)
 
 async def test_a_server_that_is_not_there_is_named(transport: TransportUnderTest) -> None:
     """The client was never welcomed."""
-    with pytest.raises(AssertionError, match="never welcomed, 0 messages acknowledged"):
+    with pytest.raises(AssertionError, match="never welcomed, 0 acknowledged"):
         async with transport.connect("memory://nowhere") as client:
             await client.epoch_after(0)
+
+
+async def test_a_pair_has_a_limit_too() -> None:
+    """With the same words."""
+
+    async def wait_for_it() -> None:
+        async with pair(within=BRIEF) as (client, _):
+            await client.send(make_message("key"))
+            await client.flush()
+
+    with pytest.raises(
+        AssertionError, match=r"client\.flush\(\)` .*: messages: 0 acknowledged, 1 s"
+    ):
+        await wait_for_it()
 
 
 async def test_what_a_queue_holds_is_named() -> None:

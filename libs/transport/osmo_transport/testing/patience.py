@@ -44,13 +44,13 @@ async def patience(
 
 
 def describe_client(client: Client) -> str:
-    """What became of what a client was given, in words."""
+    """What became of the messages that a client was given, in words."""
     stats = client.stats
     welcomed = "" if stats.connects else "never welcomed, "
     return (
-        f"{welcomed}{stats.acknowledged} messages acknowledged, {stats.in_flight} sent and not"
-        f" acknowledged, {stats.waiting} not sent, {stats.coalesced} coalesced with a newer one of"
-        f" their key, {stats.refused} refused"
+        f"{welcomed}{stats.acknowledged} acknowledged, {stats.in_flight} sent and not acknowledged,"
+        f" {stats.waiting} not sent, {stats.coalesced} coalesced with a newer one of their key,"
+        f" {stats.refused} refused"
     )
 
 

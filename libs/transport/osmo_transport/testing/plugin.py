@@ -102,7 +102,10 @@ class TransportUnderTest:
             yield client
 
     async def _stands(self) -> str:
-        parts = [f"{name}: {describe_client(client)}" for name, client in self._clients.items()]
+        parts = [
+            f"messages of {name}: {describe_client(client)}"
+            for name, client in self._clients.items()
+        ]
         parts += [
             f"{server.url}: {server.waiting_bytes} bytes of batches that nobody received"
             for server in self._servers

@@ -4,7 +4,9 @@ import asyncio
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 from osmo_listener.config import ListenerConfig
 from osmo_listener.informer import InformerConfig
@@ -14,7 +16,7 @@ from osmo_operator.config import OperatorConfig
 from osmo_operator.service import run_operator
 from osmo_pipeline.testing.cluster import SimulatedCluster, open_cluster
 from osmo_runtime.queues import with_all_streams
-from osmo_transport import Client, Queue, QueueConfig, open_queue, transport_for
+from osmo_transport import Client, Queue, QueueConfig, ServerConfig, open_queue, transport_for
 from osmo_transport.testing.patience import PATIENCE, describe_client, describe_queue, patience
 from osmo_worker.config import WorkerConfig
 from osmo_worker.metrics import WorkerMetrics
@@ -24,8 +26,22 @@ from osmo_worker.store import StateStore, open_store
 LISTENERS = ("workflow", "node", "event")
 """What is reported where nothing else is said. The usage listener is none of them: it reports a
 node once in 15 seconds, which no test should wait for."""
+MAX_CONNECTIONS = 100
+"""Clients that the operator lets in: for more it might raise the limit of descriptors of the test's
+process."""
 POLL = 0.002
 """Seconds between two looks whether everything has arrived."""
+
+
+class Serving(NamedTuple):
+    """The services while they run."""
+
+    url: str
+    """Of the operator."""
+    client: Client
+    """The listener's."""
+    feeds: Mapping[str, Feed]
+    """By listener, what it is told from."""
 
 
 class Pipeline:
@@ -37,20 +53,21 @@ class Pipeline:
         queue: Queue,
         store: StateStore,
         backend: str,
-        client: Client,
-        feeds: Mapping[str, Feed],
+        serving: Serving,
         metrics: WorkerMetrics,
     ) -> None:
         self.cluster = cluster
         """Where things happen."""
+        self.url = serving.url
+        """Where the operator listens, for whoever else reports."""
         self.queue = queue
         """Between operator and worker."""
         self.store = store
         """What users see."""
         self.backend = backend
         """As which the cluster is reported."""
-        self._client = client
-        self._feeds = feeds
+        self._client = serving.client
+        self._feeds = serving.feeds
         self._metrics = metrics
 
     async def settled(self, *, dead: int = 0, within: float = PATIENCE) -> None:
@@ -142,42 +159,54 @@ async def open_pipeline(
         await open_queue(queue, limits) as opened,
         open_store(store) as reading,
     ):
-        never = asyncio.Event()
-        ready = asyncio.Event()
         metrics = WorkerMetrics()
-        loop = asyncio.get_running_loop()
-        urls: asyncio.Future[list[str]] = loop.create_future()
-        started: asyncio.Future[tuple[Client, Mapping[str, Feed]]] = loop.create_future()
-        try:
-            async with asyncio.TaskGroup() as services:
-                worker = WorkerConfig(queue=queue, store=store, name="worker", limits=limits)
-                operator = OperatorConfig(listen=(transport,), queue=queue, limits=limits)
-                working = run_worker(worker, never, ready.set, metrics=metrics)
-                tasks = [services.create_task(working)]
-                await ready.wait()
-                tasks.append(services.create_task(run_operator(operator, never, urls.set_result)))
-                listener = ListenerConfig(
-                    backend=backend,
-                    connect=(await urls)[0],
-                    kubeconfig=cluster.kubeconfig,
-                    namespace=cluster.namespace,
-                    listeners=tuple(listeners),
-                    informer=InformerConfig(resync_interval=None),
-                    report_logs=False,  # others in this process log, too
+        worker = WorkerConfig(queue=queue, store=store, name="worker", limits=limits)
+        server = ServerConfig(max_connections=MAX_CONNECTIONS)
+        operator = OperatorConfig(listen=(transport,), queue=queue, server=server, limits=limits)
+        listener = ListenerConfig(
+            backend=backend,
+            kubeconfig=cluster.kubeconfig,
+            namespace=cluster.namespace,
+            listeners=tuple(listeners),
+            informer=InformerConfig(resync_interval=None),
+            report_logs=False,  # others in this process log, too
+        )
+        async with _serving(worker, operator, listener, metrics) as serving:
+            pipeline = Pipeline(cluster, opened, reading, backend, serving, metrics)
+            await pipeline.settled()
+            yield pipeline
+
+
+@asynccontextmanager
+async def _serving(
+    worker: WorkerConfig, operator: OperatorConfig, listener: ListenerConfig, metrics: WorkerMetrics
+) -> AsyncIterator[Serving]:
+    """The services, of which the listener reports to the operator, until the context is left."""
+    __tracebackhide__ = True
+    never, ready = asyncio.Event(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+    urls: asyncio.Future[list[str]] = loop.create_future()
+    started: asyncio.Future[tuple[Client, Mapping[str, Feed]]] = loop.create_future()
+    try:
+        async with asyncio.TaskGroup() as services:
+            working = services.create_task(run_worker(worker, never, ready.set, metrics=metrics))
+            await ready.wait()
+            relaying = services.create_task(run_operator(operator, never, urls.set_result))
+            (url,) = await urls
+            listening = services.create_task(
+                run_listener(
+                    replace(listener, connect=url),
+                    never,
+                    lambda client, feeds: started.set_result((client, feeds)),
                 )
-                listening = run_listener(
-                    listener, never, lambda client, feeds: started.set_result((client, feeds))
-                )
-                tasks.append(services.create_task(listening))
-                pipeline = Pipeline(cluster, opened, reading, backend, *await started, metrics)
-                await pipeline.settled()
-                yield pipeline
-                for task in reversed(tasks):
-                    task.cancel()
-        except BaseExceptionGroup as group:
-            # What the test raised comes last, and is the test's own: a group around it would hide
-            # that it failed, or was skipped.
-            raise group.exceptions[-1] from None
+            )
+            yield Serving(url, *await started)
+            for task in (listening, relaying, working):
+                task.cancel()
+    except BaseExceptionGroup as group:
+        # What the test raised comes last, and is the test's own: a group around it would hide that
+        # it failed, or was skipped.
+        raise group.exceptions[-1] from None
 
 
 async def _until(condition: Callable[[], bool]) -> None:
