@@ -150,7 +150,7 @@ async def test_a_cluster_alone(osmo_cluster: Clusters) -> None:
             (pod,) = cluster.start_workflow().pods
             assert pod.object["metadata"]["namespace"] == "mine"
             assert cluster.simulator.url in cluster.kubeconfig.read_text()
-            assert len(cluster.cluster.list("nodes")) == 3
+            assert len(cluster.state.list("nodes")) == 3
             await asyncio.Event().wait()
 
     osmo_cluster.patience = 0.1

@@ -21,7 +21,8 @@ def test_a_workflow_is_its_pods(cluster: ClusterVerbs) -> None:
     first, second = cluster.start_workflow(tasks=2), cluster.start_workflow()
     assert [pod.name for pod in first.pods] == ["workflow-0-task-0", "workflow-0-task-1"]
     assert second.uuid == "workflow-1"
-    pod = cluster.pod("workflow-0-task-1").object
+    assert cluster.pod("workflow-0-task-1") is first.pods[1]
+    pod = first.pods[1].object
     assert pod["status"]["phase"] == "Pending"
     assert pod["metadata"]["labels"] == {
         "osmo.workflow_uuid": "workflow-0",
@@ -73,7 +74,7 @@ def test_a_pod_fails_in_each_way(cluster: ClusterVerbs, outcome: Outcome) -> Non
     else:
         with pytest.raises(ValueError, match=f"runs: it cannot end by '{outcome.name}'"):
             running.fail(outcome.name)
-    messages = [event["message"] for event in cluster.cluster.list("events")]
+    messages = [event["message"] for event in cluster.state.list("events")]
     assert messages.count(f"Task ended: {outcome.name}") == 1 + outcome.runs
 
 

@@ -227,7 +227,7 @@ class Workflow(NamedTuple):
 
 
 class ClusterVerbs:
-    """A cluster, and how many workflows were started in it.
+    """The pods and nodes of a cluster, and the workflows that are started in it.
 
     Args:
         cluster: the state.
@@ -235,11 +235,11 @@ class ClusterVerbs:
     """
 
     def __init__(self, cluster: Cluster, namespace: str = "osmo") -> None:
-        self.cluster = cluster
+        self.state = cluster
         """The state, for whatever no verb does."""
         self.namespace = namespace
         self._workflows = 0
-        self._pods = 0
+        self._pods: dict[str, PodVerbs] = {}
 
     def start_workflow(self, tasks: int = 1, *, uuid: str = "") -> Workflow:
         """Create the pods `UUID-task-0` and so on, pending. The first workflow has the uuid
@@ -252,23 +252,24 @@ class ClusterVerbs:
         """Create the pod of one task, pending: `WORKFLOW-TASK`, and behind it the number of a
         retry."""
         suffix = f"-{retry_id}" if retry_id else ""
-        self._pods += 1
-        ip = f"10.64.{self._pods >> 8 & 255}.{self._pods & 255}"
-        name = f"{workflow_uuid}-{task_uuid}{suffix}"
-        pod = PodVerbs(self.cluster, name, self.namespace, ip)
+        pod = self.pod(f"{workflow_uuid}-{task_uuid}{suffix}")
         pod.create(task_labels(workflow_uuid, task_uuid, retry_id))
         return pod
 
     def pod(self, name: str) -> PodVerbs:
-        """The pod of this name in the workflows' namespace."""
-        return PodVerbs(self.cluster, name, self.namespace)
+        """The pod of this name in the workflows' namespace; each has an address of its own."""
+        if name not in self._pods:
+            number = len(self._pods) + 1
+            ip = f"10.64.{number >> 8 & 255}.{number & 255}"
+            self._pods[name] = PodVerbs(self.state, name, self.namespace, ip)
+        return self._pods[name]
 
     def add_node(self, name: str, labels: Mapping[str, str] | None = None) -> NodeVerbs:
         """Create a node, ready."""
-        node = NodeVerbs(self.cluster, name)
+        node = NodeVerbs(self.state, name)
         node.create(labels)
         return node
 
     def node(self, name: str) -> NodeVerbs:
         """The node of this name."""
-        return NodeVerbs(self.cluster, name)
+        return NodeVerbs(self.state, name)

@@ -85,7 +85,7 @@ class Pipeline:
                 another number of dead letters, with their reasons.
         """
         __tracebackhide__ = True
-        version = self.cluster.cluster.version
+        version = self.cluster.state.version
         what = f"the store to show version {version} of the cluster"
         async with patience(within, what, self.stands):
             await _until(lambda: self._has_seen(version))
@@ -101,7 +101,7 @@ class Pipeline:
 
     async def stands(self) -> str:
         """How far everything is, in words."""
-        parts = [f"the cluster is at version {self.cluster.cluster.version}"]
+        parts = [f"the cluster is at version {self.cluster.state.version}"]
         for name, feed in self._feeds.items():
             for informer in feed.informers:
                 status = informer.status()
