@@ -7,12 +7,25 @@ from pathlib import Path
 
 import pytest
 
+from osmo_pipeline.testing.pipeline import Pipeline, Serving
 from osmo_pipeline.testing.plugin import Clusters, Pipelines
 from osmo_simulator.faults import Fail
 from osmo_simulator.lifecycle import FAILURES
-from osmo_transport import UnknownSchemeError, UsageError, connect, new_message
+from osmo_transport import (
+    Ack,
+    Delivery,
+    Outcome,
+    UnknownSchemeError,
+    UsageError,
+    connect,
+    new_message,
+    publish,
+)
+from osmo_transport.testing import make_message, pair
 from osmo_transport.testing.plugin import QueueUnderTest, TransportUnderTest
-from osmo_worker.store import Task
+from osmo_worker import WorkerMetrics
+from osmo_worker.store import Task, open_store
+from osmo_worker.testing import drain
 from tests.test_packaging import BLOCK
 from tests.transport.test_plugin import run_pytest
 
@@ -99,6 +112,36 @@ async def test_what_does_not_settle_says_where_it_stands(osmo_pipeline: Pipeline
     assert f"waited 0.3 s for the store to show version {seen + 1} of the cluster" in text
     assert f"the workflow listener at {seen} (" in text
     assert "the queue holds 0 entries" in text
+
+
+async def test_it_settles_behind_the_client_and_the_queue(
+    osmo_cluster: Clusters, osmo_queue: QueueUnderTest
+) -> None:
+    """What nobody acknowledged, or nobody handled, is in no store."""
+
+    async def acknowledge(_: Delivery) -> Outcome:
+        return Ack()
+
+    async with (
+        osmo_cluster.open() as cluster,
+        osmo_queue.open() as queue,
+        open_store("memory://") as store,
+        pair() as (client, server),
+    ):
+        serving = Serving(server.url, client, feeds={})
+        pipeline = Pipeline(cluster, queue, store, "backend", serving, WorkerMetrics())
+        await pipeline.settled()
+        await client.epoch_after(0)
+        await client.send(make_message())
+        with pytest.raises(AssertionError, match=r"reports: 0 acknowledged, 1 sent and not"):
+            await pipeline.settled(within=0.1)
+        (incoming,) = await server.receive()
+        await publish(queue, incoming.messages, backend="backend")
+        incoming.acknowledge()
+        with pytest.raises(AssertionError, match=r"the queue holds 1 entries that no consumer"):
+            await pipeline.settled(within=0.1)
+        await drain(queue, acknowledge)
+        await pipeline.settled()
 
 
 async def test_a_dead_letter_is_told(osmo_pipeline: Pipelines) -> None:
@@ -202,6 +245,7 @@ def test_they_need_nothing_until_they_are_used() -> None:
     code = """
 import asyncio
 from pathlib import Path
+from osmo_pipeline.testing.pipeline import Pipeline, Serving
 from osmo_pipeline.testing.plugin import Clusters, Pipelines
 from osmo_transport import MissingExtraError
 

@@ -153,7 +153,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture
 def osmo_transport(request: pytest.FixtureRequest) -> Iterator[TransportUnderTest]:
-    """Each installed transport in turn."""
+    """Each installed transport in turn. Of two reports of one key that are sent at once the newer
+    one arrives alone, where their kind is registered as `Policy.LATEST`."""
     scheme: str = request.param
     with _skipped_without_extra():
         transport_for(f"{scheme}://")
@@ -163,7 +164,8 @@ def osmo_transport(request: pytest.FixtureRequest) -> Iterator[TransportUnderTes
 
 @pytest.fixture
 def osmo_queue(request: pytest.FixtureRequest) -> Iterator[QueueUnderTest]:
-    """Each installed queue in turn, empty."""
+    """Each installed queue in turn, empty. It delivers all that is put into it; who reads from it
+    may handle the newest of each key alone."""
     scheme: str = request.param
     with _skipped_without_extra():
         find(QUEUES, f"{scheme}://")

@@ -112,11 +112,12 @@ class Pipelines:
 
 @pytest.fixture
 def osmo_cluster(tmp_path: Path) -> Clusters:
-    """Simulated clusters, to be opened."""
+    """Simulated clusters, to be opened: served over HTTP, with verbs for what happens in them."""
     return Clusters(tmp_path)
 
 
 @pytest.fixture
 def osmo_pipeline(tmp_path: Path) -> Pipelines:
-    """Whole pipelines, to be opened."""
+    """Whole pipelines, to be opened. Of changes of one pod in a row the store may see the last one
+    only: settle behind each that matters."""
     return Pipelines(tmp_path)
