@@ -245,7 +245,6 @@ def test_they_need_nothing_until_they_are_used() -> None:
     code = """
 import asyncio
 from pathlib import Path
-from osmo_pipeline.testing.pipeline import Pipeline, Serving
 from osmo_pipeline.testing.plugin import Clusters, Pipelines
 from osmo_transport import MissingExtraError
 
