@@ -147,9 +147,11 @@ def test_program_resolves(program: str) -> None:
     assert callable(entry_points("console_scripts")[program].load())
 
 
-def test_pytest_plugin_resolves() -> None:
-    """The plugin that pytest loads in the tests of other components exists."""
-    assert entry_points("pytest11")["osmo_transport"].load()
+def test_pytest_plugins_resolve() -> None:
+    """The plugins that pytest loads in the tests of other components exist."""
+    plugins = entry_points("pytest11")
+    assert sorted(plugins) == ["osmo_pipeline", "osmo_transport"]
+    assert all(plugin.load() for plugin in plugins.values())
 
 
 @pytest.mark.parametrize(

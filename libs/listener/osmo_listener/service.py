@@ -35,15 +35,15 @@ logger = logging.getLogger(__name__)
 async def run_listener(
     config: ListenerConfig,
     stop: asyncio.Event,
-    started: Callable[[Client], None] = lambda _: None,
+    started: Callable[[Client, Mapping[str, Feed]], None] = lambda *_: None,
     *,
     operations: Operations | None = None,
 ) -> None:
     """Report until `stop` is set, then wait for the acknowledgements of what was sent. While
     another listener of this backend and source reports, follow the cluster and stand by.
 
-    `started` is called once with the client, for its figures. `operations` is given what tells of
-    the service.
+    `started` is called once with the client, and with what each listener is told from, for their
+    figures. `operations` is given what tells of the service.
 
     Raises:
         ListenerError: the API server cannot be used; the text says what to change.
@@ -72,7 +72,6 @@ async def run_listener(
         ) as client,
         anyio.create_task_group() as tasks,
     ):
-        started(client)
         watches = Watches(config, types, credentials, client)
 
         def watch_ages() -> dict[str, float]:
@@ -84,6 +83,7 @@ async def run_listener(
             ),
             *watches.tasks(),
         ]
+        started(client, watches.feeds)
         if operations is not None:
             _show(operations, client, watches.feeds, config.list_watch.silence)
         if config.report_logs:

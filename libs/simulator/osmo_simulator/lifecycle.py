@@ -174,6 +174,9 @@ FAILURES = (
     ),
 )
 
+OUTCOMES = {failure.name: failure for failure in FAILURES}
+"""The failures by name."""
+
 _READY_CONDITIONS = ("Initialized", "Ready", "ContainersReady")
 
 

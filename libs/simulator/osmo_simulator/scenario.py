@@ -8,22 +8,13 @@ from functools import partial
 from itertools import cycle
 from typing import NamedTuple
 
-from osmo_simulator.builders import TYPICAL_PADDING, make_event, make_node, make_pod, task_labels
-from osmo_simulator.cluster import Cluster, timestamp
+from osmo_simulator.builders import TYPICAL_PADDING, task_labels
+from osmo_simulator.cluster import Cluster
 from osmo_simulator.errors import StatusError
-from osmo_simulator.lifecycle import (
-    FAILURES,
-    SUCCEEDED,
-    Moment,
-    Outcome,
-    Status,
-    creating,
-    running,
-    scheduled,
-)
+from osmo_simulator.lifecycle import FAILURES, SUCCEEDED, Outcome, creating, running
+from osmo_simulator.verbs import NodeVerbs, PodVerbs
 from osmo_transport.bounds import Count, CountOrZero, SecondsOrZero, Seed, Share
 
-_CONTAINER = "task"
 _SCHEDULING = 0.2
 _CREATING = 2.0
 _CLEAN_UP = 3.0
@@ -82,7 +73,7 @@ class Step(NamedTuple):
     """One change of the cluster, at a time in scenario seconds."""
 
     at: float
-    apply: Callable[[Cluster], object]
+    apply: Callable[[], object]
 
 
 class Scenario:
@@ -136,16 +127,16 @@ class Scenario:
             await self._sleep((step.at - now) * self._config.pace)
             now = step.at
             try:
-                step.apply(self._cluster)
+                step.apply()
             except StatusError as exc:
                 if exc.reason != "NotFound":
                     raise
         self.done = True
 
     def _plan(self) -> None:
-        self._add(0.0, partial(_create_namespace, self._config.namespace))
+        self._add(0.0, self._create_namespace)
         for number in range(self._config.nodes):
-            self._add(0.0, partial(_create_node, _node(number)))
+            self._add(0.0, NodeVerbs(self._cluster, _node(number)).create)
         failures = self._failures()
         start = 0.0
         for number in range(self._config.workflows):
@@ -160,16 +151,13 @@ class Scenario:
         task_uuid = self._uuid()
         retry_id = 0
         while True:
-            pod = _TaskPod(
-                name=f"{name}-{retry_id}",
-                namespace=self._config.namespace,
-                labels=task_labels(workflow_uuid, task_uuid, retry_id),
-                node=_node(self._random.randrange(self._config.nodes)),
-                pod_ip=self._next_address(),
-                padding=self._config.padding,
-                outcome=outcome,
+            pod = PodVerbs(
+                self._cluster, f"{name}-{retry_id}", self._config.namespace, self._next_address()
             )
-            at = self._plan_pod(at, pod)
+            node = _node(self._random.randrange(self._config.nodes))
+            labels = task_labels(workflow_uuid, task_uuid, retry_id)
+            self._add(at, partial(pod.create, labels, self._config.padding))
+            at = self._plan_pod(at, pod, node, outcome)
             deleted = outcome.retried or self._random.random() < self._config.deleted
             if deleted:
                 at += self._around(_CLEAN_UP)
@@ -191,20 +179,19 @@ class Scenario:
             outcome = SUCCEEDED
             retry_id += 1
 
-    def _plan_pod(self, at: float, pod: "_TaskPod") -> float:
-        self._add(at, pod.create)
+    def _plan_pod(self, at: float, pod: PodVerbs, node: str, outcome: Outcome) -> float:
         at += self._around(_SCHEDULING)
-        self._add(at, pod.bind)
+        self._add(at, partial(pod.bind, node))
         at += self._around(_SCHEDULING)
         self._add(at, partial(pod.become, creating))
         at += self._around(_CREATING)
-        if pod.outcome.runs:
+        if outcome.runs:
             self._add(at, partial(pod.become, running))
             at += self._around(self._config.duration)
-        self._add(at, pod.end)
+        self._add(at, partial(pod.end, outcome))
         return at
 
-    def _add(self, at: float, apply: Callable[[Cluster], object]) -> None:
+    def _add(self, at: float, apply: Callable[[], object]) -> None:
         self._steps.append(Step(at, apply))
 
     def _around(self, mean: float) -> float:
@@ -217,78 +204,17 @@ class Scenario:
         self._pods += 1
         return f"10.{64 + (self._pods >> 16) % 64}.{self._pods >> 8 & 255}.{self._pods & 255}"
 
+    def _create_namespace(self) -> None:
+        name = self._config.namespace
+        if self._cluster.store("namespaces").find("", name) is None:
+            namespace = {"metadata": {"name": name}, "status": {"phase": "Active"}}
+            self._cluster.create("namespaces", namespace)
+
     def _failures(self) -> Iterator[Outcome]:
         failures = list(FAILURES)
         self._random.shuffle(failures)
         return cycle(failures)
 
 
-@dataclass(frozen=True, kw_only=True)
-class _TaskPod:
-    name: str
-    namespace: str
-    labels: dict[str, str]
-    node: str
-    pod_ip: str
-    padding: int
-    outcome: Outcome
-
-    def create(self, cluster: Cluster) -> None:
-        pod = make_pod(
-            self.name,
-            namespace=self.namespace,
-            labels=self.labels,
-            container=_CONTAINER,
-            padding=self.padding,
-        )
-        cluster.create("pods", pod)
-
-    def bind(self, cluster: Cluster) -> None:
-        patch = {"spec": {"nodeName": self.node}}
-        cluster.patch("pods", self.name, patch, namespace=self.namespace)
-        self.become(scheduled, cluster)
-        self._event(cluster, "Scheduled", f"assigned to {self.node}", source="kai-scheduler")
-
-    def become(self, status: Callable[[Moment], Status], cluster: Cluster) -> None:
-        moment = Moment(
-            now=timestamp(cluster.now()),
-            container=_CONTAINER,
-            pod_ip=self.pod_ip,
-            host_ip=self.pod_ip,
-        )
-        cluster.patch_status("pods", self.name, status(moment), namespace=self.namespace)
-
-    def end(self, cluster: Cluster) -> None:
-        self.become(self.outcome.end, cluster)
-        if self.outcome is not SUCCEEDED:
-            self._event(cluster, "Failed", f"Task ended: {self.outcome.name}", warning=True)
-
-    def delete(self, cluster: Cluster) -> None:
-        cluster.delete("pods", self.name, namespace=self.namespace)
-
-    def _event(
-        self,
-        cluster: Cluster,
-        reason: str,
-        message: str,
-        *,
-        warning: bool = False,
-        source: str = "kubelet",
-    ) -> None:
-        pod = cluster.get("pods", self.name, namespace=self.namespace)
-        now = timestamp(cluster.now())
-        event = make_event(pod, reason, message, now=now, warning=warning, source=source)
-        cluster.create("events", event)
-
-
 def _node(number: int) -> str:
     return f"node-{number:04}"
-
-
-def _create_namespace(name: str, cluster: Cluster) -> None:
-    if cluster.store("namespaces").find("", name) is None:
-        cluster.create("namespaces", {"metadata": {"name": name}, "status": {"phase": "Active"}})
-
-
-def _create_node(name: str, cluster: Cluster) -> None:
-    cluster.create("nodes", make_node(name, now=timestamp(cluster.now())))

@@ -69,7 +69,7 @@ class Demo:
         self._acknowledged = 0
         self._looked = self._started
 
-    def connected(self, client: Client) -> None:
+    def connected(self, client: Client, _: object) -> None:
         """Take the figures of the link from `client`."""
         self._client = client
 

@@ -13,6 +13,7 @@ from osmo_reports.errors import BackendTakenError, RulesError
 from osmo_transport import QueueUnavailableError
 from osmo_transport.testing.contracts.queue_suite import PATIENCE
 from osmo_transport.testing.contracts.suite import AsyncSuite
+from osmo_transport.testing.patience import patience
 
 ONE, TWO, UNTOLD = Registration("uid-1", "osmo", "1.0"), Registration("uid-2"), Registration()
 
@@ -58,7 +59,7 @@ class DirectoryContract(AsyncSuite):
         async with await self.open() as directory, await self.open() as other:
             await directory.register("a", ONE)
             own = await directory.set_rules("a", {"Ready": "False"})
-            async with asyncio.timeout(PATIENCE), aclosing(other.follow_rules()) as told:
+            async with patience(PATIENCE), aclosing(other.follow_rules()) as told:
                 assert (await anext(told))["a"] == own
                 assert await directory.forget("a")
                 default = (await anext(told))["a"]
@@ -125,7 +126,7 @@ class DirectoryContract(AsyncSuite):
         """First what they are, then after each change, also one that came while it did not look."""
         async with await self.open() as directory, await self.open() as other:
             await directory.set_rules("a", {"Ready": "1"})
-            async with asyncio.timeout(PATIENCE), aclosing(other.follow_rules()) as told:
+            async with patience(PATIENCE), aclosing(other.follow_rules()) as told:
                 assert (await anext(told))["a"].rules == {"Ready": "1"}
                 for text in ("2", "3"):
                     await directory.set_rules("a", {"Ready": text})

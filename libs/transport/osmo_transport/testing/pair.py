@@ -8,6 +8,7 @@ from osmo_transport.client import Client, ClientConfig, connect
 from osmo_transport.message import Message, Version, new_message
 from osmo_transport.server import Server, ServerConfig, listen
 from osmo_transport.testing.kinds import STATE
+from osmo_transport.testing.patience import PATIENCE, describe_client, patience
 from osmo_transport.transports.abc import Transport
 
 IMPATIENT = ClientConfig(backoff=BackoffConfig(base=0.01, maximum=0.05), drain_timeout=0.0)
@@ -20,6 +21,7 @@ async def pair(
     transport: Transport | None = None,
     client: ClientConfig = IMPATIENT,
     server: ServerConfig | None = None,
+    within: float = PATIENCE,
 ) -> AsyncIterator[tuple[Client, Server]]:
     """A client and a server, connected in memory::
 
@@ -28,13 +30,23 @@ async def pair(
             (incoming,) = await server.receive()
             incoming.acknowledge()
 
-    `transport`, for example a `FaultyTransport`, is the client's way to the server.
+    `transport`, for example a `FaultyTransport`, is the client's way to the server. What is done
+    with them takes `within` seconds at most.
+
+    Raises:
+        AssertionError: it took longer; the text says which line waited, and for what.
     """
+    __tracebackhide__ = True
     async with (
         listen("memory://", config=server) as listening,
         connect(listening.url, backend="backend", config=client, transport=transport) as connected,
     ):
-        yield connected, listening
+
+        async def stands() -> str:
+            return f"messages: {describe_client(connected)}"
+
+        async with patience(within, stands=stands):
+            yield connected, listening
 
 
 def make_message(

@@ -12,6 +12,16 @@ Third parties' are among them, once they are installed. Both fixtures are plain 
 they work under any plugin that runs `async` tests. An implementation whose library is not installed
 is skipped, with the command that installs it.
 
+What a test does with what it opened takes `PATIENCE` seconds at most. One that waits for what does
+not come fails then, and is told which of its lines waited, and what had been sent and acknowledged.
+
+Of a kind that is registered as `Policy.LATEST` only the newest report of each key matters, so a
+test that sends two of one key may receive one: while the first waits in the client's outbox, the
+second takes its place (`client.stats.coalesced` counts that). Who reads from a queue may do the
+same with what it has read; the queue itself coalesces nothing. A test that wants to see each one
+waits for the first before it sends the second, gives each a key of its own, or takes a kind that is
+registered as `Policy.EVERY`.
+
 Where a test listens is `SCHEME://127.0.0.1:0`, and what it opens `SCHEME://NAME`, a fresh name for
 each test. An implementation that needs something else says so by an entry point of its scheme in
 the group `osmo_transport.testing`: a function of that name, which returns a context manager that
@@ -20,12 +30,7 @@ gives a URL.
 
 import uuid
 from collections.abc import AsyncIterator, Iterator
-from contextlib import (
-    AbstractAsyncContextManager,
-    ExitStack,
-    asynccontextmanager,
-    contextmanager,
-)
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 
 import pytest
 
@@ -43,6 +48,7 @@ from osmo_transport.registry import (
 )
 from osmo_transport.server import Admit, Server, ServerConfig, listen
 from osmo_transport.testing.contracts.suite import run_under_asyncio_plugin
+from osmo_transport.testing.patience import PATIENCE, describe_client, describe_queue, patience
 
 ASYNCIO_PLUGIN = "asyncio"
 """How pytest-asyncio is registered."""
@@ -58,24 +64,53 @@ class TransportUnderTest:
         """Of its URLs."""
         self.url = url
         """Where `listen` listens: a free address."""
+        self.patience = PATIENCE
+        """Seconds that a test may take with what it opens from now on."""
+        self._servers: list[Server] = []
+        self._clients: dict[str, Client] = {}
 
-    def listen(
+    @asynccontextmanager
+    async def listen(
         self, *, admit: Admit | None = None, config: ServerConfig | None = None
-    ) -> AbstractAsyncContextManager[Server]:
+    ) -> AsyncIterator[Server]:
         """`osmo_transport.listen` at a free address."""
-        return listen(self.url, admit=admit, config=config)
+        __tracebackhide__ = True
+        async with (
+            listen(self.url, admit=admit, config=config) as server,
+            patience(self.patience, stands=self._stands),
+        ):
+            self._servers.append(server)
+            yield server
 
-    def connect(
+    @asynccontextmanager
+    async def connect(
         self,
         server: Server | str,
         *,
         backend: str = "backend",
         source: str = "client",
         config: ClientConfig | None = None,
-    ) -> AbstractAsyncContextManager[Client]:
+    ) -> AsyncIterator[Client]:
         """`osmo_transport.connect` to a server or its URL."""
+        __tracebackhide__ = True
         url = server if isinstance(server, str) else server.url
-        return connect(url, backend=backend, source=source, config=config)
+        async with (
+            connect(url, backend=backend, source=source, config=config) as client,
+            patience(self.patience, stands=self._stands),
+        ):
+            self._clients[f"{backend}/{source}"] = client
+            yield client
+
+    async def _stands(self) -> str:
+        parts = [
+            f"messages of {name}: {describe_client(client)}"
+            for name, client in self._clients.items()
+        ]
+        parts += [
+            f"{server.url}: {server.waiting_bytes} bytes of batches that nobody received"
+            for server in self._servers
+        ]
+        return "; ".join(parts)
 
 
 class QueueUnderTest:
@@ -86,12 +121,20 @@ class QueueUnderTest:
         """Of its URL."""
         self.url = url
         """Of a store that belongs to this test."""
+        self.patience = PATIENCE
+        """Seconds that a test may take with what it opens from now on."""
 
     @asynccontextmanager
     async def open(self, config: QueueConfig | None = None) -> AsyncIterator[Queue]:
         """`osmo_transport.open_queue`; each call opens the same store."""
+        __tracebackhide__ = True
         async with await open_queue(self.url, config) as queue:
-            yield queue
+
+            async def stands() -> str:
+                return describe_queue(await queue.status())
+
+            async with patience(self.patience, stands=stands):
+                yield queue
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -110,7 +153,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture
 def osmo_transport(request: pytest.FixtureRequest) -> Iterator[TransportUnderTest]:
-    """Each installed transport in turn."""
+    """Each installed transport in turn. Of two reports of one key that are sent at once the newer
+    one arrives alone, where their kind is registered as `Policy.LATEST`."""
     scheme: str = request.param
     with _skipped_without_extra():
         transport_for(f"{scheme}://")
@@ -120,7 +164,8 @@ def osmo_transport(request: pytest.FixtureRequest) -> Iterator[TransportUnderTes
 
 @pytest.fixture
 def osmo_queue(request: pytest.FixtureRequest) -> Iterator[QueueUnderTest]:
-    """Each installed queue in turn, empty."""
+    """Each installed queue in turn, empty. It delivers all that is put into it; who reads from it
+    may handle the newest of each key alone."""
     scheme: str = request.param
     with _skipped_without_extra():
         find(QUEUES, f"{scheme}://")

@@ -20,6 +20,7 @@ from osmo_transport.testing.contracts.queue_suite import (
 )
 from osmo_transport.testing.feeder import Feeder
 from osmo_transport.testing.kinds import KIND_OF_STREAM, OTHER, WEIGHTS
+from osmo_transport.testing.patience import patience
 
 
 class Delivering(QueueSuite):
@@ -48,7 +49,7 @@ class Delivering(QueueSuite):
             waiting = asyncio.create_task(consumer.receive(10))
             assert not (await asyncio.wait([waiting], timeout=0.05))[0]
             await Feeder(queue).append(self.report("a"))
-            async with asyncio.timeout(PATIENCE):
+            async with patience(PATIENCE):
                 assert keys(await waiting) == ["a"]
 
     async def test_takes_at_most_the_limit(self) -> None:
@@ -198,7 +199,7 @@ class Delivering(QueueSuite):
                 many = [self.report(f"k{i}", kind) for i in range(limit * weight * (rounds + 2))]
                 await Feeder(queue, stream).append(*many)
             streams: list[str] = []
-            async with asyncio.timeout(PATIENCE):
+            async with patience(PATIENCE):
                 while len(streams) < limit * rounds * total:
                     streams += [delivery.stream for delivery in await consumer.receive(limit)]
             for start in range(len(streams) - limit * total + 1):

@@ -27,6 +27,7 @@ from osmo_transport.testing.contracts.queue_suite import (
 )
 from osmo_transport.testing.feeder import Feeder
 from osmo_transport.testing.kinds import FIRST, LAST, OTHER, SECOND
+from osmo_transport.testing.patience import patience
 
 
 class Settling(QueueSuite):
@@ -233,7 +234,7 @@ class Using(QueueSuite):
                     consumer = queue.consumer("readers", "w1")
                     seen.clear()
             expected = {f"{letter}{i}" for letter in "kn" for i in range(1, k + 1)}
-            async with asyncio.timeout(PATIENCE):
+            async with patience(PATIENCE):
                 while seen != expected:
                     seen.update(keys(await consumer.receive(10)))
             assert await figures(queue) == (0, 2 * k, 0)
@@ -314,7 +315,7 @@ class Using(QueueSuite):
             await drain(consumer, 1)
             async with queue.consumer("others", "w2") as other:
                 with pytest.raises(QueueRefusedError, match="readers"):
-                    async with asyncio.timeout(PATIENCE):
+                    async with patience(PATIENCE):
                         await other.receive(1)
 
     async def test_counts_what_it_holds(self) -> None:
@@ -378,7 +379,7 @@ class Using(QueueSuite):
         await consumer.aclose()
         await queue.aclose()
         await queue.aclose()
-        async with asyncio.timeout(PATIENCE):
+        async with patience(PATIENCE):
             calls: list[Callable[[], Awaitable[object]]] = [
                 lambda: consumer.receive(1),
                 lambda: other.receive(1),
@@ -410,7 +411,7 @@ class Using(QueueSuite):
             waiting = asyncio.create_task(consumer.receive(1))
             assert not (await asyncio.wait([waiting], timeout=0.05))[0]
             await consumer.aclose()
-            async with asyncio.timeout(PATIENCE):
+            async with patience(PATIENCE):
                 with pytest.raises(ClosedError):
                     await waiting
 

@@ -16,6 +16,7 @@ from osmo_transport.queues.delivery import DeadLetter, Delivery
 from osmo_transport.testing import feeder
 from osmo_transport.testing.contracts.suite import AsyncSuite
 from osmo_transport.testing.kinds import STATE
+from osmo_transport.testing.patience import patience
 
 STORED, FENCED, LOST = AppendOutcome
 PATIENCE = 20.0
@@ -24,8 +25,13 @@ PATIENCE = 20.0
 
 async def drain(consumer: Consumer, count: int, limit: int = 100) -> list[Delivery]:
     """Receive until there are `count` deliveries."""
+    __tracebackhide__ = True
     taken: list[Delivery] = []
-    async with asyncio.timeout(PATIENCE):
+
+    async def so_far() -> str:
+        return f"there came {keys(taken)}"
+
+    async with patience(PATIENCE, f"{count} deliveries", so_far):
         while len(taken) < count:
             taken += await consumer.receive(limit)
     return taken
@@ -43,7 +49,8 @@ async def is_silent(consumer: Consumer, seconds: float = 0.05) -> bool:
 
 async def buried(queue: Queue, count: int) -> list[DeadLetter]:
     """The dead letters, once there are `count`."""
-    async with asyncio.timeout(PATIENCE):
+    __tracebackhide__ = True
+    async with patience(PATIENCE, f"{count} dead letters"):
         while True:
             letters = await queue.dead_letters(count)
             if len(letters) == count:

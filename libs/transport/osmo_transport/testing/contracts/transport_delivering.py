@@ -24,6 +24,7 @@ from osmo_transport.testing.contracts.transport_suite import (
     report,
     until,
 )
+from osmo_transport.testing.patience import patience
 
 
 class Delivering(TransportSuite):
@@ -210,9 +211,8 @@ class Delivering(TransportSuite):
     async def test_leaving_does_not_wait_for_ever(self) -> None:
         """A server that stores nothing costs `drain_timeout`, not the client's life."""
         async with self.server() as server:
-            async with asyncio.timeout(PATIENCE):
-                async with self.client(server, drain_timeout=0.05) as client:
-                    await client.send(report("a"))
+            async with patience(PATIENCE), self.client(server, drain_timeout=0.05) as client:
+                await client.send(report("a"))
             assert client.stats.acknowledged == 0
 
     async def test_sending_and_flushing_are_safe_to_cancel(self) -> None:

@@ -31,6 +31,7 @@ from osmo_transport.testing.contracts.transport_suite import (
     batch,
     until,
 )
+from osmo_transport.testing.patience import patience
 from osmo_transport.transports.abc import WRITE_BUFFER, Connection
 
 EVERY_FRAME: tuple[Frame, ...] = (
@@ -301,7 +302,7 @@ class Endpoints(TransportSuite):
             for _ in range(turns):
                 await asyncio.sleep(0)
             await endpoint.aclose()
-            async with asyncio.timeout(PATIENCE):
+            async with patience(PATIENCE):
                 (outcome,) = await asyncio.gather(dialling, return_exceptions=True)
             if isinstance(outcome, ConnectionLostError):
                 assert not recorder.ends
@@ -338,7 +339,7 @@ class Endpoints(TransportSuite):
         for _ in range(turns):
             await asyncio.sleep(0)
         task.cancel()
-        async with asyncio.timeout(PATIENCE):
+        async with patience(PATIENCE):
             (outcome,) = await asyncio.gather(task, return_exceptions=True)
         if isinstance(outcome, asyncio.CancelledError):
             return None

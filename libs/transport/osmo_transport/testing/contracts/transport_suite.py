@@ -1,7 +1,6 @@
 """What the tests of the transport contract share: the hooks to override, and words to test with."""
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -18,6 +17,7 @@ from osmo_transport.session import SessionConfig
 from osmo_transport.testing.contracts.suite import AsyncSuite
 from osmo_transport.testing.faults import FaultyTransport
 from osmo_transport.testing.kinds import EVENT, STATE
+from osmo_transport.testing.patience import patience
 from osmo_transport.transports.abc import (
     Connection,
     ConnectionConfig,
@@ -36,11 +36,12 @@ QUICK = BackoffConfig(base=0.01, maximum=0.05)
 
 async def until(condition: Callable[[], object]) -> None:
     """Return as soon as `condition()` is true; fail when `PATIENCE` is over."""
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        if time.monotonic() > deadline:
-            raise AssertionError(f"not true after {PATIENCE} s: {condition}")
-        await asyncio.sleep(0.001)
+    __tracebackhide__ = True
+    async with patience(PATIENCE):
+        while True:
+            if condition():
+                return
+            await asyncio.sleep(0.001)
 
 
 def report(key: str, size: int = 10, rv: int = 1) -> Message:
