@@ -14,6 +14,7 @@ from osmo_worker.store.kinds.events import PodEvent
 from osmo_worker.store.kinds.nodes import Node
 from osmo_worker.store.kinds.tasks import Task, Totals, shown_conditions
 from osmo_worker.store.kinds.usage import NodeUsage
+from osmo_worker.store.retention import Purged
 from osmo_worker.store.state import StateStore, open_store
 
 __all__ = (
@@ -21,6 +22,7 @@ __all__ = (
     "Node",
     "NodeUsage",
     "PodEvent",
+    "Purged",
     "StateStore",
     "Task",
     "Totals",

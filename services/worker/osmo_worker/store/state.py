@@ -1,7 +1,7 @@
 """The state store: applies reports in batches, and answers what users ask."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from types import MappingProxyType, TracebackType
 from typing import Any, Self, TypeVar
 
@@ -21,7 +21,8 @@ from osmo_worker.store.kinds.events import PodEvent
 from osmo_worker.store.kinds.nodes import Node
 from osmo_worker.store.kinds.tasks import Task, Totals
 from osmo_worker.store.kinds.usage import NodeUsage
-from osmo_worker.store.retention import Retention
+from osmo_worker.store.retention import Purged, Retention
+from osmo_worker.store.values import LAST_MOMENT, moment_at
 
 T = TypeVar("T")
 Stored = TypeVar("Stored", Task, Node, NodeUsage)
@@ -188,6 +189,22 @@ class StateStore:
         """
         now = int(self._clock() * 1000)
         return await self._database.call_steps(heal(self._database, backend, now))
+
+    def purge(self, backend: str, *, force: bool = False) -> AsyncGenerator[Purged, None]:
+        """Remove all rows of a backend, in steps of some milliseconds; gives what each step
+        removed, and at last whether the backend itself was (`backends`, 1). It is not, and more of
+        its rows may be left, where something of it is applied meanwhile, unless with `force`. What
+        is cut short can be done again.
+
+        To be used of a backend that reports nothing any more: a report that comes late makes a row
+        anew, and nothing is left that would say that its resource is gone.
+
+        Raises:
+            StoreUnavailableError: only a part was done.
+            StoreRefusedError: the database belongs to another version, or to something else.
+        """
+        now = None if force else moment_at(self._clock())
+        return self._retention.purge(backend, now or LAST_MOMENT)
 
     async def aclose(self) -> None:
         """Close the database. Idempotent."""
