@@ -10,7 +10,7 @@ from osmo_benchmarks.errors import BenchmarkError, PlanError
 from osmo_listener.errors import KubeconfigError, ListenerError
 from osmo_pipeline.commands import backends, completion, dead_letters, queue, rules
 from osmo_pipeline.config import DemoConfig
-from osmo_pipeline.errors import DemoError, NothingFoundError, StoppedError
+from osmo_pipeline.errors import DemoError, NothingFoundError, RefusedError, StoppedError
 from osmo_runtime import __version__, runner
 from osmo_runtime.completion import complete
 from osmo_runtime.errors import nearest
@@ -32,6 +32,9 @@ commands:
   rules set BACKEND TYPE=STATUS ...
                             say by which conditions nodes of a backend are available
   rules get BACKEND         print these rules
+  backends list             list who reports, since when, and who is silent
+  backends show BACKEND     show all that is known of a backend
+  backends purge BACKEND    remove all rows of a backend from the store
   backends reset BACKEND    let what a backend reports count again
   backends forget BACKEND   free the name of a backend for another cluster
   completion SHELL          print what makes a shell complete our command lines
@@ -84,6 +87,9 @@ COMMANDS = {
     ("dlq", "drop"): Command(dead_letters.DropConfig, dead_letters.drop),
     ("rules", "set"): Command(rules.SetRulesConfig, rules.set_rules),
     ("rules", "get"): Command(rules.GetRulesConfig, rules.get_rules),
+    ("backends", "list"): Command(backends.ListConfig, backends.list_backends),
+    ("backends", "show"): Command(backends.ShowConfig, backends.show_backend),
+    ("backends", "purge"): Command(backends.PurgeConfig, backends.purge_backend),
     ("backends", "reset"): Command(backends.ResetConfig, backends.reset_backend),
     ("backends", "forget"): Command(backends.ForgetConfig, backends.forget_backend),
     ("completion",): Command(completion.CompletionConfig, completion.show_code),
@@ -95,6 +101,7 @@ ERRORS = {
     PlanError: runner.ExitCode.MISUSED,
     DemoError: runner.ExitCode.FAILED,
     NothingFoundError: runner.ExitCode.NOTHING,
+    RefusedError: runner.ExitCode.FAILED,
     StoppedError: runner.ExitCode.FAILED,
     KubeconfigError: runner.ExitCode.MISUSED,
     ListenerError: runner.ExitCode.FAILED,
