@@ -5,7 +5,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DELETE_ON_ERROR:
-.PHONY: install demo test bench check format protos
+.PHONY: install demo test bench check docs format protos
 
 install: .venv/.dev
 
@@ -25,6 +25,11 @@ check: .venv/.dev
 	$(BIN)/python -m tests.examples .examples && $(BIN)/mypy .examples
 	$(BIN)/lint-imports
 	scripts/gen_protos.sh --check
+	$(MAKE) --no-print-directory docs
+
+# Strict: a dead link or anchor is an error. Nothing outside of the repository is asked.
+docs: .venv/.dev
+	$(BIN)/sphinx-build -q -E -W --keep-going -n -c docs . site
 
 format: .venv/.dev
 	$(BIN)/ruff format .

@@ -1,16 +1,23 @@
 """What a user gets who installs the package: the wheel, the programs, none of the extras needed."""
 
+import email
+import email.policy
+import io
+import re
 import subprocess
 import sys
 import tomllib
 import zipfile
+from email.message import EmailMessage
 from importlib.metadata import EntryPoint, distribution
 from pathlib import Path
 
 import pytest
+import trove_classifiers
 from hatchling.builders.wheel import WheelBuilder
+from readme_renderer import markdown
 
-from tests.test_layout import PACKAGES, ROOT
+from tests.test_layout import BENCHMARKS, PACKAGES, PYPROJECT, ROOT
 
 PROGRAMS = ["osmo-listener", "osmo-operator", "osmo-pipeline", "osmo-simulator", "osmo-worker"]
 EXTRAS = [
@@ -54,16 +61,64 @@ def test_wheel_holds_every_package(wheel: zipfile.ZipFile) -> None:
     expected = {
         str(path.relative_to(ROOT / package.parent))
         for package in PACKAGES
+        if str(package) != BENCHMARKS
         for path in (ROOT / package).rglob("*")
         if path.is_file() and path.suffix in {".py", ".pyi", ".proto", ".typed"}
     }
     assert expected <= held
-    assert {name.partition("/")[0] for name in held} == {package.name for package in PACKAGES}
+    names = {package.name for package in PACKAGES if str(package) != BENCHMARKS}
+    assert {name.partition("/")[0] for name in held} == names
 
 
 def test_wheel_carries_its_licence(wheel: zipfile.ZipFile) -> None:
     """The text of the licence goes with every copy."""
     assert [name for name in wheel.namelist() if name.endswith(".dist-info/licenses/LICENSE")]
+
+
+@pytest.fixture(scope="module")
+def page(wheel: zipfile.ZipFile) -> tuple[EmailMessage, str]:
+    """What an index shows of the package: its facts, and its page as HTML."""
+    (name,) = (name for name in wheel.namelist() if name.endswith(".dist-info/METADATA"))
+    facts = email.message_from_bytes(wheel.read(name), policy=email.policy.default)
+    complaints = io.StringIO()
+    shown = markdown.render(facts.get_content(), stream=complaints)
+    assert shown is not None, complaints.getvalue()
+    return facts, shown
+
+
+def test_the_page_of_the_package_leads_to_the_repository(page: tuple[EmailMessage, str]) -> None:
+    """Its links and pictures are absolute, and name what is in the repository."""
+    _, shown = page
+    urls = PYPROJECT["project"]["urls"]
+    links = re.findall(r'(?:href|src)="([^"#]+)', shown)
+    inside = [link for link in links if link.startswith(urls["Source"])]
+    assert len(inside) > 10
+    for link in inside:
+        way, path = re.fullmatch(rf"{urls['Source']}/(blob|raw)/main/(.+)", link).groups()  # type: ignore[union-attr]
+        assert (ROOT / path).exists(), link
+        assert (way == "raw") == (path.endswith(".svg")), link
+    assert all(link.startswith("https://") for link in links)
+
+
+def test_the_page_of_the_package_has_its_facts(page: tuple[EmailMessage, str]) -> None:
+    """What an index sorts packages by, and where a reader goes from there."""
+    facts, shown = page
+    assert "<pre" in shown
+    assert facts["Description-Content-Type"] == "text/markdown"
+    known = {url.partition(", ")[0] for url in facts.get_all("Project-URL", [])}
+    assert known == {"Changelog", "Documentation", "Homepage", "Issues", "Source"}
+    assert set(facts.get_all("Classifier", [])) <= set(trove_classifiers.classifiers)
+
+
+def test_benchmarks_are_in_the_repository() -> None:
+    """From an installed package their command says where they are, and how to run them."""
+    hidden = BLOCK.replace(str(EXTRAS), "['osmo_benchmarks']")
+    start = "sys.argv[1:] = ['bench', '--quick']\nfrom osmo_pipeline.__main__ import main"
+    done = run(f"{hidden}\n{start}\nsys.exit(main())")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert (
+        f"git clone {PYPROJECT['project']['urls']['Source']}, and there: make bench" in done.stderr
+    )
 
 
 def test_all_brings_every_extra() -> None:
@@ -72,7 +127,7 @@ def test_all_brings_every_extra() -> None:
         "optional-dependencies"
     ]
     chosen = extras["all"][0].partition("[")[2].partition("]")[0].split(",")
-    assert set(chosen) == set(extras) - {"all", "bench", "dev"}
+    assert set(chosen) == set(extras) - {"all", "bench", "dev", "docs"}
 
 
 def entry_points(group: str) -> dict[str, EntryPoint]:

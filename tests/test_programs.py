@@ -1,10 +1,12 @@
 """What holds for each program: its numbers are bounded, and it ends with whoever reads it."""
 
 import asyncio
+import logging
 import os
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from types import ModuleType
 from typing import Any
 
@@ -16,10 +18,17 @@ import osmo_operator.__main__
 import osmo_pipeline.__main__
 import osmo_simulator.__main__
 import osmo_worker.__main__
+from osmo_operator.config import OperatorConfig
+from osmo_operator.service import run_operator
 from osmo_pipeline.config import DemoConfig
 from osmo_runtime.errors import SettingsError
 from osmo_runtime.fields import Leaf, Shape, read_table
+from osmo_runtime.runner import ProgramConfig
 from osmo_runtime.settings import load
+from osmo_transport import ServerConfig
+from osmo_transport.testing.redis_server import RedisServer
+from osmo_worker.config import WorkerConfig
+from osmo_worker.service import run_worker
 
 CONFIGS = [
     DemoConfig,
@@ -141,6 +150,102 @@ def test_limits_of_a_session_are_refused_by_name() -> None:
         )
 
 
+HELPS = [
+    (osmo_listener.__main__.main, []),
+    (osmo_operator.__main__.main, []),
+    (osmo_simulator.__main__.main, []),
+    (osmo_worker.__main__.main, []),
+    (osmo_worker.__main__.main, ["migrate"]),
+    (osmo_pipeline.__main__.main, []),
+    (osmo_pipeline.__main__.main, ["bench"]),
+    *((osmo_pipeline.__main__.main, list(words)) for words in osmo_pipeline.__main__.COMMANDS),
+]
+
+
+@pytest.mark.parametrize(
+    ("main", "words"), HELPS, ids=[f"{main.__module__} {' '.join(words)}" for main, words in HELPS]
+)
+def test_help_is_ascii(
+    main: Callable[[], int],
+    words: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Every terminal, pager and locale shows it as it is."""
+    monkeypatch.setattr(sys, "argv", ["program", *words, "--help"])
+    with suppress(SystemExit):
+        assert main() == 0
+    text = capsys.readouterr().out
+    assert "usage:" in text
+    assert text.isascii(), [line for line in text.splitlines() if not line.isascii()]
+
+
+IDLE: list[tuple[type[ProgramConfig], list[str], list[str]]] = [
+    (osmo_operator.__main__.Settings, ["--server-tls-cert-file=a.pem"], ["--server-tls-cert-file"]),
+    (osmo_operator.__main__.Settings, ["--server-tls-cert-file=a.pem", "--listen=wss://h:1"], []),
+    (osmo_operator.__main__.Settings, ["--deployed-max-streams=3"], ["--deployed-max-streams"]),
+    (osmo_operator.__main__.Settings, ["--deployed-max-streams=3", "--listen=grpc://h:1"], []),
+    (
+        osmo_operator.__main__.Settings,
+        ["--limits-weights=pods=1", "--layout=osmo"],
+        ["--limits-weights"],
+    ),
+    (osmo_worker.__main__.Settings, ["--limits-weights=pods=1", "--group=g"], []),
+    (osmo_worker.__main__.Settings, ["--group=g", "--layout=osmo"], ["--group"]),
+    (
+        osmo_worker.__main__.Settings,
+        ["--store-limits-task-retention=1", "--handler=a:b"],
+        ["--store-limits-task-re"],
+    ),
+    (osmo_worker.__main__.Settings, ["--store=nonsense", "--handler=a:b"], ["--store"]),
+    (osmo_listener.__main__.Settings, ["--client-tls-ca-file=a.pem"], ["--client-tls-ca-file"]),
+    (osmo_listener.__main__.Settings, ["--client-tls-ca-file=a.pem", "--connect=grpcs://h:1"], []),
+    (osmo_listener.__main__.Settings, ["--labeller-concurrency=2"], ["--labeller-concurrency"]),
+    (osmo_listener.__main__.Settings, ["--labeller-concurrency=2", "--rules-node-label"], []),
+    (
+        osmo_listener.__main__.Settings,
+        ["--rules-node-label", "--listeners=usage"],
+        ["--rules-node-label"],
+    ),
+    (
+        osmo_listener.__main__.Settings,
+        ["--log-reports-max-pending=9", "--no-report-logs"],
+        ["--log-reports-max-pe"],
+    ),
+    (DemoConfig, ["--kubeconfig=k", "--nodes=3", "--pace=1"], ["--nodes", "--pace"]),
+    (DemoConfig, ["--nodes=3", "--pace=1"], []),
+]
+
+
+@pytest.mark.parametrize(("config", "argv", "idle"), IDLE, ids=lambda value: str(value)[:60])
+def test_what_has_no_effect_is_known(
+    config: type[ProgramConfig], argv: list[str], idle: list[str]
+) -> None:
+    """It is told by name, in place of being obeyed, refused, or taken in silence."""
+    loaded = load("program", config, argv, {})
+    told = [name for key, _ in loaded.config.without_effect() for name in loaded.origins_of(key)]
+    assert len(told) == len(idle)
+    assert all(name.startswith(start) for name, start in zip(told, idle, strict=True))
+
+
+@pytest.mark.parametrize("name", ["a", "cluster-a", "GPU_pool.1", "a" * 63])
+def test_a_backend_may_be_called(name: str) -> None:
+    """What can be the value of a label, in the cluster and in every metric."""
+    loaded = load("program", osmo_listener.__main__.Settings, ["--backend", name], {})
+    assert loaded.config.backend == name
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", "a b", "a/b", "-a", "a.", "a\n", "gr\N{LATIN SMALL LETTER U WITH DIAERESIS}n", "a" * 64],
+)
+def test_a_backend_may_not_be_called(name: str) -> None:
+    """It is refused before anything starts, in words."""
+    refusal = r"BACKEND: .* is not allowed: expected up to 63 letters, digits, '-', '_' and '\.'"
+    with pytest.raises(SettingsError, match=f"{refusal}|--backend: "):
+        load("program", osmo_listener.__main__.Settings, [f"--backend={name}"], {})
+
+
 @pytest.mark.parametrize("program", [osmo_operator.__main__, osmo_worker.__main__])
 @pytest.mark.parametrize("queue", ["memory://", "memory://name", "redis://127.0.0.1:1"])
 async def test_a_queue_that_nobody_shares_is_told(
@@ -152,6 +257,23 @@ async def test_a_queue_that_nobody_shares_is_told(
     await program.run(program.Settings(queue=queue), stopped)
     told = "the queue is in this process: no other program sees what is in it" in caplog.text
     assert told == queue.startswith("memory:")
+
+
+async def test_what_a_queue_may_lose_is_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    """Of the operator and of the worker, once each, with what to set."""
+    caplog.set_level(logging.WARNING)
+    with RedisServer(appendonly="yes") as redis:
+        stop = asyncio.Event()
+        operator = OperatorConfig(
+            listen=("memory://",), queue=redis.url, server=ServerConfig(max_connections=10)
+        )
+        await run_operator(operator, stop, lambda _: stop.set())
+        (told,) = caplog.messages
+        stop.clear()
+        await run_worker(WorkerConfig(queue=redis.url, store="memory://"), stop, stop.set)
+    assert "durability level process, Redis loses up to two seconds" in told
+    assert "set appendonly yes and appendfsync always" in told
+    assert caplog.messages == [told, told]
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda config: config.__module__)

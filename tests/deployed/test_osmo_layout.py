@@ -338,6 +338,18 @@ async def test_buries_what_it_cannot_read(
         assert letter.backend == fields.get("backend", b"").decode(errors="replace")
 
 
+@pytest.mark.parametrize("entry", ["", "x", "1-", "9" * 5000 + "-1"])
+async def test_a_dead_letter_with_any_id_is_shown(server: RedisServer, entry: str) -> None:
+    """Whoever put it there; its message's version is made of that id, so it is none."""
+    text = '{"logging": {"text": "hello"}}'
+    letter = ("i", entry, "n", "9" * 5000, "b", "east", "m", text)
+    server.command("XADD", "{osmo}:pipeline:dead", "*", *letter)
+    async with opened(server) as queue:
+        (found,) = await queue.dead_letters(10)
+        assert (found.entry, found.message, found.raw) == (entry, None, text.encode())
+        assert found.attempt == 0
+
+
 async def test_reads_fields_in_any_order_and_more_of_them(server: RedisServer) -> None:
     """As any client of a stream does."""
     text = '{"logging": {"text": "hello", "new": 1}, "new": {}}'

@@ -204,7 +204,11 @@ REPORTS: dict[str, st.SearchStrategy[msgspec.Struct]] = {
     "node_inventory": st.builds(bodies.NodeInventory, _lists),
     "pod_event": st.builds(bodies.PodEvent, _texts, _texts, _texts, _texts, _times, _numbers),
     "logging": st.builds(bodies.Logging, st.sampled_from(bodies.LogType), _texts, _texts),
-    "heartbeat": st.builds(bodies.Registration, _texts, _texts, _texts, _texts),
+    "heartbeat": st.builds(
+        bodies.Registration,
+        *(_texts, _texts, _texts, _texts),
+        st.dictionaries(_texts, st.floats(0.0, 1e6), max_size=4),
+    ),
 }
 
 _any_report = st.one_of([st.tuples(st.just(kind), body) for kind, body in REPORTS.items()])

@@ -35,11 +35,18 @@ class Program:
 
     def url(self) -> str:
         """Where it listens, as it says when it is ready."""
+        return self._told("listening on ")
+
+    def operations(self) -> str:
+        """Where it can be seen, as it says before that."""
+        return self._told("operations on ")
+
+    def _told(self, beginning: str) -> str:
         assert self._process is not None
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
-        assert line.startswith("listening on "), f"{line!r}\n{self.log()}"
-        return line.removeprefix("listening on ").strip()
+        assert line.startswith(beginning), f"{line!r}\n{self.log()}"
+        return line.removeprefix(beginning).strip()
 
     def kill(self) -> None:
         """SIGKILL: no time to say goodbye."""

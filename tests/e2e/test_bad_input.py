@@ -185,7 +185,7 @@ def test_a_backend_without_a_name_is_told(running: Running) -> None:
     """And the listener ends."""
     with running.listen("--backend", "") as listener:
         assert listener.wait(SOON) == 2
-        assert "the backend is ''" in complaint(listener)
+        assert "--backend: '' is not allowed" in listener.log()
 
 
 def test_of_two_listeners_that_take_over_the_older_one_ends(running: Running) -> None:
@@ -371,14 +371,15 @@ def test_a_handler_that_raises_or_hangs_delays_its_own_reports_only(
         }
         assert worker.stop() == 0
         stacks = [line for line in worker.log().splitlines() if '"stack"' in line]
-        assert len(stacks) == 4
-        assert all("ValueError: cannot do this one" in line for line in stacks)
+        # The other tries say the same within the same minute.
+        (told,) = stacks
+        assert "ValueError: cannot do this one" in told
 
 
 def test_no_secret_is_in_any_log(running: Running) -> None:
     """Not at DEBUG either, and not after faults of every kind."""
     for program in (running.operator, running.worker, running.listener):
         log = program.log()
-        assert '"DEBUG"' in log or "settings in force" in log
+        assert '"DEBUG"' in log or "settings other than the defaults" in log
         assert PASSWORD not in log
         assert TOKEN not in log

@@ -1,10 +1,13 @@
 """What links to Redis do on ordinary days: resets, a few megabits, no answers."""
 
 import asyncio
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.error import HTTPError
+from urllib.request import urlopen
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -33,13 +36,13 @@ PATIENCE = 60.0
 class Services:
     """An operator and a worker whose Redis is behind `proxy`."""
 
-    def __init__(self, folder: Path, proxy: Proxy, scheme: str = "ws") -> None:
+    def __init__(self, folder: Path, proxy: Proxy, scheme: str = "ws", *more: str) -> None:
         self.database = folder / "osmo.db"
         queue = ("--queue", f"redis://127.0.0.1:{proxy.port}/0", "--backoff-maximum=0.2")
-        listen = (f"--listen={scheme}://127.0.0.1:0", "--check-interval=0.05")
+        listen = (f"--listen={scheme}://127.0.0.1:0", *(more or ("--check-interval=0.05",)))
         store = ("--store", f"sqlite:///{self.database}")
         self.operator = Program(folder / "operator.log", "osmo_operator", *listen, *queue)
-        self.worker = Program(folder / "worker.log", "osmo_worker", *queue, *store)
+        self.worker = Program(folder / "worker.log", "osmo_worker", *queue, *store, *more)
 
     @property
     def rows(self) -> int:
@@ -117,30 +120,56 @@ def test_over_a_slow_link_everything_arrives(tmp_path: Path, redis_server: Redis
     assert not status.dead
 
 
-def test_while_redis_hangs_the_operator_is_not_ready(
+def test_while_redis_hangs_nobody_is_ready_and_everybody_lives(
     tmp_path: Path, redis_server: RedisServer
 ) -> None:
-    """It says so to who asks for its health, and is ready again when Redis answers, with what was
-    reported meanwhile."""
+    """The operator and the worker say so to who asks for their readiness, and the operator to who
+    asks for its health as well, nobody is restarted for it, and they are ready again when Redis
+    answers, with what was reported meanwhile."""
+    seen = ("--operations=127.0.0.1:0", "--check-interval=0.2")
     with Proxy(redis_server.port) as proxy:
-        services = Services(tmp_path, proxy, "grpc")
-        with services.running() as url, grpc.insecure_channel(url.partition("//")[2]) as channel:
+        services = Services(tmp_path, proxy, "grpc", *seen)
+        with services.operator as operator, services.worker as worker:
+            ports = [operator.operations(), worker.operations()]
+            url = operator.url()
+            channel = grpc.insecure_channel(url.partition("//")[2])
 
             def health() -> int:
                 stub = health_pb2_grpc.HealthStub(channel)
                 answer = stub.Check(health_pb2.HealthCheckRequest(), timeout=SOON)
                 return int(answer.status)
 
+            def ready() -> list[int]:
+                assert [ask(port, "/livez")[0] for port in ports] == [200, 200]
+                return [ask(port, "/readyz")[0] for port in ports]
+
             async def send() -> None:
                 async with asyncio.timeout(PATIENCE), connect(url, backend=BACKEND) as client:
                     epoch = await epoch_of(client)
                     redis_server.hang()
                     await client.send(report("meanwhile", epoch))
+                    await eventually(lambda: ready() == [503, 503])
                     await eventually(lambda: health() == NOT_SERVING)
+                    for port in ports:
+                        checks = json.loads(ask(port, "/readyz")[1])["checks"]
+                        assert "has not answered for" in checks["queue"]["reason"]
+                        assert checks["queue"]["age"] > 0
                     redis_server.resume()
                     await client.flush()
+                    await eventually(lambda: ready() == [200, 200])
                     await eventually(lambda: health() == SERVING)
 
-            wait_until(lambda: health() == SERVING, SOON)
-            asyncio.run(send())
+            with channel:
+                wait_until(lambda: ready() == [200, 200], SOON)
+                wait_until(lambda: health() == SERVING, SOON)
+                asyncio.run(send())
             wait_until(lambda: services.rows == 1, SOON)
+
+
+def ask(port: str, path: str) -> tuple[int, bytes]:
+    """What an operations port answers."""
+    try:
+        with urlopen(f"{port}{path}", timeout=SOON) as answer:
+            return answer.status, answer.read()
+    except HTTPError as exc:
+        return exc.code, exc.read()

@@ -18,6 +18,7 @@ from osmo_listener.errors import (
     UnreachableError,
 )
 from osmo_listener.informer import Event, Informer, Page
+from osmo_listener.informer.reflector import RELISTS
 from osmo_listener.informer.store import ChangeType
 from osmo_listener.listeners.objects import Pod
 from osmo_listener.testing import FakeSource
@@ -557,3 +558,32 @@ async def test_malformed_events_lead_to_a_list(source: FakeSource[Pod], time: Ti
         await eventually(lambda: len(recorder.syncs) == 2)
         assert recorder.pods["a"].status.phase == "Running"
         assert informer.status().failures["MalformedError"] == 1
+
+
+@pytest.mark.parametrize("reason", RELISTS)
+async def test_every_list_over_is_counted_with_its_reason(
+    source: FakeSource[Pod], time: Time, reason: str
+) -> None:
+    """And nothing else is: the first list is none of them."""
+
+    def lose() -> None:
+        if reason == "expired":
+            source.expire()
+        elif reason == "unreadable":
+            source._order(MalformedError("no JSON"))
+        elif reason == "restored":
+            source.restore([], 50)
+        else:
+            source.version += 1
+            source.hang()
+
+    async with running(source, NO_RESYNC, time) as (informer, recorder):
+        await informer.synced()
+        await eventually(lambda: source.watched_from)
+        source.bookmark()
+        await eventually(lambda: not source._orders)
+        assert not any(informer.status().relists.values())
+        lose()
+        await eventually(lambda: len(recorder.syncs) == 2)
+        counts = dict.fromkeys(RELISTS, 0)
+        assert informer.status().relists == {**counts, reason: 1}

@@ -108,6 +108,21 @@ async def running(
             serving.cancel()
 
 
+async def test_heartbeats_say_how_blind_each_listener_is(
+    simulator: Simulator, tmp_path: Path
+) -> None:
+    """By the age of the last sign of life of what it is told from."""
+    names = ("workflow", "usage")
+    async with running(simulator, tmp_path, heartbeat_interval=0.01, listeners=names) as (
+        operator,
+        _,
+    ):
+        await eventually(lambda: operator.body("heartbeat", "b") is not None)
+        ages = operator.body("heartbeat", "b").watch_ages
+        assert ages.keys() == {"workflow", "usage"}
+        assert all(0.0 <= age < 30.0 for age in ages.values())
+
+
 async def test_all_listeners_report_what_there_is(simulator: Simulator, tmp_path: Path) -> None:
     """By default all of them; the workflow and the usage listener share a watch, and each is told
     of its own pods alone."""

@@ -9,6 +9,7 @@ import random
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Coroutine, Sequence
+from functools import partial
 from typing import Any, Generic
 
 import msgspec
@@ -19,9 +20,10 @@ from osmo_listener.listeners import NodeConfig, NodeListener, WorkflowConfig, Wo
 from osmo_listener.pods_current import Dated, tell_pods_current
 from osmo_listener.reporter import Reporter
 from osmo_operator.relay import Relay
-from osmo_operator.service import admission, tell_rules, watch_memory
+from osmo_operator.service import admission, resync_strangers, tell_rules
 from osmo_reports.bodies import Registration, encode_introduction
 from osmo_reports.directory import Directory
+from osmo_runtime.operations import Inquiry
 from osmo_transport import (
     BackoffConfig,
     Client,
@@ -31,6 +33,7 @@ from osmo_transport import (
     Outcome,
     Queue,
     QueueConfig,
+    QueueUnavailableError,
     Retry,
     ServerConfig,
     connect,
@@ -185,12 +188,13 @@ class OperatorProcess(Process):
         ) as server:
             clock = asyncio.get_running_loop().time
             relay = Relay(server, queue, 50, 1 << 16, 1 << 16, BackoffConfig(), clock)
-            server.can_store = lambda: relay.ready and relay.reachable
+            asking = Inquiry(queue.status, 2.0, (QueueUnavailableError,), clock)
+            server.can_store = lambda: relay.check().ok and asking.check().ok
             relaying = asyncio.create_task(relay.run())
             try:
                 await _until(
                     stop,
-                    watch_memory(queue, server, relay, 2.0),
+                    asking.run(partial(resync_strangers, server)),
                     tell_rules(self._directory, server, rules_known, BackoffConfig()),
                 )
                 server.stop()

@@ -108,7 +108,7 @@ async def test_acknowledges_after_the_append() -> None:
         await client.flush()
         assert client.stats.acknowledged == 1
         assert [m.key for m in store.appended] == ["key-1"]
-        assert relay.stored == 1
+        assert relay.stored == {"pods": 1}
 
 
 async def test_what_arrives_during_an_append_shares_the_next_one() -> None:
@@ -138,20 +138,20 @@ async def test_an_unavailable_store_is_tried_again_and_then_acknowledged() -> No
         await client.flush()
         assert store.calls == 4
         assert len(store.appended) == 1
-        assert relay.ready
+        assert relay.check().ok
 
 
 async def test_is_not_ready_during_an_outage() -> None:
-    """`ready` tells whether the last append succeeded."""
+    """`check` tells whether the last append succeeded."""
     store = ScriptedStore()
     store.failures = 1_000_000
     async with relaying(store) as (client, _, relay):
         await client.send(report(1))
-        await eventually(lambda: not relay.ready)
+        await eventually(lambda: not relay.check().ok)
         assert client.stats.acknowledged == 0
         store.failures = 0
         await client.flush()
-        assert relay.ready
+        assert relay.check().ok
 
 
 async def test_a_fenced_listener_is_told() -> None:
@@ -171,6 +171,7 @@ async def test_a_fenced_listener_is_told() -> None:
             with pytest.raises(FencedError):
                 await other.flush()
         store.outcome = AppendOutcome.STORED
+        assert server.stats.fenced >= 2
 
 
 async def test_a_lost_queue_makes_the_listener_connect_again() -> None:
@@ -213,18 +214,18 @@ async def test_an_append_that_is_late_counts_as_an_outage() -> None:
         relay = relay_of(server, store, clock=lambda: now)
         async with running(relay), connect(server.url, backend="b", config=CONFIG) as client:
             now += 10 * SLOW_APPEND
-            assert relay.ready  # nothing to store is no outage
+            assert relay.check().ok  # nothing to store is no outage
             await client.send(report(1))
             await eventually(lambda: store.calls)
             now += SLOW_APPEND
-            assert relay.ready
+            assert relay.check().ok
             now += 0.1
-            assert not relay.ready
+            assert not relay.check().ok
             store.gate.set()
             await client.flush()
-            assert relay.ready
+            assert relay.check().ok
             now += 10 * SLOW_APPEND
-            assert relay.ready
+            assert relay.check().ok
 
 
 async def test_who_reports_much_holds_up_nobody() -> None:

@@ -11,9 +11,11 @@ from pathlib import Path
 import pytest
 
 from osmo_listener.config import ListenerConfig
+from osmo_listener.listeners import PodStatus
 from osmo_pipeline import demo
 from osmo_pipeline.config import Carrier, DemoConfig
 from osmo_pipeline.demo import Demo, run_demo
+from osmo_pipeline.display import Progress
 from osmo_pipeline.errors import DemoError
 from osmo_pipeline.verify import Difference
 from osmo_simulator.cluster import Cluster
@@ -44,6 +46,49 @@ async def test_the_store_equals_the_cluster(
     printed = capsys.readouterr().out
     assert "19 workflows" in printed
     assert "the store equals the cluster" in printed
+
+
+async def test_a_second_run_tells_of_itself_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Over a database of earlier runs it says so, and counts and compares its own rows."""
+    config = DemoConfig(store=f"sqlite:///{tmp_path}/demo.db", workflows=2, pace=0.01)
+    said = []
+    for _ in range(2):
+        await run_demo(config, asyncio.Event())
+        said.append(capsys.readouterr().out)
+    assert "backend" not in said[0]
+    assert "this one is the backend demo-2" in said[1]
+    for text in said:
+        assert "\n2 workflows, " in text
+
+
+def test_the_last_lines_fit_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    """But for a path or a URL, which nobody could copy from two lines."""
+    statuses = dict.fromkeys(sorted(status.value for status in PodStatus), 123)
+    totals = Totals(statuses=statuses, deleted=123_456, workflows=123_456, running=0)
+    progress = Progress(
+        elapsed=1.0, totals=totals, messages=1_234_567, rate=1.0, in_flight=0, p50=12.3, p99=123.4
+    )
+    demo.summarize(DemoConfig(), progress, 123_456, "demo")
+    config = DemoConfig(store="memory://", queue="redis://127.0.0.1:6379?namespace=demonstration")
+    demo.summarize(config, progress, 123_456, "demo-123")
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) > 10
+    assert not [line for line in lines if len(line) > 80 and len(line.split()) > 2]
+
+
+def test_no_password_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    """Of neither URL."""
+    config = DemoConfig(queue="redis://u:hunter2@h", store="postgresql://u:hunter2@h/d")
+    totals = Totals(statuses={}, deleted=0, workflows=0, running=0)
+    progress = Progress(
+        elapsed=1.0, totals=totals, messages=1, rate=1.0, in_flight=0, p50=0.1, p99=0.1
+    )
+    demo.summarize(config, progress, 0, "demo")
+    said = capsys.readouterr().out
+    assert "redis://u:****@h" in said
+    assert "postgresql://u:****@h/d" in said
 
 
 async def test_through_redis(tmp_path: Path) -> None:
@@ -84,7 +129,8 @@ async def test_the_database_counts_what_is_shown() -> None:
         ended = report("b", flow="other", status="COMPLETED", deleted=True)
         reports = [delivery(message, backend=demo.BACKEND) for message in (report("a"), ended)]
         await store.handle_batch(reports)
-        progress = await Demo(DemoConfig(), store, ListenerConfig(), metrics).progress()
+        listener = ListenerConfig(backend=demo.BACKEND)
+        progress = await Demo(DemoConfig(), store, listener, metrics).progress()
     assert progress.totals == Totals(
         statuses={"COMPLETED": 1, "RUNNING": 1}, deleted=1, workflows=2, running=1
     )

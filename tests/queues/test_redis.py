@@ -1,7 +1,6 @@
 """What is particular to `redis://`: its server's fitness, its entries and consumers."""
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -94,24 +93,6 @@ def test_takes_a_newer_server(version: str) -> None:
 def test_names_the_durability(append_only: bool, appendfsync: object, level: str) -> None:
     """The level follows from AOF and its fsync; a server that does not tell gets the lesser."""
     assert durability(append_only, appendfsync) == level
-
-
-@pytest.mark.parametrize(
-    ("options", "text"),
-    [
-        ({}, "level memory, Redis loses everything"),
-        ({"appendonly": "yes"}, "level process, Redis loses nothing when it is killed"),
-        ({"appendonly": "yes", "appendfsync": "always"}, "level disk, Redis loses nothing"),
-    ],
-)
-async def test_logs_what_it_may_lose(
-    options: dict[str, str], text: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    """The level and its loss window are in the log from the start."""
-    caplog.set_level(logging.INFO)
-    with RedisServer(**options) as server:
-        async with opened(server):
-            assert text in caplog.text
 
 
 # Entries

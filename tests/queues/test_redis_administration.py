@@ -13,7 +13,7 @@ from osmo_transport.queues.redis import queue as redis_queue
 from osmo_transport.queues.redis.client import Call, RedisClient
 from osmo_transport.queues.redis.member import CHUNK, READ_BYTES
 from osmo_transport.queues.redis.scripts.script import Script
-from osmo_transport.testing.contracts.queue_suite import buried, drain, figures
+from osmo_transport.testing.contracts.queue_suite import drain, figures, has_buried
 from osmo_transport.testing.feeder import Feeder, report
 from osmo_transport.testing.kinds import FIRST
 from osmo_transport.testing.redis_server import RedisServer
@@ -93,12 +93,24 @@ async def test_what_others_put_there_is_shown_and_stays(server: RedisServer) -> 
         assert (await queue.status()).waiting["default"] == 1
         async with queue.consumer("readers", "w1") as consumer:
             reading = asyncio.create_task(consumer.receive(1))
-            letters = await buried(queue, 3)
+            await has_buried(consumer, 2)
+            letters = await queue.dead_letters(9)
             reading.cancel()
             await asyncio.wait([reading])
-            assert consumer.buried == 2
         assert {letter.raw for letter in letters[1:]} == {b"\xc1", b"odd \x1b[31m\xff"}
         assert await queue.drop([strange.id]) == 1
+
+
+async def test_what_is_removed_by_hand_after_a_replay_is_missed(server: RedisServer) -> None:
+    """What was put back is counted as what was appended is."""
+    async with await open_queue(server.url) as queue:
+        await Feeder(queue).append(report("a"), report("b"))
+        async with queue.consumer("readers", "w1") as consumer:
+            await consumer.settle([(each, Reject("no")) for each in await drain(consumer, 2)])
+        assert await queue.replay([letter.id for letter in await queue.dead_letters(2)]) == 2
+        (entry, _) = await queue.peek(FIRST, 2)
+        server.command("XDEL", STREAM, entry.id)
+        assert (await queue.status()).lost == 1
 
 
 async def test_a_consumer_that_fell_silent_counts_for_a_lease(

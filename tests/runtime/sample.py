@@ -3,7 +3,7 @@
 import asyncio
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -71,6 +71,12 @@ class Config(ProgramConfig):
     """A URL."""
     limits: Limits = Limits()
     """Its bounds."""
+
+    def without_effect(self) -> Iterator[tuple[str, str]]:
+        """See `ProgramConfig`."""
+        if not self.watch:
+            yield "ratio", "--watch is not set"
+            yield "limits", "--watch is not set"
 
 
 class FarError(Exception):

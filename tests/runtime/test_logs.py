@@ -108,7 +108,14 @@ def test_no_secrets(formatter: logging.Formatter) -> None:
     )
     line = formatter.format(made)
     assert "hunter2" not in line
-    assert line.count("****") == 3
+    assert line.count("****") == (3 if isinstance(formatter, JsonFormatter) else 2)
+
+
+def test_a_terminal_shows_no_settings() -> None:
+    """They would fill it; JSON lines hold them, and both what else is told."""
+    made = record("begins", settings={"queue": "memory://"}, suppressed=3)
+    assert TextFormatter().format(made).endswith(" INFO osmo.part: begins suppressed=3")
+    assert as_json(made)["settings"] == {"queue": "memory://"}
 
 
 def test_level_in_any_case() -> None:
@@ -132,15 +139,40 @@ def test_repeats_are_limited() -> None:
     """Beyond the burst a statement is silent for the interval; then it says what was left out."""
     clock = Clock()
     limited = RepeatFilter(RepeatLimit(burst=3, interval=10.0), clock)
-    warnings = [record("again", level=logging.WARNING) for _ in range(10)]
-    assert [limited.filter(made) for made in warnings] == [True] * 3 + [False] * 7
+    warnings = [record("%d again", number, level=logging.WARNING) for number in range(11)]
+    assert [limited.filter(made) for made in warnings[:10]] == [True] * 3 + [False] * 7
     clock.now = 9.9
-    assert not limited.filter(record("again", level=logging.WARNING))
+    assert not limited.filter(warnings[10])
     clock.now = 10.0
     next_one = record("again", level=logging.WARNING)
     assert limited.filter(next_one)
     assert next_one.suppressed == 8
     assert as_json(next_one)["suppressed"] == 8
+
+
+def test_the_same_is_said_once_in_an_interval() -> None:
+    """However long the next try is away; then the count of those that were left out is told."""
+    clock = Clock()
+    limited = RepeatFilter(RepeatLimit(interval=10.0), clock)
+
+    def complaints(why: object) -> list[logging.LogRecord]:
+        said = "not ready: %s; again in %.1f s"
+        made = (record(said, why, delay, level=logging.WARNING) for delay in (0.1, 0.2, 0.4, 0.8))
+        return [each for each in made if limited.filter(each)]
+
+    for why in ("refused", OSError("no route")):
+        (told,) = complaints(why)
+        assert not hasattr(told, "suppressed")
+    clock.now = 10.0
+    (told,) = complaints("refused")
+    assert vars(told)["suppressed"] == 3
+
+
+def test_what_names_another_thing_is_another_complaint() -> None:
+    """Dead letters of one reason are several."""
+    limited = RepeatFilter(RepeatLimit(), Clock())
+    made = [record("dead letter %s: %s", f"{n}-0", "why", level=logging.WARNING) for n in range(9)]
+    assert all(map(limited.filter, made))
 
 
 def test_other_statements_are_not_limited() -> None:
@@ -173,7 +205,7 @@ for number in range(40):
 
 def test_repeats_are_forgotten() -> None:
     """The count of statements is bounded; the one silent longest is forgotten."""
-    limited = RepeatFilter(RepeatLimit(burst=1, statements=2), Clock())
+    limited = RepeatFilter(RepeatLimit(burst=1, counted=4), Clock())
     lines = [record("x", level=logging.ERROR) for _ in range(3)]
     for number, made in enumerate(lines):
         made.lineno = number

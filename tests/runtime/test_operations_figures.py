@@ -77,3 +77,37 @@ def test_what_is_told_has_everything_once(durations: list[float]) -> None:
         reached += count
         assert sum(d <= bound * 0.997 for d in durations) <= reached
         assert reached <= sum(d <= bound * 1.003 for d in durations)
+
+
+def test_a_duration_may_stand_for_several() -> None:
+    """Of a sample of many."""
+    once, times = Histogram(), Histogram()
+    for _ in range(7):
+        once.record(0.25)
+    times.record(0.25, 7)
+    assert (times.count, times.total, times.told()) == (once.count, once.total, once.told())
+
+
+def test_histograms_can_be_seen_as_one() -> None:
+    """As those of all kinds."""
+    parts, whole = (Histogram(), Histogram()), Histogram()
+    for number, seconds in enumerate((0.001, 0.5, 0.25, 8.0)):
+        parts[number % 2].record(seconds)
+        whole.record(seconds)
+    found = Histogram.sum_of(parts)
+    assert (found.count, found.total, found.maximum) == (4, whole.total, 8.0)
+    assert found.told() == whole.told()
+    assert Histogram.sum_of([]).percentile(99) == 0
+
+
+@pytest.mark.parametrize("bucket", range(0, 500, 7))
+def test_a_duration_is_in_the_first_bucket_that_holds_it(bucket: int) -> None:
+    """At its edges too, whatever floats make of them: a percentile is at most 5 % too high."""
+    for seconds in (
+        SMALLEST * 10 ** (bucket / PER_DECADE) * part for part in (0.9999, 1.0, 1.0001)
+    ):
+        histogram = Histogram()
+        histogram.record(seconds)
+        histogram.record(2 * LARGEST)
+        assert seconds <= histogram.percentile(50) * (1 + 1e-9)
+        assert histogram.percentile(50) <= max(seconds * 1.05, SMALLEST)

@@ -72,7 +72,7 @@ def test_the_help_shows_the_places(capsys: pytest.CaptureFixture[str]) -> None:
     """In the order in which they are given."""
     with pytest.raises(SystemExit):
         read("--help")
-    assert "usage: rename BACKEND KEY=VALUE … [options]" in capsys.readouterr().out
+    assert "usage: rename BACKEND KEY=VALUE ... [options]" in capsys.readouterr().out
 
 
 def test_the_help_shows_a_place_that_may_be_left_out(capsys: pytest.CaptureFixture[str]) -> None:
@@ -84,4 +84,4 @@ def test_the_help_shows_a_place_that_may_be_left_out(capsys: pytest.CaptureFixtu
 
     with pytest.raises(SystemExit):
         load("lenient", Lenient, ["--help"], {})
-    assert "usage: lenient [TABLE …] [options]" in capsys.readouterr().out
+    assert "usage: lenient [TABLE ...] [options]" in capsys.readouterr().out

@@ -161,7 +161,7 @@ def test_a_reader_that_leaves_ends_the_program() -> None:
         assert program.wait(DEADLINE) == 141
         assert program.stderr is not None
         (first,) = lines(program.stderr.read())
-    assert first["message"] == "settings in force"
+    assert first["message"].startswith(f"sample {__version__}, settings other than the defaults: 1")
 
 
 @pytest.mark.parametrize("option", ["--help", "--version", "--print-config"])
@@ -211,11 +211,11 @@ def test_details_at_debug() -> None:
 
 
 def test_settings_and_warnings_are_logged_once() -> None:
-    """At start the log holds the settings in force, masked, and what looks like a typo."""
+    """At start the log holds what is not the default, masked, and what looks like a typo."""
     done = call("--act", "return", OSMO_LOGIN="hunter2", OSMO_NODS="3", OSMO_NODES="4")
     first, second = lines(done.stderr)
     assert (first["level"], first["service"]) == ("INFO", "sample")
-    assert (first["settings"]["login"], first["settings"]["nodes"]) == ("****", 4)
+    assert first["settings"] == {"act": "return", "login": "****", "nodes": 4}
     assert second["message"] == "environment variable OSMO_NODS is not known: is OSMO_NODES meant?"
 
 
@@ -276,6 +276,32 @@ def test_text_on_a_terminal() -> None:
     """A person at a terminal reads text, unless he asks for JSON."""
     assert " ERROR osmo_runtime.runner: no transport for 'x://'" in on_terminal("--act", "usage")
     assert lines(on_terminal("--act", "usage", "--log-format", "json"))
+
+
+def test_the_settings_are_a_short_line_on_a_terminal() -> None:
+    """Two screens of them would hide what comes then."""
+    (line,) = on_terminal("--act", "return", "--nodes", "7").splitlines()
+    told = f"sample {__version__}, settings other than the defaults: 2 (--print-config shows all)"
+    assert line.endswith(told)
+
+
+def test_a_setting_without_effect_is_told() -> None:
+    """By the name under which it was given, and nothing else is; the program runs."""
+    done = call("--act", "return", "--no-watch", "--ratio", "2", OSMO_LIMITS_SHARE="0.25")
+    assert done.returncode == 0
+    told = [line["message"] for line in lines(done.stderr) if line["level"] == "WARNING"]
+    assert told == [
+        "--ratio has no effect: --watch is not set",
+        "OSMO_LIMITS_SHARE has no effect: --watch is not set",
+    ]
+    assert "WARNING" not in call("--act", "return", "--watch", "--ratio", "2").stderr
+
+
+def test_a_stdout_of_ascii() -> None:
+    """Shows what it can, and the rest escaped, in place of a traceback."""
+    done = call("--print-config", "--backend", "grün", PYTHONIOENCODING="ascii")
+    assert done.returncode == 0
+    assert 'backend = "gr\\xfcn"' in done.stdout
 
 
 def test_text_on_demand() -> None:

@@ -372,3 +372,31 @@ async def test_an_exception_leaves_at_once() -> None:
             async with asyncio.timeout(1):
                 await fail()
         await eventually(lambda: server.connections == 0)
+
+
+async def test_round_trips_are_told_to_who_wants_to_know() -> None:
+    """One of those that are under way at a time, from sending to the acknowledgement."""
+    times: list[float] = []
+    async with listen("memory://") as server, connect(server.url, backend="b") as client:
+        await client.epoch_after(0)
+        await client.send(make_message())
+        for incoming in await server.receive():
+            incoming.acknowledge()
+        await client.flush()
+        client.on_round_trip = times.append
+        await client.send(make_message())
+        (first,) = await server.receive()
+        await client.send(make_message())
+        (second,) = await server.receive()
+        assert not times
+        first.acknowledge()
+        await eventually(lambda: len(times) == 1)
+        second.acknowledge()
+        await client.flush()
+        assert len(times) == 1
+        await client.send(make_message())
+        (third,) = await server.receive()
+        third.acknowledge()
+        await client.flush()
+        assert len(times) == 2
+    assert all(0 <= seconds < 30 for seconds in times)

@@ -13,7 +13,7 @@ from osmo_transport import (
     connect,
     listen,
 )
-from osmo_transport.frames import GoodbyeCode, Stored
+from osmo_transport.frames import Batch, GoodbyeCode, Stored
 from osmo_transport.testing import make_message, pair
 from tests.helpers import eventually
 from tests.transport.bare import BareClient
@@ -139,6 +139,32 @@ async def test_a_server_is_ready_while_what_it_receives_can_be_stored() -> None:
         assert server.ready
         server.stop()
         assert not server.ready
+
+
+async def test_what_became_of_clients_is_counted() -> None:
+    """By where they came, and why they were told to go."""
+    async with listen("memory://", "ws://127.0.0.1:0") as server:
+        assert server.stats.connections == {"memory": 0, "ws": 0}
+        async with connect(server.urls[1], backend="w") as client:
+            await client.epoch_after(0)
+            bare = await BareClient().connect(server)
+            await bare.welcome()
+            assert server.stats.connections == {"memory": 1, "ws": 1}
+            bare.connection.send(batch(1, make_message(payload=b"x")))
+            await eventually(lambda: server.waiting_bytes > 0)
+            await server.receive()
+            assert server.waiting_bytes == 0
+            bare.connection.send(Batch(2, (b"no message",)))
+            await eventually(lambda: server.stats.refused["message"] == 1)
+            bare.connection.send(batch(7, make_message(payload=b"x")))
+            assert await bare.goodbye() is GoodbyeCode.PROTOCOL
+            assert server.resync("another") == 1
+            await eventually(lambda: server.stats.resynced == 1)
+        assert server.stats.refused == {
+            **dict.fromkeys(("refused", "unavailable"), 0),
+            **dict.fromkeys(("protocol", "message"), 1),
+        }
+        assert server.stats.fenced == 0
 
 
 async def test_what_has_arrived_can_be_had_without_waiting() -> None:

@@ -151,10 +151,15 @@ def pod_event(
 
 
 def heartbeat(
-    *, version: tuple[int, int] = (1, 1), at: float = 0.0, release: str = "1.0"
+    *,
+    version: tuple[int, int] = (1, 1),
+    at: float = 0.0,
+    release: str = "1.0",
+    watch_ages: dict[str, float] | None = None,
 ) -> Message:
     """A `heartbeat` that was sent at a time in seconds since the Unix epoch."""
-    body = encode_body(Registration("uid-1", "osmo", release, "osmo.nvidia.com/"))
+    registration = Registration("uid-1", "osmo", release, "osmo.nvidia.com/", watch_ages or {})
+    body = encode_body(registration)
     message = new_message("heartbeat", BACKEND, body, version=Version(*version))
     return msgspec.structs.replace(message, timestamp=at)
 

@@ -25,6 +25,9 @@ class SweptStore:
         await self.check()
         self.sweeps += 1
 
+    async def silences(self) -> dict[str, float]:
+        return {"a": 1.0}
+
 
 class Rounds:
     """A sleep that ends when a test says so."""
@@ -111,3 +114,23 @@ async def test_a_database_that_is_not_ours_ends_it() -> None:
 
     with pytest.raises(StoreRefusedError):
         await keep_house(store, WorkerMetrics(), 1.0, sleep=sleep)
+
+
+async def test_who_is_silent_is_told_while_that_says_something() -> None:
+    """While reports wait, every backend would look silent."""
+    store, metrics = SweptStore(), WorkerMetrics()
+    async with keeping(store, metrics) as rounds:
+        assert metrics.silences is None
+        await rounds.next()
+        assert metrics.silences == {"a": 1.0}
+        metrics.holding = "the queue is away"
+        await rounds.next()
+        assert metrics.silences is None
+        metrics.holding = None
+        await rounds.next()
+        assert metrics.silences is None
+        await rounds.next()
+        assert metrics.silences == {"a": 1.0}
+        store.error = StoreUnavailableError("away")
+        await rounds.next()
+        assert metrics.silences is None

@@ -2,6 +2,8 @@
 
 import itertools
 from datetime import UTC, datetime
+from itertools import islice
+from math import inf, nan
 
 import msgspec
 import pytest
@@ -9,6 +11,7 @@ import pytest
 from osmo_reports.bodies import Registration, encode_body
 from osmo_transport import Ack, Message, Version, new_message
 from osmo_worker.store import Backend, StateStore, open_store
+from osmo_worker.store.kinds.backends import MOST_AGES
 from tests.worker.harness import (
     BACKEND,
     STORE,
@@ -35,7 +38,8 @@ async def test_a_heartbeat_becomes_a_row(store_url: str) -> None:
     """Every field is there, in types that a program can use."""
     now = datetime(2026, 3, 4, 5, 6, 7, 891000, tzinfo=UTC)
     async with open_store(store_url, STORE, clock=now.timestamp) as store:
-        assert await apply(store, heartbeat(at=1000.5)) == [Ack()]
+        ages = {"workflow": 1.5, "node": 0.0}
+        assert await apply(store, heartbeat(at=1000.5, watch_ages=ages)) == [Ack()]
         sent = datetime.fromtimestamp(1000.5, UTC)
         assert await _only(store) == Backend(
             name=BACKEND,
@@ -48,6 +52,7 @@ async def test_a_heartbeat_becomes_a_row(store_url: str) -> None:
             node_condition_prefix="osmo.nvidia.com/",
             registered_at=sent,
             pods_current_at=None,
+            watch_ages=ages,
         )
 
 
@@ -115,3 +120,28 @@ async def test_odd_values_are_stored(store_url: str) -> None:
         backend = await _only(store)
     assert (backend.cluster_uid, backend.version) == ("u\ufffd", "1\ufffd")
     assert backend.last_heartbeat == backend.first_seen
+
+
+async def test_ages_that_are_none_are_left_out(store_url: str) -> None:
+    """What no database can hold, and more than there are listeners: the rest counts, and those of
+    the newest heartbeat."""
+    odd = {"a": inf, "b": nan, "c": -1.0, "d\0": 2.0}
+    many = {f"listener-{number:04}": 1.0 for number in range(1000)}
+    async with open_store(store_url, STORE) as store:
+        assert await apply(store, heartbeat(version=(1, 2), watch_ages=odd)) == [Ack()]
+        assert (await _only(store)).watch_ages == {"d\ufffd": 2.0}
+        await apply(store, heartbeat(version=(1, 1), watch_ages={"late": 1.0}))
+        assert (await _only(store)).watch_ages == {"d\ufffd": 2.0}
+        await apply(store, heartbeat(version=(1, 3), watch_ages=many))
+        assert (await _only(store)).watch_ages == dict(islice(many.items(), MOST_AGES))
+        await apply(store, heartbeat(version=(1, 4)))
+        assert (await _only(store)).watch_ages is None
+
+
+async def test_the_silence_of_each_backend_is_known(store_url: str) -> None:
+    """By its last heartbeat; of one that never sent any there is none."""
+    now = 2000.0
+    async with open_store(store_url, STORE, clock=lambda: now) as store:
+        await apply(store, heartbeat(at=1940.0))
+        await store.handle_batch([delivery(report(), backend="mute")])
+        assert await store.silences() == {BACKEND: 60.0}

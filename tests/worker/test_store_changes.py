@@ -18,6 +18,7 @@ import pytest
 from osmo_transport import Ack, UsageError
 from osmo_worker import StoreRefusedError, StoreUnavailableError
 from osmo_worker.store import StateStore, database, open_store
+from tests.documents.guide import fenced
 from tests.helpers import eventually
 from tests.worker.harness import STORE, apply, delivery, report, until
 from tests.worker.links import Pooler, linked
@@ -275,6 +276,20 @@ def _limited(url: str) -> Iterator[tuple[str, psycopg.Connection]]:
     with admin(url, *undo) as other:
         other.execute("CREATE ROLE limited LOGIN")
         yield url.replace("osmo@", "limited@"), other
+
+
+async def test_the_role_of_the_production_guide(postgres: str) -> None:
+    """Owns its database, and needs no other right; a worker's store holds one connection of it."""
+    sql = fenced("docs/production.md", "CREATE ROLE osmo").replace("osmo", "guide")
+    with admin(postgres, "DROP DATABASE guide WITH (FORCE)", "DROP ROLE guide") as other:
+        for statement in sql.splitlines():
+            other.execute(statement.encode())
+        url = postgres.replace("osmo@", "guide:PASSWORD@").replace("/postgres", "/guide")
+        async with open_store(url, STORE) as store:
+            await apply(store, report())
+            assert await store.counts() == {"RUNNING": 1}
+            count = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'guide'"
+            assert other.execute(count).fetchone() == (1,)
 
 
 async def test_a_missing_right_to_create_tables_is_told(postgres: str) -> None:

@@ -122,7 +122,10 @@ class OsmoLayout(Layout):
 
     def message(self, entry_id: str, payload: bytes) -> Message:
         milliseconds, _, sequence = entry_id.partition("-")
-        arrival = arrival_at(int(milliseconds), int(sequence))
+        try:
+            arrival = arrival_at(int(milliseconds), int(sequence))
+        except ValueError as exc:
+            raise UnreadableError("its id is none, and says no time") from exc
         try:
             message = to_message(protojson.decode(payload), arrival)
             encode_message(message)

@@ -2,15 +2,20 @@
 
 import asyncio
 import sys
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import urlsplit
 
-from osmo_listener.config import ListenerConfig
+from osmo_listener.config import BackendName, ListenerConfig
 from osmo_listener.errors import KubeconfigError, ListenerError
 from osmo_runtime import runner
 from osmo_runtime.fields import Setting
-from osmo_runtime.operations import ServiceConfig
+from osmo_runtime.operations import ServiceConfig, open_operations
+from osmo_transport.transports.abc import PLAIN
+
+NAME_IN_WORDS = "up to 63 letters, digits, '-', '_' and '.', a letter or digit at both ends"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,11 +23,26 @@ class Settings(ListenerConfig, ServiceConfig):
     """Follows the pods, nodes and events of one Kubernetes cluster and reports every change to the
     operator."""
 
-    backend: Annotated[str, Setting(aliases=("BACKEND",))] = ListenerConfig.backend
-    """Name of the cluster, the same in every restart: with it users find its tasks."""
+    backend: Annotated[BackendName, Setting(aliases=("BACKEND",), allowed=NAME_IN_WORDS)] = (
+        ListenerConfig.backend
+    )
+    """Name of the cluster, the same in every restart: with it users find its tasks. Letters,
+    digits, `-`, `_` and `.`, at most 63, a letter or digit at both ends."""
     kubeconfig: Annotated[Path | None, Setting(aliases=("KUBECONFIG",))] = None
     """Kubeconfig file, or several joined by colons; none: the service account of the pod it runs
     in, else ~/.kube/config."""
+
+    def without_effect(self) -> Iterator[tuple[str, str]]:
+        """See `ProgramConfig`."""
+        if urlsplit(self.connect).scheme in PLAIN:
+            yield "client.tls", "the URL of --connect is not wss:// or grpcs://"
+        for rules in fields(self.rules):
+            if rules.name not in self.listeners:
+                yield f"rules.{rules.name}", f"--listeners does not name {rules.name}"
+        if not self.rules.node.label or "node" not in self.listeners:
+            yield "labeller", "no node is labelled without --rules-node-label"
+        if not self.report_logs:
+            yield "log_reports", "--no-report-logs is set"
 
 
 async def run(settings: Settings, stop: asyncio.Event) -> None:
@@ -30,7 +50,8 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     # Here, so that a missing extra is told as every other error is.
     from osmo_listener.service import run_listener  # noqa: PLC0415
 
-    await run_listener(settings, stop)
+    async with open_operations("osmo-listener", settings, stop) as operations:
+        await run_listener(settings, stop, operations=operations)
 
 
 def main() -> int:

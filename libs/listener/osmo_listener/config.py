@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
+
+import msgspec
 
 from osmo_listener.informer import InformerConfig
 from osmo_listener.kubernetes.config import HttpConfig, ListWatchConfig
@@ -11,13 +14,20 @@ from osmo_listener.log_reports import LogReportsConfig
 from osmo_transport import ClientConfig
 from osmo_transport.bounds import Seconds
 
+BackendName = Annotated[
+    str, msgspec.Meta(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?\Z")
+]
+"""What Kubernetes takes as the value of a label: so it can stand in labels, file names, URLs and
+metrics as it is."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ListenerConfig:
     """One listener process of one backend."""
 
-    backend: str = "default"
-    """Name of the cluster, the same in every restart: with it users find its tasks."""
+    backend: BackendName = "default"
+    """Name of the cluster, the same in every restart: with it users find its tasks. Letters,
+    digits, `-`, `_` and `.`, at most 63, a letter or digit at both ends."""
     connect: str = "ws://127.0.0.1:8001"
     """URL of the operator (ws, wss, grpc, grpcs, memory)."""
     kubeconfig: Path | None = None

@@ -2,20 +2,30 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
+from functools import partial
 from typing import Any
 
 import anyio
 
+from osmo_listener import figures
+from osmo_listener.checks import (
+    FINDING_OUT,
+    feed_check,
+    operator_check,
+    reporting_work,
+    sending_work,
+)
 from osmo_listener.config import ListenerConfig
 from osmo_listener.heartbeat import send_heartbeats
 from osmo_listener.installed import listener_types
 from osmo_listener.kubernetes.access import find_credentials
 from osmo_listener.kubernetes.identity import find_cluster_uid
 from osmo_listener.log_reports import report_logs
-from osmo_listener.watches import Watches
+from osmo_listener.watches import Feed, Watches
 from osmo_reports.bodies import Registration, encode_introduction
 from osmo_runtime import __version__
+from osmo_runtime.operations import Operations
 from osmo_runtime.startup import unless_stopped
 from osmo_transport import Client, connect
 
@@ -26,11 +36,14 @@ async def run_listener(
     config: ListenerConfig,
     stop: asyncio.Event,
     started: Callable[[Client], None] = lambda _: None,
+    *,
+    operations: Operations | None = None,
 ) -> None:
     """Report until `stop` is set, then wait for the acknowledgements of what was sent. While
     another listener of this backend and source reports, follow the cluster and stand by.
 
-    `started` is called once with the client, for its figures.
+    `started` is called once with the client, for its figures. `operations` is given what tells of
+    the service.
 
     Raises:
         ListenerError: the API server cannot be used; the text says what to change.
@@ -60,10 +73,19 @@ async def run_listener(
         anyio.create_task_group() as tasks,
     ):
         started(client)
+        watches = Watches(config, types, credentials, client)
+
+        def watch_ages() -> dict[str, float]:
+            return {name: feed.silence for name, feed in watches.feeds.items()}
+
         works = [
-            send_heartbeats(client, config.backend, registration, config.heartbeat_interval),
-            *Watches(config, types, credentials, client).tasks(),
+            send_heartbeats(
+                client, config.backend, registration, config.heartbeat_interval, watch_ages
+            ),
+            *watches.tasks(),
         ]
+        if operations is not None:
+            _show(operations, client, watches.feeds, config.list_watch.silence)
         if config.report_logs:
             works.append(report_logs(client, config.log_reports))
         for work in works:
@@ -71,6 +93,18 @@ async def run_listener(
         await stop.wait()
         tasks.cancel_scope.cancel()
     logger.info("stopped after %d messages", client.stats.acknowledged)
+
+
+def _show(
+    operations: Operations, client: Client, feeds: Mapping[str, Feed], silence: float
+) -> None:
+    operations.check("operator", lambda: operator_check(client))
+    deadline = silence + FINDING_OUT
+    for name, feed in feeds.items():
+        operations.check(name, partial(feed_check, feed, deadline))
+    operations.work("sending", sending_work(client))
+    operations.work("reporting", reporting_work(client, feeds))
+    figures.measure(operations, client, feeds)
 
 
 async def _awaited(work: Coroutine[Any, Any, None]) -> None:

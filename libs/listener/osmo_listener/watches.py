@@ -4,7 +4,7 @@ Each listener has a watch of its own, but for two cases: the workflow and the us
 one of all pods, and the usage listener also needs the nodes, whose hostnames it reports.
 """
 
-from collections.abc import Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Coroutine, Iterator, Mapping
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
@@ -31,6 +31,21 @@ from osmo_listener.rules import follow_rules
 from osmo_transport import Client
 
 Work = Coroutine[Any, Any, NoReturn]
+
+
+class Feed:
+    """What one listener is told from."""
+
+    def __init__(self) -> None:
+        self.informers: list[Informer[Any]] = []
+        self.branch: Branch[Any] | None = None
+        """With the objects that it reports."""
+
+    @property
+    def silence(self) -> float:
+        """Seconds since the API server was last heard of, by that which has heard nothing for the
+        longest time."""
+        return max((each.status().silence for each in self.informers), default=0.0)
 
 
 class Watches:
@@ -65,6 +80,8 @@ class Watches:
                 config.labeller,
                 decides=self._decides,
             )
+        self.feeds = {name: Feed() for name in types}
+        """By listener, what it is told from; complete when `tasks` was called."""
         self._listeners = {name: self._listener(each) for name, each in types.items()}
         self._reporters = {name: self._reporter(name) for name in types}
 
@@ -105,34 +122,37 @@ class Watches:
         alone = dict(reporters)
         if {"workflow", "usage"} <= alone.keys():
             tasks = Branch(alone.pop("workflow"), task_pods(namespace))
-            yield from self._watch(shared_pods(namespace), tasks, Branch(alone.pop("usage")))
+            pods = {"workflow": tasks, "usage": Branch(alone.pop("usage"))}
+            yield from self._watch(shared_pods(namespace), pods)
         if "usage" in reporters:
-            nodes = [Branch(self._hostnames)]
+            nodes: dict[str, Branch[Any]] = {"usage": Branch(self._hostnames)}
             if "node" in alone:
-                nodes.append(Branch(alone.pop("node")))
-            yield from self._watch(NODE.resource(namespace), *nodes)
+                nodes["node"] = Branch(alone.pop("node"))
+            yield from self._watch(NODE.resource(namespace), nodes)
         for name, reporter in alone.items():
-            yield from self._watch(self._types[name].resource(namespace), Branch(reporter))
+            yield from self._watch(self._types[name].resource(namespace), {name: Branch(reporter)})
 
-    def _watch(self, resource: Resource[Any], *branches: Branch[Any]) -> Iterator[Work]:
+    def _watch(
+        self, resource: Resource[Any], branches: Mapping[str, Branch[Any]]
+    ) -> Iterator[Work]:
         source = ListWatch(
             self._credentials, resource, self._config.list_watch, http=self._config.http
         )
         dated = Dated(source)
-        reporter = self._reporters.get("workflow")
-        for branch in branches:
-            if branch.handler is reporter and reporter is not None:
-                interval = self._config.heartbeat_interval
-                yield tell_pods_current(reporter, dated, self._config.backend, interval)
-        yield self._follow(source, dated, branches)
-
-    async def _follow(
-        self, source: ListWatch[Any], dated: Dated[Any], branches: Sequence[Branch[Any]]
-    ) -> NoReturn:
-        informer: Informer[Any] = Informer(dated, Fanout(branches), self._config.informer)
-        for branch in branches:
+        informer: Informer[Any] = Informer(
+            dated, Fanout([*branches.values()]), self._config.informer
+        )
+        for name, branch in branches.items():
+            self.feeds[name].informers.append(informer)
             if isinstance(branch.handler, Reporter):
+                self.feeds[name].branch = branch
                 branch.handler.read_from(partial(branch.among, informer.store.values()))
+                if name == "workflow":
+                    interval = self._config.heartbeat_interval
+                    yield tell_pods_current(branch.handler, dated, self._config.backend, interval)
+        yield self._follow(source, informer)
+
+    async def _follow(self, source: ListWatch[Any], informer: Informer[Any]) -> NoReturn:
         with closing(source):
             await informer.run()
 

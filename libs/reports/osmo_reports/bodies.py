@@ -198,6 +198,9 @@ class Registration(msgspec.Struct, frozen=True, omit_defaults=True):
     """Of the listener."""
     node_condition_prefix: str = ""
     """Of the labels that this system writes to nodes."""
+    watch_ages: dict[str, float] = {}
+    """Of heartbeats, by listener, for example `workflow`: seconds since the API server was last
+    heard of by what it is told from. A listener that is blind is so alive that it says so."""
 
 
 class PodsCurrent(msgspec.Struct, frozen=True):

@@ -116,14 +116,14 @@ class Parser(argparse.ArgumentParser):
         """The help, from the docstrings of the fields."""
         docs = read_docs(self._table)
         for key, (leaf, action) in self._fields.items():
-            facts = f"[env {' or '.join(leaf.env_names)}; {_default(leaf)}]"
+            default = default_of(leaf)
+            known = "required" if default is None else f"default {default}"
+            facts = f"[env {' or '.join(leaf.env_names)}; {known}]"
             action.help = f"{docs.get(key, '')} {facts}".replace("%", "%%")
-            if leaf.setting.metavar:
-                action.metavar = leaf.setting.metavar
-            elif leaf.setting.positional and leaf.shape is Shape.SCALAR:
+            if leaf.setting.positional and leaf.shape is Shape.SCALAR and not leaf.setting.metavar:
                 action.metavar = leaf.flag
             elif action.nargs != 0:
-                action.metavar = _metavar(leaf.shape, kinds.type_info(leaf.type))
+                action.metavar = metavar_of(leaf)
         return super().format_help()
 
     def _add_fields(self, table: Table) -> None:
@@ -149,10 +149,7 @@ def _usage(table: Table) -> str:
 
 
 def _place(leaf: Leaf) -> str:
-    if leaf.shape in {Shape.LIST, Shape.MAPPING}:
-        place = f"{leaf.setting.metavar or _metavar(leaf.shape, kinds.type_info(leaf.type))} …"
-    else:
-        place = leaf.flag
+    place = f"{metavar_of(leaf)} ..." if leaf.shape in {Shape.LIST, Shape.MAPPING} else leaf.flag
     return place if leaf.default is MISSING else f"[{place}]"
 
 
@@ -169,14 +166,20 @@ class _Version(argparse.Action):
         parser.exit()
 
 
-def _default(leaf: Leaf) -> str:
+def default_of(leaf: Leaf) -> str | None:
+    """The default of a field as help and documents have it; None where a value has to be given."""
     if leaf.default is MISSING:
-        return "required"
+        return None
     plain = msgspec.to_builtins(leaf.default, enc_hook=str)
     if plain in (None, "", [], (), {}):
-        return "default none"
+        return "none"
     shown = mask(plain, leaf.path[-1], secret=leaf.setting.secret)
-    return f"default {shown if isinstance(shown, str) else msgspec.json.encode(shown).decode()}"
+    return shown if isinstance(shown, str) else msgspec.json.encode(shown).decode()
+
+
+def metavar_of(leaf: Leaf) -> str:
+    """What stands for a value of a field in help and documents."""
+    return leaf.setting.metavar or _metavar(leaf.shape, kinds.type_info(leaf.type))
 
 
 def choices(kind: kinds.Type) -> list[str]:

@@ -29,6 +29,8 @@ class Setting:
     metavar: str = ""
     """What stands for a value in the help and in errors, where the type's own word says too little.
     """
+    allowed: str = ""
+    """What a text has to be, in words: errors say it in place of its pattern."""
     secret: bool = False
     """The value is never shown. A field whose name ends with `password`, `secret` or `token` is
     hidden even without it."""
@@ -123,14 +125,15 @@ def read_docs(table: Table) -> dict[str, str]:
     """
     docs: dict[str, str] = {}
     for config in reversed(table.type.__mro__[:-1]):
-        for name, text in _docstrings(config):
+        for name, text in docstrings(config):
             docs[".".join((*table.path, name))] = text
     for inner in table.tables:
         docs |= read_docs(inner)
     return docs
 
 
-def _docstrings(config: type[Any]) -> Iterator[tuple[str, str]]:
+def docstrings(config: type[Any]) -> Iterator[tuple[str, str]]:
+    """The text under each field of a class, or under each member of an enumeration."""
     try:
         source = inspect.getsource(config)
     except (OSError, TypeError):
@@ -140,7 +143,7 @@ def _docstrings(config: type[Any]) -> Iterator[tuple[str, str]]:
     for statement, follower in pairwise(definition.body):
         match statement, follower:
             case (
-                ast.AnnAssign(target=ast.Name(id=name)),
+                ast.AnnAssign(target=ast.Name(id=name)) | ast.Assign(targets=[ast.Name(id=name)]),
                 ast.Expr(value=ast.Constant(value=str(text))),
             ):
                 yield name, " ".join(text.split())

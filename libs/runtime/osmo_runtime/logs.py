@@ -46,21 +46,29 @@ class LogFormat(Enum):
     JSON = "json"
 
 
+FOR_MACHINES = frozenset({"settings"})
+"""Extra fields that only JSON lines hold: too long for a person who starts a program by hand."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class RepeatLimit:
     """How often one statement of the program may warn or complain.
 
-    A fault repeats as fast as the program tries again; its thousandth record says nothing new, and
-    hides the others.
+    A fault repeats as fast as the program tries again; its second record says nothing new, and the
+    thousandth hides the others.
     """
 
+    same: Count = 1
+    """Records that say the same which are written in each interval. What is told in seconds, as the
+    time until the next try, makes no difference."""
     burst: Count = 10
     """Records of one statement that are written in each interval."""
     interval: Seconds = 60.0
-    """Seconds until the count starts anew; the first record then says how many were left out. A
+    """Seconds until the counts start anew; the first record then says how many were left out. A
     minute: what tries again each second is still heard, and does not fill the log."""
-    statements: Count = 1000
-    """Statements that are counted at once; beyond it the one silent longest is forgotten."""
+    counted: Count = 1000
+    """Statements, and records that differ, that are counted at once; beyond it the one silent
+    longest is forgotten."""
 
 
 class RepeatFilter(logging.Filter):
@@ -77,21 +85,42 @@ class RepeatFilter(logging.Filter):
         self._limit = limit
         self._clock = clock
         self._spared = spared
-        self._counts: OrderedDict[tuple[str, int], tuple[float, int]] = OrderedDict()
+        self._counts: OrderedDict[tuple[object, ...], tuple[float, int]] = OrderedDict()
 
     def filter(self, record: logging.LogRecord) -> bool:
         if record.levelno < logging.WARNING or record.name in self._spared:
             return True
         statement, now = (record.pathname, record.lineno), self._clock()
-        start, count = self._counts.pop(statement, (now, 0))
+        for key, most in (
+            ((*statement, hash(_said(record))), self._limit.same),
+            (statement, self._limit.burst),
+        ):
+            written, left_out = self._count(key, most, now)
+            if not written:
+                return False
+            if left_out:
+                record.suppressed = left_out + getattr(record, "suppressed", 0)
+        return True
+
+    def _count(self, key: tuple[object, ...], most: int, now: float) -> tuple[bool, int]:
+        """Whether one more may be written, and how many were left out in the interval before."""
+        start, count = self._counts.pop(key, (now, 0))
+        left_out = 0
         if now - start >= self._limit.interval:
-            if count > self._limit.burst:
-                record.suppressed = count - self._limit.burst
+            left_out = max(count - most, 0)
             start, count = now, 0
-        self._counts[statement] = start, count + 1
-        if len(self._counts) > self._limit.statements:
+        self._counts[key] = start, count + 1
+        if len(self._counts) > self._limit.counted:
             self._counts.popitem(last=False)
-        return count < self._limit.burst
+        return count < most, left_out
+
+
+def _said(record: logging.LogRecord) -> str:
+    """What a record says, but for the seconds that it names."""
+    if isinstance(record.args, tuple):
+        said = [str(value) for value in record.args if not isinstance(value, float)]
+        return "\0".join((str(record.msg), *said))
+    return record.getMessage()
 
 
 class JsonFormatter(logging.Formatter):
@@ -130,7 +159,9 @@ class TextFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         clock = time.strftime("%H:%M:%S", time.localtime(record.created))
-        fields = "".join(f" {key}={value}" for key, value in _extra(record).items())
+        fields = "".join(
+            f" {key}={value}" for key, value in _extra(record).items() if key not in FOR_MACHINES
+        )
         line = f"{clock}.{int(record.msecs):03d} {record.levelname} {record.name}: " + printable(
             mask_text(record.getMessage()) + fields
         )

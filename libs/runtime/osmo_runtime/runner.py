@@ -24,12 +24,13 @@ nothing.
 
 import asyncio
 import gc
+import io
 import logging
 import os
 import select
 import signal
 import sys
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import IntEnum
@@ -37,7 +38,7 @@ from pathlib import Path
 from types import FrameType, MappingProxyType
 from typing import Any, TextIO, TypeVar
 
-from osmo_runtime import completion, logs, settings
+from osmo_runtime import __version__, completion, logs, settings
 from osmo_runtime.errors import SettingsError
 from osmo_runtime.masking import mask_text
 from osmo_transport.errors import TransportError, UsageError
@@ -72,6 +73,11 @@ class ProgramConfig:
     """How log records are written on stderr; auto: text on a terminal, else JSON lines."""
     uvloop: bool = True
     """Use uvloop where it is installed: it serves more messages per second."""
+
+    def without_effect(self) -> Iterable[tuple[str, str]]:
+        """Settings that mean nothing beside the others, each with the reason: a key, or that of a
+        table. Whoever gave one is told; it is not wrong, as one file may serve several programs."""
+        return ()
 
 
 C = TypeVar("C", bound=ProgramConfig)
@@ -115,6 +121,9 @@ def until_unread(program: Callable[[], int]) -> int:
 
     Raises: what `program` raises.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A locale that has ASCII alone is no reason to show nothing.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         try:
             return program()
@@ -144,9 +153,7 @@ def _main(
         sys.stdout.write(loaded.to_toml())
         return 0
     logs.configure(prog, loaded.config.log_level, loaded.config.log_format)
-    _log.info("settings in force", extra={"settings": loaded.to_dict()})
-    for warning in loaded.warnings:
-        _log.warning(warning)
+    _tell(prog, loaded)
     # gRPC's core writes to stderr past every setting of ours, and the errors reach us anyway.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     # What was imported lives as long as the program: no collection needs to look at it again.
@@ -158,6 +165,23 @@ def _main(
     except (Exception, asyncio.CancelledError) as exc:  # noqa: BLE001  (nobody is left to report it)
         return _report(exc, {**ERROR_CODES, **errors})
     return 0
+
+
+def _tell(prog: str, loaded: settings.Loaded[C]) -> None:
+    changed = loaded.changed()
+    # All of them are two screens of text, of which a reader looks for these few.
+    _log.info(
+        "%s %s, settings other than the defaults: %d (--print-config shows all)",
+        prog,
+        __version__,
+        len(changed),
+        extra={"settings": changed},
+    )
+    for warning in loaded.warnings:
+        _log.warning(warning)
+    for key, reason in loaded.config.without_effect():
+        for origin in loaded.origins_of(key):
+            _log.warning("%s has no effect: %s", origin, reason)
 
 
 def announce(url: str) -> None:

@@ -30,6 +30,7 @@ text can be written. `--config FILE` or `OSMO_CONFIG` names the file. Types are 
 """
 
 import difflib
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, replace
 from typing import Any, Generic, TypeVar
@@ -38,7 +39,7 @@ import msgspec
 
 from osmo_runtime import cli, toml
 from osmo_runtime.errors import SettingsError
-from osmo_runtime.fields import ENV_PREFIX, Shape, Table, read_table
+from osmo_runtime.fields import ENV_PREFIX, Leaf, Shape, Table, read_table
 from osmo_runtime.masking import mask
 from osmo_runtime.values import convert
 
@@ -65,6 +66,23 @@ class Loaded(Generic[C]):
     def to_dict(self) -> dict[str, object]:
         """The settings in force as plain values, secrets masked."""
         return _to_dict(self.table, self.config)
+
+    def changed(self) -> dict[str, object]:
+        """The settings that are not as they are by default, by key, as plain values, secrets
+        masked."""
+        return {
+            leaf.key: _shown(leaf, value)
+            for leaf in self.table.walk()
+            if (value := functools.reduce(getattr, leaf.path, self.config)) != leaf.default
+        }
+
+    def origins_of(self, key: str) -> list[str]:
+        """Who gave the setting `key`, or settings of the table `key`: options, variables, files."""
+        return [
+            origin
+            for given, origin in self.origins.items()
+            if given == key or given.startswith(f"{key}.")
+        ]
 
     def to_toml(self) -> str:
         """The settings in force as a configuration file, secrets masked, each with its origin."""
@@ -131,12 +149,16 @@ def _build(table: Table, values: Mapping[str, object]) -> Any:
         raise SettingsError(f"{'.'.join(table.path) or 'the configuration'}: {exc}") from exc
 
 
+def _shown(leaf: Leaf, value: object) -> object:
+    plain = msgspec.to_builtins(value, enc_hook=str)
+    return mask(plain, leaf.path[-1], secret=leaf.setting.secret)
+
+
 def _to_dict(table: Table, config: object) -> dict[str, object]:
     plain: dict[str, object] = {}
     for leaf in table.leaves:
         name = leaf.path[-1]
-        value = msgspec.to_builtins(getattr(config, name), enc_hook=str)
-        plain[name] = mask(value, name, secret=leaf.setting.secret)
+        plain[name] = _shown(leaf, getattr(config, name))
     for inner in table.tables:
         plain[inner.path[-1]] = _to_dict(inner, getattr(config, inner.path[-1]))
     return plain

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import anyio
 
-from osmo_transport import Backoff, BackoffConfig
+from osmo_transport import Backoff, BackoffConfig, Queue
 
 _log = logging.getLogger(__name__)
 
@@ -34,9 +34,8 @@ async def once_there(
         try:
             return await unless_stopped(call(), stop)
         except absent as exc:
-            delay = backoff.next_delay()
-            _log.warning("not ready: %s; again in %.1f s", exc, delay)
-            with anyio.move_on_after(delay):
+            _log.warning("not ready, trying again: %s", exc)
+            with anyio.move_on_after(backoff.next_delay()):
                 await stop.wait()
     return None
 
@@ -71,6 +70,12 @@ def warn_of_private_queue(url: str) -> None:
         _log.warning("the queue is in this process: no other program sees what is in it")
 
 
+def warn_of_caveats(queue: Queue) -> None:
+    """Say in the log how the queue may lose what it acknowledged."""
+    for caveat in queue.caveats:
+        _log.warning("%s", caveat)
+
+
 def allow_connections(most: int) -> None:
     """Let this process have so many connections beside its own files: raise its limit of open
     files as far as the system lets it, and say so in the log if that is not far enough."""
@@ -85,8 +90,10 @@ def allow_connections(most: int) -> None:
         granted = soft  # some systems have a limit of their own below the hard one
     if granted < needed:
         _log.warning(
-            "this process may have %d files open, and %d connections are allowed: raise the limit"
-            " (ulimit -n, LimitNOFILE= of systemd), or lower server.max_connections",
+            "this process may have %d files open, and needs %d for the %d connections that are"
+            " allowed: raise the limit (ulimit -n, LimitNOFILE= of systemd), or lower"
+            " server.max_connections",
             granted,
+            needed,
             most,
         )

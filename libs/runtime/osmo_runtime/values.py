@@ -38,7 +38,7 @@ def convert(leaf: Leaf, origin: str, raw: object, *, strict: bool) -> object:
         shown = repr(mask(raw, leaf.path[-1], secret=leaf.setting.secret))
         if len(shown) > SHOWN_LENGTH:
             shown = f"{shown[:SHOWN_LENGTH]}..."
-        allowed = in_words(kinds.type_info(leaf.type))
+        allowed = leaf.setting.allowed or in_words(kinds.type_info(leaf.type))
         if leaf.setting.metavar:
             allowed = f"{allowed}, {leaf.setting.metavar}"
         raise SettingsError(f"{origin}: {shown} is not allowed: expected {allowed}") from None

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from itertools import count
@@ -79,9 +80,11 @@ _numbers = count()
 class Peer(FrameSink):
     """One connection of a client."""
 
-    def __init__(self, hub: "Hub", connection: Connection) -> None:
+    def __init__(self, hub: "Hub", connection: Connection, scheme: str) -> None:
         self._hub = hub
         self._connection = connection
+        self.scheme = scheme
+        """Of the URL at which it came."""
         self.session = ServerSession(hub.config.session, hub.now(), vouched=connection.vouched)
         self.number = next(_numbers)
         """Rises from connection to connection."""
@@ -131,6 +134,8 @@ class Peer(FrameSink):
                 return
             self._ponged = True
             asyncio.get_running_loop().call_soon(self._may_pong)
+        else:
+            self._hub.refused += 1
         self._connection.send(frame)
 
     def _may_pong(self) -> None:
@@ -221,6 +226,7 @@ class Peer(FrameSink):
     def part(self, code: GoodbyeCode, reason: str, retry_after: float = 0.0) -> None:
         """Say goodbye."""
         if self.alive:
+            self._hub.goodbyes[code] += 1
             self._connection.send(Goodbye(code, reason, retry_after))
             self._end(ConnectionLostError(f"{code.value}: {reason}"))
 
@@ -247,6 +253,10 @@ class Hub:
         self.now = asyncio.get_running_loop().time
         self.peers: dict[Peer, None] = {}
         """In the order of their arrival: what is done to all of them repeats itself in a test."""
+        self.goodbyes: Counter[GoodbyeCode] = Counter()
+        """How often a client was told to go, by what it was told."""
+        self.refused = 0
+        """Messages that were refused for themselves alone."""
         self.stopping = False
         self._admit = admit
         self._admissions: set[asyncio.Task[None]] = set()
@@ -273,9 +283,14 @@ class Hub:
 
     # What arrives
 
-    def accept(self, connection: Connection) -> FrameSink:
-        """A transport's new connection."""
-        peer = Peer(self, connection)
+    @property
+    def waiting_bytes(self) -> int:
+        """See `Server.waiting_bytes`."""
+        return self._inbox_bytes
+
+    def accept(self, connection: Connection, scheme: str = "") -> FrameSink:
+        """A transport's new connection, at a URL with this scheme."""
+        peer = Peer(self, connection, scheme)
         self.peers[peer] = None
         if self.stopping:
             peer.part(GoodbyeCode.CLOSING, STOPPING)

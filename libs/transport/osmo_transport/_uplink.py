@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Callable
 from datetime import UTC, datetime
 from math import inf
 
@@ -79,6 +80,10 @@ class Uplink:
         """Why nothing is delivered any more."""
         self.connects = 0
         """Times that the server welcomed this client."""
+        self.on_round_trip: Callable[[float], None] | None = None
+        """See `Client.on_round_trip`."""
+        self._timed: tuple[int, float] | None = None
+        """The first sequence number of the batch that is timed, and when it was sent."""
         self._transport = transport
         self._url = url
         self._config = connection
@@ -119,6 +124,8 @@ class Uplink:
         connection = link.connection
         next_batch = self.session.next_batch
         while connection.writable and (batch := next_batch()) is not None:
+            if self._timed is None and self.on_round_trip is not None:
+                self._timed = batch.first, self._loop.time()
             connection.send(batch)
         self.room.set()
         if self.session.refused != self._reported:
@@ -146,6 +153,10 @@ class Uplink:
         # Whoever does not read what he gets could otherwise fill the memory with answers.
         if answer is not None and link.connection is not None and link.connection.writable:
             link.connection.send(answer)
+        timed = self._timed
+        if timed is not None and session.sequence >= timed[0] and self.on_round_trip is not None:
+            self._timed = None
+            self.on_round_trip(self._loop.time() - timed[1])
         if session.refused != self._reported:
             self._report_refusals()
         if newly_placed := session.placed and not placed:
@@ -153,7 +164,22 @@ class Uplink:
             self._placed_at = self._loop.time()
             self._failed = 0
             self._reasons.clear()
-        if session.welcomed and not welcomed:
+        changed = (session.epoch, session.holder) != place
+        if changed or newly_placed or session.welcomed != welcomed:
+            self._take_place(newly_placed=newly_placed, welcomed=session.welcomed and not welcomed)
+        if changed:
+            self.changed.set()
+        if type(frame) is Push:
+            self.pushed.set()
+        if session.unsettled:
+            self.milestones.rise(session.acknowledged)
+            self.flush_soon()
+        else:
+            self.milestones.rise(inf)
+
+    def _take_place(self, *, newly_placed: bool, welcomed: bool) -> None:
+        session = self.session
+        if welcomed:
             self.connects += 1
             logger.info(
                 "connected to %s as %s, epoch %d", self._url, session.instance, session.epoch
@@ -172,15 +198,6 @@ class Uplink:
                 holder.address,
                 datetime.fromtimestamp(holder.since, UTC).isoformat(timespec="seconds"),
             )
-        if (session.epoch, session.holder) != place:
-            self.changed.set()
-        if type(frame) is Push:
-            self.pushed.set()
-        if session.unsettled:
-            self.milestones.rise(session.acknowledged)
-            self.flush_soon()
-        else:
-            self.milestones.rise(inf)
 
     def _report_refusals(self) -> None:
         self._reported = self.session.refused
@@ -220,10 +237,10 @@ class Uplink:
             delay = self._backoff.next_delay()
             if isinstance(error, PartedError):
                 delay = max(delay, error.retry_after)
-            self._log_loss(error, delay)
+            self._log_loss(error)
             await asyncio.sleep(delay)
 
-    def _log_loss(self, error: TransportError, delay: float) -> None:
+    def _log_loss(self, error: TransportError) -> None:
         """Each reason once in an outage, however long that is."""
         reason = str(error)
         level = logging.DEBUG if reason in self._reasons else logging.WARNING
@@ -231,7 +248,7 @@ class Uplink:
             self._reasons.clear()
         self._reasons.add(reason)
         about = "" if self._url in reason else f"{self._url}: "
-        logger.log(level, "%s%s; connecting again in %.1f s", about, reason, delay)
+        logger.log(level, "%s%s; connecting again", about, reason)
 
     async def _one_connection(self) -> TransportError:
         link = self._link = _Link(self)
@@ -247,7 +264,7 @@ class Uplink:
         finally:
             link.end(ClosedError("closed by this side"))
             self.session.disconnect()
-            self._link = None
+            self._link = self._timed = None
             if link.ticker is not None:
                 link.ticker.cancel()
             if link.connection is not None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -54,10 +54,16 @@ class ClientStats(NamedTuple):
 
     connected: bool
     """Whether a server has welcomed this client over the present connection."""
+    stands_by: bool
+    """Whether it was told over the present connection to wait for its turn."""
+    silence: float
+    """Seconds since the server was last heard of over the present connection; 0 without one."""
     epoch: int
     """As `Client.epoch`."""
     waiting: int
     """Messages in the outbox."""
+    full: bool
+    """Whether `send` waits, because the outbox is at its bounds."""
     in_flight: int
     """Messages sent and not yet acknowledged."""
     acknowledged: int
@@ -95,6 +101,16 @@ class Client:
         return self._session.holder
 
     @property
+    def on_round_trip(self) -> Callable[[float], None] | None:
+        """Is told how long a batch took until it was acknowledged, in seconds; of those that are
+        under way at a time, one. To be set by who wants to know; None: nobody."""
+        return self._uplink.on_round_trip
+
+    @on_round_trip.setter
+    def on_round_trip(self, tell: Callable[[float], None] | None) -> None:
+        self._uplink.on_round_trip = tell
+
+    @property
     def refusals(self) -> list[Refusal]:
         """The last messages that were refused, with the reasons."""
         return list(self._session.refusals)
@@ -105,8 +121,11 @@ class Client:
         session = self._session
         return ClientStats(
             connected=session.welcomed,
+            stands_by=session.placed and not session.welcomed,
+            silence=session.silence(asyncio.get_running_loop().time()),
             epoch=session.epoch,
             waiting=len(session.outbox),
+            full=session.outbox.full,
             in_flight=session.in_flight,
             acknowledged=session.acknowledged,
             coalesced=session.outbox.coalesced,

@@ -1,15 +1,19 @@
 """The server: accept clients over any transports, and hand over what they report."""
 
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
+from typing import NamedTuple
+from urllib.parse import urlsplit
 
 from osmo_transport._hub import Admit, Hub, HubConfig, Incoming
 from osmo_transport._places import Renew
 from osmo_transport.bounds import Bytes, Count, Seconds, SecondsOrZero
 from osmo_transport.errors import UsageError
-from osmo_transport.frames import Push
+from osmo_transport.frames import GoodbyeCode, Push
 from osmo_transport.queues.delivery import Producer, ProducerBatch, ProducerState
 from osmo_transport.queues.leases import MAX_LEASE, Renewal
 from osmo_transport.registry import transport_for
@@ -17,7 +21,9 @@ from osmo_transport.session import Greeting, SessionConfig
 from osmo_transport.session.admission import Record
 from osmo_transport.transports.abc import Companion, ConnectionConfig, TlsConfig, Transport
 
-__all__ = ("Admit", "Incoming", "Renew", "Server", "ServerConfig", "listen")
+__all__ = ("Admit", "Incoming", "Renew", "Server", "ServerConfig", "ServerStats", "listen")
+
+_REFUSALS = (GoodbyeCode.PROTOCOL, GoodbyeCode.REFUSED, GoodbyeCode.UNAVAILABLE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +66,21 @@ class ServerConfig:
             )
 
 
+class ServerStats(NamedTuple):
+    """A moment's figures; all but the first count since the start."""
+
+    connections: Mapping[str, int]
+    """Clients that are connected, by the scheme of the URL at which they came; of each that is
+    listened at, if only with 0."""
+    refused: Mapping[str, int]
+    """What was not taken, by why: `protocol` (a client broke it), `refused` (it must not come
+    back), `unavailable` (it was asked to come back later), and `message` (one message alone)."""
+    fenced: int
+    """Clients that were told that a newer one took over."""
+    resynced: int
+    """Clients that were told that the queue lost its memory."""
+
+
 class Server:
     """What `listen` returns. `receive` hands over batches; each must be answered with one of
     `Incoming`'s verbs, in the order of arrival, or it is sent again after the next reconnect.
@@ -88,6 +109,27 @@ class Server:
     def connections(self) -> int:
         """Clients that are connected now."""
         return len(self._hub.peers)
+
+    @property
+    def stats(self) -> ServerStats:
+        """The figures of this moment."""
+        hub, goodbyes = self._hub, self._hub.goodbyes
+        connections = Counter({urlsplit(url).scheme: 0 for url in self.urls})
+        connections.update(peer.scheme for peer in hub.peers)
+        return ServerStats(
+            connections=connections,
+            refused={
+                **{code.value: goodbyes[code] for code in _REFUSALS},
+                "message": hub.refused,
+            },
+            fenced=goodbyes[GoodbyeCode.FENCED] + goodbyes[GoodbyeCode.OVERTAKEN],
+            resynced=goodbyes[GoodbyeCode.RESYNC],
+        )
+
+    @property
+    def waiting_bytes(self) -> int:
+        """Bytes of batches that have arrived and were not received yet."""
+        return self._hub.waiting_bytes
 
     @property
     def backends(self) -> set[str]:
@@ -201,7 +243,8 @@ async def listen(
         )
         for url in urls:
             opened = transport or transport_for(url)
-            endpoint = await opened.listen(url, hub.accept, accepting)
+            accept = partial(hub.accept, scheme=urlsplit(url).scheme)
+            endpoint = await opened.listen(url, accept, accepting)
             stack.push_async_callback(endpoint.aclose)
             server.urls.append(endpoint.url)
         stack.push_async_callback(hub.aclose)

@@ -2,24 +2,38 @@
 
 import asyncio
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from osmo_operator.config import OperatorConfig
 from osmo_operator.service import run_operator
 from osmo_runtime import runner
-from osmo_runtime.operations import ServiceConfig
+from osmo_runtime.operations import ServiceConfig, open_operations
 from osmo_runtime.startup import warn_of_private_queue
+from osmo_transport.transports.abc import PLAIN
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings(OperatorConfig, ServiceConfig):
     """Takes reports from listeners, stores them in the queue, and acknowledges what is stored."""
 
+    def without_effect(self) -> Iterator[tuple[str, str]]:
+        """See `ProgramConfig`."""
+        schemes = {urlsplit(url).scheme for url in self.listen}
+        if schemes <= PLAIN:
+            yield "server.tls", "no URL of --listen is wss:// or grpcs://"
+        if not schemes & {"grpc", "grpcs"}:
+            yield "deployed", "deployed listeners come over grpc:// and grpcs://, see --listen"
+        if self.layout == "osmo":
+            yield "limits.weights", "the layout osmo has one stream"
+
 
 async def run(settings: Settings, stop: asyncio.Event) -> None:
     """Run the service."""
     warn_of_private_queue(settings.queue)
-    await run_operator(settings, stop, _announce)
+    async with open_operations("osmo-operator", settings, stop) as operations:
+        await run_operator(settings, stop, _announce, operations=operations)
 
 
 def _announce(urls: list[str]) -> None:

@@ -3,10 +3,12 @@
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from osmo_operator.backlog import Backlog
+from osmo_runtime.operations import Check, Histogram
 from osmo_transport import (
     AppendOutcome,
     Backoff,
@@ -14,6 +16,7 @@ from osmo_transport import (
     Incoming,
     ProducerBatch,
     QueueUnavailableError,
+    kind_of,
 )
 
 logger = logging.getLogger(__name__)
@@ -68,17 +71,30 @@ class Relay:
         self._clock = clock
         self._backlog = Backlog()
         self._began: float | None = None
-        self._failing = False
-        self.stored = 0
-        """Messages that were stored and acknowledged."""
-        self.reachable = True
-        """Whether the queue answered when it was last asked, which tells more in quiet times."""
+        self._failure = ""
+        self.steps = 0
+        """Tries to append that have ended, in whatever way."""
+        self.stored: Counter[str] = Counter()
+        """By stream, messages that were stored and acknowledged."""
+        self.append_time = Histogram()
+        """Of appends that were answered, the tries that failed before included."""
 
     @property
-    def ready(self) -> bool:
+    def has_work(self) -> bool:
+        """Whether something that was received is not answered yet."""
+        return self.is_appending or bool(self._backlog)
+
+    @property
+    def is_appending(self) -> bool:
+        """Whether it waits for the queue."""
+        return self._began is not None
+
+    def check(self) -> Check:
         """Whether appends succeed: the last one did, and the present one is not late."""
-        late = self._began is not None and self._clock() - self._began > SLOW_APPEND
-        return not (self._failing or late)
+        waited = 0.0 if self._began is None else self._clock() - self._began
+        late = f"an append has not been answered for {waited:.1f} s" if waited > SLOW_APPEND else ""
+        reason = self._failure or late
+        return Check(ok=not reason, reason=reason)
 
     async def run(self) -> None:
         """Relay until the server has stopped and everything that had arrived is answered."""
@@ -93,29 +109,32 @@ class Relay:
 
     async def _append(self, batches: Sequence[ProducerBatch]) -> list[AppendOutcome]:
         backoff = Backoff(self._backoff)
-        self._began = self._clock()
+        self._began = began = self._clock()
         while True:
             try:
                 outcomes = await self._queue.append(batches)
             except QueueUnavailableError as exc:
+                self.steps += 1
                 delay = backoff.next_delay()
                 logger.warning(
                     "cannot store, nothing is acknowledged; again in %.1f s: %s", delay, exc
                 )
-                self._failing = True
+                self._failure = str(exc)
                 await asyncio.sleep(delay)
             else:
-                if self._failing:
+                if self._failure:
                     logger.info("the queue stores again")
-                self._failing = False
+                self._failure = ""
                 self._began = None
+                self.steps += 1
+                self.append_time.record(self._clock() - began)
                 return outcomes
 
     def _answer(self, incoming: Incoming, outcome: AppendOutcome) -> None:
         match outcome:
             case AppendOutcome.STORED:
                 incoming.acknowledge()
-                self.stored += len(incoming.encoded)
+                self._count(incoming.kinds)
             case AppendOutcome.FENCED:
                 incoming.fence()
             case AppendOutcome.LOST:
@@ -124,3 +143,12 @@ class Relay:
                     incoming.producer,
                 )
                 incoming.resync()
+
+    def _count(self, kinds: Sequence[str]) -> None:
+        # Nearly always a batch is of one kind, and then it is counted at the speed of C.
+        first = kinds[0]
+        alike = kinds.count(first)
+        counts = {first: alike} if alike == len(kinds) else Counter(kinds)
+        for kind, count in counts.items():
+            if kind:
+                self.stored[kind_of(kind).stream] += count

@@ -4,17 +4,20 @@ import asyncio
 import logging
 from collections.abc import Callable
 from contextlib import AsyncExitStack, aclosing
+from functools import partial
 from typing import NoReturn
 
 import anyio
 
 from osmo_deployed import ListenerServiceCompanion
+from osmo_operator import figures
 from osmo_operator.config import OperatorConfig
 from osmo_operator.relay import Relay
 from osmo_reports.bodies import decode_introduction
 from osmo_reports.directory import RULES_KIND, Directory, encode_rules, open_directory
+from osmo_runtime.operations import Inquiry, Operations, Work
 from osmo_runtime.queues import queue_url, with_all_streams
-from osmo_runtime.startup import allow_connections, once_there
+from osmo_runtime.startup import allow_connections, once_there, warn_of_caveats
 from osmo_transport import (
     Admit,
     Backoff,
@@ -24,6 +27,7 @@ from osmo_transport import (
     Push,
     Queue,
     QueueRefusedError,
+    QueueStatus,
     QueueUnavailableError,
     Server,
     UsageError,
@@ -44,11 +48,16 @@ for without taking from it."""
 
 
 async def run_operator(
-    config: OperatorConfig, stop: asyncio.Event, ready: Callable[[list[str]], None]
+    config: OperatorConfig,
+    stop: asyncio.Event,
+    ready: Callable[[list[str]], None],
+    *,
+    operations: Operations | None = None,
 ) -> None:
     """Serve until `stop` is set, then store and acknowledge what has arrived.
 
     `ready` is called once with the URLs, when the queue has answered and every port is open.
+    `operations` is given what tells of the service.
 
     Raises:
         TransportError: the configuration does not work (an unknown scheme, a port in use, a store
@@ -65,6 +74,7 @@ async def run_operator(
     )
     if queue is None:
         return
+    warn_of_caveats(queue)
     rules_known = asyncio.Event()
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(queue)
@@ -88,11 +98,17 @@ async def run_operator(
             config.server.inbox_bytes,
             config.backoff,
         )
-        server.can_store = lambda: relay.ready and relay.reachable
+        asking = Inquiry(queue.status, config.check_interval, (QueueUnavailableError,))
+        operations = operations or Operations(stopping=stop.is_set)
+        operations.check("queue", asking.check)
+        operations.check("appends", relay.check)
+        operations.work("relay", lambda: relay_work(relay, server, asking))
+        figures.measure(operations, server, relay, asking)
+        server.can_store = operations.readiness.is_ready
         async with anyio.create_task_group() as relaying:
             relaying.start_soon(relay.run)
             async with anyio.create_task_group() as watching:
-                watching.start_soon(watch_memory, queue, server, relay, config.check_interval)
+                watching.start_soon(asking.run, partial(resync_strangers, server))
                 watching.start_soon(tell_rules, directory, server, rules_known, config.backoff)
                 watching.start_soon(adopt_rules, directory, server)
                 ready(server.urls)
@@ -104,7 +120,7 @@ async def run_operator(
             logger.warning(
                 "not everything was stored within %s s; it is sent again", config.drain_timeout
             )
-    logger.info("stopped after %d messages", relay.stored)
+    logger.info("stopped after %d messages", relay.stored.total())
 
 
 def admission(queue: Queue, directory: Directory, rules_known: asyncio.Event) -> Admit:
@@ -164,16 +180,14 @@ async def adopt_rules(directory: Directory, server: Server) -> NoReturn:
             told = str(exc)
 
 
-async def watch_memory(queue: Queue, server: Server, relay: Relay, interval: float) -> NoReturn:
-    """Notice that the queue lost its memory or is away also while nobody reports anything."""
-    while True:
-        await anyio.sleep(interval)
-        try:
-            status = await queue.status()
-        except QueueUnavailableError as exc:
-            logger.debug("cannot ask the queue for its epoch: %s", exc)
-            relay.reachable = False
-        else:
-            relay.reachable = True
-            if strangers := server.resync(status.queue_epoch):
-                logger.error("the queue lost its memory: asking %d listeners for all", strangers)
+def resync_strangers(server: Server, status: QueueStatus) -> None:
+    """Notice that the queue lost its memory also while nobody reports anything."""
+    if strangers := server.resync(status.queue_epoch):
+        logger.error("the queue lost its memory: asking %d listeners for all", strangers)
+
+
+def relay_work(relay: Relay, server: Server, queue: Inquiry[QueueStatus]) -> Work:
+    """How far the relay has come. An append that is not answered is no work that waits for us,
+    unless the queue answers everybody else: then the answer was lost on our side."""
+    waits = relay.has_work or server.waiting_bytes > 0
+    return Work(waits=waits and (queue.check().ok or not relay.is_appending), done=relay.steps)

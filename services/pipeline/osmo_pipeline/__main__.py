@@ -5,17 +5,16 @@ import sys
 from collections.abc import Callable, Coroutine
 from typing import Any, NamedTuple
 
-from osmo_benchmarks.config import BenchConfig
-from osmo_benchmarks.errors import BenchmarkError, PlanError
 from osmo_listener.errors import KubeconfigError, ListenerError
+from osmo_pipeline import benchmarks
 from osmo_pipeline.commands import backends, completion, dead_letters, queue, rules
 from osmo_pipeline.config import DemoConfig
 from osmo_pipeline.errors import DemoError, NothingFoundError, RefusedError, StoppedError
 from osmo_runtime import __version__, runner
 from osmo_runtime.completion import complete
 from osmo_runtime.errors import nearest
+from osmo_runtime.operations import open_operations
 from osmo_runtime.runner import ProgramConfig
-from osmo_transport.errors import MissingExtraError
 from osmo_worker.errors import WorkerError
 
 USAGE = """\
@@ -51,18 +50,8 @@ async def demo(config: DemoConfig, stop: asyncio.Event) -> None:
     # Here, so that a missing extra is told as every other error is.
     from osmo_pipeline.demo import run_demo  # noqa: PLC0415
 
-    await run_demo(config, stop)
-
-
-async def bench(config: BenchConfig, stop: asyncio.Event) -> None:
-    """Run the benchmarks."""
-    try:
-        from osmo_benchmarks.bench import run_bench  # noqa: PLC0415
-    except ImportError as exc:
-        raise MissingExtraError(
-            f"the benchmarks need {exc.name}: pip install 'osmo-pipeline[bench]'"
-        ) from exc
-    await run_bench(config, stop)
+    async with open_operations("osmo-pipeline", config, stop) as operations:
+        await run_demo(config, stop, operations)
 
 
 def main() -> int:
@@ -93,12 +82,9 @@ COMMANDS = {
     ("backends", "reset"): Command(backends.ResetConfig, backends.reset_backend),
     ("backends", "forget"): Command(backends.ForgetConfig, backends.forget_backend),
     ("completion",): Command(completion.CompletionConfig, completion.show_code),
-    ("bench",): Command(BenchConfig, bench),
 }
 
 ERRORS = {
-    BenchmarkError: runner.ExitCode.FAILED,
-    PlanError: runner.ExitCode.MISUSED,
     DemoError: runner.ExitCode.FAILED,
     NothingFoundError: runner.ExitCode.NOTHING,
     RefusedError: runner.ExitCode.FAILED,
@@ -112,6 +98,8 @@ ERRORS = {
 def _main() -> int:
     complete("osmo-pipeline", {words: command.config for words, command in COMMANDS.items()})
     arguments = sys.argv[1:] or ["--help"]
+    if arguments[0] == "bench":
+        return benchmarks.main(arguments[1:])
     for words in (tuple(arguments[:2]), tuple(arguments[:1])):
         if words in COMMANDS:
             config, run = COMMANDS[words]

@@ -1,5 +1,6 @@
 """The configuration of the all-in-one process."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Annotated
 
 from osmo_runtime.fields import Setting
 from osmo_runtime.logs import LogLevel
+from osmo_runtime.operations import ServiceConfig
 from osmo_runtime.queues import QueueLayout
 from osmo_runtime.runner import ProgramConfig
 from osmo_transport.bounds import Count, SecondsOrZero, Seed
@@ -23,7 +25,7 @@ class Carrier(Enum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class DemoConfig(ProgramConfig):
+class DemoConfig(ServiceConfig):
     """Runs a whole backend in one process: a simulated cluster (or one of yours), listener,
     operator, queue, worker and database; ends by checking that the database equals the cluster."""
 
@@ -49,6 +51,12 @@ class DemoConfig(ProgramConfig):
     """Seconds that the store may take to equal the cluster once everything has happened."""
     log_level: LogLevel = LogLevel.WARNING
     """The least severe log records that are written."""
+
+    def without_effect(self) -> Iterator[tuple[str, str]]:
+        """See `ProgramConfig`."""
+        if self.kubeconfig is not None:
+            for key in ("nodes", "workflows", "seed", "pace"):
+                yield key, "--kubeconfig is set, and no cluster is simulated"
 
 
 @dataclass(frozen=True, kw_only=True)

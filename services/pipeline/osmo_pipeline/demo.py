@@ -1,6 +1,8 @@
 """The whole pipeline in one process, from a cluster to a database, and the check at its end."""
 
 import asyncio
+import itertools
+import textwrap
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
@@ -21,16 +23,20 @@ from osmo_pipeline.config import DEFAULT_DATABASE, Carrier, DemoConfig
 from osmo_pipeline.display import Progress, open_display, tell
 from osmo_pipeline.errors import DemoError
 from osmo_pipeline.verify import Difference, differences, expected_tasks
+from osmo_runtime.masking import mask_text
+from osmo_runtime.operations import Operations
 from osmo_runtime.startup import unless_stopped
 from osmo_simulator.scenario import Scenario, ScenarioConfig
 from osmo_simulator.server import Simulator
 from osmo_transport import Client, open_queue
+from osmo_worker import figures
 from osmo_worker.config import WorkerConfig
 from osmo_worker.metrics import WorkerMetrics
 from osmo_worker.store import StateStore, open_store
 from osmo_worker.worker import Worker
 
 BACKEND = "demo"
+"""Name of the backend; where the store holds rows of that name already, a number follows it."""
 NAMESPACE = "osmo-demo"
 """Of the keys in Redis, where the URL names none."""
 REFRESH = 0.5
@@ -38,7 +44,9 @@ REFRESH = 0.5
 SETTLE_POLL = 0.05
 """Seconds between two comparisons while the last reports are on their way."""
 SHOWN_DIFFERENCES = 10
-QUERY = "SELECT status, exit_code, count(*) FROM tasks GROUP BY status, exit_code"
+QUERY = "SELECT status, count(*) FROM tasks GROUP BY status"
+WIDTH = 80
+"""Columns that every terminal has."""
 
 
 class Demo:
@@ -52,6 +60,7 @@ class Demo:
         metrics: WorkerMetrics,
     ) -> None:
         self.store = store
+        self.backend = listener.backend
         self._metrics = metrics
         self._client: Client | None = None
         self._config = config
@@ -73,7 +82,7 @@ class Demo:
         self._acknowledged, self._looked = acknowledged, now
         return Progress(
             elapsed=now - self._started,
-            totals=await self.store.totals(BACKEND),
+            totals=await self.store.totals(self.backend),
             messages=acknowledged,
             rate=rate,
             in_flight=stats.in_flight if stats is not None else 0,
@@ -91,7 +100,7 @@ class Demo:
         while True:
             pods = await self._cluster_pods()
             expected = expected_tasks(pods, self._listener.rules.workflow)
-            wrong = list(differences(expected, await self.store.tasks(BACKEND)))
+            wrong = list(differences(expected, await self.store.tasks(self.backend)))
             if not wrong:
                 return len(expected)
             if time.monotonic() > deadline:
@@ -109,14 +118,27 @@ class Demo:
             source.close()
 
 
-async def run_demo(config: DemoConfig, stop: asyncio.Event) -> None:
+async def run_demo(
+    config: DemoConfig, stop: asyncio.Event, operations: Operations | None = None
+) -> None:
     """Run until every workflow has ended (with a cluster of one's own: until `stop`), then compare.
+    `operations` is given what tells of all services.
 
     Raises:
         DemoError: the store does not equal the cluster.
         TransportError, ListenerError, WorkerError: something cannot be used; the text says what.
     """
-    async with _cluster(config) as (kubeconfig, scenario), running(config, kubeconfig) as demo:
+    async with (
+        _cluster(config) as (kubeconfig, scenario),
+        running(config, kubeconfig, operations or Operations()) as demo,
+    ):
+        if demo.backend != BACKEND:
+            tell(
+                (
+                    f"the database holds earlier runs; this one is the backend {demo.backend},",
+                    "and nothing else is shown or compared",
+                )
+            )
         with open_display() as display:
             happening = asyncio.create_task(_happen(scenario, stop))
             try:
@@ -128,7 +150,7 @@ async def run_demo(config: DemoConfig, stop: asyncio.Event) -> None:
                 display.show(await demo.progress())
             finally:
                 happening.cancel()
-        _summarize(config, await demo.progress(), compared, demo.store.url)
+        summarize(config, await demo.progress(), compared, demo.backend)
 
 
 async def _happen(scenario: Scenario | None, stop: asyncio.Event) -> None:
@@ -159,7 +181,9 @@ async def _cluster(config: DemoConfig) -> AsyncIterator[tuple[Path, Scenario | N
 
 
 @asynccontextmanager
-async def running(config: DemoConfig, kubeconfig: Path) -> AsyncIterator[Demo]:
+async def running(
+    config: DemoConfig, kubeconfig: Path, operations: Operations
+) -> AsyncIterator[Demo]:
     """The services, started from the database to the listener and stopped the other way round, so
     that everything reported is applied.
 
@@ -181,22 +205,36 @@ async def running(config: DemoConfig, kubeconfig: Path) -> AsyncIterator[Demo]:
             stops.append((services.create_task(run(stop)), stop))
 
         await store.check()
+        backend = await _unused(store)
         consumer = queue.consumer(worker.group, worker.name)
-        start(Worker(consumer, store, worker, metrics=metrics).run)
+        working = Worker(consumer, store, worker, metrics=metrics)
+        operations.check("handling", working.check)
+        figures.measure(operations, metrics)
+        figures.measure_store(operations, metrics, worker.store_limits.silent_after)
+        start(working.run)
         operator = OperatorConfig(listen=(_address(config.transport),), queue=queue_url)
-        start(lambda stop: run_operator(operator, stop, urls.set_result))
+        start(lambda stop: run_operator(operator, stop, urls.set_result, operations=operations))
         (url,) = await urls
         listener = ListenerConfig(
-            backend=BACKEND, connect=url, kubeconfig=kubeconfig, namespace=config.namespace
+            backend=backend, connect=url, kubeconfig=kubeconfig, namespace=config.namespace
         )
         demo = Demo(config, store, listener, metrics)
-        start(lambda stop: run_listener(listener, stop, demo.connected))
+        start(lambda stop: run_listener(listener, stop, demo.connected, operations=operations))
         try:
             yield demo
         finally:
             for task, stop in reversed(stops):
                 stop.set()
                 await asyncio.wait((task,))
+
+
+async def _unused(store: StateStore) -> str:
+    """The first name of which the store holds nothing."""
+    for number in itertools.count(1):
+        name = BACKEND if number == 1 else f"{BACKEND}-{number}"
+        if not (await store.totals(name)).workflows:
+            return name
+    raise AssertionError
 
 
 def _address(carrier: Carrier) -> str:
@@ -226,18 +264,28 @@ def _tell(wrong: list[Difference]) -> str:
     return "\n".join((f"the store differs from the cluster in {len(wrong)} places:", *lines))
 
 
-def _summarize(config: DemoConfig, progress: Progress, compared: int, url: str) -> None:
+def summarize(config: DemoConfig, progress: Progress, compared: int, backend: str) -> None:
+    """Say what came of it, on lines that fit a terminal."""
     totals = progress.totals
     ends = ", ".join(f"{count} {status}" for status, count in sorted(totals.statuses.items()))
     tasks = sum(totals.statuses.values())
-    lines = [
+    said = [
         f"{totals.workflows} workflows, {tasks} tasks: {ends}",
-        f"{progress.messages} reports over {config.transport.value} and {config.queue},"
-        f" creation to row p50 {progress.p50 * 1e3:.1f} ms, p99 {progress.p99 * 1e3:.1f} ms",
+        f"{progress.messages} reports over {config.transport.value} and"
+        f" {mask_text(config.queue)}, creation to row p50 {progress.p50 * 1e3:.1f} ms,"
+        f" p99 {progress.p99 * 1e3:.1f} ms",
         f"the store equals the cluster: {compared} live pods compared,"
         f" {totals.deleted} deleted ones marked",
-        f"database: {url if config.store is not None else DEFAULT_DATABASE.resolve()}",
+        f"database: {mask_text(config.store or str(DEFAULT_DATABASE.resolve()))}",
     ]
     if config.store is None:
-        lines.append(f'  sqlite3 {DEFAULT_DATABASE} "{QUERY}"')
-    tell(lines)
+        said.append(f'sqlite3 {DEFAULT_DATABASE} "{QUERY}"')
+    elif backend != BACKEND:
+        said.append(f"of this run are its rows with backend = '{backend}'")
+    for text in said:
+        # A URL or a path is whole, or nobody can copy it.
+        tell(
+            textwrap.wrap(
+                text, WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
+            )
+        )

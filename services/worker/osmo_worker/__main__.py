@@ -4,12 +4,12 @@
 import asyncio
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from osmo_runtime import runner
 from osmo_runtime.completion import complete
-from osmo_runtime.operations import ServiceConfig
+from osmo_runtime.operations import ServiceConfig, open_operations
 from osmo_runtime.startup import unless_stopped, warn_of_private_queue
 from osmo_worker.config import StoreConfig, WorkerConfig
 from osmo_worker.errors import HandlerUnavailableError
@@ -29,6 +29,15 @@ class Settings(WorkerConfig, ServiceConfig):
     """Takes reports from the queue and applies them to the state that users see. `osmo-worker
     migrate --help` tells of its other command."""
 
+    def without_effect(self) -> Iterator[tuple[str, str]]:
+        """See `ProgramConfig`."""
+        if self.handler is not None:
+            for key in ("store", "store_limits"):
+                yield key, "--handler is set, and the state store is not used"
+        if self.layout == "osmo":
+            yield "group", "the layout osmo has the group message_workers"
+            yield "limits.weights", "the layout osmo has one stream"
+
 
 @dataclass(frozen=True, kw_only=True)
 class MigrateSettings(runner.ProgramConfig):
@@ -38,7 +47,7 @@ class MigrateSettings(runner.ProgramConfig):
     `--check` found something to do."""
 
     store: str = WorkerConfig.store
-    """URL of the state store: `sqlite:///PATH` or `postgresql://…`."""
+    """URL of the state store: `sqlite:///PATH` or `postgresql://HOST/NAME`."""
     check: bool = False
     """Change nothing: say only whether there is something to do."""
     store_limits: StoreConfig = field(default_factory=StoreConfig)
@@ -48,7 +57,8 @@ class MigrateSettings(runner.ProgramConfig):
 async def run(settings: Settings, stop: asyncio.Event) -> None:
     """Run the service."""
     warn_of_private_queue(settings.queue)
-    await run_worker(settings, stop, lambda: logger.info("ready"))
+    async with open_operations("osmo-worker", settings, stop) as operations:
+        await run_worker(settings, stop, lambda: logger.info("ready"), operations=operations)
 
 
 def main() -> int:

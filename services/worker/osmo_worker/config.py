@@ -54,7 +54,11 @@ class StoreConfig:
     """Seconds between two looks whether the queue has lost its memory, and with it the epochs that
     the listeners had: then the worker tells it those that the rows have."""
     housekeeping_interval: Seconds = 30.0
-    """Seconds between two looks at what has become due by `start_timeout` and the retentions."""
+    """Seconds between two looks at what has become due by `start_timeout` and the retentions, and
+    at which backends are silent."""
+    silent_after: Seconds = 60.0
+    """Seconds without a heartbeat after which a backend counts as silent: three are missing, as
+    listeners send them by default."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,8 +72,8 @@ class WorkerConfig:
     """How the queue in Redis is laid out; osmo: for operators already deployed, as `?layout=osmo`
     in its URL. Its group is then `message_workers`."""
     store: str = "sqlite:///osmo.db"
-    """URL of the state store: `sqlite:///PATH`, `postgresql://…` or `memory://`. Not looked at when
-    `handler` is set."""
+    """URL of the state store: `sqlite:///PATH`, `postgresql://HOST/NAME` or `memory://`. Not looked
+    at when `handler` is set."""
     handler: str | None = None
     """`module:attribute` of the handler: an async callable that takes one delivery, or an object
     with `handle_batch`; none: the state store."""
@@ -96,6 +100,10 @@ class WorkerConfig:
     `call_timeout`, so that a store that hangs holds the worker and uses up no attempts."""
     drain_timeout: SecondsOrZero = 10.0
     """Seconds to finish what is in hand when asked to stop; the rest is given back to the queue."""
+    check_interval: Seconds = 5.0
+    """Seconds between two looks at whether the queue and the store answer, for those who ask
+    whether the worker is ready; an answer that takes longer counts as none. Longer than a batch
+    takes, for which a look has to wait."""
     backoff: BackoffConfig = field(default_factory=BackoffConfig)
     """Delays while the queue or the store is away."""
     limits: QueueConfig = field(default_factory=QueueConfig)

@@ -118,6 +118,15 @@ class GuardedHandler:
         self._name = getattr(handler, "__qualname__", type(handler).__qualname__)
         self.takes_batches = isinstance(handler, BatchHandler)
         """Whether a call may carry more than one delivery."""
+        self.calls = 0
+        """Calls that have ended, in whatever way."""
+        self._begun: dict[asyncio.Timeout, None] = {}
+
+    @property
+    def overdue(self) -> bool:
+        """Whether a call goes on though its time is over: it does not let itself be cancelled."""
+        oldest = next(iter(self._begun), None)
+        return oldest is not None and oldest.expired()
 
     async def outcomes(self, deliveries: Sequence[Delivery]) -> Sequence[Outcome]:
         """What becomes of each delivery, in the same order.
@@ -128,7 +137,12 @@ class GuardedHandler:
         scope = asyncio.timeout(self._timeout)
         try:
             async with scope:
-                return await self._call(deliveries)
+                self._begun[scope] = None
+                try:
+                    return await self._call(deliveries)
+                finally:
+                    del self._begun[scope]
+                    self.calls += 1
         except WorkerError:
             raise
         except (Exception, asyncio.CancelledError) as exc:  # what a handler raises ends no worker

@@ -31,6 +31,14 @@ class Store(Protocol):
         """
         ...
 
+    async def silences(self) -> dict[str, float]:
+        """By backend, seconds since its last heartbeat.
+
+        Raises:
+            HandlerUnavailableError: the database does not answer.
+        """
+        ...
+
 
 class Remembering(Protocol):
     """What remembers the epochs of listeners."""
@@ -79,14 +87,15 @@ async def keep_house(
     *,
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
 ) -> NoReturn:
-    """Sweep the store every `interval` seconds, for the first time when that much has passed.
+    """Sweep the store every `interval` seconds, for the first time when that much has passed, and
+    look which backends are silent.
 
     Not while the worker holds, nor in the first interval after it or the database was away: the
     reports that waited meanwhile may say that a task has started long ago.
 
     Args:
         store: what is kept in order.
-        metrics: of the worker.
+        metrics: of the worker; given the silences, and none while they say nothing.
         interval: seconds between two sweeps.
         sleep: waits for seconds.
     """
@@ -98,9 +107,12 @@ async def keep_house(
                 caught_up = False
             elif caught_up:
                 await store.sweep()
+                metrics.silences = await store.silences()
             else:
                 await store.check()
                 caught_up = True
         except HandlerUnavailableError:
             # The worker says so, and the same again would tell nobody anything.
             caught_up = False
+        if not caught_up:
+            metrics.silences = None

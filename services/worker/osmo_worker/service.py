@@ -2,15 +2,18 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import TYPE_CHECKING
 
 import anyio
+from anyio.abc import TaskGroup
 
+from osmo_runtime.operations import Inquiry, Operations
 from osmo_runtime.queues import queue_url, with_all_streams
-from osmo_runtime.startup import once_there
-from osmo_transport import Queue, QueueUnavailableError, open_queue
+from osmo_runtime.startup import once_there, warn_of_caveats
+from osmo_transport import Queue, QueueStatus, QueueUnavailableError, open_queue
+from osmo_worker import figures
 from osmo_worker.config import WorkerConfig
 from osmo_worker.errors import HandlerUnavailableError
 from osmo_worker.handler import BatchHandler, Handler, load_handler, load_handlers
@@ -18,10 +21,10 @@ from osmo_worker.housekeeping import keep_house, tell_epochs
 from osmo_worker.metrics import WorkerMetrics
 from osmo_worker.worker import Worker
 
-logger = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from osmo_worker.store import StateStore
 
-Chore = Callable[[Queue], Coroutine[Any, Any, None]]
-"""Runs beside a worker of the queue until it is cancelled."""
+logger = logging.getLogger(__name__)
 
 _ABSENT = (HandlerUnavailableError, QueueUnavailableError)
 
@@ -32,11 +35,12 @@ async def run_worker(
     ready: Callable[[], None],
     *,
     metrics: WorkerMetrics | None = None,
+    operations: Operations | None = None,
 ) -> None:
     """Work until `stop` is set, then finish what is in hand, within `drain_timeout`.
 
     `ready` is called once, when the queue and the store have answered. `metrics` is filled while
-    the worker runs.
+    the worker runs. `operations` is given what tells of the service.
 
     Raises:
         UsageError: the configuration does not work (an unknown scheme, a handler that cannot be
@@ -45,9 +49,10 @@ async def run_worker(
         ExceptionGroup: of the same, found out while it worked.
     """
     metrics = metrics or WorkerMetrics()
+    operations = operations or Operations(stopping=stop.is_set)
     others = load_handlers() if config.handler is None else {}
     limits = with_all_streams(config.limits)
-    async with _open_handler(config, stop, metrics) as (handler, chores):
+    async with _open_handler(config, stop, metrics) as (handler, store):
         queue = await once_there(
             lambda: open_queue(queue_url(config.queue, config.layout), limits),
             _ABSENT,
@@ -56,37 +61,60 @@ async def run_worker(
         )
         if queue is None:
             return
+        warn_of_caveats(queue)
         async with queue:
             consumer = queue.consumer(config.group, config.name)
+            worker = Worker(consumer, handler, config, others=others, metrics=metrics)
+            asking = Inquiry(queue.status, config.check_interval, (QueueUnavailableError,))
+            _show(operations, worker, asking)
             ready()
             async with anyio.create_task_group() as beside:
-                for chore in chores:
-                    beside.start_soon(chore, queue)
-                worker = Worker(consumer, handler, config, others=others, metrics=metrics)
+                beside.start_soon(asking.run)
+                if store is not None:
+                    _keep(store, queue, config, metrics, operations, beside)
                 await worker.run(stop)
                 beside.cancel_scope.cancel()
         logger.info("stopped after %d deliveries", metrics.received)
 
 
+def _show(operations: Operations, worker: Worker, queue: Inquiry[QueueStatus]) -> None:
+    operations.check("queue", queue.check)
+    operations.check("handling", worker.check)
+    for name, work in worker.work():
+        operations.work(name, work)
+    operations.work("settling", lambda: worker.settling(queue_answers=queue.check().ok))
+    figures.measure(operations, worker.metrics)
+
+
+def _keep(
+    store: "StateStore",
+    queue: Queue,
+    config: WorkerConfig,
+    metrics: WorkerMetrics,
+    operations: Operations,
+    beside: TaskGroup,
+) -> None:
+    """Do beside the worker what its store needs."""
+    limits = config.store_limits
+    asking = Inquiry(store.check, config.check_interval, (HandlerUnavailableError,))
+    operations.check("store", asking.check)
+    figures.measure_store(operations, metrics, limits.silent_after)
+    beside.start_soon(asking.run)
+    beside.start_soon(keep_house, store, metrics, limits.housekeeping_interval)
+    beside.start_soon(tell_epochs, store, queue, limits.epochs_interval)
+
+
 @asynccontextmanager
 async def _open_handler(
     config: WorkerConfig, stop: asyncio.Event, metrics: WorkerMetrics
-) -> AsyncIterator[tuple[Handler | BatchHandler, Sequence[Chore]]]:
-    """The handler, and what has to run beside the worker for it."""
+) -> AsyncIterator[tuple[Handler | BatchHandler, "StateStore | None"]]:
+    """The handler, and the store if it is that."""
     if config.handler is not None:
-        yield load_handler(config.handler), ()
+        yield load_handler(config.handler), None
         return
     # A worker with its own handler needs no database driver.
     from osmo_worker.store import open_store  # noqa: PLC0415
 
     async with open_store(config.store, config.store_limits, metrics=metrics) as store:
         await once_there(store.check, _ABSENT, config.backoff, stop)
-        limits = config.store_limits
-
-        async def sweep(_: Queue) -> None:
-            await keep_house(store, metrics, limits.housekeeping_interval)
-
-        async def remember(queue: Queue) -> None:
-            await tell_epochs(store, queue, limits.epochs_interval)
-
-        yield store, (sweep, remember)
+        yield store, store

@@ -23,13 +23,14 @@ so that a slow or broken one keeps nobody waiting but itself.
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
 from typing import TypeVar
 
 import anyio
 
+from osmo_runtime import operations
 from osmo_transport import Ack, Consumer, Delivery, Outcome, QueueUnavailableError, Retry
 from osmo_transport.backoff import Backoff
 from osmo_worker.config import WorkerConfig
@@ -60,6 +61,12 @@ class _Lane:
         self.slots = asyncio.Semaphore(slots)
         self._inbox = Inbox()
         self.may_take = asyncio.Event()
+
+    def work(self) -> operations.Work:
+        """How far it has come. While a call has time left, that it is not answered is no work that
+        waits for us."""
+        may_take = self._inbox.ready and not self.slots.locked()
+        return operations.Work(waits=may_take or self.handler.overdue, done=self.handler.calls)
 
     def add(self, deliveries: Sequence[Delivery]) -> None:
         self._inbox.add(deliveries)
@@ -108,13 +115,31 @@ class Worker:
         self.metrics = metrics or WorkerMetrics()
         self.metrics.consumer = consumer
         self._finished: list[tuple[Sequence[Work], Sequence[Outcome]]] = []
-        self._in_hand = 0
+        self._settling = False
+        self._settlements = 0
         self._holds: dict[object, str] = {}
         self._may_read = asyncio.Event()
         self._may_read.set()
         self._may_settle = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
+
+    def check(self) -> operations.Check:
+        """Whether it handles what comes, and does not hold."""
+        reason = self.metrics.holding
+        return operations.Check(ok=reason is None, reason=reason or "")
+
+    def work(self) -> Iterator[tuple[str, Callable[[], operations.Work]]]:
+        """By name, how far each lane has come."""
+        yield "handler", self._main.work
+        for kind, lane in self._others.items():
+            yield f"handler of {kind}", lane.work
+
+    def settling(self, *, queue_answers: bool) -> operations.Work:
+        """How far the settling has come. A settlement that is not answered is no work that waits
+        for us, unless the queue answers everybody else: then the answer was lost on our side."""
+        waits = queue_answers if self._settling else bool(self._finished) and not self._holds
+        return operations.Work(waits=waits, done=self._settlements)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop` is set, then finish what is in hand within `drain_timeout` and give
@@ -133,8 +158,8 @@ class Worker:
                 reading.cancel_scope.cancel()
             with anyio.move_on_after(self._config.drain_timeout):
                 await self._idle.wait()
-            if self._in_hand:
-                logger.warning("gives back %d deliveries that it could not finish", self._in_hand)
+            if left := self.metrics.in_hand:
+                logger.warning("gives back %d deliveries that it could not finish", left)
             handling.cancel_scope.cancel()
 
     async def _read(self) -> None:
@@ -191,12 +216,18 @@ class Worker:
                     settled.append((work.delivery, outcome))
                     if work.superseded:
                         settled += [(delivery, outcome) for delivery in work.superseded]
-            await self._until_available(
-                QueueUnavailableError, partial(self._consumer.settle, settled)
-            )
+            await self._until_available(QueueUnavailableError, partial(self._tell, settled))
             for works, outcomes in finished:
                 self._record(works, outcomes)
             self._count_in_hand(-len(settled))
+
+    async def _tell(self, settled: Sequence[tuple[Delivery, Outcome]]) -> None:
+        self._settling = True
+        try:
+            await self._consumer.settle(settled)
+        finally:
+            self._settling = False
+            self._settlements += 1
 
     async def _until_available(
         self,
@@ -228,7 +259,8 @@ class Worker:
     def _hold(self, hold: object, reason: str) -> None:
         """Hold for a reason, which may be another one than before."""
         if reason not in self._holds.values():
-            logger.warning("holds %d deliveries until this is over: %s", self._in_hand, reason)
+            held = self.metrics.in_hand
+            logger.warning("holds %d deliveries until this is over: %s", held, reason)
         self._holds[hold] = self.metrics.holding = reason
         self._signal_room()
 
@@ -240,29 +272,30 @@ class Worker:
         self._signal_room()
 
     def _count_in_hand(self, change: int) -> None:
-        self._in_hand += change
-        _switch(self._idle, self._in_hand == 0)
+        self.metrics.in_hand += change
+        _switch(self._idle, self.metrics.in_hand == 0)
         self._signal_room()
 
     def _signal_room(self) -> None:
-        room = self._config.max_in_flight - self._in_hand
+        room = self._config.max_in_flight - self.metrics.in_hand
         _switch(self._may_read, room >= self._config.read_limit and not self._holds)
 
     def _record(self, works: Sequence[Work], outcomes: Sequence[Outcome]) -> None:
         metrics, now = self.metrics, self._clock()
-        record = metrics.processing_time.record
         for work, outcome in zip(works, outcomes, strict=True):
+            message = work.delivery.message
             superseded: Sequence[Delivery] = work.superseded or ()
+            kind = metrics.of(message.kind)
             if isinstance(outcome, Ack):
-                metrics.handled += 1
-                metrics.compacted += len(superseded)
-                record(now - work.delivery.message.timestamp)
+                kind.handled += 1
+                kind.compacted += len(superseded)
+                kind.processing_time.record(now - message.timestamp)
                 for delivery in superseded:
-                    record(now - delivery.message.timestamp)
+                    kind.processing_time.record(now - delivery.message.timestamp)
             elif isinstance(outcome, Retry):
-                metrics.retried += 1 + len(superseded)
+                kind.retried += 1 + len(superseded)
             else:
-                metrics.rejected += 1 + len(superseded)
+                kind.rejected += 1 + len(superseded)
 
 
 def _switch(event: asyncio.Event, on: bool) -> None:

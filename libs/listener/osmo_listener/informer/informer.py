@@ -74,6 +74,12 @@ class InformerStatus(NamedTuple):
     """The text of the last error; empty: none yet."""
     left_out: int
     """How often an object could not be read; the log names each once."""
+    relists: Mapping[str, int]
+    """By reason, one of `reflector.RELISTS`, how often everything was listed once more."""
+    telling: bool
+    """Whether the handler has not returned from its last call."""
+    told: int
+    """Calls of the handler from which it has returned."""
 
 
 class Informer(Generic[T]):
@@ -145,6 +151,9 @@ class Informer(Generic[T]):
             failures=dict(counts.failures),
             last_failure=counts.last_failure,
             left_out=self._source.left_out,
+            relists=dict(counts.relists),
+            telling=self._teller.begun > self._teller.ended,
+            told=self._teller.ended,
         )
 
     async def _resync(self) -> None:
@@ -162,6 +171,10 @@ class _Teller(Generic[T]):
 
     def __init__(self, store: Store[T], handler: Handler[T]) -> None:
         self.synced = asyncio.Event()
+        self.begun = 0
+        """Calls of the handler."""
+        self.ended = 0
+        """Those of them from which it has returned."""
         self._store = store
         self._handler = handler
         self._turn = asyncio.Lock()
@@ -177,11 +190,11 @@ class _Teller(Generic[T]):
         async with self._turn:
             await self._tell(self._store.finish_list(version))
             if regressed:
-                await self._handler.regressed(version)
+                await self._call(self._handler.regressed(version))
         if regressed:
             await self.show_all()
         async with self._turn:
-            await self._handler.synced(version, len(self._store))
+            await self._call(self._handler.synced(version, len(self._store)))
         self.synced.set()
 
     async def happened(self, events: Sequence[Event[T]]) -> None:
@@ -198,7 +211,12 @@ class _Teller(Generic[T]):
 
     async def _tell(self, changes: Sequence[Change[T]]) -> None:
         if changes:
-            await self._handler.changed(changes)
+            await self._call(self._handler.changed(changes))
+
+    async def _call(self, call: Awaitable[None]) -> None:
+        self.begun += 1
+        await call
+        self.ended += 1
 
 
 def _resync(item: T) -> Change[T]:

@@ -23,9 +23,11 @@ from dataclasses import dataclass, field
 from typing import Generic, NoReturn, Protocol
 
 from osmo_listener.errors import (
+    ExpiredError,
     ForbiddenError,
     KubeconfigError,
     ListenerError,
+    MalformedError,
     Reaction,
     RegressedError,
     SilentError,
@@ -79,9 +81,16 @@ NO_ANSWER = (
 """Errors that say nothing of the position that was asked for."""
 
 
+EXPIRED, UNREADABLE, RESTORED, BLIND = RELISTS = ("expired", "unreadable", "restored", "blind")
+"""Why everything is listed once more: the server does not know our position any more, it sent what
+cannot be read, it was restored from a backup, or watches show nothing although it is ahead."""
+
 QUESTIONS = 3
 """How often it is asked where the source stands, before it is watched without an answer: a server
 may answer watches and no such question."""
+
+
+_WHY = {ExpiredError: EXPIRED, MalformedError: UNREADABLE, RegressedError: RESTORED}
 
 
 class Sink(Protocol[T]):
@@ -108,6 +117,8 @@ class Counts:
     """Lists that were finished."""
     watches: int = 0
     """Watches that were asked for."""
+    relists: Counter[str] = field(default_factory=lambda: Counter(dict.fromkeys(RELISTS, 0)))
+    """By reason, one of `RELISTS`, how often the position was given up for a list."""
     failures: Counter[str] = field(default_factory=Counter)
     """Errors by the name of their class."""
     last_failure: str = ""
@@ -171,9 +182,10 @@ class Reflector(Generic[T]):
             except ListenerError as exc:
                 await self._recover(exc)
             else:
-                await self._follow()
+                self.counts.relists[await self._follow()] += 1
 
-    async def _follow(self) -> None:
+    async def _follow(self) -> str:
+        """Watch until the position is lost; why it is, one of `RELISTS`."""
         fruitless = 0
         while True:
             started, self._showed = self._clock(), False
@@ -192,14 +204,20 @@ class Reflector(Generic[T]):
             elif failure is None and lived < self._config.shortest_watch:
                 failure = TruncatedError(f"the API server ended a watch after {lived:.3f} s")
             if failure is not None and await self._recover(failure) is Reaction.RELIST:
-                return
+                return _WHY.get(type(failure), EXPIRED)
             fruitless = 0 if self._showed else fruitless + answered
             if failure is None and self._showed:
                 continue
-            ahead = await self._ahead()
+            stands = await self._position()
+            if stands is None:
+                continue
+            if failure is None:
+                self._heard()  # of a resource where nothing happens this is all there is to hear
+            if stands < self.version:
+                return RESTORED
             lasting = self._is_blind(lived, fruitless, failure)
-            if ahead < 0 or (ahead > 0 and (lasting or (silent and self._bookmarked))):
-                return
+            if stands > self.version and (lasting or (silent and self._bookmarked)):
+                return BLIND
 
     def _is_blind(self, lived: float, fruitless: int, failure: ListenerError | None) -> bool:
         """Whether watches as the last one, which lived for some seconds, will not show anything."""
@@ -210,23 +228,25 @@ class Reflector(Generic[T]):
             return blind >= self._config.longest_quiet
         return fruitless >= self._config.fruitless_watches
 
-    async def _ahead(self) -> int:
-        """How far the source is ahead of us; below 0 where it was restored from a backup.
+    async def _position(self) -> int | None:
+        """Where the source stands; None: it does not say so.
 
-        Where it does not say so it is asked again: one that was restored and comes up between the
-        question and the next watch takes that from our position, and shows nothing.
+        Then it is asked again: one that was restored and comes up between the question and the next
+        watch takes that from our position, and shows nothing.
         """
         for left in reversed(range(QUESTIONS)):
             try:
                 stands = await self._source.position()
-                break
             except ListenerError as exc:
-                if left == 0:
-                    return 0
-                await self._recover(exc)
-        if stands < self.version:
-            logger.warning("the API server is at version %d, after %d", stands, self.version)
-        return stands - self.version
+                if left:
+                    await self._recover(exc)
+            else:
+                if stands < self.version:
+                    logger.warning(
+                        "the API server is at version %d, after %d", stands, self.version
+                    )
+                return stands
+        return None
 
     async def _list(self) -> None:
         await self._sink.list_started()

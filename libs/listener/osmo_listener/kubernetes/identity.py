@@ -68,7 +68,7 @@ async def find_cluster_uid(
             delay = backoff.next_delay()
             if isinstance(exc, StatusError) and exc.retry_after is not None:
                 delay = max(delay, min(exc.retry_after, LONGEST_RETRY_AFTER))
-            logger.warning("cannot tell which cluster this is: %s; again in %.1f s", exc, delay)
+            logger.warning("cannot tell which cluster this is, trying again: %s", exc)
             await sleep(delay)
 
 

@@ -12,12 +12,14 @@ the clock. Nothing of it is on the way of a message.
 from osmo_runtime.operations.config import ServiceConfig
 from osmo_runtime.operations.figures import Figure, Histogram, Kind, Reading
 from osmo_runtime.operations.health import Check, Work
+from osmo_runtime.operations.inquiry import Inquiry
 from osmo_runtime.operations.operations import Operations, open_operations
 
 __all__ = (
     "Check",
     "Figure",
     "Histogram",
+    "Inquiry",
     "Kind",
     "Operations",
     "Reading",

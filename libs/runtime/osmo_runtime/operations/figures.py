@@ -5,6 +5,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import Enum
 from itertools import accumulate, pairwise
+from operator import add
 from typing import NamedTuple
 
 
@@ -48,6 +49,8 @@ LARGEST = 7 * 86_400.0
 spoil the mean and the maximum for good."""
 
 _BUCKETS = math.ceil(math.log10(LARGEST / SMALLEST) * PER_DECADE) + 1
+_ENDS = tuple(SMALLEST * 10 ** (bucket / PER_DECADE) for bucket in range(_BUCKETS - 1))
+"""Seconds: the longest that is in each bucket but the last."""
 
 TOLD_EACH = PER_DECADE // 3
 """Buckets that are one of those that are told: three in a decade, 1, 2.15 and 4.64."""
@@ -68,19 +71,21 @@ class Histogram:
         self.total = 0.0
         self.maximum = 0.0
 
-    def record(self, seconds: float) -> None:
-        """Add one duration. A negative one, from a clock that is ahead of ours, counts as zero, and
-        so does one that is not finite, from a message that tells no time."""
+    def record(self, seconds: float, times: int = 1) -> None:
+        """Add a duration, which was met so many times. A negative one, from a clock that is ahead
+        of ours, counts as zero, and so does one that is not finite, from a message that tells no
+        time."""
         bucket = 0
-        if 0 < seconds < math.inf:
-            seconds = min(seconds, LARGEST)
-            if seconds > SMALLEST:
-                bucket = math.ceil(math.log10(seconds / SMALLEST) * PER_DECADE)
-                bucket = min(bucket, _BUCKETS - 1)
-            self.total += seconds
-            self.maximum = max(self.maximum, seconds)
-        self._buckets[bucket] += 1
-        self.count += 1
+        if 0.0 < seconds < math.inf:
+            # Once for each message: `min` and `max` would cost as much as all the rest.
+            if seconds > LARGEST:  # noqa: PLR1730
+                seconds = LARGEST
+            if seconds > self.maximum:  # noqa: PLR1730
+                self.maximum = seconds
+            bucket = bisect_left(_ENDS, seconds)
+            self.total += seconds * times
+        self._buckets[bucket] += times
+        self.count += times
 
     @property
     def mean(self) -> float:
@@ -94,6 +99,17 @@ class Histogram:
         reached = list(accumulate(self._buckets))
         bucket = bisect_left(reached, max(self.count * percent / 100, 1))
         return min(SMALLEST * 10 ** (min(bucket, _BUCKETS - 1) / PER_DECADE), self.maximum)
+
+    @classmethod
+    def sum_of(cls, histograms: Iterable["Histogram"]) -> "Histogram":
+        """All of their durations in one."""
+        whole = cls()
+        for each in histograms:
+            whole._buckets = list(map(add, whole._buckets, each._buckets))  # noqa: SLF001
+            whole.count += each.count
+            whole.total += each.total
+            whole.maximum = max(whole.maximum, each.maximum)
+        return whole
 
     def told(self) -> Sequence[int]:
         """How many there are up to each of `BOUNDS` and beyond the one before, and then those that

@@ -45,6 +45,10 @@ class Readiness:
             raise ValueError(f"there is a check {name!r} already")
         self._checks[name] = check
 
+    def is_ready(self) -> bool:
+        """Whether every check says so, and the service does not drain."""
+        return all(check.ok for check in self.found().values())
+
     def found(self) -> dict[str, Check]:
         """What each check says now."""
         if not self._checks:

@@ -150,7 +150,8 @@ class Consumer(ABC):
     def buried(self) -> int:
         """The dead letters that it made so far: because it was told so, because an entry could not
         be read, or because the attempts of one were used up that it came upon. Each is a line in
-        the log; see `rules.Burials`."""
+        the log; see `rules.Burials`. One whose attempts were used up, and about which the answer
+        was lost, is in the store alone."""
 
     @abstractmethod
     async def aclose(self) -> None:
@@ -173,6 +174,10 @@ class Queue(ABC):
 
     Every call may raise `QueueRefusedError` when it finds, on a new connection, that the store has
     become unfit, and `ClosedError` after `aclose`."""
+
+    caveats: Sequence[str] = ()
+    """How the store may lose what it acknowledged, as it is set up, and what to set: for the log of
+    whoever relies on it."""
 
     @abstractmethod
     async def open_producer(

@@ -141,6 +141,10 @@ class ClientSession:
         for its turn."""
         return self._greeted or self._waits
 
+    def silence(self, now: float) -> float:
+        """Seconds since the server was last heard of over the present connection; 0 without one."""
+        return 0.0 if self._heartbeat is None else now - self._heartbeat.heard
+
     @property
     def unsettled(self) -> int:
         """Messages in the window and the outbox."""

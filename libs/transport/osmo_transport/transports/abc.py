@@ -32,6 +32,10 @@ WRITE_BUFFER = 256 * 1024
 for a turn of the event loop, little enough that what comes meanwhile still coalesces."""
 
 
+PLAIN = frozenset({"grpc", "memory", "ws"})
+"""Schemes of ours that have no use for certificates."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class TlsConfig:
     """Certificates of one side; the paths are PEM files, text is taken for a path."""

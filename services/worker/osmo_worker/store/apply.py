@@ -16,7 +16,8 @@ from osmo_reports.bodies import NodeInventory, NodeInventoryPart, SnapshotEnd, d
 from osmo_reports.errors import BodyError
 from osmo_transport import Ack, Delivery, Outcome, Reject, Retry, Version
 from osmo_worker.config import StoreConfig
-from osmo_worker.store import schema
+from osmo_worker.metrics import WorkerMetrics
+from osmo_worker.store import lag, schema
 from osmo_worker.store.conclusions import NO_NAMES, LostNodes
 from osmo_worker.store.database import Database, RowRefusedError
 from osmo_worker.store.kinds import EXISTENCE_KINDS, RESOURCES, backends, events, logs, nodes, tasks
@@ -88,9 +89,16 @@ class Applier:
     """Applies batches to one database, each in order: the reports, what they mean for the tasks on
     nodes that are gone, the reports of existence alone, inventories, the ends of snapshots."""
 
-    def __init__(self, database: Database, config: StoreConfig, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        database: Database,
+        config: StoreConfig,
+        metrics: WorkerMetrics,
+        clock: Callable[[], float],
+    ) -> None:
         self._database = database
         self._config = config
+        self._metrics = metrics
         self._clock = clock
         self._snapshots = Snapshots(database)
         self._lost_nodes = LostNodes(database)
@@ -144,23 +152,36 @@ class Applier:
     def _write_reports(self, batch: _Batch, now: str) -> Known:
         """Write reports in one transaction; what was known then."""
         seen = self._rows_of_backends(batch, now)
+        written: list[tuple[str, int, int]] = []
         with self._database.transaction() as connection:
+
+            def write(upsert: Upsert, rows: list[Row]) -> int:
+                unchanged = upsert.write(connection, rows)
+                written.append((upsert.table, len(rows) - unchanged, unchanged))
+                return unchanged
+
             known = self._known(connection, batch, now)
             for kind, reports in batch.reports.items():
                 if reports:
                     to_row = RESOURCES[kind].row
                     rows = [to_row(delivery, body, known) for delivery, body in reports]
-                    batch.stale += self._upserts[kind].write(connection, rows)
+                    batch.stale += write(self._upserts[kind], rows)
             if batch.happened:
                 rows = [events.event_row(*each, now) for each in batch.happened]
-                batch.stale += self._events.write(connection, rows)
+                batch.stale += write(self._events, rows)
             if seen:
                 # Last: every worker writes these rows, so they are locked for a moment only.
-                self._backends.write(connection, seen)
+                write(self._backends, seen)
         at = self._clock()
         if len(self._seen) > MOST_SEEN:
             self._seen.clear()
         self._seen.update((row[0], at) for row in seen)
+        # Of what is rolled back nothing is counted.
+        for table, changed, unchanged in written:
+            self._metrics.rows[table, "written"] += changed
+            self._metrics.rows[table, "unchanged"] += unchanged
+        for reports in (*batch.reports.values(), batch.happened):
+            lag.record(self._metrics.end_to_end, reports, at)
         return known
 
     def _rows_of_backends(self, batch: _Batch, now: str) -> list[Row]:

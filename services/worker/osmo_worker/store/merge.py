@@ -175,6 +175,8 @@ class Upsert:
     def __init__(
         self, table: Table, join: Callable[[Columns, Columns], Join], dialect: Dialect
     ) -> None:
+        self.table = table.name
+        """What the rows are of."""
         on_sqlite = dialect.name == "sqlite"
         names = [column.name for column in table.c if column.computed is None]
         insert = sqlite.insert(table) if on_sqlite else postgresql.insert(table)

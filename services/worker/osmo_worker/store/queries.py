@@ -1,6 +1,7 @@
 """What users ask: plain synchronous code for the database's thread."""
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import msgspec
@@ -38,6 +39,10 @@ class Tallied(NamedTuple):
     """Backend, value of the column that they are told apart by, and how many have it."""
     after: Key | None
     """The key of the last row that was looked at; None: it was the last one of the table."""
+
+
+MOST_SILENCES = 10_000
+"""Backends of which it is told when they were last heard of: more than a queue knows."""
 
 
 def read_resources(
@@ -163,6 +168,14 @@ def read_backends(connection: Connection, limit: int | None) -> list[Backend]:
     """See `StateStore.backends`."""
     query = _columns(backends, Backend).order_by(backends.c.name).limit(limit)
     return _rows(connection, query, Backend)
+
+
+def read_heartbeats(connection: Connection) -> dict[str, datetime]:
+    """By backend, when its last heartbeat was sent, the newest first."""
+    columns = backends.c
+    query = select(columns.name, columns.last_heartbeat).where(columns.last_heartbeat.is_not(None))
+    query = query.order_by(columns.last_heartbeat.desc()).limit(MOST_SILENCES)
+    return {row.name: row.last_heartbeat for row in connection.execute(query)}
 
 
 def read_epochs(connection: Connection) -> dict[str, int]:

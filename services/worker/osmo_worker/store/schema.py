@@ -22,7 +22,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB, TIMESTAMP
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 """Raised with every change of the tables, for which `osmo_worker.store.migrations` has a module."""
 
 
@@ -93,6 +93,7 @@ backends = Table(
     Column("pods_current_epoch", BigInteger),
     Column("pods_current_resource_version", BigInteger),
     Column("pods_current_at", Moment),
+    Column("watch_ages", _DOCUMENT),
 )
 """Every backend that has reported anything; see `osmo_worker.store.kinds.backends`."""
 

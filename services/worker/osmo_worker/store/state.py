@@ -1,5 +1,6 @@
 """The state store: applies reports in batches, and answers what users ask."""
 
+import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from types import MappingProxyType, TracebackType
@@ -58,7 +59,7 @@ class StateStore:
         clock: Callable[[], float],
     ) -> None:
         self._database = database
-        self._applier = Applier(database, config, clock)
+        self._applier = Applier(database, config, metrics, clock)
         self._late_starts = LateStarts(database, config.start_timeout, clock)
         self._retention = Retention(database, config, clock)
         self._metrics = metrics
@@ -85,7 +86,10 @@ class StateStore:
             StoreUnavailableError: nothing or only a part was applied; call again with the same.
             StoreRefusedError: the database belongs to another version, or to something else.
         """
+        now = asyncio.get_running_loop().time
+        began = now()
         applied = await self._database.call_steps(self._applier.apply(deliveries))
+        self._metrics.write_time.record(now() - began)
         self._metrics.stale += applied.stale
         return applied.outcomes
 
@@ -203,6 +207,17 @@ class StateStore:
             StoreUnavailableError: the database does not answer.
         """
         return await self._read(queries.read_backends, limit)
+
+    async def silences(self) -> dict[str, float]:
+        """By backend, seconds since the last heartbeat that was applied, by the listener's clock
+        and ours; of the `queries.MOST_SILENCES` that are the shortest.
+
+        Raises:
+            StoreUnavailableError: the database does not answer.
+        """
+        heartbeats = await self._read(queries.read_heartbeats)
+        now = self._clock()
+        return {name: now - at.timestamp() for name, at in heartbeats.items()}
 
     async def epochs(self) -> dict[str, int]:
         """By backend, the highest epoch of a snapshot or a heartbeat that was applied.
@@ -330,8 +345,8 @@ def open_store(
     clock: Callable[[], float] = time.time,
 ) -> StateStore:
     """The store at `url`: `sqlite:///PATH`, `postgresql://…`, or `memory://`, which lives as long
-    as the object. The database is not asked before the first call. `metrics` counts what was
-    stale; `clock` gives seconds since the Unix epoch.
+    as the object. The database is not asked before the first call. `metrics` counts what it
+    does; `clock` gives seconds since the Unix epoch.
 
     Raises:
         UnknownSchemeError: no store serves the URL's scheme.

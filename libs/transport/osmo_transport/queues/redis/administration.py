@@ -25,6 +25,9 @@ from osmo_transport.queues.rules import check_limit, check_stream, full
 _ID = re.compile(r"[0-9]{1,19}-[0-9]{1,19}")
 """What Redis takes for an id, which no clock makes longer."""
 
+_NUMBER = re.compile(r"[0-9]{1,9}")
+"""A number of attempts."""
+
 _OWN_NAME = re.compile(r":[0-9a-f]{12}$")
 """What a member has behind the name of its consumer."""
 
@@ -103,7 +106,7 @@ class Administration:
             stream=stream,
             backend=content.backend,
             reason=reason,
-            attempt=int(attempt) if attempt.isascii() and attempt.isdecimal() else 0,
+            attempt=int(attempt) if _NUMBER.fullmatch(attempt) else 0,
             message=self._layout.message_or_none(entry_id, content.raw),
             raw=content.raw,
             buried=int(name.partition("-")[0]) / 1000,

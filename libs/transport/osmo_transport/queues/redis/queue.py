@@ -48,11 +48,16 @@ from osmo_transport.session.admission import (
 
 OLDEST_VERSION = (6, 2)
 
+_ADVICE = (
+    "set appendonly yes and appendfsync always in its configuration where what is acknowledged must"
+    " not be lost"
+)
+
 _LOSS_WINDOWS = {
-    "memory": "everything since its last snapshot file when it stops",
-    "process": "nothing when it is killed, up to two seconds when its machine loses power",
-    "disk": "nothing",
+    "memory": f"Redis loses all since its last snapshot file when it stops: {_ADVICE}",
+    "process": f"Redis loses up to two seconds when its machine loses power: {_ADVICE}",
 }
+"""Of the levels below `disk`, at which nothing is lost."""
 
 PORTION = 500
 """Leases that one call of a script renews or looks at: bounds the time for which Redis serves
@@ -159,7 +164,7 @@ class RedisQueue(Queue):
         self._closed = False
 
     async def check(self) -> None:
-        """Look at the server, and say in the log what it may lose.
+        """Look at the server, and at what it may lose.
 
         Raises:
             QueueUnavailableError, QueueRefusedError: as `open_queue`.
@@ -169,12 +174,11 @@ class RedisQueue(Queue):
         # CONFIG is forbidden on many managed servers.
         answers = await self._asking.run(("CONFIG", "GET", "appendfsync"), check=False)
         level = durability(b"aof_enabled:1" in info, answers[0])
-        _log.info(
-            "queue %s: durability level %s, Redis loses %s",
-            self._address,
-            level,
-            _LOSS_WINDOWS[level],
-        )
+        told = f"queue {self._address}: durability level {level}"
+        if level in _LOSS_WINDOWS:
+            self.caveats = (f"{told}, {_LOSS_WINDOWS[level]}",)
+        else:
+            _log.info("%s, Redis loses nothing", told)
 
     async def open_producer(
         self, producer: Producer, instance: str, known: ProducerState, claim: Claim = AT_ONCE

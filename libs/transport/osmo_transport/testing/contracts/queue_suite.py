@@ -51,6 +51,15 @@ async def buried(queue: Queue, count: int) -> list[DeadLetter]:
             await asyncio.sleep(0.001)
 
 
+async def has_buried(consumer: Consumer, count: int) -> None:
+    """Return once the consumer has made so many dead letters, and knows it."""
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            if consumer.buried == count:
+                return
+            await asyncio.sleep(0.001)
+
+
 def keys(deliveries: list[Delivery]) -> list[str]:
     """The keys of the messages, in order."""
     return [delivery.message.key for delivery in deliveries]

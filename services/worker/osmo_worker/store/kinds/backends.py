@@ -6,7 +6,10 @@ the listener. Until when its pods are known is what the listener of the newest e
 where that is earlier than before: its clock may have been put right.
 """
 
+from collections.abc import Mapping
 from datetime import datetime
+from itertools import islice
+from math import inf
 
 import msgspec
 from sqlalchemy import ColumnElement, and_, or_, tuple_
@@ -14,9 +17,12 @@ from sqlalchemy import ColumnElement, and_, or_, tuple_
 from osmo_reports.bodies import PodsCurrent, Registration
 from osmo_transport import Message
 from osmo_worker.store.merge import Columns, Join, Row, taken
-from osmo_worker.store.values import moment_at, without_nul
+from osmo_worker.store.values import json_text, moment_at, without_nul
 
 KINDS = "heartbeat", "pods_current"
+
+MOST_AGES = 64
+"""Of the ages that one heartbeat tells, those that are kept: there is one for each listener."""
 
 _REGISTRATION = (
     *("cluster_uid", "namespace", "version", "node_condition_prefix"),
@@ -50,11 +56,14 @@ class Backend(msgspec.Struct, frozen=True, kw_only=True):
     """When the heartbeat was sent that told the four before."""
     pods_current_at: datetime | None
     """Until when its pods are known, by the listener's clock; None: its listener does not say."""
+    watch_ages: dict[str, float] | None = None
+    """By listener, for example `workflow`: for how many seconds what it is told from had heard
+    nothing of the API server, when the heartbeat of `registered_at` was sent. None: not told."""
 
 
 def seen(name: str, now: str) -> Row:
     """The row of a backend that was heard of."""
-    return (name, now, now, *_UNREGISTERED, *_NOT_CURRENT)
+    return (name, now, now, *_UNREGISTERED, *_NOT_CURRENT, None)
 
 
 def told(name: str, message: Message, body: Registration | PodsCurrent, now: str) -> Row:
@@ -63,7 +72,7 @@ def told(name: str, message: Message, body: Registration | PodsCurrent, now: str
     if isinstance(body, PodsCurrent):
         at = moment_at(body.at)
         current = _NOT_CURRENT if at is None else (*message.version, at)
-        return (name, now, now, *_UNREGISTERED, *current)
+        return (name, now, now, *_UNREGISTERED, *current, None)
     sent = moment_at(message.timestamp) or now
     return (
         *(name, now, now, sent),
@@ -74,7 +83,14 @@ def told(name: str, message: Message, body: Registration | PodsCurrent, now: str
         sent,
         *message.version,
         *_NOT_CURRENT,
+        json_text(_known_ages(body.watch_ages)) if body.watch_ages else None,
     )
+
+
+def _known_ages(ages: Mapping[str, float]) -> dict[str, float]:
+    """Those that are ages: no database's JSON has anything else than finite numbers."""
+    told = islice(sorted(ages.items()), MOST_AGES)
+    return {name: age for name, age in told if 0.0 <= age < inf}
 
 
 def join(old: Columns, new: Columns) -> Join:
@@ -82,7 +98,9 @@ def join(old: Columns, new: Columns) -> Join:
     seen_later = new.last_seen > old.last_seen
     parts = {
         ("last_heartbeat",): ("last_heartbeat",),
-        _REGISTRATION: ("registration_epoch", "registration_resource_version", "registered_at"),
+        (*_REGISTRATION, "watch_ages"): (
+            *("registration_epoch", "registration_resource_version", "registered_at"),
+        ),
         _CURRENT: _CURRENT,
     }
     changes = taken(("last_seen",), seen_later, old, new)
