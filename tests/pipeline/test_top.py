@@ -26,9 +26,10 @@ from osmo_pipeline.commands.top import TopConfig, show_top
 from osmo_pipeline.fleet import Patience, Stored, members
 from osmo_pipeline.top import watching
 from osmo_pipeline.top.board import Board, Flow, Latency, Queued, flow, latencies
+from osmo_pipeline.top.figures import Figures, percentile
 from osmo_pipeline.top.frame import document, duration, frame, line, per_second, rows_of
 from osmo_pipeline.top.live import _View
-from osmo_pipeline.top.scraping import Figures, Scraper, percentile
+from osmo_pipeline.top.scraping import Scraper, add
 from osmo_pipeline.top.screen import Key, keys_in
 from osmo_pipeline.top.watching import Sources, Watch
 from osmo_reports.bodies import Registration
@@ -127,8 +128,8 @@ def test_rates_are_of_what_was_stored_between_two_looks() -> None:
 def test_percentiles_are_of_what_came_between_two_scrapes() -> None:
     """A service that began anew counts anew; where nothing came there is none."""
     before, now = Figures(), Figures()
-    before.add(METRICS)
-    now.add(METRICS.replace("100\n", "150\n"))
+    add(before, METRICS)
+    add(now, METRICS.replace("100\n", "150\n"))
     assert latencies(before, now)["append"] == pytest.approx((0.0055, 0.00991))
     assert latencies(None, before)["append"] == pytest.approx((0.001, 0.00982))
     assert latencies(now, now) == {"append": Latency(None, None)}
@@ -136,7 +137,7 @@ def test_percentiles_are_of_what_came_between_two_scrapes() -> None:
     assert percentile({}, {1.0: 1, float("inf"): 10}, 99) == 1.0
     assert percentile({}, {}, 99) is None
     with pytest.raises(ValueError, match="could not convert"):
-        before.add("osmo_worker_in_hand many\n")
+        add(before, "osmo_worker_in_hand many\n")
 
 
 @pytest.mark.parametrize(("width", "height"), [(80, 24), (200, 50), (40, 8), (130, 3)])
@@ -277,7 +278,7 @@ async def test_one_frame_tells_of_queue_store_and_services(
     assert (east["backend"], east["state"], east["tasks"]) == ("east", "ok", {"RUNNING": 1})
     assert (west["backend"], west["state"], west["tasks"]) == ("west", "silent", {})
     assert (told["queue"]["waiting"]["pods"], told["queue"]["dead"]) == (1, 1)
-    assert told["services"] == {"in hand": 14.0}
+    assert told["services"] == {"in_hand": 14.0}
     assert told["latencies"] == {"append": {"p50_seconds": None, "p99_seconds": None}}
     (problem,) = told["problems"]
     assert problem.startswith("http://127.0.0.1:1/metrics: ")
@@ -286,6 +287,34 @@ async def test_one_frame_tells_of_queue_store_and_services(
     assert lines[1] == "backends  2: 1 silent, 1 ok"
     with pytest.raises(UsageError, match="no operations port"):
         await show_top(TopConfig(**filled, operations=("ftp://x",)), asyncio.Event())
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+async def test_elsewhere_than_on_a_terminal_each_look_is_a_line(
+    filled: dict[str, Any],
+    as_json: bool,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Until it is told to stop."""
+    stop, look, left = asyncio.Event(), Watch.look, [1, 2]
+
+    async def counted(watch: Watch) -> None:
+        if not left:
+            stop.set()
+            await asyncio.Event().wait()
+        left.pop()
+        await look(watch)
+
+    monkeypatch.setattr(Watch, "look", counted)
+    await show_top(TopConfig(**filled, json=as_json, interval=0.001), stop)
+    first, second = capsys.readouterr().out.splitlines()
+    if as_json:
+        assert json.loads(first)["reports_per_second"] is None
+        assert json.loads(second)["reports_per_second"] == 0.0
+    else:
+        assert "backends=2 silent=1 blind=0 ok=1 waiting=1" in first
+        assert "reports_per_second=0 handled_per_second=0 waiting=1" in second
 
 
 async def test_who_does_not_answer_is_named_and_asked_again(

@@ -5,6 +5,7 @@ import os
 import sys
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Literal
 
 from osmo_pipeline.commands.backends import FleetConfig
@@ -71,10 +72,12 @@ async def show_top(config: TopConfig, stop: asyncio.Event) -> None:
         if config.once:
             if await unless_stopped(_once(watch, config), stop) is None:
                 raise StoppedError("stopped between two looks")
-        elif config.json or not _is_terminal():
+        elif config.json or not _is_terminal() or find_spec("rich") is None:
             await unless_stopped(_each(watch, config), stop)
         else:
-            await _live(watch, config, stop)
+            from osmo_pipeline.top.live import show_live  # noqa: PLC0415
+
+            await show_live(watch, config.interval, stop)
 
 
 async def _once(watch: "Watch", config: TopConfig) -> Literal[True]:
@@ -106,16 +109,6 @@ async def _each(watch: "Watch", config: TopConfig) -> None:
             say(line(watch.board()))
         sys.stdout.flush()
         await asyncio.sleep(config.interval)
-
-
-async def _live(watch: "Watch", config: TopConfig, stop: asyncio.Event) -> None:
-    try:
-        from osmo_pipeline.top.live import show_live  # noqa: PLC0415
-    except ModuleNotFoundError:
-        # As on a terminal that shows no frames: `rich` is not installed.
-        await unless_stopped(_each(watch, config), stop)
-        return
-    await show_live(watch, config.interval, stop)
 
 
 def _is_terminal() -> bool:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from osmo_listener import figures as listener
 from osmo_operator import figures as operator
 from osmo_pipeline.fleet import Member
-from osmo_pipeline.top.scraping import Figures, percentile
+from osmo_pipeline.top.figures import Figures, percentile
 from osmo_transport import Producer, QueueStatus, Standing
 from osmo_worker import figures as worker
 

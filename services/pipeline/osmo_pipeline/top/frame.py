@@ -196,7 +196,7 @@ def line(board: Board) -> str:
         parts |= {"dead": status.dead, "consumers": status.consumers}
     for name, latency in board.latencies.items():
         if latency.p99 is not None:
-            parts[f"{name.replace(' ', '_')}_p99_seconds"] = f"{latency.p99:.4g}"
+            parts[f"{_field(name)}_p99_seconds"] = f"{latency.p99:.4g}"
     told = " ".join(f"{name}={value}" for name, value in parts.items())
     problems = "".join(f" problem={problem!r}" for problem in board.problems)
     return printable(f"{datetime.fromtimestamp(board.wall, UTC):%H:%M:%S}Z {told}{problems}")
@@ -220,10 +220,10 @@ def document(board: Board) -> dict[str, object]:
             "dead": status.dead,
         },
         "latencies": {
-            name: {"p50_seconds": latency.p50, "p99_seconds": latency.p99}
+            _field(name): {"p50_seconds": latency.p50, "p99_seconds": latency.p99}
             for name, latency in board.latencies.items()
         },
-        "services": board.gauges,
+        "services": {_field(name): value for name, value in board.gauges.items()},
         "backends": [
             {
                 **described(member, board.wall),
@@ -235,3 +235,7 @@ def document(board: Board) -> dict[str, object]:
         ],
         "problems": board.problems,
     }
+
+
+def _field(name: str) -> str:
+    return name.replace(" ", "_")

@@ -1,13 +1,12 @@
-"""The figures of services, from their operations ports, added up over all of them."""
+"""Reading the figures of services from their operations ports."""
 
 import asyncio
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 from urllib.parse import urlsplit
 
+from osmo_pipeline.top.figures import Figures
 from osmo_transport import MissingExtraError, UsageError
 
 try:
@@ -22,54 +21,20 @@ MAX_BYTES = 8 * 1024 * 1024
 """Of one answer: ten times the figures of a worker that knows 10 000 backends."""
 
 
-@dataclass
-class Figures:
-    """What services tell at one moment."""
+def add(figures: Figures, text: str) -> None:
+    """Add what one service tells.
 
-    values: dict[str, float] = field(default_factory=lambda: defaultdict(float))
-    """By name in Prometheus' text, of all labels and services together."""
-    buckets: dict[str, dict[float, float]] = field(
-        default_factory=lambda: defaultdict(lambda: defaultdict(float))
-    )
-    """By name of a histogram, how many durations there were up to each number of seconds."""
-    failures: dict[str, str] = field(default_factory=dict)
-    """By URL, why it told nothing."""
-
-    def add(self, text: str) -> None:
-        """Add what one service tells.
-
-        Raises:
-            ValueError: it cannot be read.
-        """
-        for family in text_string_to_metric_families(text):
-            for sample in family.samples:
-                bound = sample.labels.get("le")
-                if bound is None:
-                    self.values[sample.name] += sample.value
-                elif sample.name.endswith("_bucket"):
-                    self.buckets[sample.name.removesuffix("_bucket")][float(bound)] += sample.value
-
-
-def percentile(
-    before: Mapping[float, float], now: Mapping[float, float], percent: float
-) -> float | None:
-    """The seconds that `percent` of the durations did not exceed that came between two moments, by
-    the counts up to each bound, which begin anew when a service does; None: there were none."""
-    grown = {bound: now[bound] - before.get(bound, 0.0) for bound in sorted(now)}
-    if any(count < 0 for count in grown.values()):
-        grown = {bound: now[bound] for bound in sorted(now)}
-    total = max(grown.values(), default=0.0)
-    if total <= 0:
-        return None
-    wanted = total * percent / 100
-    lower, below = 0.0, 0.0
-    for bound, count in grown.items():
-        if count >= wanted:
-            if bound == float("inf"):
-                return lower
-            return lower + (bound - lower) * (wanted - below) / max(count - below, 1e-9)
-        lower, below = bound, count
-    return lower
+    Raises:
+        ValueError: it cannot be read; what stands before that is added.
+    """
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            bound = sample.labels.get("le")
+            if bound is None:
+                figures.values[sample.name] += sample.value
+            elif sample.name.endswith("_bucket"):
+                counts = figures.buckets[sample.name.removesuffix("_bucket")]
+                counts[float(bound)] += sample.value
 
 
 class Scraper:
@@ -96,7 +61,7 @@ class Scraper:
             try:
                 if isinstance(answer, Exception):
                     raise answer
-                figures.add(answer)
+                add(figures, answer)
             except (ClientError, OSError, ValueError, TimeoutError) as exc:
                 figures.failures[url] = str(exc) or type(exc).__name__
         return figures

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 
 from osmo_pipeline.fleet import Patience, State, Stored, members, standings
 from osmo_pipeline.top.board import Board, Queued, flow, gauges, latencies
+from osmo_pipeline.top.figures import Figures
 from osmo_reports.bodies import Registration
 from osmo_reports.directory import Directory
 from osmo_transport import Queue, TransportError
 from osmo_worker.errors import WorkerError
 
 if TYPE_CHECKING:
-    from osmo_pipeline.top.scraping import Figures, Scraper
+    from osmo_pipeline.top.scraping import Scraper
     from osmo_worker.store import StateStore
 
 ANSWER_TIMEOUT = 5.0
@@ -23,7 +24,7 @@ answers."""
 
 COUNTING_TIME = 0.1
 """Seconds of one look in which rows are counted: at the default interval a twentieth of the time.
-A million tasks then take some twenty looks."""
+A million tasks then take some thirty looks."""
 
 _ORDER = list(State)
 
