@@ -151,7 +151,7 @@ async def test_all_of_one_backend_is_shown(
     await backends.show_backend(ShowConfig(**_queue(place), backend="a"), stop)
     lines = capsys.readouterr().out.splitlines()
     assert lines[:2] == ["backend: a", "state: ok"]
-    assert "nodes: ?" in lines
+    assert "nodes: -" in lines
     with pytest.raises(NothingFoundError, match="'b'"):
         await backends.show_backend(ShowConfig(**_queue(place), backend="b"), stop)
 

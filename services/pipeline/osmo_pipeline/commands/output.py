@@ -122,7 +122,7 @@ def say_all(row: Mapping[str, object]) -> None:
             for line in to_lines(value):
                 _write(f"  {line}")
         else:
-            say(f"{name}: {UNKNOWN if value is None else value}")
+            say(f"{name}: {'-' if value is None else value}")
 
 
 def hint(text: str) -> None:

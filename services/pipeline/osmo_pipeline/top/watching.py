@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from osmo_pipeline.fleet import Patience, State, Stored, members, standings
@@ -70,18 +71,18 @@ class Watch:
     async def look(self, *, counted: bool = False) -> None:
         """Ask all of them, at the same time; none of them is waited for longer than
         `ANSWER_TIMEOUT`, but for rows that are all to be `counted`."""
-        questions: dict[str, Awaitable[None]] = {"queue": self._ask_queue()}
+        questions: dict[str, Callable[[], Awaitable[None]]] = {"queue": self._ask_queue}
         if (store := self._sources.store) is not None:
-            questions["store"] = self._ask_store(store, counted=counted)
+            questions["store"] = partial(self._ask_store, store, counted=counted)
         if (scraper := self._sources.scraper) is not None:
-            questions["services"] = self._ask_services(scraper)
+            questions["services"] = partial(self._ask_services, scraper)
         async with asyncio.TaskGroup() as asking:
             for name, question in questions.items():
                 asking.create_task(self._ask(name, question))
 
-    async def _ask(self, name: str, question: Awaitable[None]) -> None:
+    async def _ask(self, name: str, question: Callable[[], Awaitable[None]]) -> None:
         try:
-            await question
+            await question()
         except TimeoutError:
             self.failures[name] = TransportError(f"did not answer within {ANSWER_TIMEOUT:g} s")
         except (TransportError, WorkerError) as exc:
