@@ -60,7 +60,7 @@ def test_rules_are_set_and_read_back(tmp_path: Path) -> None:
         )
         assert "no producer of a backend 'a'" in err
         code, _, err = osmo_pipeline("backends", "forget", "a", *queue)
-        assert code == 2
+        assert code == 3
         assert "no backend is called 'a'" in err
 
 

@@ -4,18 +4,20 @@ late report could bring back."""
 import asyncio
 import logging
 import sqlite3
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import select, text
 
 from osmo_transport import Message
 from osmo_worker import StoreConfig, StoreUnavailableError, WorkerConfig
 from osmo_worker.store import StateStore, open_store, retention
+from osmo_worker.store.schema import metadata
 from tests.worker.harness import (
     BACKEND,
     STORE,
@@ -224,6 +226,98 @@ async def test_a_silent_backend_goes_step_by_step(
             assert len(await store.backends()) == known
 
 
+async def _purge(store: StateStore, backend: str, *, force: bool = False) -> Counter[str]:
+    """How many rows of each sort that removed."""
+    removed: Counter[str] = Counter()
+    async for step in store.purge(backend, force=force):
+        removed[step.rows] += step.removed
+    return removed
+
+
+async def _has_everything(store: StateStore, backend: str) -> None:
+    """One row of each table, and five tasks, of a backend."""
+    messages = (
+        *(report(f"t{number}") for number in range(4)),
+        *(gone("t4"), node_report(), usage_report(), pod_event()),
+        *(heartbeat(at=1.0), snapshot_end(5, version=(1, 9)), inventory("n", version=(1, 9))),
+    )
+    await store.handle_batch([delivery(message, backend=backend) for message in messages])
+
+
+async def test_all_of_a_backend_is_purged(store_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And nothing of another one; what was removed is told, as is that there was nothing."""
+    monkeypatch.setattr(retention, "STEP_ROWS", 2)
+    async with opened(store_url) as (store, clock):
+        for backend in (BACKEND, "other"):
+            await _has_everything(store, backend)
+        clock.pass_hours(1)
+        assert await _purge(store, BACKEND) == {
+            "events": 1,
+            "tasks": 5,
+            "usage": 1,
+            "nodes": 1,
+            "backends": 1,
+        }
+        assert [backend.name for backend in await store.backends()] == ["other"]
+        assert await _tables_naming(store, BACKEND) == []
+        assert {task.backend for task in await store.tasks()} == {"other"}
+        assert await _purge(store, BACKEND) == Counter()
+
+
+async def test_a_purge_that_is_cut_short_is_done_again(
+    store_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The backend itself is there until the end, and each step is small."""
+    monkeypatch.setattr(retention, "STEP_ROWS", 2)
+    async with opened(store_url) as (store, clock):
+        await _has_everything(store, BACKEND)
+        clock.pass_hours(1)
+        async with aclosing(store.purge(BACKEND)) as steps:
+            async for step in steps:
+                assert step.removed <= 2
+                if step.rows == "tasks":
+                    break
+        assert len(await store.tasks()) == 3
+        assert len(await store.backends()) == 1
+        assert (await _purge(store, BACKEND))["tasks"] == 3
+        assert await _tables_naming(store, BACKEND) == []
+
+
+async def test_a_backend_that_is_heard_of_is_not_purged(
+    store_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor is what is left of one that comes back meanwhile, unless by force."""
+    monkeypatch.setattr(retention, "STEP_ROWS", 2)
+    async with opened(store_url) as (store, clock):
+        await _has_everything(store, BACKEND)
+        clock.pass_hours(1)
+        removed: Counter[str] = Counter()
+        async for step in store.purge(BACKEND):
+            removed[step.rows] += step.removed
+            if removed["tasks"] == 2:
+                await apply(store, report("back", version=(2, 1)))
+        assert removed["backends"] == 0
+        assert len(await store.tasks()) == 4
+        assert (await _purge(store, BACKEND, force=True))["backends"] == 1
+        assert await _tables_naming(store, BACKEND) == []
+
+
+async def _tables_naming(store: StateStore, backend: str) -> list[str]:
+    """The tables that have a row of the backend."""
+
+    def look() -> list[str]:
+        with store._database.transaction(write=False) as connection:
+            return [
+                table.name
+                for table in metadata.tables.values()
+                for column in table.primary_key
+                if (table.name, column.name) == ("backends", "name") or column.name == "backend"
+                if connection.execute(select(column).where(column == backend).limit(1)).all()
+            ]
+
+    return await store._database.call(look)
+
+
 async def test_others_get_their_turn_between_two_steps(
     store_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -295,7 +389,7 @@ async def test_a_sweep_reads_indexes_alone(store_url: str) -> None:
         await store.check()
         statements = [
             statement for rule in store._retention._rules for statement in (rule.due, *rule.step)
-        ] + store._retention._of_backend
+        ] + [statement for step in store._retention._of_backend.values() for statement in step]
         values = {"before": "2026-01-01T00:00:00.000Z", "backend": BACKEND}
 
         def plans() -> list[str]:

@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 
 from osmo_listener.errors import KubeconfigError, ListenerError
 from osmo_pipeline import benchmarks
-from osmo_pipeline.commands import backends, completion, dead_letters, queue, rules
+from osmo_pipeline.commands import backends, completion, dead_letters, queue, rules, top
 from osmo_pipeline.config import DemoConfig
-from osmo_pipeline.errors import DemoError, NothingFoundError, StoppedError
+from osmo_pipeline.errors import DemoError, NothingFoundError, RefusedError, StoppedError
 from osmo_runtime import __version__, runner
 from osmo_runtime.completion import complete
 from osmo_runtime.errors import nearest
@@ -31,8 +31,12 @@ commands:
   rules set BACKEND TYPE=STATUS ...
                             say by which conditions nodes of a backend are available
   rules get BACKEND         print these rules
+  backends list             list who reports, since when, and who is silent
+  backends show BACKEND     show all that is known of a backend
+  backends purge BACKEND    remove all rows of a backend from the store
   backends reset BACKEND    let what a backend reports count again
   backends forget BACKEND   free the name of a backend for another cluster
+  top                       show what goes through it now, live
   completion SHELL          print what makes a shell complete our command lines
   bench [TABLE ...]         measure this project beside others, and show who is ahead
 
@@ -73,14 +77,19 @@ COMMANDS = {
     ("dlq", "drop"): Command(dead_letters.DropConfig, dead_letters.drop),
     ("rules", "set"): Command(rules.SetRulesConfig, rules.set_rules),
     ("rules", "get"): Command(rules.GetRulesConfig, rules.get_rules),
+    ("backends", "list"): Command(backends.ListConfig, backends.list_backends),
+    ("backends", "show"): Command(backends.ShowConfig, backends.show_backend),
+    ("backends", "purge"): Command(backends.PurgeConfig, backends.purge_backend),
     ("backends", "reset"): Command(backends.ResetConfig, backends.reset_backend),
     ("backends", "forget"): Command(backends.ForgetConfig, backends.forget_backend),
+    ("top",): Command(top.TopConfig, top.show_top),
     ("completion",): Command(completion.CompletionConfig, completion.show_code),
 }
 
 ERRORS = {
     DemoError: runner.ExitCode.FAILED,
     NothingFoundError: runner.ExitCode.NOTHING,
+    RefusedError: runner.ExitCode.FAILED,
     StoppedError: runner.ExitCode.FAILED,
     KubeconfigError: runner.ExitCode.MISUSED,
     ListenerError: runner.ExitCode.FAILED,

@@ -11,3 +11,7 @@ class NothingFoundError(Exception):
 
 class StoppedError(Exception):
     """A command was told to stop half-way; the text says what it has done by then."""
+
+
+class RefusedError(Exception):
+    """A command would do harm as things are; the text says what is in its way."""

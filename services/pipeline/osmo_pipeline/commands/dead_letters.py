@@ -13,7 +13,7 @@ from osmo_pipeline.commands.output import (
     brief,
     hint,
     say,
-    to_lines,
+    say_all,
     write_json,
 )
 from osmo_pipeline.commands.places import open_queue_of
@@ -287,10 +287,4 @@ class _Sheets(Listing):
         if self.rows:
             sys.stdout.write("\n")
         self.rows += 1
-        for name, value in row.items():
-            if isinstance(value, Mapping):
-                sys.stdout.write(f"{name}:\n")
-                for line in to_lines(value):
-                    sys.stdout.write(f"  {line}\n")
-            else:
-                say(f"{name}: {value}")
+        say_all(row)

@@ -55,23 +55,9 @@ class Listing:
             sys.stdout.write(f"{',' if self.rows else '['}\n{to_json(row)}")
         else:
             if not self.rows:
-                self._write([column.title for column in self._columns])
-            values = [(column, row[column.field]) for column in self._columns]
-            self._write([UNKNOWN if v is None else column.show(v) for column, v in values])
+                _write(titles(self._columns, self._width))
+            _write(line_of(self._columns, row, self._width))
         self.rows += 1
-
-    def _write(self, texts: Sequence[str]) -> None:
-        left = self._width
-        cells: list[str] = []
-        for column, plain in zip(self._columns, texts, strict=True):
-            text = printable(plain)
-            width = column.width or left
-            if left is not None and width is not None:
-                text = cut(text, width)
-                left -= width + 1
-            gap = " " * max(0, column.width - cells_of(text))
-            cells.append(gap + text if column.right else text + gap)
-        sys.stdout.write(f"{' '.join(cells).rstrip()}\n")
 
     def __enter__(self) -> Self:
         return self
@@ -86,6 +72,35 @@ class Listing:
             sys.stdout.write("\n]\n" if self.rows else "[]\n")
 
 
+def _write(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+
+
+def titles(columns: Sequence[Column], width: int | None) -> str:
+    """The first line of a table that has room for `width` cells; None: for all it needs."""
+    return _line(columns, [column.title for column in columns], width)
+
+
+def line_of(columns: Sequence[Column], row: Mapping[str, object], width: int | None) -> str:
+    """The line of such a table for `row`."""
+    values = [(column, row[column.field]) for column in columns]
+    shown = [UNKNOWN if value is None else column.show(value) for column, value in values]
+    return _line(columns, shown, width)
+
+
+def _line(columns: Sequence[Column], texts: Sequence[str], left: int | None) -> str:
+    cells: list[str] = []
+    for column, plain in zip(columns, texts, strict=True):
+        text = printable(plain)
+        width = column.width or left
+        if left is not None and width is not None:
+            text = cut(text, width)
+            left -= width + 1
+        gap = " " * max(0, column.width - cells_of(text))
+        cells.append(gap + text if column.right else text + gap)
+    return " ".join(cells).rstrip()
+
+
 def terminal_width() -> int | None:
     """The columns of the terminal that is written to; None: what is written goes elsewhere."""
     try:
@@ -96,7 +111,18 @@ def terminal_width() -> int | None:
 
 def say(text: str) -> None:
     """Write one line for people."""
-    sys.stdout.write(f"{printable(text)}\n")
+    _write(printable(text))
+
+
+def say_all(row: Mapping[str, object]) -> None:
+    """Write each field for people, below each other."""
+    for name, value in row.items():
+        if isinstance(value, Mapping | list) and value:
+            _write(f"{name}:")
+            for line in to_lines(value):
+                _write(f"  {line}")
+        else:
+            say(f"{name}: {'-' if value is None else value}")
 
 
 def hint(text: str) -> None:

@@ -2,23 +2,24 @@
 
 import asyncio
 import shlex
-import sys
 from dataclasses import dataclass
 from typing import Annotated
 
+from osmo_pipeline.commands.output import hint, say, write_json
 from osmo_pipeline.commands.places import directory_of
-from osmo_pipeline.config import BackendConfig, CommandConfig
+from osmo_pipeline.config import BackendConfig, ViewConfig
 from osmo_reports.conditions import DEFAULT_RULES
+from osmo_reports.directory import RuleSet
 from osmo_runtime.fields import Setting
 
 
 @dataclass(frozen=True, kw_only=True)
-class GetRulesConfig(BackendConfig):
+class GetRulesConfig(BackendConfig, ViewConfig):
     """Prints the rules of a backend, as `rules set` takes them."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class SetRulesConfig(CommandConfig):
+class SetRulesConfig(ViewConfig):
     """Replaces the rules by which the nodes of a backend are available: of each condition whose
     type a pattern finds, the status has to match. The backend's listeners are told at once."""
 
@@ -43,14 +44,18 @@ async def set_rules(config: SetRulesConfig, _: asyncio.Event) -> None:
     async with directory_of(config) as directory:
         known = await directory.set_rules(config.backend, config.rules)
         registered = await directory.backends()
-    count = len(known.rules)
-    rules = "1 rule" if count == 1 else f"{count} rules"
-    sys.stdout.write(f"{config.backend}: {rules}, version {known.version}\n")
-    if config.backend not in registered:
+    is_registered = config.backend in registered
+    if config.json:
+        write_json({**_described(config.backend, known), "registered": is_registered})
+    else:
+        count = len(known.rules)
+        rules = "1 rule" if count == 1 else f"{count} rules"
+        say(f"{config.backend}: {rules}, version {known.version}")
+    if not is_registered:
         names = ", ".join(sorted(registered)) or "none"
-        sys.stderr.write(
+        hint(
             f"no listener has registered {config.backend} at the operators of this queue yet;"
-            f" registered are: {names}\n"
+            f" registered are: {names}"
         )
 
 
@@ -62,7 +67,19 @@ async def get_rules(config: GetRulesConfig, _: asyncio.Event) -> None:
     """
     async with directory_of(config) as directory:
         known = (await directory.rules()).get(config.backend)
+    if config.json:
+        write_json(_described(config.backend, known))
+        return
     if known is None:
-        sys.stderr.write(f"{config.backend} has no rules of its own: these hold everywhere\n")
+        hint(f"{config.backend} has no rules of its own: these hold everywhere")
     for type_, status in (known.rules if known else DEFAULT_RULES).items():
-        sys.stdout.write(f"{shlex.quote(f'{type_}={status}')}\n")
+        say(shlex.quote(f"{type_}={status}"))
+
+
+def _described(backend: str, known: RuleSet | None) -> dict[str, object]:
+    """The rules of a backend as programs read them; those that hold everywhere have no version."""
+    return {
+        "backend": backend,
+        "version": known.version if known else None,
+        "rules": known.rules if known else DEFAULT_RULES,
+    }

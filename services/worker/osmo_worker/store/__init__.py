@@ -14,14 +14,21 @@ from osmo_worker.store.kinds.events import PodEvent
 from osmo_worker.store.kinds.nodes import Node
 from osmo_worker.store.kinds.tasks import Task, Totals, shown_conditions
 from osmo_worker.store.kinds.usage import NodeUsage
+from osmo_worker.store.queries import Key, Page
+from osmo_worker.store.retention import Purged
 from osmo_worker.store.state import StateStore, open_store
+from osmo_worker.store.tally import Tally
 
 __all__ = (
     "Backend",
+    "Key",
     "Node",
     "NodeUsage",
+    "Page",
     "PodEvent",
+    "Purged",
     "StateStore",
+    "Tally",
     "Task",
     "Totals",
     "open_store",

@@ -1,5 +1,5 @@
 """What is removed when its time is over: tasks and nodes that are gone, old events, and all of a
-backend that nobody hears of any more.
+backend that nobody hears of any more, or of which somebody says so.
 
 A row that is marked as deleted keeps a late report from bringing its resource back, so the time has
 to be longer than a report can be on its way (`osmo_worker.config.WorkerConfig` sees to it): reports
@@ -12,7 +12,7 @@ no batch waits for more than one of them.
 """
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from sqlalchemy import (
@@ -92,7 +92,19 @@ _NOTES = (
     ),
     delete(backends).where(backends.c.name == _BACKEND, backends.c.last_seen < _BEFORE),
 )
-"""What is known of a backend as a whole, itself last."""
+"""What is known of a backend as a whole, itself last: as long as it is there, what else there is of
+it is found."""
+
+_OF_BACKEND = {"events": pod_events, "tasks": tasks, "usage": node_usage, "nodes": nodes}
+"""The tables of what a backend has, by what their rows are called."""
+
+
+class Purged(NamedTuple):
+    """What a step of `Retention.purge` removed."""
+
+    rows: str
+    """What they are: events, tasks, usage, nodes, backends."""
+    removed: int
 
 
 class _Rule(NamedTuple):
@@ -148,10 +160,10 @@ class Retention:
             ),
             rule("rows of usage", config.node_retention, node_usage.c.deleted_at),
         )
-        self._of_backend = [
-            _some(dialect, table, table.c.backend == _BACKEND, _STILL_SILENT)
-            for table in (pod_events, tasks, node_usage, nodes)
-        ]
+        self._of_backend = {
+            rows: (_some(dialect, table, table.c.backend == _BACKEND, _STILL_SILENT),)
+            for rows, table in _OF_BACKEND.items()
+        }
 
     async def enforce(self) -> None:
         """Remove what is due, of each sort at most `MAX_STEPS` times `STEP_ROWS`.
@@ -172,12 +184,27 @@ class Retention:
         if over is not None and self._clock() - self._begun >= HEARING_TIME:
             await self._forget_silent(over)
 
+    async def purge(self, backend: str, before: str) -> AsyncGenerator[Purged, None]:
+        """Remove all of a backend that was not heard of since the moment `before`, itself last; a
+        step at a time, and what each removed. Where it is heard of meanwhile, no more is removed.
+
+        Raises:
+            StoreUnavailableError: only a part was done.
+        """
+        values = {"before": before, "backend": backend}
+        for rows, step in self._of_backend.items():
+            removed = STEP_ROWS
+            while removed == STEP_ROWS:
+                removed = await self._database.call(self._remove, step, values)
+                yield Purged(rows, removed)
+        yield Purged("backends", await self._database.call(self._remove, _NOTES, values))
+
     async def _forget_silent(self, values: Values) -> None:
         left = MAX_STEPS
         for name in await self._database.call(self._find, _SILENT, values):
             of_backend = {**values, "backend": name}
-            for statement in self._of_backend:
-                _, steps = await self._repeat((statement,), left, of_backend)
+            for step in self._of_backend.values():
+                _, steps = await self._repeat(step, left, of_backend)
                 left -= steps
                 if left == 0:
                     return

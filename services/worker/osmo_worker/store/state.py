@@ -2,11 +2,11 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from types import MappingProxyType, TracebackType
 from typing import Any, Self, TypeVar
 
-from sqlalchemy import Table
+from sqlalchemy import ColumnElement, Connection, Table
 
 from osmo_transport import Delivery, Outcome
 from osmo_worker.config import StoreConfig
@@ -22,7 +22,10 @@ from osmo_worker.store.kinds.events import PodEvent
 from osmo_worker.store.kinds.nodes import Node
 from osmo_worker.store.kinds.tasks import Task, Totals
 from osmo_worker.store.kinds.usage import NodeUsage
-from osmo_worker.store.retention import Retention
+from osmo_worker.store.queries import Key, Page
+from osmo_worker.store.retention import Purged, Retention
+from osmo_worker.store.tally import Tally
+from osmo_worker.store.values import LAST_MOMENT, moment_at
 
 T = TypeVar("T")
 Stored = TypeVar("Stored", Task, Node, NodeUsage)
@@ -31,6 +34,8 @@ NOT_NARROWED: Mapping[str, str | None] = MappingProxyType({})
 
 EVENTS_READ = 1000
 """Events of one pod that are read at once, where nothing else is said."""
+PAGE_ROWS = 100
+"""Rows of a page, where nothing else is said."""
 
 
 class StateStore:
@@ -124,6 +129,66 @@ class StateStore:
         """
         return await self._read_rows(tables.node_usage, NodeUsage, backend, live_only)
 
+    async def tasks_page(
+        self,
+        backend: str,
+        *,
+        workflow: str | None = None,
+        node: str | None = None,
+        live_only: bool = False,
+        after: Key = (),
+        limit: int = PAGE_ROWS,
+    ) -> Page[Task]:
+        """Some tasks of a backend in the order of their key: all of them, or those of a workflow,
+        or those that are or were on a node; behind the `after` of the page before, which was asked
+        for with the same. Takes some ten milliseconds, whatever the backend has: the page may have
+        fewer rows than `limit`, or none, and others may still follow.
+
+        Raises:
+            StoreUnavailableError: the database does not answer.
+        """
+        columns = tables.tasks.c
+        of = (backend,) if workflow is None else (backend, workflow)
+        wanted: list[ColumnElement[bool]] = [columns.deleted_at.is_(None)] if live_only else []
+        if node is not None:
+            wanted.append(columns.node == node)
+        return await self._read_page(Task, tables.tasks, of, wanted, after, limit)
+
+    async def nodes_page(
+        self, backend: str, *, live_only: bool = False, after: Key = (), limit: int = PAGE_ROWS
+    ) -> Page[Node]:
+        """Some nodes of a backend, as `tasks_page` does.
+
+        Raises:
+            StoreUnavailableError: the database does not answer.
+        """
+        wanted = [tables.nodes.c.deleted_at.is_(None)] if live_only else []
+        return await self._read_page(Node, tables.nodes, (backend,), wanted, after, limit)
+
+    async def node(self, backend: str, name: str) -> tuple[Node | None, NodeUsage | None]:
+        """A node by its name in the cluster, and what its pods ask for; None: not reported.
+
+        Raises:
+            StoreUnavailableError: the database does not answer.
+        """
+        return await self._read(queries.read_node, backend, name)
+
+    async def backends_of(self, workflow: str, *, limit: int = PAGE_ROWS) -> list[str]:
+        """The names of backends that have tasks of a workflow, the first `limit` of them.
+
+        Raises:
+            StoreUnavailableError: the database does not answer.
+        """
+        return await self._read(queries.find_workflow, workflow, limit)
+
+    def tally_tasks(self) -> Tally:
+        """Counts live tasks by backend and status, some of them at a time."""
+        return Tally(self._read, tables.tasks.c.status)
+
+    def tally_nodes(self) -> Tally:
+        """Counts nodes by backend and whether they are available, some of them at a time."""
+        return Tally(self._read, tables.nodes.c.available)
+
     async def pod_events(
         self, pod: str, backend: str | None = None, *, limit: int = EVENTS_READ
     ) -> list[PodEvent]:
@@ -135,13 +200,13 @@ class StateStore:
         """
         return await self._read(queries.read_pod_events, pod, backend, limit)
 
-    async def backends(self) -> list[Backend]:
-        """The rows of `backends` in the order of their names.
+    async def backends(self, *, limit: int | None = None) -> list[Backend]:
+        """The rows of `backends` in the order of their names: all, or the first `limit`.
 
         Raises:
             StoreUnavailableError: the database does not answer.
         """
-        return await self._read(queries.read_backends)
+        return await self._read(queries.read_backends, limit)
 
     async def silences(self) -> dict[str, float]:
         """By backend, seconds since the last heartbeat that was applied, by the listener's clock
@@ -204,6 +269,22 @@ class StateStore:
         now = int(self._clock() * 1000)
         return await self._database.call_steps(heal(self._database, backend, now))
 
+    def purge(self, backend: str, *, force: bool = False) -> AsyncGenerator[Purged, None]:
+        """Remove all rows of a backend, in steps of some milliseconds; gives what each step
+        removed, and at last whether the backend itself was (`backends`, 1). It is not, and more of
+        its rows may be left, where something of it is applied meanwhile, unless with `force`. What
+        is cut short can be done again.
+
+        To be used of a backend that reports nothing any more: a report that comes late makes a row
+        anew, and nothing is left that would say that its resource is gone.
+
+        Raises:
+            StoreUnavailableError: only a part was done.
+            StoreRefusedError: the database belongs to another version, or to something else.
+        """
+        now = None if force else moment_at(self._clock())
+        return self._retention.purge(backend, now or LAST_MOMENT)
+
     async def aclose(self) -> None:
         """Close the database. Idempotent."""
         await self._database.aclose()
@@ -233,6 +314,20 @@ class StateStore:
     ) -> list[Stored]:
         where = {"backend": backend, **narrowed}
         return await self._read(queries.read_resources, table, row, where, live_only)
+
+    async def _read_page(
+        self,
+        row: type[Stored],
+        table: Table,
+        of: Sequence[str],
+        wanted: Sequence[ColumnElement[bool]],
+        after: Key,
+        limit: int,
+    ) -> Page[Stored]:
+        def read(connection: Connection) -> Page[Stored]:
+            return queries.read_page(connection, row, table, of, wanted, after=after, limit=limit)
+
+        return await self._read(read)
 
     async def _read(self, read: Callable[..., T], *args: Any) -> T:
         def work() -> T:

@@ -12,6 +12,9 @@ REPLACEMENT = "\ufffd"
 EPOCH = "1970-01-01T00:00:00.000Z"
 """The moment from which seconds are counted."""
 
+LAST_MOMENT = "9999-12-31T23:59:59.999Z"
+"""None is later."""
+
 _encode_json = msgspec.json.Encoder(order="deterministic").encode  # equal documents, equal text
 
 
