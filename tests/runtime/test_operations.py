@@ -19,8 +19,8 @@ from osmo_runtime.operations import (
     Operations,
     ServiceConfig,
     Work,
-    exporting,
     open_operations,
+    sdk,
 )
 from osmo_runtime.operations.server import address
 from osmo_transport.errors import AddressInUseError, UsageError
@@ -225,7 +225,7 @@ async def test_figures_are_pushed_where_opentelemetry_is_told_so(
     """By its own variables, also without a port, a last time at the end, and never from the event
     loop, which a collector that is slow would hold up."""
     collector = Collector()
-    monkeypatch.setattr(exporting, "otlp_exporter", lambda: collector)
+    monkeypatch.setattr(sdk, "metric_exporter", lambda: collector)
     monkeypatch.setenv("OTEL_METRICS_EXPORTER", "otlp")
     monkeypatch.setenv("OTEL_METRIC_EXPORT_INTERVAL", "20")
     async with open_operations("test", ServiceConfig(), asyncio.Event()) as operations:
