@@ -94,7 +94,10 @@ class Exporter:
     def push(self, data: MetricsData) -> bool:
         """Hand figures over; waits for the answer, and says whether they were taken."""
         assert self._pushed_to is not None
-        return self._pushed_to.export(data) is MetricExportResult.SUCCESS
+        try:
+            return self._pushed_to.export(data) is MetricExportResult.SUCCESS
+        except Exception:  # noqa: BLE001  (figures that are not taken end nothing)
+            return False
 
     def with_durations(self, data: MetricsData | None) -> MetricsData:
         """The same figures, and those that the SDK does not have."""

@@ -4,9 +4,10 @@ import asyncio
 import logging
 import os
 import sys
+import threading
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -171,7 +172,24 @@ async def _push_last(exporter: "Exporter") -> None:
 
 async def _push_once(exporter: "Exporter") -> None:
     data = exporter.collect()
-    # A collector that hangs must not hold up a stop; the exporter has a time limit of its own.
-    taken = await anyio.to_thread.run_sync(exporter.push, data, abandon_on_cancel=True)
-    if not taken:
+    if not await _in_thread(lambda: exporter.push(data)):
         _log.warning("the figures could not be pushed over OTLP")
+
+
+async def _in_thread(call: Callable[[], bool]) -> bool:
+    """The answer of a call that blocks. One that hangs, and is waited for no more, does not keep
+    the process from ending, as a thread of a pool would."""
+    loop = asyncio.get_running_loop()
+    answer: asyncio.Future[bool] = loop.create_future()
+
+    def tell(found: bool) -> None:
+        if not answer.done():
+            answer.set_result(found)
+
+    def run() -> None:
+        found = call()
+        with suppress(RuntimeError):  # the loop is closed: nobody waits
+            loop.call_soon_threadsafe(tell, found)
+
+    threading.Thread(target=run, name="push", daemon=True).start()
+    return await answer
