@@ -18,7 +18,7 @@ from opentelemetry.trace import SpanContext, format_span_id, format_trace_id
 from osmo_runtime.logs import JsonFormatter, TextFormatter
 from osmo_runtime.operations import ServiceConfig, open_operations, outlet, sdk
 from osmo_runtime.operations.outlet import COMPLAINTS
-from osmo_runtime.operations.tracing import Tracer, open_tracing
+from osmo_runtime.operations.tracing import MOST_LINKS, Tracer, open_tracing
 from osmo_transport import Ack, Delivery, Message, ProducerBatch, Retry, new_message
 from osmo_transport.errors import UsageError
 from osmo_transport.queues.delivery import NEW, Producer, batch_of
@@ -99,6 +99,16 @@ async def test_an_append_links_to_each_report_that_is_sampled(
     (span,) = exported()
     assert text_of(span.parent) == FIRST
     assert links(span) == [FIRST, SECOND]
+
+
+async def test_links_are_bounded() -> None:
+    """That to the parent is kept, however many reports an append has."""
+    async with traced() as (tracer, exported):
+        with tracer.append([batch(FIRST, *[SECOND] * 500)]):
+            pass
+    (span,) = exported()
+    assert text_of(span.parent) == FIRST
+    assert links(span) == [FIRST, *[SECOND] * (MOST_LINKS - 1)]
 
 
 async def test_each_delivery_that_is_handled_has_a_span_of_its_own() -> None:

@@ -9,6 +9,7 @@ alone, a span *stands in the trace of the first report that is sampled, and link
 import logging
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, nullcontext
+from itertools import islice
 
 import anyio
 import msgspec
@@ -28,6 +29,13 @@ from osmo_transport.message import traceparent_of
 MAX_TRACEPARENT = 128
 """Characters of a trace context that is looked at: the present version has 55, and later ones may
 add to it."""
+
+MOST_LINKS = 32
+"""Of a span, to the first reports that are sampled: of an append that is larger and sampled whole
+these tell enough, and 2 048 such spans that wait for a collector take some 40 MB."""
+
+MAX_REASON = 1_000
+"""Characters that are kept of why a delivery was not handled."""
 
 _W3C = TraceContextTextMapPropagator()
 _NO_PARENT = Context()
@@ -82,7 +90,7 @@ class Tracer:
         def settle(outcomes: Sequence[Outcome]) -> None:
             for span, outcome in zip(spans, outcomes, strict=True):
                 if span is not None and not isinstance(outcome, Ack):
-                    span.set_status(trace.StatusCode.ERROR, outcome.reason)
+                    span.set_status(trace.StatusCode.ERROR, outcome.reason[:MAX_REASON])
 
         # What is logged meanwhile is about all of them.
         alone = spans[0] if len(spans) == 1 else None
@@ -114,11 +122,12 @@ class Tracer:
         self, name: str, kind: trace.SpanKind, traceparents: Iterable[str | None]
     ) -> trace.Span | None:
         """A span of what follows from some reports; None: none of them is sampled."""
-        links = [
-            trace.Link(context)
+        contexts = (
+            context
             for traceparent in traceparents
             if traceparent is not None and (context := _sampled(traceparent)) is not None
-        ]
+        )
+        links = [trace.Link(context) for context in islice(contexts, MOST_LINKS)]
         if not links:
             return None
         parent = trace.NonRecordingSpan(links[0].context)
