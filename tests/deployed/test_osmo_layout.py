@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from google.protobuf import json_format
+from msgspec.structs import replace
 from redis.crc import key_slot
 
 from osmo_deployed.layout import OsmoLayout
@@ -66,6 +67,40 @@ async def test_appends_as_a_deployed_operator_does(server: RedisServer) -> None:
     assert json.loads(text) == json_format.MessageToDict(
         theirs, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
     )
+
+
+TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+async def test_a_trace_stands_beside_the_message(
+    server: RedisServer, worker: DeployedWorker
+) -> None:
+    """In a field of its own, which ours read and deployed workers do not look at."""
+    traced = replace(pod("a"), traceparent=TRACE)
+    async with opened(server) as queue:
+        feeder = Feeder(queue)
+        await feeder.append(traced)
+        ((_, fields),) = server.command("XRANGE", KEY, "-", "+")
+        assert fields[0::2] == [b"message", b"backend", b"traceparent"]
+        ((_, told),) = worker.work()
+        assert told["update_pod"]["workflow_uuid"] == "a"
+        await feeder.append(pod("b"), traced, pod("c"))
+        async with queue.consumer("workers", "w") as consumer:
+            found = await drain(consumer, 3)
+        assert [each.message.traceparent for each in found] == [None, TRACE, None]
+
+
+@pytest.mark.parametrize("text", ["", "{" * 55, TRACE.upper(), f"{TRACE}\n", TRACE[:-1], "é" * 55])
+async def test_text_that_is_no_trace_is_left_out(
+    text: str, server: RedisServer, worker: DeployedWorker
+) -> None:
+    """Whatever a peer sends there, its report can be read."""
+    async with opened(server) as queue:
+        await Feeder(queue).append(replace(pod("a"), traceparent=text))
+        ((_, fields),) = server.command("XRANGE", KEY, "-", "+")
+        assert fields[0::2] == [b"message", b"backend"]
+        ((_, told),) = worker.work()
+        assert told["update_pod"]["workflow_uuid"] == "a"
 
 
 async def test_all_keys_share_a_slot_and_have_names_of_their_own(server: RedisServer) -> None:

@@ -5,12 +5,14 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import msgspec
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from osmo_listener.informer.store import Change, ChangeType
 from osmo_listener.listeners.objects import Pod
 from osmo_listener.listeners.workflow import WorkflowListener
 from osmo_listener.reporter import Reporter
 from osmo_reports.bodies import decode_body
+from osmo_runtime.operations.tracing import open_tracing
 from osmo_transport import (
     BackoffConfig,
     Client,
@@ -22,6 +24,7 @@ from osmo_transport import (
     ServerConfig,
     SessionConfig,
     connect,
+    encode_message,
     listen,
 )
 from osmo_transport.message import Version, new_id
@@ -400,6 +403,36 @@ async def test_a_message_of_another_kind_that_is_too_large_hurts_no_other() -> N
         await w.client.flush()
         assert [name for *_, name in w.reports()] == ["a", "list x"]
         assert w.reporter.refused == 1
+
+
+async def test_a_trace_leaves_no_report_out() -> None:
+    """One that fits without its trace alone is sent like that; and a span begins when the change
+    was told, however long it waits for its turn."""
+    exporter = InMemorySpanExporter()
+    plain = Message("list", "x", Version(1, 1), new_id(), 0.0, b"x" * 600)
+    async with (
+        open_tracing("test", exporter) as (tracer, _),
+        world(message_bytes=len(encode_message(plain)) + 10) as w,
+    ):
+        w.reporter._tracer = tracer
+        await w.client.epoch_after(0)
+        async with w.reporter._turn:
+            waiting = asyncio.create_task(w.change(pod("a", 1)))
+            await asyncio.sleep(0)
+            w.now += 5
+        await waiting
+        large = msgspec.structs.replace(plain, version=Version(w.client.epoch, 1))
+        await w.reporter.report(lambda _: [large])
+        await w.client.flush()
+        assert w.reporter.refused == 0
+    assert [(message.kind, bool(message.traceparent)) for message in w.got] == [
+        ("update_pod", True),
+        ("list", False),
+    ]
+    assert [span.start_time for span in exporter.get_finished_spans()] == [
+        1000 * 10**9,
+        1005 * 10**9,
+    ]
 
 
 class _Asked(WorkflowListener):

@@ -19,8 +19,8 @@ from osmo_runtime.operations import (
     Operations,
     ServiceConfig,
     Work,
-    exporting,
     open_operations,
+    sdk,
 )
 from osmo_runtime.operations.server import address
 from osmo_transport.errors import AddressInUseError, UsageError
@@ -194,13 +194,13 @@ class Collector(MetricExporter):
     def __init__(self) -> None:
         super().__init__()
         self.pushed: list[MetricsData] = []
-        self.threads: set[int] = set()
+        self.threads: set[threading.Thread] = set()
 
     def export(
         self, metrics_data: MetricsData, timeout_millis: float = 10_000, **_: Any
     ) -> MetricExportResult:
         self.pushed.append(metrics_data)
-        self.threads.add(threading.get_ident())
+        self.threads.add(threading.current_thread())
         return MetricExportResult.SUCCESS
 
     def force_flush(self, timeout_millis: float = 10_000) -> bool:
@@ -225,7 +225,7 @@ async def test_figures_are_pushed_where_opentelemetry_is_told_so(
     """By its own variables, also without a port, a last time at the end, and never from the event
     loop, which a collector that is slow would hold up."""
     collector = Collector()
-    monkeypatch.setattr(exporting, "otlp_exporter", lambda: collector)
+    monkeypatch.setattr(sdk, "metric_exporter", lambda: collector)
     monkeypatch.setenv("OTEL_METRICS_EXPORTER", "otlp")
     monkeypatch.setenv("OTEL_METRIC_EXPORT_INTERVAL", "20")
     async with open_operations("test", ServiceConfig(), asyncio.Event()) as operations:
@@ -235,4 +235,21 @@ async def test_figures_are_pushed_where_opentelemetry_is_told_so(
         before = len(collector.pushed)
     assert names(collector.pushed[-1]) == ["osmo_operator_append", "osmo_operator_appended"]
     assert len(collector.pushed) > before
-    assert threading.get_ident() not in collector.threads
+    # Nor may one that hangs keep the process from ending.
+    assert all(thread.daemon for thread in collector.threads)
+
+
+async def test_a_collector_of_figures_that_fails_ends_nothing(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is said in the log, and tried again."""
+    collector = Collector()
+    monkeypatch.setattr(collector, "export", lambda _: 1 / 0)
+    monkeypatch.setattr(sdk, "metric_exporter", lambda: collector)
+    monkeypatch.setenv("OTEL_METRICS_EXPORTER", "otlp")
+    monkeypatch.setenv("OTEL_METRIC_EXPORT_INTERVAL", "1")
+    async with open_operations("test", ServiceConfig(), asyncio.Event()):
+        await eventually(lambda: len(caplog.records) >= 2)
+    assert {record.getMessage() for record in caplog.records} == {
+        "the figures could not be pushed over OTLP"
+    }

@@ -29,6 +29,7 @@ from osmo_transport.message import (
     Head,
     Unreadable,
     read_heads,
+    traceparent_of,
 )
 from tests.transport.builders import MESSAGES
 
@@ -62,6 +63,23 @@ def changed(message: Message, **fields: Any) -> Message:
 def test_what_is_sent_is_read_back_equal(message: Message) -> None:
     """Each field of it, whatever it holds that it may."""
     assert read_message(encode_message(message)) == message
+
+
+@given(MESSAGES)
+@example(changed(PLAIN, traceparent=""))
+@example(changed(PLAIN, payload=b"\xc0"))
+def test_who_passes_a_message_on_can_read_its_trace(message: Message) -> None:
+    """And needs nothing else of it."""
+    assert traceparent_of(encode_message(message)) == message.traceparent
+
+
+@given(st.binary(max_size=100))
+@example(b"")
+@example(Unreadable(b"it is too deep"))
+@example(encode_message(changed(PLAIN, traceparent="00-"))[:-1])
+def test_what_is_no_message_has_no_trace(data: bytes) -> None:
+    """That it is none is told by whoever needs the whole of it."""
+    assert traceparent_of(data) is None
 
 
 @given(MESSAGES, CHANGES)

@@ -7,8 +7,11 @@ shared, and what is lost.
 
 import dataclasses
 import logging
+import re
 import time
 from collections.abc import Callable, Sequence
+
+import msgspec
 
 from osmo_deployed import protojson
 from osmo_deployed.messages import (
@@ -42,13 +45,22 @@ they hold, so nobody may take it earlier."""
 
 _ONLY = way(0)
 
+_TRACE = re.compile("00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+"""The trace context that goes before the JSON of a message which has one."""
+
+_FIELDS = """unpack(message:byte() == 123
+  and {'message', message, 'backend', backend}
+  or {'message', message:sub(56), 'backend', backend, 'traceparent', message:sub(1, 55)})"""
+"""Of an entry: what the deployed programs read, and if it has a trace, which shows by what its
+message begins with, a field that they do not look at."""
+
 _log = logging.getLogger(__name__)
 
 
 class OsmoLayout(Layout):
     """See the module."""
 
-    append = append("'message', message, 'backend', backend")
+    append = append(_FIELDS)
     replay = replay("'message', raw, 'backend', backend")
     group = GROUP
 
@@ -96,17 +108,22 @@ class OsmoLayout(Layout):
         ways: list[str] = []
         payloads: list[bytes] = []
         for data in batch.encoded:
-            theirs = self._translated(read_message(data), backend, now) if data else None
-            ways.append(_ONLY if theirs else REFUSED)
-            payloads.append(protojson.encode_without_nul(theirs) if theirs else b"")
+            payload = self._payload(read_message(data), backend, now) if data else b""
+            ways.append(_ONLY if payload else REFUSED)
+            payloads.append(payload)
         return Appended("".join(ways), payloads)
 
-    def _translated(self, message: Message, backend: str, now: float) -> ListenerMessage | None:
+    def _payload(self, message: Message, backend: str, now: float) -> bytes:
+        """Empty: it has no equivalent."""
         try:
-            return from_message(message, backend, now)
+            theirs = from_message(message, backend, now)
         except BodyError as exc:
             _log.error("a message of %s is left out, it cannot be translated: %s", backend, exc)
-            return None
+            return b""
+        if theirs is None:
+            return b""
+        payload, trace = protojson.encode_without_nul(theirs), message.traceparent
+        return trace.encode() + payload if trace and _TRACE.fullmatch(trace) else payload
 
     def read(self, entry_id: str, fields: Sequence[bytes]) -> tuple[str, Message]:
         entry = dict(zip(fields[::2], fields[1::2], strict=True))
@@ -118,7 +135,10 @@ class OsmoLayout(Layout):
             raise UnreadableError(f"its backend is no text: {exc}") from exc
         if not backend:
             raise UnreadableError("its backend is empty")
-        return backend, self.message(entry_id, payload)
+        message, trace = self.message(entry_id, payload), entry.get(b"traceparent")
+        if trace is not None:
+            message = msgspec.structs.replace(message, traceparent=trace.decode(errors="replace"))
+        return backend, message
 
     def message(self, entry_id: str, payload: bytes) -> Message:
         milliseconds, _, sequence = entry_id.partition("-")

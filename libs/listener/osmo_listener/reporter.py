@@ -14,7 +14,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Generic, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Generic, NoReturn, TypeVar
 
 import msgspec
 
@@ -25,6 +25,9 @@ from osmo_reports.bodies import decode_body
 from osmo_reports.errors import BodyError
 from osmo_reports.fitting import encode_report
 from osmo_transport import Client, Message, MessageTooLargeError, Refusal, UnsendableError
+
+if TYPE_CHECKING:
+    from osmo_runtime.operations.tracing import Tracer
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +45,7 @@ class Reporter(Generic[T]):
         client: takes them.
         name: of the listener, for the log.
         instead: what to send in the place of a report that will never be stored, by the listener.
-        objects: every object that the informer knows.
+        tracer: makes a span of each report; None: nobody does.
         clock: seconds since the Unix epoch.
         sleep: waits for seconds.
     """
@@ -54,6 +57,7 @@ class Reporter(Generic[T]):
         *,
         name: str = "listener",
         instead: Callable[[Refusal, float], Iterable[Message]] = lambda _refusal, _now: (),
+        tracer: "Tracer | None" = None,
         clock: Callable[[], float] = time.time,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
@@ -61,6 +65,7 @@ class Reporter(Generic[T]):
         self._client = client
         self._name = name
         self._instead = instead
+        self._tracer = tracer
         self._objects: Callable[[], Iterable[T]] = tuple
         self._clock = clock
         self._sleep = sleep
@@ -84,6 +89,7 @@ class Reporter(Generic[T]):
 
     async def changed(self, changes: Sequence[Change[T]]) -> None:
         """See `informer.Handler`."""
+        told = self._clock()
         await self._placed()
         async with self._turn:
             now = self._clock()
@@ -92,7 +98,7 @@ class Reporter(Generic[T]):
                 version = change.resource_version
                 self._version = max(self._version, version)
                 messages = self._listener.on_change(change.old, change.new, version, now)
-                await self._send(messages, more=more)
+                await self._send(messages, more=more, since=told)
 
     async def synced(self, resource_version: int, count: int) -> None:
         """See `informer.Handler`."""
@@ -180,15 +186,33 @@ class Reporter(Generic[T]):
         messages = self._listener.snapshot(objects, self._version, self._clock())
         await self._send(messages, more=True)
 
-    async def _send(self, messages: Iterable[Message], *, more: bool = False) -> None:
+    async def _send(
+        self, messages: Iterable[Message], *, more: bool = False, since: float | None = None
+    ) -> None:
+        """`since`: when this process was told what they say; None: now."""
         for message in messages:
             # Asked for each: this process may be overtaken in the middle of a snapshot.
             if self._outranked or self._client.holder is not None:
                 continue
             try:
-                await self._client.send(message, more=more)
+                if self._tracer is None:
+                    await self._client.send(message, more=more)
+                else:
+                    await self._trace(self._tracer, message, since, more=more)
             except UnsendableError as exc:
                 await self._send_instead(message, exc, more=more)
+
+    async def _trace(
+        self, tracer: "Tracer", message: Message, since: float | None, *, more: bool
+    ) -> None:
+        """Send a message, with its trace if it is sampled and that leaves it small enough."""
+        with tracer.report(message, self._clock() if since is None else since) as traced:
+            try:
+                await self._client.send(traced, more=more)
+            except MessageTooLargeError:
+                if traced is message:
+                    raise
+                await self._client.send(message, more=more)
 
     async def _send_instead(
         self, message: Message, error: UnsendableError, *, more: bool = False

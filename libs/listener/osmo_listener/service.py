@@ -72,7 +72,8 @@ async def run_listener(
         ) as client,
         anyio.create_task_group() as tasks,
     ):
-        watches = Watches(config, types, credentials, client)
+        tracer = operations.tracer if operations is not None else None
+        watches = Watches(config, types, credentials, client, tracer)
 
         def watch_ages() -> dict[str, float]:
             return {name: feed.silence for name, feed in watches.feeds.items()}

@@ -8,7 +8,7 @@ from collections.abc import Coroutine, Iterator, Mapping
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from osmo_listener.config import ListenerConfig
 from osmo_listener.hostnames import Hostnames
@@ -29,6 +29,9 @@ from osmo_listener.pods_current import Dated, tell_pods_current
 from osmo_listener.reporter import Reporter
 from osmo_listener.rules import follow_rules
 from osmo_transport import Client
+
+if TYPE_CHECKING:
+    from osmo_runtime.operations.tracing import Tracer
 
 Work = Coroutine[Any, Any, NoReturn]
 
@@ -56,6 +59,7 @@ class Watches:
         types: what to report, by the listeners' names.
         credentials: the way to the API server.
         client: takes the messages.
+        tracer: makes a span of each; None: nobody does.
     """
 
     def __init__(
@@ -64,11 +68,13 @@ class Watches:
         types: Mapping[str, ListenerType[Any]],
         credentials: Credentials,
         client: Client,
+        tracer: "Tracer | None" = None,
     ) -> None:
         self._config = config
         self._types = types
         self._credentials = credentials
         self._client = client
+        self._tracer = tracer
         self._hostnames = Hostnames(self._renamed)
         self._patcher: Patcher | None = None
         self._labeller: NodeLabeller | None = None
@@ -102,8 +108,10 @@ class Watches:
     def _reporter(self, name: str) -> Reporter[Any]:
         listener = self._listeners[name]
         if isinstance(listener, WorkflowListener | NodeListener | ObjectListener):
-            return Reporter(listener, self._client, name=name, instead=listener.refused)
-        return Reporter(listener, self._client, name=name)
+            return Reporter(
+                listener, self._client, name=name, instead=listener.refused, tracer=self._tracer
+            )
+        return Reporter(listener, self._client, name=name, tracer=self._tracer)
 
     def _labelling(self) -> Iterator[Work]:
         if self._patcher is not None and self._labeller is not None:

@@ -1,9 +1,9 @@
 """Logs on stderr: text for people at a terminal, one JSON object per line for machines.
 
 A JSON line holds `timestamp` (RFC 3339, UTC), `level`, `service`, `module` (the logger's name),
-`message`, what `extra=` adds, and for an exception `exception` (one line) and `stack`. Passwords in
-URLs, bearer tokens and extra fields named like a secret are masked, and control characters escaped,
-in both formats.
+`message`, what `extra=` adds, within a span `trace_id` and `span_id`, and for an exception
+`exception` (one line) and `stack`. Passwords in URLs, bearer tokens and extra fields named like a
+secret are masked, and control characters escaped, in both formats.
 """
 
 import logging
@@ -46,8 +46,11 @@ class LogFormat(Enum):
     JSON = "json"
 
 
-FOR_MACHINES = frozenset({"settings"})
+FOR_MACHINES = frozenset({"settings", "span_id"})
 """Extra fields that only JSON lines hold: too long for a person who starts a program by hand."""
+
+SHORT = {"trace_id": 8}
+"""Extra fields of which a person is shown the beginning, with the number of characters."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,7 +163,9 @@ class TextFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         clock = time.strftime("%H:%M:%S", time.localtime(record.created))
         fields = "".join(
-            f" {key}={value}" for key, value in _extra(record).items() if key not in FOR_MACHINES
+            f" {key}={str(value)[: SHORT.get(key)]}"
+            for key, value in _extra(record).items()
+            if key not in FOR_MACHINES
         )
         line = f"{clock}.{int(record.msecs):03d} {record.levelname} {record.name}: " + printable(
             mask_text(record.getMessage()) + fields

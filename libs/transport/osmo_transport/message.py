@@ -99,7 +99,7 @@ class Message(msgspec.Struct, frozen=True, array_like=True, gc=False):
     final: bool = False
     """Whether the resource has come to its end, for whoever reads it: it orders nothing."""
     traceparent: str | None = None
-    """W3C trace context."""
+    """W3C trace context, of a message that belongs to a trace. What a peer sent may be any text."""
 
     def supersedes(self, other: "Message") -> bool:
         """Whether this report makes `other` needless, which is of the same kind and key, and of the
@@ -154,6 +154,21 @@ def read_message(data: bytes) -> Message:
         return _decode(data)
     except (msgspec.MsgspecError, ValueError, RecursionError) as exc:
         raise UnreadableError(data.decode() if type(data) is Unreadable else _why(exc)) from exc
+
+
+_NIL = 0xC0
+"""What the bytes of a message end with that belongs to no trace."""
+
+
+def traceparent_of(data: bytes) -> str | None:
+    """The trace context of an encoded message; None: it has none, or is no message. Of one that has
+    none, a byte is looked at."""
+    if not data or data[-1] == _NIL:
+        return None
+    try:
+        return read_message(data).traceparent
+    except UnreadableError:
+        return None
 
 
 _UNSENDABLE = (

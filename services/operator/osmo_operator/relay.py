@@ -5,7 +5,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from osmo_operator.backlog import Backlog
 from osmo_runtime.operations import Check, Histogram
@@ -18,6 +18,9 @@ from osmo_transport import (
     QueueUnavailableError,
     kind_of,
 )
+
+if TYPE_CHECKING:
+    from osmo_runtime.operations.tracing import Tracer
 
 logger = logging.getLogger(__name__)
 
@@ -72,6 +75,8 @@ class Relay:
         self._backlog = Backlog()
         self._began: float | None = None
         self._failure = ""
+        self.tracer: Tracer | None = None
+        """Makes a span of each append. To be set by who wants that; None: nobody does."""
         self.steps = 0
         """Tries to append that have ended, in whatever way."""
         self.stored: Counter[str] = Counter()
@@ -108,6 +113,12 @@ class Relay:
                     backlog.add(self._server.arrived())
 
     async def _append(self, batches: Sequence[ProducerBatch]) -> list[AppendOutcome]:
+        if self.tracer is None:
+            return await self._until_stored(batches)
+        with self.tracer.append(batches):
+            return await self._until_stored(batches)
+
+    async def _until_stored(self, batches: Sequence[ProducerBatch]) -> list[AppendOutcome]:
         backoff = Backoff(self._backoff)
         self._began = began = self._clock()
         while True:

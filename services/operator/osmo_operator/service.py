@@ -100,6 +100,7 @@ async def run_operator(
         )
         asking = Inquiry(queue.status, config.check_interval, (QueueUnavailableError,))
         operations = operations or Operations(stopping=stop.is_set)
+        relay.tracer = operations.tracer
         operations.check("queue", asking.check)
         operations.check("appends", relay.check)
         operations.work("relay", lambda: relay_work(relay, server, asking))

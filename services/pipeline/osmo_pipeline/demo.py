@@ -207,7 +207,7 @@ async def running(
         await store.check()
         backend = await _unused(store)
         consumer = queue.consumer(worker.group, worker.name)
-        working = Worker(consumer, store, worker, metrics=metrics)
+        working = Worker(consumer, store, worker, metrics=metrics, tracer=operations.tracer)
         operations.check("handling", working.check)
         figures.measure(operations, metrics)
         figures.measure_store(operations, metrics, worker.store_limits.silent_after)

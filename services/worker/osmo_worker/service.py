@@ -64,7 +64,14 @@ async def run_worker(
         warn_of_caveats(queue)
         async with queue:
             consumer = queue.consumer(config.group, config.name)
-            worker = Worker(consumer, handler, config, others=others, metrics=metrics)
+            worker = Worker(
+                consumer,
+                handler,
+                config,
+                others=others,
+                metrics=metrics,
+                tracer=operations.tracer,
+            )
             asking = Inquiry(queue.status, config.check_interval, (QueueUnavailableError,))
             _show(operations, worker, asking)
             ready()

@@ -26,7 +26,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import anyio
 
@@ -38,6 +38,9 @@ from osmo_worker.errors import HandlerUnavailableError
 from osmo_worker.handler import BatchHandler, GuardedHandler, Handler
 from osmo_worker.inbox import Inbox, Work
 from osmo_worker.metrics import WorkerMetrics
+
+if TYPE_CHECKING:
+    from osmo_runtime.operations.tracing import Tracer
 
 logger = logging.getLogger(__name__)
 
@@ -94,6 +97,7 @@ class Worker:
         config: how.
         others: by kind, what handles the reports of this kind, and the ends of its snapshots.
         metrics: filled while it runs.
+        tracer: makes a span of each delivery that is handled; None: nobody does.
         clock: seconds since the Unix epoch.
     """
 
@@ -105,12 +109,14 @@ class Worker:
         *,
         others: Mapping[str, Handler | BatchHandler] = MappingProxyType({}),
         metrics: WorkerMetrics | None = None,
+        tracer: "Tracer | None" = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._consumer = consumer
         self._config = config
         self._main = _Lane("", handler, config)
         self._others = {kind: _Lane(kind, each, config) for kind, each in others.items()}
+        self._tracer = tracer
         self._clock = clock
         self.metrics = metrics or WorkerMetrics()
         self.metrics.consumer = consumer
@@ -196,14 +202,23 @@ class Worker:
                 calls.start_soon(self._handle, lane, lane.take())
 
     async def _handle(self, lane: _Lane, works: Sequence[Work]) -> None:
-        deliveries = [work.delivery for work in works]
-        outcomes = await self._until_available(
-            HandlerUnavailableError, partial(lane.handler.outcomes, deliveries), lane
-        )
+        if self._tracer is None:
+            outcomes = await self._outcomes(lane, works)
+        else:
+            needed = [(work.delivery, *(work.superseded or ())) for work in works]
+            with self._tracer.handle(needed) as settle:
+                outcomes = await self._outcomes(lane, works)
+                settle(outcomes)
         lane.slots.release()
         lane.done(works)
         self._finished.append((works, outcomes))
         self._may_settle.set()
+
+    async def _outcomes(self, lane: _Lane, works: Sequence[Work]) -> Sequence[Outcome]:
+        deliveries = [work.delivery for work in works]
+        return await self._until_available(
+            HandlerUnavailableError, partial(lane.handler.outcomes, deliveries), lane
+        )
 
     async def _settle(self) -> None:
         while True:

@@ -4,7 +4,6 @@ Counters and gauges are observable instruments of the SDK. It has no histogram t
 that, so they are added to what it collects.
 """
 
-import os
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -12,6 +11,7 @@ from typing import Any
 
 from osmo_runtime import __version__
 from osmo_runtime.operations.figures import BOUNDS, Figure, Histogram, Kind, Read
+from osmo_runtime.operations.sdk import resource_of
 from osmo_transport.errors import MissingExtraError
 
 try:
@@ -32,7 +32,6 @@ try:
         ScopeMetrics,
     )
     from opentelemetry.sdk.metrics.export import Histogram as HistogramData
-    from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.util.instrumentation import InstrumentationScope
     from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 except ImportError as exc:
@@ -60,8 +59,7 @@ class Exporter:
     def __init__(self, service: str, pushed_to: MetricExporter | None = None) -> None:
         self._durations: list[tuple[Figure, Read]] = []
         self._began = time.time_ns()
-        named = {} if os.environ.get("OTEL_SERVICE_NAME") else {"service.name": service}
-        self._resource = Resource.create({**named, "service.version": __version__})
+        self._resource = resource_of(service)
         self._registry = CollectorRegistry()
         readers: list[MetricReader] = [_Scraped(self, self._registry)]
         self._pushed_to = pushed_to
@@ -96,7 +94,10 @@ class Exporter:
     def push(self, data: MetricsData) -> bool:
         """Hand figures over; waits for the answer, and says whether they were taken."""
         assert self._pushed_to is not None
-        return self._pushed_to.export(data) is MetricExportResult.SUCCESS
+        try:
+            return self._pushed_to.export(data) is MetricExportResult.SUCCESS
+        except Exception:  # noqa: BLE001  (figures that are not taken end nothing)
+            return False
 
     def with_durations(self, data: MetricsData | None) -> MetricsData:
         """The same figures, and those that the SDK does not have."""
@@ -162,33 +163,3 @@ def _observing(read: Read) -> Any:
                 yield Observation(value, attributes)
 
     return observe
-
-
-def otlp_exporter() -> MetricExporter:
-    """What pushes figures over OTLP, as the variables `OTEL_EXPORTER_OTLP_…` say.
-
-    Raises:
-        MissingExtraError: it is not installed.
-    """
-    protocol = os.environ.get("OTEL_EXPORTER_OTLP_METRICS_PROTOCOL") or os.environ.get(
-        "OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf"
-    )
-    exporter: type[MetricExporter]
-    try:
-        if protocol == "grpc":
-            from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import (  # noqa: PLC0415
-                OTLPMetricExporter as OverGrpc,
-            )
-
-            exporter = OverGrpc
-        else:
-            from opentelemetry.exporter.otlp.proto.http.metric_exporter import (  # noqa: PLC0415
-                OTLPMetricExporter as OverHttp,
-            )
-
-            exporter = OverHttp
-    except ImportError as exc:
-        raise MissingExtraError(
-            f"OTLP needs {exc.name}: pip install 'osmo-pipeline[otel]'"
-        ) from exc
-    return exporter()

@@ -4,20 +4,22 @@ import asyncio
 import logging
 import os
 import sys
+import threading
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 import anyio
 
 from osmo_runtime.operations.config import ServiceConfig
-from osmo_runtime.operations.figures import Figure, Read
+from osmo_runtime.operations.figures import Figure, Kind, Read
 from osmo_runtime.operations.health import Check, Liveness, Readiness, Work
 
 if TYPE_CHECKING:
     from osmo_runtime.operations.exporting import Exporter
+    from osmo_runtime.operations.tracing import Tracer
 
 LOOK_INTERVAL = 1.0
 """Seconds between two looks at the progress, and two writes of the progress file."""
@@ -28,6 +30,10 @@ default of OpenTelemetry."""
 
 LAST_PUSH = 2.0
 """Seconds that the last push may take: a collector that is away holds up no stop for long."""
+
+SPANS_DROPPED = Figure(
+    "osmo_spans_dropped", Kind.COUNTER, "Spans that no collector took; of who pushes spans."
+)
 
 _log = logging.getLogger(__name__)
 
@@ -48,6 +54,8 @@ class Operations:
         self.figures: list[tuple[Figure, Read]] = []
         self.exporter: Exporter | None = None
         """Where the figures are read, once somebody can ask for them."""
+        self.tracer: Tracer | None = None
+        """Makes the spans of the service; None: they are not asked for."""
 
     def check(self, name: str, check: Callable[[], Check]) -> None:
         """The service is ready only while `check` says so, and not before one is given."""
@@ -75,20 +83,22 @@ async def open_operations(
     service: str, config: ServiceConfig, stop: asyncio.Event
 ) -> AsyncIterator[Operations]:
     """Let the service be seen until the context is left, where `config` says; `stop` tells that it
-    drains. Figures are also pushed where `OTEL_METRICS_EXPORTER` is `otlp`.
+    drains. Figures are also pushed where `OTEL_METRICS_EXPORTER` is `otlp`, and spans where
+    `OTEL_TRACES_EXPORTER` is.
 
     Raises:
         UsageError: the address is wrong, or what is needed is not installed.
         AddressInUseError: the port is taken.
     """
     operations = Operations(config.operations_stall, stop.is_set)
-    pushes = "otlp" in os.environ.get("OTEL_METRICS_EXPORTER", "").split(",")
+    pushes = _pushes("METRICS")
     async with AsyncExitStack() as stack:
         if config.operations or pushes:
             # Only who wants to be seen waits for these imports.
-            from osmo_runtime.operations.exporting import Exporter, otlp_exporter  # noqa: PLC0415
+            from osmo_runtime.operations import sdk  # noqa: PLC0415
+            from osmo_runtime.operations.exporting import Exporter  # noqa: PLC0415
 
-            exporter = Exporter(service, otlp_exporter() if pushes else None)
+            exporter = Exporter(service, sdk.metric_exporter() if pushes else None)
             stack.callback(exporter.close)
             operations.export(exporter)
             if config.operations:
@@ -105,6 +115,16 @@ async def open_operations(
                 )
                 sys.stdout.write(f"operations on {url}\n")
                 sys.stdout.flush()
+        if _pushes("TRACES"):
+            from osmo_runtime.operations import sdk  # noqa: PLC0415
+
+            exports = sdk.span_exporter()
+            from osmo_runtime.operations.tracing import open_tracing  # noqa: PLC0415
+
+            operations.tracer, outlet = await stack.enter_async_context(
+                open_tracing(service, exports)
+            )
+            operations.measure(SPANS_DROPPED, lambda: [(outlet.dropped, {})])
         async with anyio.create_task_group() as tasks:
             if config.operations or config.progress_file:
                 tasks.start_soon(_look, operations.liveness, config.progress_file)
@@ -114,6 +134,10 @@ async def open_operations(
                 tasks.start_soon(_push, exporter)
             yield operations
             tasks.cancel_scope.cancel()
+
+
+def _pushes(signal: str) -> bool:
+    return "otlp" in os.environ.get(f"OTEL_{signal}_EXPORTER", "").split(",")
 
 
 async def _look(liveness: Liveness, progress_file: Path | None) -> NoReturn:
@@ -148,7 +172,24 @@ async def _push_last(exporter: "Exporter") -> None:
 
 async def _push_once(exporter: "Exporter") -> None:
     data = exporter.collect()
-    # A collector that hangs must not hold up a stop; the exporter has a time limit of its own.
-    taken = await anyio.to_thread.run_sync(exporter.push, data, abandon_on_cancel=True)
-    if not taken:
+    if not await _in_thread(lambda: exporter.push(data)):
         _log.warning("the figures could not be pushed over OTLP")
+
+
+async def _in_thread(call: Callable[[], bool]) -> bool:
+    """The answer of a call that blocks. One that hangs, and is waited for no more, does not keep
+    the process from ending, as a thread of a pool would."""
+    loop = asyncio.get_running_loop()
+    answer: asyncio.Future[bool] = loop.create_future()
+
+    def tell(found: bool) -> None:
+        if not answer.done():
+            answer.set_result(found)
+
+    def run() -> None:
+        found = call()
+        with suppress(RuntimeError):  # the loop is closed: nobody waits
+            loop.call_soon_threadsafe(tell, found)
+
+    threading.Thread(target=run, name="push", daemon=True).start()
+    return await answer
