@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, settings
 
 from osmo_simulator import api_server as kube
 from osmo_transport.testing.redis_server import RedisServer, redis_programs
-from tests import postgres
+from tests import browser, postgres
 
 settings.register_profile("long", deadline=None, max_examples=10_000)
 # A run says the same as the one before it, on a slow and busy machine too; `long` is for the hunt.
@@ -55,6 +55,11 @@ def pytest_report_header() -> list[str]:
         servers.append(str(assets / "kube-apiserver"))
     else:
         missing.append(kube.MISSING)
+    found_browser = browser.programs()
+    if found_browser is None:
+        missing.append(browser.MISSING)
+    else:
+        servers.append(found_browser.chromium)
     found = [_version(server) for server in servers]
     if given:
         found.append("the PostgreSQL of OSMO_TEST_POSTGRES_URL")

@@ -47,6 +47,8 @@ class DemoConfig(ServiceConfig):
     """Follow this cluster instead of a simulated one, until Ctrl-C."""
     namespace: str = "osmo"
     """Namespace of the workflows' pods."""
+    web: str = "127.0.0.1:0"
+    """Address of the page that shows it meanwhile; port 0: a free one. Empty: none."""
     settle_timeout: SecondsOrZero = 30.0
     """Seconds that the store may take to equal the cluster once everything has happened."""
     log_level: LogLevel = LogLevel.WARNING

@@ -23,12 +23,15 @@ from osmo_pipeline.config import DEFAULT_DATABASE, Carrier, DemoConfig
 from osmo_pipeline.display import Progress, open_display, tell
 from osmo_pipeline.errors import DemoError
 from osmo_pipeline.verify import Difference, differences, expected_tasks
+from osmo_pipeline.web.latency import Buckets, cumulated
+from osmo_pipeline.web.service import page
 from osmo_runtime.masking import mask_text
 from osmo_runtime.operations import Operations
+from osmo_runtime.operations.figures import BOUNDS
 from osmo_runtime.startup import unless_stopped
 from osmo_simulator.scenario import Scenario, ScenarioConfig
 from osmo_simulator.server import Simulator
-from osmo_transport import Client, open_queue
+from osmo_transport import Client, Queue, open_queue
 from osmo_worker import figures
 from osmo_worker.config import WorkerConfig
 from osmo_worker.metrics import WorkerMetrics
@@ -55,10 +58,12 @@ class Demo:
     def __init__(
         self,
         config: DemoConfig,
+        queue: Queue,
         store: StateStore,
         listener: ListenerConfig,
         metrics: WorkerMetrics,
     ) -> None:
+        self._queue = queue
         self.store = store
         self.backend = listener.backend
         self._metrics = metrics
@@ -89,6 +94,24 @@ class Demo:
             p50=self._metrics.processing_time.percentile(50),
             p99=self._metrics.processing_time.percentile(99),
         )
+
+    @asynccontextmanager
+    async def page(self) -> AsyncIterator[None]:
+        """Show all of it on a page, where the configuration wants that, and say where.
+
+        Raises:
+            UsageError, AddressInUseError: the address cannot be used.
+        """
+        if not self._config.web:
+            yield
+            return
+
+        async def latency() -> Buckets:
+            return cumulated(BOUNDS, self._metrics.end_to_end.told())
+
+        async with page(self._queue, self.store, latency, self._config.web) as url:
+            tell([f"the page: {url}"])
+            yield
 
     async def settle(self) -> int:
         """Wait until the store equals the cluster; returns how many live pods were compared.
@@ -139,18 +162,25 @@ async def run_demo(
                     "and nothing else is shown or compared",
                 )
             )
-        with open_display() as display:
-            happening = asyncio.create_task(_happen(scenario, stop))
-            try:
-                while not happening.done():
-                    await asyncio.wait((happening,), timeout=REFRESH)
-                    display.show(await demo.progress())
-                await happening
-                compared = await demo.settle()
-                display.show(await demo.progress())
-            finally:
-                happening.cancel()
+        async with demo.page():
+            compared = await _show(demo, scenario, stop)
         summarize(config, await demo.progress(), compared, demo.backend)
+
+
+async def _show(demo: Demo, scenario: Scenario | None, stop: asyncio.Event) -> int:
+    """Show how it goes until the end, and return how many live pods were compared there."""
+    with open_display() as display:
+        happening = asyncio.create_task(_happen(scenario, stop))
+        try:
+            while not happening.done():
+                await asyncio.wait((happening,), timeout=REFRESH)
+                display.show(await demo.progress())
+            await happening
+            compared = await demo.settle()
+            display.show(await demo.progress())
+            return compared
+        finally:
+            happening.cancel()
 
 
 async def _happen(scenario: Scenario | None, stop: asyncio.Event) -> None:
@@ -218,7 +248,7 @@ async def running(
         listener = ListenerConfig(
             backend=backend, connect=url, kubeconfig=kubeconfig, namespace=config.namespace
         )
-        demo = Demo(config, store, listener, metrics)
+        demo = Demo(config, queue, store, listener, metrics)
         start(lambda stop: run_listener(listener, stop, demo.connected, operations=operations))
         try:
             yield demo
