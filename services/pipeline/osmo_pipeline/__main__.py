@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from osmo_listener.errors import KubeconfigError, ListenerError
 from osmo_pipeline import benchmarks
-from osmo_pipeline.commands import backends, completion, dead_letters, queue, rules
+from osmo_pipeline.commands import backends, completion, dead_letters, queue, rules, top
 from osmo_pipeline.config import DemoConfig
 from osmo_pipeline.errors import DemoError, NothingFoundError, RefusedError, StoppedError
 from osmo_pipeline.web.config import WebConfig
@@ -38,6 +38,7 @@ commands:
   backends purge BACKEND    remove all rows of a backend from the store
   backends reset BACKEND    let what a backend reports count again
   backends forget BACKEND   free the name of a backend for another cluster
+  top                       show what goes through it now, live
   web                       serve a page that shows all of it, and stays current
   completion SHELL          print what makes a shell complete our command lines
   bench [TABLE ...]         measure this project beside others, and show who is ahead
@@ -95,6 +96,7 @@ COMMANDS = {
     ("backends", "purge"): Command(backends.PurgeConfig, backends.purge_backend),
     ("backends", "reset"): Command(backends.ResetConfig, backends.reset_backend),
     ("backends", "forget"): Command(backends.ForgetConfig, backends.forget_backend),
+    ("top",): Command(top.TopConfig, top.show_top),
     ("web",): Command(WebConfig, web),
     ("completion",): Command(completion.CompletionConfig, completion.show_code),
 }

@@ -24,7 +24,10 @@ def main(argv: Sequence[str]) -> int:
             f"git clone {_repository()}, and there: make bench\n"
         )
         return runner.ExitCode.MISUSED
-    errors: runner.ErrorCodes = {BenchmarkError: runner.ExitCode.FAILED, PlanError: runner.ExitCode.MISUSED}
+    errors: runner.ErrorCodes = {
+        BenchmarkError: runner.ExitCode.FAILED,
+        PlanError: runner.ExitCode.MISUSED,
+    }
     return runner.main("osmo-pipeline bench", BenchConfig, _run, argv=argv, errors=errors)
 
 

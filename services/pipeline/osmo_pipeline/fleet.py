@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from osmo_reports.bodies import Registration
 from osmo_transport import Queue, Standing
@@ -13,6 +13,8 @@ from osmo_transport import Queue, Standing
 if TYPE_CHECKING:
     # A store needs a database's driver, and not every look needs a store.
     from osmo_worker.store import Backend, StateStore
+
+T = TypeVar("T")
 
 PAGE = 1000
 """Producers that are asked for at a time."""
@@ -23,9 +25,20 @@ class State(Enum):
 
     SILENT = "silent"
     """No heartbeat has come for so long that its listener, or the way to the store, is broken."""
+    BLIND = "blind"
+    """Its listener reports, and has not heard of its API server for long."""
     AWAY = "away"
     """No process reports it; said only where no store was asked, which tells of heartbeats."""
     OK = "ok"
+
+
+class Patience(NamedTuple):
+    """After how many seconds something counts as lost."""
+
+    silent_after: float
+    """Without a heartbeat of a backend."""
+    blind_after: float
+    """That its listener had not heard of the API server."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,10 +46,13 @@ class Stored:
     """What the store knows of all backends."""
 
     rows: Mapping[str, "Backend"]
+    """By name."""
     tasks: Mapping[str, Mapping[str, int]]
     """How many tasks have their pod in the cluster, by backend and status."""
     nodes: Mapping[str, Mapping[bool, int]]
     """How many nodes are in the cluster, by backend and whether they are available."""
+    counted: bool = True
+    """Whether all are counted: else nothing is known of a backend without counts."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,11 +93,11 @@ def members(
     registered: Mapping[str, Registration],
     standings: Iterable[Standing],
     stored: Stored | None,
-    silent_after: float,
+    patience: Patience,
     now: float,
 ) -> list[Member]:
-    """All backends that any of the three knows, in the order of their names. One is silent
-    `silent_after` seconds after its last heartbeat; `now` is in seconds since the Unix epoch."""
+    """All backends that any of the three knows, in the order of their names; `now` is in seconds
+    since the Unix epoch."""
     producers: dict[str, list[Standing]] = defaultdict(list)
     for standing in standings:
         producers[standing.producer.backend].append(standing)
@@ -93,7 +109,7 @@ def members(
         if row is not None and row.last_heartbeat is not None:
             age = max(0.0, now - row.last_heartbeat.timestamp())
         if stored is not None:
-            state = State.SILENT if age is None or age > silent_after else State.OK
+            state = _state(row, age, patience)
         else:
             state = State.OK if any(each.holder for each in its_own) else State.AWAY
         found.append(
@@ -104,11 +120,23 @@ def members(
                 producers=tuple(its_own),
                 row=row,
                 heartbeat_age=age,
-                tasks=None if stored is None else stored.tasks.get(name, {}),
-                nodes=None if stored is None else stored.nodes.get(name, {}),
+                tasks=None if stored is None else _counts(stored, stored.tasks.get(name)),
+                nodes=None if stored is None else _counts(stored, stored.nodes.get(name)),
             )
         )
     return found
+
+
+def _state(row: "Backend | None", age: float | None, patience: Patience) -> State:
+    if row is None or age is None or age > patience.silent_after:
+        return State.SILENT
+    if max((row.watch_ages or {}).values(), default=0.0) > patience.blind_after:
+        return State.BLIND
+    return State.OK
+
+
+def _counts(stored: Stored, counts: Mapping[T, int] | None) -> Mapping[T, int] | None:
+    return {} if counts is None and stored.counted else counts
 
 
 async def standings(queue: Queue) -> list[Standing]:

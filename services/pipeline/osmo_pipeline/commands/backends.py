@@ -22,16 +22,14 @@ from osmo_pipeline.commands.output import (
 from osmo_pipeline.commands.places import directory_of, open_queue_of, queue_of, store_of
 from osmo_pipeline.config import BackendConfig, ViewConfig
 from osmo_pipeline.errors import NothingFoundError, RefusedError, StoppedError
-from osmo_pipeline.fleet import Member, State, Stored, all_of, members, standings
+from osmo_pipeline.fleet import Member, Patience, State, Stored, all_of, members, standings
 from osmo_reports.conditions import DEFAULT_RULES
 from osmo_reports.directory import open_directory
 from osmo_transport.bounds import Seconds
+from osmo_worker.config import StoreConfig
 
 if TYPE_CHECKING:
     from osmo_worker.store import StateStore
-
-SILENT_AFTER = 60.0
-"""Seconds: three heartbeats are missing, as listeners send them by default."""
 
 MOST_NODES = 20
 """Nodes that are not available, of which `backends show` tells the names."""
@@ -64,8 +62,17 @@ class FleetConfig(ViewConfig):
     store: str | None = None
     """URL of the workers' state store (sqlite, postgresql), which knows heartbeats, tasks and
     nodes; none: they are not shown."""
-    silent_after: Seconds = SILENT_AFTER
-    """Seconds without a heartbeat after which a backend is silent."""
+    silent_after: Seconds = StoreConfig.silent_after
+    """Seconds without a heartbeat after which a backend is silent: three are missing, as listeners
+    send them by default."""
+    blind_after: Seconds = 95.0
+    """Seconds without a word of its API server after which a listener is blind: as long as it
+    counts as ready itself, with the limits that it has by default."""
+
+    @property
+    def patience(self) -> Patience:
+        """Both of them."""
+        return Patience(self.silent_after, self.blind_after)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,11 +81,12 @@ class ListConfig(FleetConfig):
     a table `HEARD` is how old the last heartbeat is, `SINCE` for how long the process reports that
     does so now, and `NODES` how many are available. The exit code is 3 if there is none."""
 
-    name: str = ""
+    containing: str = ""
     """Only those with this text in their name; the case does not matter."""
     state: State | None = None
-    """Only those that are: silent, without a heartbeat for longer than `silent_after`; away, with
-    nobody who reports (where no store is named); ok."""
+    """Only those that are: silent, without a heartbeat for longer than `silent_after`; blind, whose
+    listener hears nothing of its cluster; away, with nobody who reports, where no store is named;
+    ok."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +120,7 @@ class PurgeConfig(BackendConfig, ViewConfig):
 
     store: str
     """URL of the workers' state store (sqlite, postgresql)."""
-    silent_after: Seconds = SILENT_AFTER
+    silent_after: Seconds = StoreConfig.silent_after
     """Seconds for which the store must not have heard of it."""
     force: bool = False
     """Remove them although the backend may be reported: what is reported later makes rows anew."""
@@ -133,7 +141,7 @@ async def list_backends(config: ListConfig, _: asyncio.Event) -> None:
     found = [each for each in await _members(config, stored) if _is_wanted(each, config)]
     with Listing(_COLUMNS, as_json=config.json) as out:
         for member in found:
-            out.add(described(member))
+            out.add(described(member, time.time()))
     if not found:
         raise NothingFoundError("there is no such backend")
     if config.store is None:
@@ -156,7 +164,7 @@ async def show_backend(config: ShowConfig, _: asyncio.Event) -> None:
         raise NothingFoundError(f"nothing is known of a backend {config.backend!r}")
     row: dict[str, object] = {"backend": config.backend}
     for member in found:
-        row |= described(member)
+        row |= described(member, time.time())
     row["unavailable_nodes"] = unavailable
     row["rules_version"] = None if rules is None else rules.version
     row["rules"] = DEFAULT_RULES if rules is None else rules.rules
@@ -275,13 +283,13 @@ async def _members(config: FleetConfig, stored: Stored | None) -> list[Member]:
     async with await open_queue_of(config) as queue, await open_directory(where) as directory:
         registered = await directory.backends()
         reporting = await standings(queue)
-    return members(registered, reporting, stored, config.silent_after, time.time())
+    return members(registered, reporting, stored, config.patience, time.time())
 
 
 def _is_wanted(member: Member, config: ListConfig) -> bool:
     if config.state is not None and member.state is not config.state:
         return False
-    return config.name.casefold() in member.name.casefold()
+    return config.containing.casefold() in member.name.casefold()
 
 
 async def _stored(store: "StateStore", backend: str) -> tuple[Stored, list[str]]:
@@ -301,8 +309,9 @@ async def _stored(store: "StateStore", backend: str) -> tuple[Stored, list[str]]
     return Stored(rows=rows, tasks=tasks, nodes={backend: nodes}), unavailable[:MOST_NODES]
 
 
-def described(member: Member) -> dict[str, object]:
-    """A backend as programs read it. Where it is not known what a field tells, it is null."""
+def described(member: Member, now: float) -> dict[str, object]:
+    """A backend as programs read it, `now` in seconds since the Unix epoch. Where it is not known
+    what a field tells, it is null."""
     introduced, row, reporter = member.introduced, member.row, member.reporter
     holder = None if reporter is None else reporter.holder
     nodes = member.nodes
@@ -313,12 +322,13 @@ def described(member: Member) -> dict[str, object]:
         "namespace": introduced and introduced.namespace,
         "version": introduced and introduced.version,
         "address": holder and holder.address,
-        "reporting_seconds": holder and _ago(holder.since),
+        "reporting_seconds": holder and round(max(0.0, now - holder.since), 3),
         "epoch": member.epoch,
         "last_heartbeat": row and _written(row.last_heartbeat),
         "heartbeat_age_seconds": None
         if member.heartbeat_age is None
         else round(member.heartbeat_age, 3),
+        "watch_ages": row and row.watch_ages,
         "first_seen": row and _written(row.first_seen),
         "last_seen": row and _written(row.last_seen),
         "pods_current_at": row and _written(row.pods_current_at),
@@ -340,10 +350,6 @@ def described(member: Member) -> dict[str, object]:
             for each in member.producers
         ],
     }
-
-
-def _ago(seconds: float) -> float:
-    return round(max(0.0, time.time() - seconds), 3)
 
 
 def _written(at: datetime | None) -> str | None:

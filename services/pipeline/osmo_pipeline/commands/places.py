@@ -10,6 +10,7 @@ from osmo_pipeline.config import CommandConfig
 from osmo_reports.directory import Directory, open_directory
 from osmo_runtime.queues import queue_url, with_all_streams
 from osmo_transport import Queue, QueueConfig, UsageError, open_queue
+from osmo_worker.config import StoreConfig
 
 if TYPE_CHECKING:
     from osmo_worker.store import StateStore
@@ -59,7 +60,6 @@ async def store_of(url: str) -> "StateStore":
         TransportError, WorkerError: it cannot be used; the text says what to do.
     """
     # Here, because most commands need no database.
-    from osmo_worker.config import StoreConfig  # noqa: PLC0415
     from osmo_worker.store import open_store  # noqa: PLC0415
     from osmo_worker.store.migrating import migrate_store  # noqa: PLC0415
 

@@ -19,10 +19,12 @@ class GetRulesConfig(BackendConfig, ViewConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SetRulesConfig(BackendConfig, ViewConfig):
+class SetRulesConfig(ViewConfig):
     """Replaces the rules by which the nodes of a backend are available: of each condition whose
     type a pattern finds, the status has to match. The backend's listeners are told at once."""
 
+    backend: Annotated[str, Setting(positional=True)]
+    """Name of the backend."""
     rules: Annotated[dict[str, str], Setting(positional=True, metavar="TYPE=STATUS")]
     """Pattern of a condition's type, and pattern of its status, for example Ready=True
     '^Gpu.*Problem$=False|Unknown'."""

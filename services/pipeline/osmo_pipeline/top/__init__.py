@@ -1,0 +1,1 @@
+"""`osmo-pipeline top`: what goes through a pipeline now, on a terminal."""
