@@ -20,7 +20,6 @@ from osmo_pipeline.errors import DemoError
 from osmo_pipeline.verify import Difference
 from osmo_simulator.cluster import Cluster
 from osmo_simulator.scenario import Scenario, ScenarioConfig
-from osmo_transport import open_queue
 from osmo_transport.testing.redis_server import RedisServer
 from osmo_worker import StoreConfig, WorkerMetrics
 from osmo_worker.store import StateStore, Task, Totals
@@ -126,15 +125,12 @@ async def test_the_database_counts_what_is_shown() -> None:
     """So that a look at the figures costs the demo the same however many rows there are."""
     config, metrics = StoreConfig(), WorkerMetrics()
     database = Database("memory://", config)
-    async with (
-        await open_queue("memory://") as queue,
-        RowlessStore(database, config, metrics, time.time) as store,
-    ):
+    async with RowlessStore(database, config, metrics, time.time) as store:
         ended = report("b", flow="other", status="COMPLETED", deleted=True)
         reports = [delivery(message, backend=demo.BACKEND) for message in (report("a"), ended)]
         await store.handle_batch(reports)
         listener = ListenerConfig(backend=demo.BACKEND)
-        progress = await Demo(DemoConfig(), queue, store, listener, metrics).progress()
+        progress = await Demo(DemoConfig(), store, listener, metrics).progress()
     assert progress.totals == Totals(
         statuses={"COMPLETED": 1, "RUNNING": 1}, deleted=1, workflows=2, running=1
     )
@@ -155,6 +151,7 @@ def test_a_reader_that_leaves_ends_it() -> None:
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stderr is not None
+        assert process.stdout.readline().startswith(b"the page: http://127.0.0.1:")
         assert b"workflows=" in process.stdout.readline()
         process.stdout.close()
         assert process.stderr.read() == b""

@@ -6,6 +6,8 @@ import textwrap
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
+from itertools import accumulate
+from math import inf
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -19,19 +21,22 @@ from osmo_listener.listeners.registry import WORKFLOW
 from osmo_listener.service import run_listener
 from osmo_operator.config import OperatorConfig
 from osmo_operator.service import run_operator
-from osmo_pipeline.config import DEFAULT_DATABASE, Carrier, DemoConfig
+from osmo_pipeline.config import DEFAULT_DATABASE, Carrier, DemoConfig, PatienceConfig
 from osmo_pipeline.display import Progress, open_display, tell
 from osmo_pipeline.errors import DemoError
+from osmo_pipeline.fleet import Patience
+from osmo_pipeline.top.figures import Figures
+from osmo_pipeline.top.watching import Sources
 from osmo_pipeline.verify import Difference, differences, expected_tasks
-from osmo_pipeline.web.latency import Buckets, cumulated
 from osmo_pipeline.web.service import page
+from osmo_reports.directory import open_directory
 from osmo_runtime.masking import mask_text
 from osmo_runtime.operations import Operations
 from osmo_runtime.operations.figures import BOUNDS
 from osmo_runtime.startup import unless_stopped
 from osmo_simulator.scenario import Scenario, ScenarioConfig
 from osmo_simulator.server import Simulator
-from osmo_transport import Client, Queue, open_queue
+from osmo_transport import Client, open_queue
 from osmo_worker import figures
 from osmo_worker.config import WorkerConfig
 from osmo_worker.metrics import WorkerMetrics
@@ -58,12 +63,10 @@ class Demo:
     def __init__(
         self,
         config: DemoConfig,
-        queue: Queue,
         store: StateStore,
         listener: ListenerConfig,
         metrics: WorkerMetrics,
     ) -> None:
-        self._queue = queue
         self.store = store
         self.backend = listener.backend
         self._metrics = metrics
@@ -94,24 +97,6 @@ class Demo:
             p50=self._metrics.processing_time.percentile(50),
             p99=self._metrics.processing_time.percentile(99),
         )
-
-    @asynccontextmanager
-    async def page(self) -> AsyncIterator[None]:
-        """Show all of it on a page, where the configuration wants that, and say where.
-
-        Raises:
-            UsageError, AddressInUseError: the address cannot be used.
-        """
-        if not self._config.web:
-            yield
-            return
-
-        async def latency() -> Buckets:
-            return cumulated(BOUNDS, self._metrics.end_to_end.told())
-
-        async with page(self._queue, self.store, latency, self._config.web) as url:
-            tell([f"the page: {url}"])
-            yield
 
     async def settle(self) -> int:
         """Wait until the store equals the cluster; returns how many live pods were compared.
@@ -162,8 +147,7 @@ async def run_demo(
                     "and nothing else is shown or compared",
                 )
             )
-        async with demo.page():
-            compared = await _show(demo, scenario, stop)
+        compared = await _show(demo, scenario, stop)
         summarize(config, await demo.progress(), compared, demo.backend)
 
 
@@ -227,6 +211,7 @@ async def running(
     async with (
         open_store(_store_url(config), metrics=metrics) as store,
         await open_queue(queue_url) as queue,
+        await open_directory(queue_url) as directory,
         asyncio.TaskGroup() as services,
     ):
 
@@ -248,10 +233,18 @@ async def running(
         listener = ListenerConfig(
             backend=backend, connect=url, kubeconfig=kubeconfig, namespace=config.namespace
         )
-        demo = Demo(config, queue, store, listener, metrics)
+        demo = Demo(config, store, listener, metrics)
         start(lambda stop: run_listener(listener, stop, demo.connected, operations=operations))
+        sources = Sources(
+            place=mask_text(queue_url),
+            queue=queue,
+            directory=directory,
+            store=store,
+            services=_OwnServices(metrics),
+        )
         try:
-            yield demo
+            async with _page(services, sources, config.web):
+                yield demo
         finally:
             for task, stop in reversed(stops):
                 stop.set()
@@ -265,6 +258,31 @@ async def _unused(store: StateStore) -> str:
         if not (await store.totals(name)).workflows:
             return name
     raise AssertionError
+
+
+class _OwnServices:
+    """The figures of the worker in this process."""
+
+    def __init__(self, metrics: WorkerMetrics) -> None:
+        self._metrics = metrics
+
+    async def ask(self) -> Figures:
+        """See `Services`."""
+        counts = accumulate(map(float, self._metrics.end_to_end.told()))
+        buckets = dict(zip((*BOUNDS, inf), counts, strict=True))
+        return Figures(buckets={figures.END_TO_END.exposed: buckets})
+
+
+@asynccontextmanager
+async def _page(services: asyncio.TaskGroup, sources: Sources, listen: str) -> AsyncIterator[None]:
+    """Show all of it on a page at this address, if that is one, and say where."""
+    if not listen:
+        yield
+        return
+    patience = Patience(PatienceConfig.silent_after, PatienceConfig.blind_after)
+    async with page(services, sources, listen, patience=patience) as url:
+        tell([f"the page: {url}"])
+        yield
 
 
 def _address(carrier: Carrier) -> str:

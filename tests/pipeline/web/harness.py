@@ -8,10 +8,13 @@ from typing import Any, NamedTuple
 import aiohttp
 import msgspec
 
+from osmo_pipeline.fleet import Patience
+from osmo_pipeline.top.watching import Sources, Watch
 from osmo_pipeline.web.feed import Feed
 from osmo_pipeline.web.pulse import Pulse
 from osmo_pipeline.web.server import Site, serving
 from osmo_pipeline.web.views import View, Views
+from osmo_reports.directory import open_directory
 from osmo_transport import Delivery, Queue, Reject, open_queue
 from osmo_worker.store import StateStore, open_store
 from tests.worker.harness import append, report
@@ -34,10 +37,12 @@ async def running(token: str = "", max_viewers: int = 10) -> AsyncIterator[Runni
     """A site over an empty queue and an empty store."""
     async with (
         await open_queue("memory://") as queue,
+        await open_directory("memory://") as directory,
         open_store("memory://") as store,
         aiohttp.ClientSession() as session,
     ):
-        pulse = Pulse(queue, store, None)
+        sources = Sources(place="memory://", queue=queue, directory=directory, store=store)
+        pulse = Pulse(Watch(sources, Patience(60.0, 95.0)))
         views = Views(pulse, queue, store, token)
         feed: Feed[View] = Feed(pulse.beat, views.load, interval=0.005)
         site = Site(feed, queue, token=token, hosts=["fleet.example"], max_viewers=max_viewers)

@@ -2,13 +2,13 @@
 
 from dataclasses import dataclass
 
-from osmo_pipeline.config import CommandConfig
+from osmo_pipeline.config import PatienceConfig
 from osmo_transport import QueueConfig
 from osmo_transport.bounds import Count
 
 
 @dataclass(frozen=True, kw_only=True)
-class WebConfig(CommandConfig):
+class WebConfig(PatienceConfig):
     """Serves a page that shows the fleet, what flows, workflows, nodes and dead letters. Whoever
     reaches the address sees all of it: let nobody but this machine, or put something in front of it
     that knows its users."""
@@ -17,9 +17,9 @@ class WebConfig(CommandConfig):
     """Address to serve the page at; port 0: a free one."""
     store: str
     """URL of the workers' state store (sqlite, postgresql)."""
-    workers: tuple[str, ...] = ()
-    """Operations ports of the workers, as http://10.0.0.7:9464: they tell how long a change takes
-    until it can be seen."""
+    operations: tuple[str, ...] = ()
+    """Operations ports of the workers, host:port or http://host:port: they tell how long a change
+    takes until its row is written."""
     hosts: tuple[str, ...] = ()
     """Names by which browsers reach the page, besides localhost and addresses in numbers; a request
     by another name is refused, so that no page of others gets at this one."""

@@ -5,21 +5,20 @@ import secrets
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 
-import aiohttp
-
-from osmo_pipeline.commands.places import open_queue_of, store_of
+from osmo_pipeline.commands.top import open_sources
+from osmo_pipeline.fleet import Patience
+from osmo_pipeline.top.watching import Sources, Watch
 from osmo_pipeline.web.config import WebConfig
-from osmo_pipeline.web.feed import Feed
-from osmo_pipeline.web.latency import Latency, Read, scraping
+from osmo_pipeline.web.feed import INTERVAL, Feed
 from osmo_pipeline.web.pulse import Pulse
 from osmo_pipeline.web.server import Site, serving
 from osmo_pipeline.web.views import View, Views
 from osmo_runtime.operations.server import address
 from osmo_runtime.runner import announce
-from osmo_transport import Queue
-from osmo_worker.store import StateStore
+from osmo_transport import UsageError
 
-MAX_VIEWERS = WebConfig.max_viewers
+LATENCY_LOOKS = 60
+"""Looks that latencies are about: a minute."""
 
 
 async def run_web(config: WebConfig, stop: asyncio.Event) -> None:
@@ -31,52 +30,55 @@ async def run_web(config: WebConfig, stop: asyncio.Event) -> None:
         WorkerError: the store cannot be used; the text says what to do.
     """
     async with AsyncExitStack() as stack:
-        queue = await stack.enter_async_context(await open_queue_of(config, config.max_entries))
-        store = await stack.enter_async_context(await store_of(config.store))
-        read = None
-        if config.workers:
-            session = await stack.enter_async_context(aiohttp.ClientSession())
-            read = scraping(session, config.workers)
-        url = await stack.enter_async_context(
+        sources = await open_sources(
+            stack, config, config.store, config.operations, config.max_entries
+        )
+        async with (
+            asyncio.TaskGroup() as tasks,
             page(
-                *(queue, store, read, config.listen),
+                tasks,
+                sources,
+                config.listen,
+                patience=config.patience,
                 hosts=config.hosts,
                 max_viewers=config.max_viewers,
                 allow_replay=config.allow_replay,
-            )
-        )
-        announce(url)
-        await stop.wait()
+            ) as url,
+        ):
+            announce(url)
+            await stop.wait()
 
 
 @asynccontextmanager
 async def page(
-    queue: Queue,
-    store: StateStore,
-    read: Read | None,
+    tasks: asyncio.TaskGroup,
+    sources: Sources,
     listen: str,
     *,
+    patience: Patience,
     hosts: Sequence[str] = (),
-    max_viewers: int = MAX_VIEWERS,
+    max_viewers: int = WebConfig.max_viewers,
     allow_replay: bool = False,
+    interval: float = INTERVAL,
 ) -> AsyncIterator[str]:
-    """The page at the address `listen` until the context is left; gives its URL. `read` tells how
-    long a change takes until its row is written, if anybody does.
+    """The page at the address `listen` until the context is left; gives its URL. What looks for it
+    is one of `tasks`.
 
     Raises:
-        UsageError: the address is wrong.
-        AddressInUseError: it is taken.
+        UsageError: the address is wrong, or no store is among the sources.
+        AddressInUseError: the address is taken.
     """
     host, port = address(listen, "the page")
+    queue, store = sources.queue, sources.store
+    if store is None:
+        raise UsageError("the page needs a store")
     token = secrets.token_urlsafe() if allow_replay else ""
-    pulse = Pulse(queue, store, None if read is None else Latency(read))
-    views = Views(pulse, queue, store, token)
-    feed: Feed[View] = Feed(pulse.beat, views.load)
+    pulse = Pulse(Watch(sources, patience, window=LATENCY_LOOKS))
+    feed: Feed[View] = Feed(pulse.beat, Views(pulse, queue, store, token).load, interval)
     site = Site(feed, queue, token=token, hosts=hosts, max_viewers=max_viewers)
-    async with asyncio.TaskGroup() as tasks:
-        looking = tasks.create_task(feed.run())
-        try:
-            async with serving(site, host, port) as url:
-                yield url
-        finally:
-            looking.cancel()
+    looking = tasks.create_task(feed.run())
+    try:
+        async with serving(site, host, port) as url:
+            yield url
+    finally:
+        looking.cancel()

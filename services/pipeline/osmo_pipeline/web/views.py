@@ -13,11 +13,13 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 
 from osmo_pipeline.commands.contents import content
+from osmo_pipeline.fleet import Member, State
+from osmo_pipeline.top.board import Latency
 from osmo_pipeline.web.history import history
 from osmo_pipeline.web.pulse import Pulse
 from osmo_transport import DeadLetter, Queue, TransportError, UsageError
 from osmo_worker.errors import WorkerError
-from osmo_worker.store import Backend, Key, Node, Page, StateStore, Task
+from osmo_worker.store import Key, Node, Page, StateStore, Task
 
 BACKENDS_SHOWN = 50
 ROWS_SHOWN = 50
@@ -143,82 +145,80 @@ class Views:
             return {"error": str(exc)}
 
     def _fleet(self, view: Fleet) -> dict[str, object]:
-        pulse, flow = self._pulse, self._pulse.flow
+        board, moments = self._pulse.board, self._pulse.moments
+        members = board.members
         totals: Counter[str] = Counter()
-        for counts in pulse.tasks.counts.values():
-            totals.update(counts)
-        silent = {each.name for each in pulse.backends if pulse.is_silent(each)}
-        blind = {each.name for each in pulse.backends if pulse.is_blind(each)}
+        for each in members:
+            totals.update(each.tasks or {})
         wanted = view.find.casefold()
-        found = [each for each in pulse.backends if wanted in each.name.casefold()]
-        # Those that somebody has to look at come first.
-        found.sort(key=lambda each: (each.name not in silent | blind, each.name))
+        found = [each for each in members if wanted in each.name.casefold()]
         shown = found[view.page * BACKENDS_SHOWN :][:BACKENDS_SHOWN]
-        status = flow.status
-        last = flow.moments[-1] if flow.moments else None
+        status, last = board.status, moments[-1] if moments else None
+        latency = board.latencies.get("change to row", Latency(None, None))
         return {
-            "error": " ".join(filter(None, (flow.error, pulse.error))),
+            "error": "; ".join(board.problems),
             "backends": [self._backend(each) for each in shown],
             "found": len(found),
-            "known": len(pulse.backends),
-            "silent": len(silent),
-            "blind": len(blind),
+            "known": len(members),
+            "silent": sum(each.state is State.SILENT for each in members),
+            "blind": sum(each.state is State.BLIND for each in members),
             "size": BACKENDS_SHOWN,
             "tasks": _most(totals),
-            "nodes": _summed(pulse.nodes.counts.values()),
-            "counted": pulse.tasks.rounds > 0,
+            "nodes": _summed(members),
+            "counted": all(each.tasks is not None for each in members),
             "flow": {
                 "rate": last and last.rate,
-                "rates": [each.rate for each in flow.moments],
+                "rates": [each.rate for each in moments],
                 "depth": last and last.depth,
-                "depths": [each.depth for each in flow.moments],
+                "depths": [each.depth for each in moments],
                 "oldest": status and round(max(status.oldest.values(), default=0.0), 1),
                 "dead": status and status.dead,
                 "consumers": status and status.consumers,
-                "p50": flow.latency and flow.latency.p50,
-                "p99": flow.latency and flow.latency.p99,
+                "p50": latency.p50,
+                "p99": latency.p99,
             },
         }
 
-    def _backend(self, row: Backend) -> dict[str, object]:
-        pulse, name = self._pulse, row.name
-        rate = pulse.flow.rates.get(name, 0.0)
+    def _backend(self, member: Member) -> dict[str, object]:
+        flow, row = self._pulse.board.flow, member.row
         return {
-            "name": name,
-            "silent": pulse.is_silent(row),
-            "blind": pulse.is_blind(row),
-            "heard": _seconds(row.last_heartbeat),
-            "current": _seconds(row.pods_current_at),
-            "version": _cut(row.version or ""),
-            "tasks": _most(pulse.tasks.counts.get(name, {})),
-            "nodes": _summed([pulse.nodes.counts.get(name, {})]),
-            "rate": round(rate, 1),
+            "name": member.name,
+            "state": member.state.value,
+            "heard": _seconds(row.last_heartbeat if row else None),
+            "current": _seconds(row.pods_current_at if row else None),
+            "version": _cut((member.introduced and member.introduced.version) or ""),
+            "tasks": _most(member.tasks or {}),
+            "nodes": _summed([member]),
+            "rate": round(flow.reported.get(member.name, 0.0), 1) if flow else None,
         }
 
     def _one_backend(self, name: str) -> dict[str, object]:
-        pulse = self._pulse
-        row = next((each for each in pulse.backends if each.name == name), None)
-        reporters = [
-            {
-                "source": _cut(each.producer.source),
-                "from": _cut(each.holder.address),
-                "since": round(each.holder.since),
-            }
-            for each in pulse.flow.standings.get(name, [])
+        member = next((each for each in self._pulse.board.members if each.name == name), None)
+        if member is None:
+            return {"name": name, "unknown": True}
+        row, introduced = member.row, member.introduced
+        holders = [
+            (each.producer.source, each.holder)
+            for each in member.producers
             if each.holder is not None
         ]
-        if row is None:
-            return {"name": name, "unknown": True}
         return {
-            **self._backend(row),
-            "cluster": _cut(row.cluster_uid or ""),
-            "namespace": _cut(row.namespace or ""),
-            "first": _seconds(row.first_seen),
+            **self._backend(member),
+            "cluster": _cut((introduced and introduced.cluster_uid) or ""),
+            "namespace": _cut((introduced and introduced.namespace) or ""),
+            "first": _seconds(row.first_seen if row else None),
             "watches": [
                 [_cut(listener), age]
-                for listener, age in sorted((row.watch_ages or {}).items())[:ROWS_SHOWN]
+                for listener, age in sorted(((row and row.watch_ages) or {}).items())[:ROWS_SHOWN]
             ],
-            "reporters": reporters[:ROWS_SHOWN],
+            "reporters": [
+                {
+                    "source": _cut(source),
+                    "from": _cut(holder.address),
+                    "since": round(holder.since),
+                }
+                for source, holder in holders[:ROWS_SHOWN]
+            ],
         }
 
     async def _tasks(self, view: Tasks) -> dict[str, object]:
@@ -325,7 +325,7 @@ class Views:
 
     async def _letters(self, view: Letters) -> dict[str, object]:
         page = await self._queue.dead_letters(LETTERS_SHOWN, view.after)
-        status = self._pulse.flow.status
+        status = self._pulse.board.status
         return {
             "token": self._token,
             "dead": status and status.dead,
@@ -388,13 +388,10 @@ def _most(counts: Mapping[str, int]) -> list[tuple[str, int]]:
     return [(_cut(status), count) for status, count in Counter(counts).most_common(40)]
 
 
-def _summed(counts: "Sequence[Mapping[bool, int]] | Any") -> tuple[int, int]:
+def _summed(members: Sequence[Member]) -> tuple[int, int]:
     """How many nodes are available, of how many."""
-    available = total = 0
-    for each in counts:
-        available += each.get(True, 0)
-        total += sum(each.values())
-    return available, total
+    counts = [each.nodes or {} for each in members]
+    return sum(each.get(True, 0) for each in counts), sum(sum(each.values()) for each in counts)
 
 
 def _texts(texts: Sequence[str]) -> list[str]:

@@ -197,7 +197,7 @@ const views = {
       data.backends.length ? table(
         `${number(data.found)} ${find ? "found" : "in all"}${last ? `, page ${page * 1 + 1} of ${last + 1}` : ""}; silent and blind ones first`,
         [
-          { title: "Backend", show: (b) => [link(path("backend", b.name), name(b.name)), b.silent && tag("silent", "bad"), b.blind && tag("blind", "bad")] },
+          { title: "Backend", show: (b) => [link(path("backend", b.name), name(b.name)), b.state !== "ok" && tag(b.state, "bad")] },
           { title: "Heartbeat", kind: "code", show: (b) => time(b.heard) },
           { title: "Pods known until", kind: "code", show: (b) => time(b.current) },
           { title: "Tasks", kind: "counted", show: (b) => counts(b.tasks) },
@@ -304,7 +304,7 @@ function backend(data, { after }, which, content) {
   const tab = (each, title) => h("a", { href: `#${path("backend", b.name, ...(each === "nodes" ? ["nodes"] : []))}`, "aria-current": each === which ? "page" : null }, title);
   return [["Backend ", name(b.name, 400)], [
     b.unknown ? h("p", null, "The store knows no backend of this name.") : h("dl", { class: "facts small" },
-      fact("Heartbeat", time(b.heard), b.silent && h("span", { class: "bad" }, "silent"), b.blind && h("span", { class: "bad" }, "blind")),
+      fact("Heartbeat", time(b.heard), b.state !== "ok" && h("span", { class: "bad" }, b.state)),
       fact("Pods known until", time(b.current)),
       fact("Nodes available", `${number(b.nodes[0])} of ${number(b.nodes[1])}`),
       fact("Reports per second", number(b.rate)),
