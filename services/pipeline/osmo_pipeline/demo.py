@@ -33,6 +33,7 @@ from osmo_reports.directory import open_directory
 from osmo_runtime.masking import mask_text
 from osmo_runtime.operations import Operations
 from osmo_runtime.operations.figures import BOUNDS
+from osmo_runtime.operations.server import address
 from osmo_runtime.startup import unless_stopped
 from osmo_simulator.scenario import Scenario, ScenarioConfig
 from osmo_simulator.server import Simulator
@@ -280,7 +281,7 @@ async def _page(services: asyncio.TaskGroup, sources: Sources, listen: str) -> A
         yield
         return
     patience = Patience(PatienceConfig.silent_after, PatienceConfig.blind_after)
-    async with page(services, sources, listen, patience=patience) as url:
+    async with page(services, sources, address(listen, "the page"), patience=patience) as url:
         tell([f"the page: {url}"])
         yield
 

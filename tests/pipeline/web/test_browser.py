@@ -164,7 +164,7 @@ async def test_it_needs_no_mouse(chrome: Chrome) -> None:
             )
             assert page.run(nameless) == 0
             page.driver.find_element(By.ID, "workflow").send_keys("flow", Keys.ENTER)
-            page.until("History, 1 steps")
+            page.until("History, 1 step")
 
         await asyncio.to_thread(go)
 

@@ -9,7 +9,7 @@ from osmo_pipeline.commands.top import open_sources
 from osmo_pipeline.fleet import Patience
 from osmo_pipeline.top.watching import Sources, Watch
 from osmo_pipeline.web.config import WebConfig
-from osmo_pipeline.web.feed import INTERVAL, Feed
+from osmo_pipeline.web.feed import Feed
 from osmo_pipeline.web.pulse import Pulse
 from osmo_pipeline.web.server import Site, serving
 from osmo_pipeline.web.views import View, Views
@@ -29,6 +29,7 @@ async def run_web(config: WebConfig, stop: asyncio.Event) -> None:
         TransportError: the queue cannot be used, or the port is taken; the text says what to do.
         WorkerError: the store cannot be used; the text says what to do.
     """
+    where = address(config.listen, "the page")
     async with AsyncExitStack() as stack:
         sources = await open_sources(
             stack, config, config.store, config.operations, config.max_entries
@@ -38,7 +39,7 @@ async def run_web(config: WebConfig, stop: asyncio.Event) -> None:
             page(
                 tasks,
                 sources,
-                config.listen,
+                where,
                 patience=config.patience,
                 hosts=config.hosts,
                 max_viewers=config.max_viewers,
@@ -53,32 +54,30 @@ async def run_web(config: WebConfig, stop: asyncio.Event) -> None:
 async def page(
     tasks: asyncio.TaskGroup,
     sources: Sources,
-    listen: str,
+    where: tuple[str, int],
     *,
     patience: Patience,
     hosts: Sequence[str] = (),
     max_viewers: int = WebConfig.max_viewers,
     allow_replay: bool = False,
-    interval: float = INTERVAL,
 ) -> AsyncIterator[str]:
-    """The page at the address `listen` until the context is left; gives its URL. What looks for it
+    """The page at a host and port until the context is left; gives its URL. What looks for it
     is one of `tasks`.
 
     Raises:
-        UsageError: the address is wrong, or no store is among the sources.
+        UsageError: no store is among the sources.
         AddressInUseError: the address is taken.
     """
-    host, port = address(listen, "the page")
     queue, store = sources.queue, sources.store
     if store is None:
         raise UsageError("the page needs a store")
     token = secrets.token_urlsafe() if allow_replay else ""
     pulse = Pulse(Watch(sources, patience, window=LATENCY_LOOKS))
-    feed: Feed[View] = Feed(pulse.beat, Views(pulse, queue, store, token).load, interval)
+    feed: Feed[View] = Feed(pulse.beat, Views(pulse, queue, store, token).load)
     site = Site(feed, queue, token=token, hosts=hosts, max_viewers=max_viewers)
     looking = tasks.create_task(feed.run())
     try:
-        async with serving(site, host, port) as url:
+        async with serving(site, *where) as url:
             yield url
     finally:
         looking.cancel()

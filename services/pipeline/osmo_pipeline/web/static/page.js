@@ -238,7 +238,7 @@ const views = {
         { title: "Node", show: (t) => t.node && link(path("node", t.backend, t.node), name(t.node)) },
         { title: "History", kind: "wide", show: (t) => h("div", null,
           t.message && h("p", null, shown(t.message, 600)),
-          h("details", null, h("summary", null, `History, ${t.history.length} steps`),
+          h("details", null, h("summary", null, `History, ${t.history.length} ${t.history.length === 1 ? "step" : "steps"}`),
             h("p", { class: "dim" }, "Pod ", name(t.pod, 300)),
             h("ol", { class: "steps" }, t.history.map(([at, what, text]) => h("li", null,
               h("span", { class: "dim" }, at === null ? "at an unknown time" : exact(at)), " ",
