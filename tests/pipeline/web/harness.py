@@ -74,9 +74,9 @@ async def document(site: Running, **view: str) -> Any:
         return await anext(found)
 
 
-async def bury(queue: Queue, count: int, reason: str = "no") -> list[Delivery]:
-    """Make dead letters."""
-    await append(queue, [report(f"task-{number}") for number in range(count)])
+async def bury(queue: Queue, count: int, reason: str = "no", message: str = "") -> list[Delivery]:
+    """Make dead letters, of reports with this message."""
+    await append(queue, [report(f"task-{number}", message=message) for number in range(count)])
     async with queue.consumer("workers", "worker") as consumer:
         found = await consumer.receive(count)
         await consumer.settle([(each, Reject(reason)) for each in found])

@@ -142,6 +142,15 @@ async def test_dead_letters_say_why() -> None:
         (letter,) = (await document(site, view="letters"))["letters"]
         assert (letter["kind"], letter["key"]) == ("update_pod", "flow/task-0/0")
         assert len(letter["reason"]) == MAX_TEXT + 1
+        assert letter["payload"].startswith('{"payload": {"workflow_uuid": "flow"')
+
+
+async def test_a_large_dead_letter_is_not_taken_apart() -> None:
+    """Its beginning says enough, and the page costs what it costs with small ones."""
+    async with running() as site:
+        await bury(site.queue, 1, message="x" * 500_000)
+        (letter,) = (await document(site, view="letters"))["letters"]
+        assert len(letter["payload"]) == MAX_TEXT + 1
 
 
 async def test_an_outage_is_said() -> None:

@@ -32,6 +32,8 @@ STEPS = 5
 """Pages of the store that are looked through to fill one of ours."""
 MAX_TEXT = 2000
 """Characters of each text that are told."""
+MAX_PAYLOAD = 16 * 1024
+"""Bytes of the content of a dead letter beyond which its beginning is told as it is."""
 MAX_NAME = 1024
 """Characters of a name that somebody may ask for."""
 
@@ -365,7 +367,10 @@ def _task(task: Task) -> dict[str, object]:
 
 def _letter(letter: DeadLetter) -> dict[str, object]:
     message = letter.message
-    payload = json.dumps(content(message, letter.raw[:MAX_TEXT]), ensure_ascii=False, default=str)
+    if message is None or len(message.payload) > MAX_PAYLOAD:
+        payload = letter.raw[: MAX_TEXT + 1].decode(errors="replace")
+    else:
+        payload = json.dumps(content(message, b""), ensure_ascii=False, default=str)
     return {
         "id": letter.id,
         "stream": _cut(letter.stream),
