@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, settings
 from osmo_simulator import api_server as kube
 from osmo_transport.testing.redis_server import RedisServer, redis_programs
 from tests import browser, postgres
+from tests.deploy import tools
 
 settings.register_profile("long", deadline=None, max_examples=10_000)
 # A run says the same as the one before it, on a slow and busy machine too; `long` is for the hunt.
@@ -55,11 +56,12 @@ def pytest_report_header() -> list[str]:
         servers.append(str(assets / "kube-apiserver"))
     else:
         missing.append(kube.MISSING)
-    found_browser = browser.programs()
-    if found_browser is None:
+    if tools.helm() is None:
+        missing.append(tools.HELM_MISSING)
+    if tools.promtool() is None:
+        missing.append(tools.PROMTOOL_MISSING)
+    if browser.programs() is None:
         missing.append(browser.MISSING)
-    else:
-        servers.append(found_browser.chromium)
     found = [_version(server) for server in servers]
     if given:
         found.append("the PostgreSQL of OSMO_TEST_POSTGRES_URL")

@@ -5,9 +5,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Self
 
 START_TIMEOUT = 20.0
@@ -16,17 +16,27 @@ START_TIMEOUT = 20.0
 class Program:
     """A module run as a program, its log kept in a file. Use as `with`."""
 
-    def __init__(self, log: Path, module: str, *arguments: str, files: int = 0) -> None:
-        """`files`: how many it may have open; 0: as this process."""
+    def __init__(
+        self,
+        log: Path,
+        module: str,
+        *arguments: str,
+        files: int = 0,
+        environment: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        """`files`: how many it may have open; 0: as this process. `environment`: what it has beside
+        the variables of this process that are no settings of ours."""
         self._log = log
         self._command = [sys.executable, "-m", module, *arguments]
         if files:
             self._command = ["sh", "-c", f'ulimit -n {files}; exec "$@"', "sh", *self._command]
+        self._environment = environment
         self._process: subprocess.Popen[str] | None = None
 
     def start(self) -> Self:
         """Start the process."""
-        environment = {k: v for k, v in os.environ.items() if not k.startswith("OSMO_")}
+        outside = {k: v for k, v in os.environ.items() if not k.startswith("OSMO_")}
+        environment = {**outside, **self._environment}
         with self._log.open("a") as log:
             self._process = subprocess.Popen(
                 self._command, stdout=subprocess.PIPE, stderr=log, text=True, env=environment
