@@ -37,9 +37,7 @@ def address(text: str, of: str = "the operations port") -> tuple[str, int]:
     except ValueError:
         host = port = None
     if not host or port is None or parts.netloc != text or parts.username is not None:
-        raise UsageError(
-            f"the address of {of} is {text!r}: it must look like 127.0.0.1:9464"
-        )
+        raise UsageError(f"the address of {of} is {text!r}: it must look like 127.0.0.1:9464")
     return host, port
 
 
