@@ -124,8 +124,8 @@ class Site:
         response = web.StreamResponse()
         response.content_type = "text/event-stream"
         async with self._feed.watch(view) as topic:
-            await response.prepare(request)
             try:
+                await response.prepare(request)
                 await self._send(topic, response)
             except TimeoutError:
                 # It does not read; nothing that is still to be sent would reach it.
