@@ -33,7 +33,7 @@ class Running(NamedTuple):
 
 
 @asynccontextmanager
-async def running(token: str = "", max_viewers: int = 10) -> AsyncIterator[Running]:
+async def running(token: str = "", max_viewers: int = 50) -> AsyncIterator[Running]:
     """A site over an empty queue and an empty store."""
     async with (
         await open_queue("memory://") as queue,

@@ -79,8 +79,10 @@ class Page:
             self.driver.switch_to.active_element.send_keys(key)
 
     def complaints(self) -> list[str]:
-        """What the browser has noted: scripts that failed, and what the policy refused."""
-        return [str(each["message"]) for each in self.driver.get_log("browser")]  # type: ignore[no-untyped-call]
+        """What the browser has noted: scripts that failed, and what the policy refused. What it was
+        loading when somebody went to another page is no complaint."""
+        noted = self.driver.get_log("browser")  # type: ignore[no-untyped-call]
+        return [str(each["message"]) for each in noted if each["source"] != "network"]
 
 
 async def test_it_stays_current(chrome: Chrome) -> None:
