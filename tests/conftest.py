@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, settings
 
 from osmo_simulator import api_server as kube
 from osmo_transport.testing.redis_server import RedisServer, redis_programs
-from tests import postgres
+from tests import browser, postgres
 from tests.deploy import tools
 
 settings.register_profile("long", deadline=None, max_examples=10_000)
@@ -60,6 +60,8 @@ def pytest_report_header() -> list[str]:
         missing.append(tools.HELM_MISSING)
     if tools.promtool() is None:
         missing.append(tools.PROMTOOL_MISSING)
+    if browser.programs() is None:
+        missing.append(browser.MISSING)
     found = [_version(server) for server in servers]
     if given:
         found.append("the PostgreSQL of OSMO_TEST_POSTGRES_URL")

@@ -151,6 +151,7 @@ def test_a_reader_that_leaves_ends_it() -> None:
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stderr is not None
+        assert process.stdout.readline().startswith(b"the page: http://127.0.0.1:")
         assert b"workflows=" in process.stdout.readline()
         process.stdout.close()
         assert process.stderr.read() == b""

@@ -10,11 +10,13 @@ from osmo_pipeline import benchmarks
 from osmo_pipeline.commands import backends, completion, dead_letters, queue, rules, top
 from osmo_pipeline.config import DemoConfig
 from osmo_pipeline.errors import DemoError, NothingFoundError, RefusedError, StoppedError
+from osmo_pipeline.web.config import WebConfig
 from osmo_runtime import __version__, runner
 from osmo_runtime.completion import complete
 from osmo_runtime.errors import nearest
 from osmo_runtime.operations import open_operations
 from osmo_runtime.runner import ProgramConfig
+from osmo_transport.errors import MissingExtraError
 from osmo_worker.errors import WorkerError
 
 USAGE = """\
@@ -37,6 +39,7 @@ commands:
   backends reset BACKEND    let what a backend reports count again
   backends forget BACKEND   free the name of a backend for another cluster
   top                       show what goes through it now, live
+  web                       serve a page that shows all of it, and stays current
   completion SHELL          print what makes a shell complete our command lines
   bench [TABLE ...]         measure this project beside others, and show who is ahead
 
@@ -53,6 +56,17 @@ async def demo(config: DemoConfig, stop: asyncio.Event) -> None:
 
     async with open_operations("osmo-pipeline", config, stop) as operations:
         await run_demo(config, stop, operations)
+
+
+async def web(config: WebConfig, stop: asyncio.Event) -> None:
+    """Serve the page."""
+    try:
+        from osmo_pipeline.web.service import run_web  # noqa: PLC0415
+    except ImportError as exc:
+        raise MissingExtraError(
+            f"the page needs {exc.name}: pip install 'osmo-pipeline[operations,store]'"
+        ) from exc
+    await run_web(config, stop)
 
 
 def main() -> int:
@@ -83,6 +97,7 @@ COMMANDS = {
     ("backends", "reset"): Command(backends.ResetConfig, backends.reset_backend),
     ("backends", "forget"): Command(backends.ForgetConfig, backends.forget_backend),
     ("top",): Command(top.TopConfig, top.show_top),
+    ("web",): Command(WebConfig, web),
     ("completion",): Command(completion.CompletionConfig, completion.show_code),
 }
 

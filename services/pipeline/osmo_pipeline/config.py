@@ -6,12 +6,14 @@ from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
+from osmo_pipeline.fleet import Patience
 from osmo_runtime.fields import Setting
 from osmo_runtime.logs import LogLevel
 from osmo_runtime.operations import ServiceConfig
 from osmo_runtime.queues import QueueLayout
 from osmo_runtime.runner import ProgramConfig
-from osmo_transport.bounds import Count, SecondsOrZero, Seed
+from osmo_transport.bounds import Count, Seconds, SecondsOrZero, Seed
+from osmo_worker.config import StoreConfig
 
 DEFAULT_DATABASE = Path("osmo-demo.db")
 
@@ -47,6 +49,8 @@ class DemoConfig(ServiceConfig):
     """Follow this cluster instead of a simulated one, until Ctrl-C."""
     namespace: str = "osmo"
     """Namespace of the workflows' pods."""
+    web: str = "127.0.0.1:0"
+    """Address of the page that shows it meanwhile; port 0: a free one. Empty: none."""
     settle_timeout: SecondsOrZero = 30.0
     """Seconds that the store may take to equal the cluster once everything has happened."""
     log_level: LogLevel = LogLevel.WARNING
@@ -69,6 +73,23 @@ class CommandConfig(ProgramConfig):
     """How the queue is laid out, as the operators are told."""
     log_level: LogLevel = LogLevel.WARNING
     """The least severe log records that are written."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PatienceConfig(CommandConfig):
+    """What every command needs to know that tells how backends do."""
+
+    silent_after: Seconds = StoreConfig.silent_after
+    """Seconds without a heartbeat after which a backend is silent: three are missing, as listeners
+    send them by default."""
+    blind_after: Seconds = 95.0
+    """Seconds without a word of its API server after which a listener is blind: as long as it
+    counts as ready itself, with the limits that it has by default."""
+
+    @property
+    def patience(self) -> Patience:
+        """Both of them."""
+        return Patience(self.silent_after, self.blind_after)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,6 +6,8 @@ import textwrap
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
+from itertools import accumulate
+from math import inf
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -19,12 +21,19 @@ from osmo_listener.listeners.registry import WORKFLOW
 from osmo_listener.service import run_listener
 from osmo_operator.config import OperatorConfig
 from osmo_operator.service import run_operator
-from osmo_pipeline.config import DEFAULT_DATABASE, Carrier, DemoConfig
+from osmo_pipeline.config import DEFAULT_DATABASE, Carrier, DemoConfig, PatienceConfig
 from osmo_pipeline.display import Progress, open_display, tell
 from osmo_pipeline.errors import DemoError
+from osmo_pipeline.fleet import Patience
+from osmo_pipeline.top.figures import Figures
+from osmo_pipeline.top.watching import Sources
 from osmo_pipeline.verify import Difference, differences, expected_tasks
+from osmo_pipeline.web.service import page
+from osmo_reports.directory import open_directory
 from osmo_runtime.masking import mask_text
 from osmo_runtime.operations import Operations
+from osmo_runtime.operations.figures import BOUNDS
+from osmo_runtime.operations.server import address
 from osmo_runtime.startup import unless_stopped
 from osmo_simulator.scenario import Scenario, ScenarioConfig
 from osmo_simulator.server import Simulator
@@ -139,18 +148,24 @@ async def run_demo(
                     "and nothing else is shown or compared",
                 )
             )
-        with open_display() as display:
-            happening = asyncio.create_task(_happen(scenario, stop))
-            try:
-                while not happening.done():
-                    await asyncio.wait((happening,), timeout=REFRESH)
-                    display.show(await demo.progress())
-                await happening
-                compared = await demo.settle()
-                display.show(await demo.progress())
-            finally:
-                happening.cancel()
+        compared = await _show(demo, scenario, stop)
         summarize(config, await demo.progress(), compared, demo.backend)
+
+
+async def _show(demo: Demo, scenario: Scenario | None, stop: asyncio.Event) -> int:
+    """Show how it goes until the end, and return how many live pods were compared there."""
+    with open_display() as display:
+        happening = asyncio.create_task(_happen(scenario, stop))
+        try:
+            while not happening.done():
+                await asyncio.wait((happening,), timeout=REFRESH)
+                display.show(await demo.progress())
+            await happening
+            compared = await demo.settle()
+            display.show(await demo.progress())
+            return compared
+        finally:
+            happening.cancel()
 
 
 async def _happen(scenario: Scenario | None, stop: asyncio.Event) -> None:
@@ -197,6 +212,7 @@ async def running(
     async with (
         open_store(_store_url(config), metrics=metrics) as store,
         await open_queue(queue_url) as queue,
+        await open_directory(queue_url) as directory,
         asyncio.TaskGroup() as services,
     ):
 
@@ -220,8 +236,16 @@ async def running(
         )
         demo = Demo(config, store, listener, metrics)
         start(lambda stop: run_listener(listener, stop, demo.connected, operations=operations))
+        sources = Sources(
+            place=mask_text(queue_url),
+            queue=queue,
+            directory=directory,
+            store=store,
+            services=_OwnServices(metrics),
+        )
         try:
-            yield demo
+            async with _page(services, sources, config.web):
+                yield demo
         finally:
             for task, stop in reversed(stops):
                 stop.set()
@@ -235,6 +259,31 @@ async def _unused(store: StateStore) -> str:
         if not (await store.totals(name)).workflows:
             return name
     raise AssertionError
+
+
+class _OwnServices:
+    """The figures of the worker in this process."""
+
+    def __init__(self, metrics: WorkerMetrics) -> None:
+        self._metrics = metrics
+
+    async def ask(self) -> Figures:
+        """See `Services`."""
+        counts = accumulate(map(float, self._metrics.end_to_end.told()))
+        buckets = dict(zip((*BOUNDS, inf), counts, strict=True))
+        return Figures(buckets={figures.END_TO_END.exposed: buckets})
+
+
+@asynccontextmanager
+async def _page(services: asyncio.TaskGroup, sources: Sources, listen: str) -> AsyncIterator[None]:
+    """Show all of it on a page at this address, if that is one, and say where."""
+    if not listen:
+        yield
+        return
+    patience = Patience(PatienceConfig.silent_after, PatienceConfig.blind_after)
+    async with page(services, sources, address(listen, "the page"), patience=patience) as url:
+        tell([f"the page: {url}"])
+        yield
 
 
 def _address(carrier: Carrier) -> str:

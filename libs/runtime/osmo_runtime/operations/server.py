@@ -25,8 +25,8 @@ SHUTDOWN_TIMEOUT = 1.0
 _NO_STORE = {"Cache-Control": "no-store"}
 
 
-def address(text: str) -> tuple[str, int]:
-    """Host and port of `HOST:PORT`.
+def address(text: str, of: str = "the operations port") -> tuple[str, int]:
+    """Host and port of `HOST:PORT`; the error says that it is the address `of` that.
 
     Raises:
         UsageError: it is none.
@@ -37,9 +37,7 @@ def address(text: str) -> tuple[str, int]:
     except ValueError:
         host = port = None
     if not host or port is None or parts.netloc != text or parts.username is not None:
-        raise UsageError(
-            f"the address of the operations port is {text!r}: it must look like 127.0.0.1:9464"
-        )
+        raise UsageError(f"the address of {of} is {text!r}: it must look like 127.0.0.1:9464")
     return host, port
 
 

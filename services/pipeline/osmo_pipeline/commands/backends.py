@@ -20,9 +20,9 @@ from osmo_pipeline.commands.output import (
     write_json,
 )
 from osmo_pipeline.commands.places import directory_of, open_queue_of, queue_of, store_of
-from osmo_pipeline.config import BackendConfig, ViewConfig
+from osmo_pipeline.config import BackendConfig, PatienceConfig, ViewConfig
 from osmo_pipeline.errors import NothingFoundError, RefusedError, StoppedError
-from osmo_pipeline.fleet import Member, Patience, State, Stored, all_of, members, standings
+from osmo_pipeline.fleet import Member, State, Stored, all_of, members, standings
 from osmo_reports.conditions import DEFAULT_RULES
 from osmo_reports.directory import open_directory
 from osmo_transport.bounds import Seconds
@@ -56,23 +56,12 @@ _COLUMNS = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class FleetConfig(ViewConfig):
+class FleetConfig(PatienceConfig, ViewConfig):
     """What every command about all backends can be told."""
 
     store: str | None = None
     """URL of the workers' state store (sqlite, postgresql), which knows heartbeats, tasks and
     nodes; none: they are not shown."""
-    silent_after: Seconds = StoreConfig.silent_after
-    """Seconds without a heartbeat after which a backend is silent: three are missing, as listeners
-    send them by default."""
-    blind_after: Seconds = 95.0
-    """Seconds without a word of its API server after which a listener is blind: as long as it
-    counts as ready itself, with the limits that it has by default."""
-
-    @property
-    def patience(self) -> Patience:
-        """Both of them."""
-        return Patience(self.silent_after, self.blind_after)
 
 
 @dataclass(frozen=True, kw_only=True)

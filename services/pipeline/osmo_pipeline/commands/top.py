@@ -3,6 +3,7 @@
 import asyncio
 import os
 import sys
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -11,14 +12,16 @@ from typing import TYPE_CHECKING, Literal
 from osmo_pipeline.commands.backends import FleetConfig
 from osmo_pipeline.commands.output import say, write_json
 from osmo_pipeline.commands.places import open_queue_of, queue_of, store_of
+from osmo_pipeline.config import CommandConfig
 from osmo_pipeline.errors import StoppedError
 from osmo_reports.directory import open_directory
 from osmo_runtime.masking import mask_text
 from osmo_runtime.startup import unless_stopped
+from osmo_transport import QueueConfig
 from osmo_transport.bounds import Seconds
 
 if TYPE_CHECKING:
-    from osmo_pipeline.top.watching import Watch
+    from osmo_pipeline.top.watching import Sources, Watch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,26 +51,10 @@ async def show_top(config: TopConfig, stop: asyncio.Event) -> None:
         WorkerError: likewise of the store.
     """
     # Here, because it takes longer to import than other commands take.
-    from osmo_pipeline.top.watching import ANSWER_TIMEOUT, Sources, Watch  # noqa: PLC0415
+    from osmo_pipeline.top.watching import Watch  # noqa: PLC0415
 
-    where = queue_of(config)
     async with AsyncExitStack() as stack:
-        queue = await stack.enter_async_context(await open_queue_of(config))
-        directory = await stack.enter_async_context(await open_directory(where))
-        store = scraper = None
-        if config.store is not None:
-            store = await stack.enter_async_context(await store_of(config.store))
-        if config.operations:
-            from osmo_pipeline.top.scraping import Scraper  # noqa: PLC0415
-
-            scraper = await stack.enter_async_context(Scraper(config.operations, ANSWER_TIMEOUT))
-        sources = Sources(
-            place=mask_text(config.queue),
-            queue=queue,
-            directory=directory,
-            store=store,
-            scraper=scraper,
-        )
+        sources = await open_sources(stack, config, config.store, config.operations)
         watch = Watch(sources, config.patience)
         if config.once:
             if await unless_stopped(_once(watch, config), stop) is None:
@@ -78,6 +65,37 @@ async def show_top(config: TopConfig, stop: asyncio.Event) -> None:
             from osmo_pipeline.top.live import show_live  # noqa: PLC0415
 
             await show_live(watch, config.interval, stop)
+
+
+async def open_sources(
+    stack: AsyncExitStack,
+    config: CommandConfig,
+    store: str | None,
+    operations: Sequence[str],
+    max_entries: int = QueueConfig.max_entries,
+) -> "Sources":
+    """All that can be asked, until the stack is left.
+
+    Raises: as `show_top`.
+    """
+    from osmo_pipeline.top.watching import ANSWER_TIMEOUT, Sources  # noqa: PLC0415
+
+    queue = await stack.enter_async_context(await open_queue_of(config, max_entries))
+    directory = await stack.enter_async_context(await open_directory(queue_of(config)))
+    stored = services = None
+    if store is not None:
+        stored = await stack.enter_async_context(await store_of(store))
+    if operations:
+        from osmo_pipeline.top.scraping import Scraper  # noqa: PLC0415
+
+        services = await stack.enter_async_context(Scraper(operations, ANSWER_TIMEOUT))
+    return Sources(
+        place=mask_text(config.queue),
+        queue=queue,
+        directory=directory,
+        store=stored,
+        services=services,
+    )
 
 
 async def _once(watch: "Watch", config: TopConfig) -> Literal[True]:

@@ -5,7 +5,7 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from osmo_pipeline.fleet import Patience, State, Stored, members, standings
 from osmo_pipeline.top.board import Board, Queued, flow, gauges, latencies
@@ -16,7 +16,6 @@ from osmo_transport import Queue, TransportError
 from osmo_worker.errors import WorkerError
 
 if TYPE_CHECKING:
-    from osmo_pipeline.top.scraping import Scraper
     from osmo_worker.store import StateStore
 
 ANSWER_TIMEOUT = 5.0
@@ -30,6 +29,13 @@ A million tasks then take some thirty looks."""
 _ORDER = list(State)
 
 
+class Services(Protocol):
+    """Tells the figures of services."""
+
+    async def ask(self) -> Figures:
+        """Those of this moment; a service that is away is among their failures."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Sources:
     """Whom to ask."""
@@ -39,23 +45,25 @@ class Sources:
     queue: Queue
     directory: Directory
     store: "StateStore | None" = None
-    scraper: "Scraper | None" = None
+    services: Services | None = None
 
 
 class Watch:
-    """Knows how it goes, as of the last looks. `clock` gives seconds that only rise, `wall` seconds
-    since the Unix epoch."""
+    """Knows how it goes, as of the last looks. Latencies are those of the last `window` of them.
+    `clock` gives seconds that only rise, `wall` seconds since the Unix epoch."""
 
     def __init__(
         self,
         sources: Sources,
         patience: Patience,
         *,
+        window: int = 1,
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
     ) -> None:
         self._sources = sources
         self._patience = patience
+        self._window = window
         self._clock = clock
         self._wall = wall
         self._registered: dict[str, Registration] = {}
@@ -74,8 +82,8 @@ class Watch:
         questions: dict[str, Callable[[], Awaitable[None]]] = {"queue": self._ask_queue}
         if (store := self._sources.store) is not None:
             questions["store"] = partial(self._ask_store, store, counted=counted)
-        if (scraper := self._sources.scraper) is not None:
-            questions["services"] = partial(self._ask_services, scraper)
+        if (services := self._sources.services) is not None:
+            questions["services"] = partial(self._ask_services, services)
         async with asyncio.TaskGroup() as asking:
             for name, question in questions.items():
                 asking.create_task(self._ask(name, question))
@@ -111,8 +119,8 @@ class Watch:
         known = bool(tasks.rounds and nodes.rounds)
         self._stored = Stored(rows=rows, tasks=tasks.counts, nodes=nodes.counts, counted=known)
 
-    async def _ask_services(self, scraper: "Scraper") -> None:
-        self._figures = [*self._figures[-1:], await scraper.ask()]
+    async def _ask_services(self, services: Services) -> None:
+        self._figures = [*self._figures[-self._window :], await services.ask()]
 
     def board(self) -> Board:
         """What is known now. Of who does not answer any more, the backends that he told of stay."""
@@ -134,7 +142,7 @@ class Watch:
             status=queued[-1].status if queued and answers else None,
             flow=flow(*queued) if len(queued) == 2 and answers else None,
             members=sorted(found, key=lambda member: _ORDER.index(member.state)),
-            latencies=latencies(figures[0] if len(figures) == 2 else None, figures[-1])
+            latencies=latencies(figures[0] if len(figures) > 1 else None, figures[-1])
             if figures
             else {},
             gauges=gauges(figures[-1]) if figures else {},
