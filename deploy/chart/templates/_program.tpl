@@ -2,12 +2,13 @@
 Everything of one program: its configuration, its pods, and how many of them may be away.
 
   root       $
-  component  operator, worker, listener: also the name of its values
-  program    the command
+  component  operator, worker, listener, web: also the name of its values
+  program    the command, as a list
   settings   what the chart decides of its configuration; the user's `config` has the rest
   drain      seconds that a stop may take by the settings
   env        environment variables, as a list in YAML
   ports      by name, beside that of operations
+  page       whether it has a page instead of a port of operations
   secrets    by name of the folder in /etc/osmo: the Secret that is mounted there, or an empty text
   account    the service account, whose token is mounted; or an empty text
   scaled     whether somebody else says how many there are
@@ -15,7 +16,10 @@ Everything of one program: its configuration, its pods, and how many of them may
 {{- define "osmo.program" -}}
 {{- $root := .root }}
 {{- $values := index $root.Values .component }}
-{{- $settings := merge (dict "operations" (printf "%s:%d" $root.Values.bindAddress (int $root.Values.operationsPort))) .settings }}
+{{- $settings := .settings }}
+{{- if not .page }}
+{{- $settings = merge (dict "operations" (printf "%s:%d" $root.Values.bindAddress (int $root.Values.operationsPort))) $settings }}
+{{- end }}
 {{- range $name, $value := $settings }}
 {{- if and (hasKey $values.config $name) (not (kindIs "map" $value)) }}
 {{- fail (printf "%s.config.%s cannot be set: it follows from other values of the chart" $.component $name) }}
@@ -79,7 +83,7 @@ spec:
         - name: {{ .component }}
           image: {{ include "osmo.image" $root | quote }}
           imagePullPolicy: {{ $root.Values.image.pullPolicy }}
-          args: [{{ .program }}, --config, /etc/osmo/config/config.toml]
+          args: {{ concat .program (list "--config" "/etc/osmo/config/config.toml") | toJson }}
           {{- $env := concat (.env | fromYamlArray) $values.env }}
           {{- with $env }}
           env:
@@ -89,7 +93,15 @@ spec:
             {{- range $name, $port := .ports }}
             - {name: {{ $name }}, containerPort: {{ $port }}}
             {{- end }}
+            {{- if not .page }}
             - {name: operations, containerPort: {{ $root.Values.operationsPort }}}
+            {{- end }}
+          {{- if .page }}
+          # It answers only who asks for it by its name.
+          readinessProbe:
+            tcpSocket: {port: web}
+            periodSeconds: 5
+          {{- else }}
           # Never fails because somebody else is down.
           livenessProbe:
             httpGet: {path: /livez, port: operations}
@@ -107,6 +119,7 @@ spec:
             periodSeconds: 1
             timeoutSeconds: 5
             failureThreshold: 60
+          {{- end }}
           resources:
             {{- toYaml $values.resources | nindent 12 }}
           securityContext:
