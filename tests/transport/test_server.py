@@ -33,7 +33,8 @@ async def test_the_record_never_goes_back() -> None:
             incoming.acknowledge()
         await client.flush()
         session = client._session
-        asking = Greeting(session.producer, session.instance, session._state)
+        known = ProducerState("own", session.epoch, session.sequence)
+        asking = Greeting(session.producer, session.instance, known)
         state = await server._hub._admit(asking)
         assert state.sequence == 2
 

@@ -135,7 +135,7 @@ def test_a_batch_is_handed_over_as_it_came() -> None:
     following = batch(3, state("c"))
     got = server.receive(following, 0.0, nothing)
     assert isinstance(got, Arrival)
-    assert got[:3] == (3, (STATE,), following.messages)
+    assert (got.first, got.kinds, got.encoded) == (3, (STATE,), following.messages)
 
 
 @pytest.mark.parametrize("where", ["alone", "among others"])

@@ -172,9 +172,10 @@ class World:
             if isinstance(got, Greeting):
                 wire.greeting = got
             elif isinstance(got, Arrival):
-                first, kinds, encoded, _ = got
                 place = wire.server.state
-                wire.received.append(ProducerBatch(PRODUCER, place, first, kinds, encoded))
+                wire.received.append(
+                    ProducerBatch(PRODUCER, place, got.first, got.kinds, got.encoded)
+                )
 
     def deliver_to_client(self, frames: int = 1000) -> None:
         while self.wire is not None and self.wire.to_client and frames:

@@ -117,12 +117,18 @@ class Peer(FrameSink):
             self._hub.greeted(self, got)
 
     def _arrived(self, arrival: Arrival) -> None:
-        greeting = self.session.greeting
-        if greeting is not None:
-            first, kinds, encoded, size = arrival
-            size += MESSAGE_OVERHEAD * len(encoded)
+        session, encoded = self.session, arrival.encoded
+        if session.greeting is not None:
             self._hub.arrived(
-                Incoming(greeting.producer, self.session.state, first, kinds, encoded, self, size)
+                Incoming(
+                    session.greeting.producer,
+                    session.state,
+                    arrival.first,
+                    arrival.kinds,
+                    encoded,
+                    self,
+                    arrival.size + MESSAGE_OVERHEAD * len(encoded),
+                )
             )
 
     def _answer(self, frame: Frame) -> None:

@@ -18,7 +18,15 @@ from osmo_transport.errors import (
     WrongServerError,
     is_retryable,
 )
-from osmo_transport.frames import Frame, Goodbye, GoodbyeCode, Push
+from osmo_transport.frames import (
+    Frame,
+    Goodbye,
+    GoodbyeCode,
+    Occupied,
+    Push,
+    Stored,
+    Welcome,
+)
 from osmo_transport.session import ClientSession, PartedError
 from osmo_transport.transports.abc import Connection, ConnectionConfig, FrameSink, Transport
 
@@ -71,7 +79,7 @@ class Uplink:
         self.room = asyncio.Event()
         """Set when the outbox may have room again, or the end has come."""
         self.changed = asyncio.Event()
-        """Set when the epoch or the holder has changed, or the end has come."""
+        """Set when the epoch or the holder may have changed, or the end has come."""
         self.pushed = asyncio.Event()
         """Set when something was pushed, or the end has come."""
         self.milestones = Milestones()
@@ -141,8 +149,6 @@ class Uplink:
     def frame_received(self, link: _Link, frame: Frame) -> None:
         """A frame arrived over the connection in use."""
         session = self.session
-        place, welcomed = (session.epoch, session.holder), session.welcomed
-        placed = session.placed
         try:
             answer = session.receive(frame, self._loop.time())
         except TransportError as exc:
@@ -153,33 +159,37 @@ class Uplink:
         # Whoever does not read what he gets could otherwise fill the memory with answers.
         if answer is not None and link.connection is not None and link.connection.writable:
             link.connection.send(answer)
-        timed = self._timed
-        if timed is not None and session.sequence >= timed[0] and self.on_round_trip is not None:
-            self._timed = None
-            self.on_round_trip(self._loop.time() - timed[1])
+        if type(frame) is Stored:
+            if self._timed is not None:
+                self._tell_round_trip(*self._timed)
+        elif type(frame) is Push:
+            self.pushed.set()
+        elif session.placed and type(frame) in (Welcome, Occupied):
+            self._take_place()
         if session.refused != self._reported:
             self._report_refusals()
-        if newly_placed := session.placed and not placed:
-            self._known = True
-            self._placed_at = self._loop.time()
-            self._failed = 0
-            self._reasons.clear()
-        changed = (session.epoch, session.holder) != place
-        if changed or newly_placed or session.welcomed != welcomed:
-            self._take_place(newly_placed=newly_placed, welcomed=session.welcomed and not welcomed)
-        if changed:
-            self.changed.set()
-        if type(frame) is Push:
-            self.pushed.set()
         if session.unsettled:
             self.milestones.rise(session.acknowledged)
             self.flush_soon()
         else:
             self.milestones.rise(inf)
 
-    def _take_place(self, *, newly_placed: bool, welcomed: bool) -> None:
+    def _tell_round_trip(self, first: int, sent: float) -> None:
+        if self.session.sequence >= first and self.on_round_trip is not None:
+            self._timed = None
+            self.on_round_trip(self._loop.time() - sent)
+
+    def _take_place(self) -> None:
+        """The server said that this client reports, or that it stands by."""
         session = self.session
-        if welcomed:
+        newly_placed = self._placed_at is None
+        if newly_placed:
+            self._known = True
+            self._placed_at = self._loop.time()
+            self._failed = 0
+            self._reasons.clear()
+        self.changed.set()
+        if session.welcomed:
             self.connects += 1
             logger.info(
                 "connected to %s as %s, epoch %d", self._url, session.instance, session.epoch

@@ -175,8 +175,8 @@ class Client:
         session = self._session
         if self._uplink.failure is not None:
             raise self._uplink.failure
-        if session.unsettled:
-            await self._uplink.milestones.reached(session.acknowledged + session.unsettled)
+        if unsettled := session.unsettled:
+            await self._uplink.milestones.reached(session.acknowledged + unsettled)
 
     async def epoch_after(self, epoch: int) -> int:
         """Wait for an epoch other than `epoch`: the first (after 0), or the one that follows the

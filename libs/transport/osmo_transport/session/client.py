@@ -29,7 +29,7 @@ from osmo_transport.frames import (
     Welcome,
 )
 from osmo_transport.message import Message, Version, encode_message, read_message
-from osmo_transport.queues.delivery import NEW, Producer, ProducerState
+from osmo_transport.queues.delivery import Producer
 from osmo_transport.queues.leases import Holder
 from osmo_transport.session.config import LONGEST_TICK, SessionConfig
 from osmo_transport.session.heartbeat import Heartbeat
@@ -85,7 +85,11 @@ class ClientSession:
         self._takes_over = takes_over
         self.holder: Holder | None = None
         """The process that reports meanwhile, while this one waits until it has gone."""
-        self._state = NEW
+        self._queue_epoch = ""
+        self.epoch = 0
+        """The fencing number in force; 0 before the first welcome."""
+        self.sequence = 0
+        """The last acknowledged sequence number of the epoch."""
         self.outbox = Outbox(config.outbox)
         self._window: deque[bytes] = deque()
         self._limits = config.limits
@@ -114,16 +118,6 @@ class ClientSession:
         """Messages that the server acknowledged, refused ones included."""
         self.resent = 0
         """Messages that were sent more than once."""
-
-    @property
-    def epoch(self) -> int:
-        """The fencing number in force; 0 before the first welcome."""
-        return self._state.epoch
-
-    @property
-    def sequence(self) -> int:
-        """The last acknowledged sequence number of the epoch."""
-        return self._state.sequence
 
     @property
     def in_flight(self) -> int:
@@ -162,7 +156,7 @@ class ClientSession:
 
     def renew_epoch(self) -> None:
         """Ask for a new epoch with the next connection, as if the queue's memory had changed."""
-        self._state = self._state._replace(queue_epoch="")
+        self._queue_epoch = ""
 
     def connect(self, now: float) -> Hello:
         """Begin a connection; its first frame."""
@@ -175,7 +169,9 @@ class ClientSession:
             self.producer.backend,
             self.producer.source,
             self.instance,
-            *self._state,
+            self._queue_epoch,
+            self.epoch,
+            self.sequence,
             self._config.limits,
             self._introduction,
             self._takes_over,
@@ -236,7 +232,7 @@ class ClientSession:
         window is full."""
         if not self._greeted:
             return None
-        unanswered = self._sent - self._state.sequence
+        unanswered = self._sent - self.sequence
         again = unanswered < len(self._window)
         if not (again or self.outbox):
             return None
@@ -277,7 +273,7 @@ class ClientSession:
         # what came meanwhile has still to be read.
         elapsed = min(now - self._ticked, LONGEST_TICK)
         self._ticked = now
-        idle = not self._greeted or self._sent == self._state.sequence
+        idle = not self._greeted or self._sent == self.sequence
         if idle or self._seen_acknowledged != self.acknowledged:
             self._seen_acknowledged = self.acknowledged
             self._without_ack = 0.0
@@ -325,30 +321,32 @@ class ClientSession:
         if not welcome.limits.usable:
             raise PeerError(f"a welcome with limits below 1: {welcome.limits}")
         self._limits = self._config.limits.agreed(welcome.limits)
-        known = self._state
-        if (welcome.queue_epoch, welcome.epoch) == (known.queue_epoch, known.epoch):
-            if not known.sequence <= welcome.sequence <= known.sequence + len(self._window):
+        same_memory = welcome.queue_epoch == self._queue_epoch
+        if same_memory and welcome.epoch == self.epoch:
+            if not self.sequence <= welcome.sequence <= self.sequence + len(self._window):
                 raise PeerError(f"welcomed at {welcome.sequence}, which was never sent")
             self._settle(welcome.sequence)
-        elif welcome.epoch == known.epoch or (
+        elif welcome.epoch == self.epoch or (
             # A store that lost its memory, and a server that does not believe what this side knows,
             # begin lower: better than never to report again.
-            welcome.epoch < known.epoch and welcome.queue_epoch == known.queue_epoch
+            welcome.epoch < self.epoch and same_memory
         ):
             # Whoever does not believe what this side knows will not tomorrow either: what is said
             # next time is that nothing is known.
             self.renew_epoch()
-            raise PeerError(f"epoch {welcome.epoch} after {known.epoch}: a new epoch is higher")
+            raise PeerError(f"epoch {welcome.epoch} after {self.epoch}: a new epoch is higher")
         else:
             self._number_anew()
-            self._state = ProducerState(welcome.queue_epoch, welcome.epoch, welcome.sequence)
-        self._sent = self._state.sequence
+            self._queue_epoch = welcome.queue_epoch
+            self.epoch = welcome.epoch
+            self.sequence = welcome.sequence
+        self._sent = self.sequence
         self._unanswered_bytes = 0
         self._greeted = True
         self.holder = None
 
     def _number_anew(self) -> None:
-        first = self._state.sequence + 1
+        first = self.sequence + 1
         window = [m for n, m in enumerate(self._window, first) if n not in self._refused]
         self.settled += len(self._refused) + self.outbox.put_back(window)
         self._window.clear()
@@ -360,8 +358,7 @@ class ClientSession:
         self._settle(sequence)
 
     def _settle(self, sequence: int) -> None:
-        known = self._state
-        count = sequence - known.sequence
+        count = sequence - self.sequence
         if count <= 0:
             return
         freed = 0
@@ -369,7 +366,7 @@ class ClientSession:
         for _ in range(count):
             freed += len(pop())
         self._unanswered_bytes -= freed
-        self._state = ProducerState(known.queue_epoch, known.epoch, sequence)
+        self.sequence = sequence
         self.settled += count
         self.acknowledged += count
         if self._refused:
@@ -377,7 +374,7 @@ class ClientSession:
 
     def _refuse(self, frame: Refused) -> None:
         number = frame.sequence
-        if not self._state.sequence < number <= self._sent or not self._greeted:
+        if not self.sequence < number <= self._sent or not self._greeted:
             raise PeerError(f"refused {number}, which is not in flight")
         self._refused_as(number, frame.reason)
 
@@ -385,7 +382,7 @@ class ClientSession:
         if number not in self._refused:
             self._refused.add(number)
             self.refused += 1
-            message = read_message(self._window[number - self._state.sequence - 1])
+            message = read_message(self._window[number - self.sequence - 1])
             kept = shown(reason, MAX_REASON)
             self.refusals.append(
                 Refusal(message.id, message.kind, message.key, kept, message.version)

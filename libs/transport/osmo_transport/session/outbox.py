@@ -103,6 +103,10 @@ class Outbox:
         """Take the oldest entries, and tell their bytes: up to `count` of them, and none after the
         one that fills `room` bytes."""
         entries = self._entries
+        if len(entries) <= count and self.bytes <= room:
+            everything = list(entries.values()), self.bytes
+            self._clear()
+            return everything
         pop = entries.popitem
         taken: list[bytes] = []
         total = 0
@@ -121,10 +125,13 @@ class Outbox:
         """Return what was taken, in order, ahead of everything else; a message whose key has a
         newer one by now makes way for it. Returns how many messages left without being sent."""
         later = list(self._entries.items())
-        self._entries = OrderedDict()
-        self._every = deque()
-        self.bytes = self._every_bytes = 0
+        self._clear()
         gone = sum(self.put(read_message(data), data) for data in taken)
         for key, data in later:
             gone += self._put_every(data) if isinstance(key, int) else self._put_latest(key, data)
         return gone
+
+    def _clear(self) -> None:
+        self._entries.clear()
+        self._every.clear()
+        self.bytes = self._every_bytes = 0

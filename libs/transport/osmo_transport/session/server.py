@@ -4,6 +4,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple
 
+import msgspec
+
 from osmo_transport._text import shown
 from osmo_transport.errors import (
     ConnectionLostError,
@@ -47,7 +49,7 @@ class Greeting(NamedTuple):
     """How it means to come to its place; of a server without leases, at once."""
 
 
-class Arrival(NamedTuple):
+class Arrival(msgspec.Struct, frozen=True, gc=False):
     """Messages that arrived, to be stored and then acknowledged."""
 
     first: int
@@ -70,13 +72,18 @@ class ServerSession:
         self._limits = config.limits
         self._vouched = vouched
         self._heartbeat = Heartbeat(config, now)
-        self._greeting: Greeting | None = None
-        self._state: ProducerState | None = None
+        self.greeting: Greeting | None = None
+        """Who is at the other end, once it has said so."""
+        self.state = NEW
+        """What it was welcomed with; nothing known before."""
+        self._welcomed = False
         self._newest_epoch = MAX_EPOCH
         self._received = 0
         self._acknowledged = 0
         self._unacknowledged: deque[tuple[int, int]] = deque()
         self._unacknowledged_bytes = 0
+        self._most_bytes = 0
+        """Of those, beyond which the client broke the protocol."""
         self.left = False
         """Whether the client has said that it stops."""
 
@@ -89,16 +96,6 @@ class ServerSession:
     def limits(self) -> Limits:
         """Agreed with the client, once it has said hello."""
         return self._limits
-
-    @property
-    def state(self) -> ProducerState:
-        """What it was welcomed with; nothing known before."""
-        return self._state or NEW
-
-    @property
-    def greeting(self) -> Greeting | None:
-        """Who is at the other end, once it has said so."""
-        return self._greeting
 
     def receive(
         self, frame: Frame, now: float, send: Callable[[Frame], None]
@@ -127,10 +124,13 @@ class ServerSession:
 
     def welcome(self, state: ProducerState) -> Welcome:
         """Let the client in where `state` says that it stands."""
-        self._state = state
+        self.state = state
+        self._welcomed = True
         if not self._vouched:
             self._newest_epoch = state.epoch
         self._received = self._acknowledged = state.sequence
+        # A client may overshoot the bytes of its window by the batch that fills it.
+        self._most_bytes = self._limits.window_bytes + self._limits.frame_bytes
         return Welcome(*state, self._limits)
 
     def acknowledge(self, sequence: int) -> Stored | None:
@@ -151,14 +151,14 @@ class ServerSession:
             PeerError: it has not said hello in time.
         """
         if (
-            self._greeting is None
+            self.greeting is None
             and now - self._heartbeat.started >= self._config.heartbeat_timeout
         ):
             raise PeerError("no hello in time")
         return Ping() if self._heartbeat.due(now) else None
 
     def _hello(self, hello: Hello) -> Greeting:
-        if self._greeting is not None:
+        if self.greeting is not None:
             raise PeerError("a second hello")
         if hello.protocol != PROTOCOL:
             raise UsageError(
@@ -180,34 +180,36 @@ class ServerSession:
         if not hello.limits.usable:
             raise UsageError(f"the client's limits must all be at least 1: {hello.limits}")
         self._limits = self._config.limits.agreed(hello.limits)
-        self._greeting = Greeting(
+        self.greeting = Greeting(
             Producer(hello.backend, hello.source),
             hello.instance,
             ProducerState(hello.queue_epoch, hello.epoch, hello.sequence),
             hello.introduction,
             Claim(waits=not hello.takes_over),
         )
-        return self._greeting
+        return self.greeting
 
     def _batch(self, batch: Batch, send: Callable[[Frame], None]) -> Arrival:
         first, messages = batch.first, batch.messages
-        if self._state is None:
+        if not self._welcomed:
             raise PeerError("a batch before the welcome")
         if first != self._received + 1 or not messages:
             raise PeerError(f"expected sequence {self._received + 1}, got {first}")
-        sizes = list(map(len, messages))
-        total = sum(sizes)
+        total = sum(map(len, messages))
         self._hold(first + len(messages) - 1, total)
+        limit, newest_epoch = self._limits.message_bytes, self._newest_epoch
+        if total > limit and max(map(len, messages)) > limit:
+            return self._without_refused(batch, total, send)
         try:
             heads = read_heads(messages)
         except UnreadableError:
             return self._without_refused(batch, total, send)
-        if (
-            max(sizes) > self._limits.message_bytes
-            or max([head.version[0] for head in heads]) > self._newest_epoch
-        ):
-            return self._without_refused(batch, total, send)
-        return Arrival(first, tuple([head.kind for head in heads]), messages, total)
+        kinds: list[str] = []
+        for head in heads:
+            if head.version[0] > newest_epoch:
+                return self._without_refused(batch, total, send)
+            kinds.append(head.kind)
+        return Arrival(first, tuple(kinds), messages, total)
 
     def _hold(self, last: int, size: int) -> None:
         self._received = last
@@ -216,8 +218,7 @@ class ServerSession:
         limits = self._limits
         if last - self._acknowledged > limits.window_messages:
             raise PeerError(f"more than {limits.window_messages} messages in flight")
-        # A client may overshoot the bytes of its window by the batch that fills it.
-        if self._unacknowledged_bytes > limits.window_bytes + limits.frame_bytes:
+        if self._unacknowledged_bytes > self._most_bytes:
             raise PeerError(f"more than {limits.window_bytes} bytes in flight")
 
     def _without_refused(self, batch: Batch, total: int, send: Callable[[Frame], None]) -> Arrival:

@@ -131,15 +131,13 @@ class MemoryConnection(BaseConnection):
 
 
 def _size_of(frame: Frame) -> int:
-    match frame:
-        case Batch():
-            return SMALL * (1 + len(frame.messages)) + sum(map(len, frame.messages))
-        case Push():
-            return SMALL + len(frame.kind) + len(frame.payload)
-        case Goodbye() | Refused():
-            return SMALL + len(frame.reason)
-        case _:
-            return SMALL
+    if type(frame) is Batch:
+        return SMALL * (1 + len(frame.messages)) + sum(map(len, frame.messages))
+    if type(frame) is Push:
+        return SMALL + len(frame.kind) + len(frame.payload)
+    if type(frame) is Goodbye or type(frame) is Refused:
+        return SMALL + len(frame.reason)
+    return SMALL
 
 
 class MemoryEndpoint(Endpoint):
