@@ -62,6 +62,7 @@ def test_rules_are_set_and_read_back(tmp_path: Path) -> None:
         code, _, err = osmo_pipeline("backends", "forget", "a", *queue)
         assert code == 3
         assert "no backend is called 'a'" in err
+        assert '"level":"WARNING"' in err
 
 
 @pytest.mark.parametrize(
