@@ -367,6 +367,8 @@ def test_alerts_are_of_the_programs_that_run() -> None:
         ("operator.ports", {"ws": 0, "grpc": 0}, "an operator needs a port"),
         ("operator.config.listen", ["ws://x:1"], "operator.config.listen cannot be set"),
         ("worker.config.operations", "", "worker.config.operations cannot be set"),
+        ("worker.config.store", "sqlite:///x", "worker.config.store cannot be set"),
+        ("operator.config.queue", "redis://x", "operator.config.queue cannot be set"),
     ],
 )
 def test_what_is_wrong_is_named(path: str, value: object, words: str) -> None:

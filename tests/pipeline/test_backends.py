@@ -4,6 +4,7 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,10 @@ from osmo_pipeline.commands.backends import (
 )
 from osmo_pipeline.commands.rules import GetRulesConfig, SetRulesConfig
 from osmo_pipeline.errors import NothingFoundError, RefusedError, StoppedError
-from osmo_pipeline.fleet import State
+from osmo_pipeline.fleet import State, standings
 from osmo_reports.bodies import Registration
 from osmo_reports.directory import open_directory
-from osmo_transport import NEW, Claim, Message, Producer, Queue, open_queue
+from osmo_transport import NEW, Claim, Message, Producer, Queue, Standing, open_queue
 from osmo_transport.testing.redis_server import RedisServer
 from osmo_worker.store import open_store, retention
 from tests.worker.harness import delivery, heartbeat, node_report, report
@@ -183,6 +184,22 @@ async def test_a_backend_is_purged_once_nobody_reports_it(
         assert not await store.backends()
     with pytest.raises(NothingFoundError, match="knows no backend 'a'"):
         await backends.purge_backend(PurgeConfig(**config), stop)
+
+
+async def test_a_backend_that_others_purge_meanwhile(
+    place: dict[str, Any], stop: asyncio.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Is refused in words: there is nothing left of it."""
+    await _applied(place, "a", report(), age=MINUTES_AGO)
+    config = PurgeConfig(**place, backend="a")
+
+    async def purged_meanwhile(queue: Queue) -> list[Standing]:
+        await backends.purge_backend(replace(config, force=True), stop)
+        return await standings(queue)
+
+    monkeypatch.setattr(backends, "standings", purged_meanwhile)
+    with pytest.raises(NothingFoundError, match="knows no backend 'a' any more"):
+        await backends.purge_backend(config, stop)
 
 
 async def test_a_purge_that_is_stopped_says_what_it_did(

@@ -62,17 +62,19 @@ def test_rules_are_set_and_read_back(tmp_path: Path) -> None:
         code, _, err = osmo_pipeline("backends", "forget", "a", *queue)
         assert code == 3
         assert "no backend is called 'a'" in err
+        assert '"level":"WARNING"' in err
 
 
 @pytest.mark.parametrize(
     ("argv", "code", "said"),
     [
-        (("rules",), 2, "no command 'rules'"),
+        (("rules",), 2, "say which: rules set, rules get"),
+        (("rules", "--json"), 2, "say which: rules set, rules get"),
         (("rules", "sit", "a"), 2, "no command 'rules sit': did you mean 'rules set'?"),
         (("rule", "get", "a"), 2, "no command 'rule': did you mean 'rules get'?"),
         (("dmo", "--nodes", "1"), 2, "no command 'dmo': did you mean 'demo'?"),
         (("dmo", "--help"), 2, "no command 'dmo': did you mean 'demo'?"),
-        (("xyz",), 2, "no command 'xyz'\n\nusage: osmo-pipeline"),
+        (("xyz",), 2, "no command 'xyz'; osmo-pipeline --help lists them"),
         (("rules", "set", "a"), 2, "rules is missing"),
         (("rules", "set", "a", "Ready"), 2, "expected pairs of a key and text, TYPE=STATUS"),
         (("rules", "set", "a", "A=x", "A=y"), 2, "'A' is given twice"),
@@ -88,6 +90,7 @@ def test_what_is_wrong_is_said(argv: tuple[str, ...], code: int, said: str) -> N
     assert got == code
     assert said in err
     assert "Traceback" not in err
+    assert err.count("\n") == 1
 
 
 def test_a_group_of_commands_has_help() -> None:

@@ -150,6 +150,8 @@ async def test_letters_are_listed_by_what_is_asked_for(
     there: Queue, stop: asyncio.Event, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """All of each in JSON, over several pages; none is an exit code of its own."""
+    with pytest.raises(NothingFoundError, match="there is no dead letter"):
+        await dead_letters.list_letters(ListConfig(), stop)
     await bury(there, "east", {"Timeout of a": pod(1), "unknown node": node("n1")})
     await bury(there, "west", {f"timeout {i}": pod(i) for i in range(2, 7)})
     await dead_letters.list_letters(ListConfig(json=True), stop)
@@ -169,7 +171,7 @@ async def test_letters_are_listed_by_what_is_asked_for(
     ):
         await dead_letters.list_letters(config, stop)
         assert len(shown(capsys)) == count
-    with pytest.raises(NothingFoundError):
+    with pytest.raises(NothingFoundError, match="no such dead letter"):
         await dead_letters.list_letters(ListConfig(json=True, older_than=60.0), stop)
     assert shown(capsys) == []
 

@@ -379,6 +379,25 @@ async def test_an_answer_without_end_is_cut_off(port: str, monkeypatch: pytest.M
     assert list(figures.failures.values()) == ["it tells more than 100 bytes"]
 
 
+async def test_no_password_of_a_service_is_shown() -> None:
+    """Where it is away, its URL and the reason are."""
+    async with Scraper(["http://me:hidden@127.0.0.1:1"], timeout=5.0) as scraper:
+        figures = await scraper.ask()
+    ((url, why),) = figures.failures.items()
+    assert url == "http://me:****@127.0.0.1:1/metrics"
+    assert "hidden" not in why
+    with pytest.raises(UsageError) as refused:
+        Scraper(["ftp://me:hidden@127.0.0.1:1"], timeout=5.0)
+    assert "hidden" not in str(refused.value)
+
+
+@pytest.mark.parametrize("text", ['x{a="b",\t="c"} 1\n', "x{\n", 'x_bucket{le="one"} 1\n'])
+def test_what_is_no_figure_is_refused(text: str) -> None:
+    """Whatever answers there: it is told as a failure, and ends nothing."""
+    with pytest.raises(ValueError, match=r".+"):
+        add(Figures(), text)
+
+
 @contextmanager
 def _terminal(*argv: str) -> Iterator[tuple[int, subprocess.Popen[bytes]]]:
     """A program on a terminal of 80x24: what reads and writes it, and the process."""

@@ -100,6 +100,16 @@ def test_text_exception() -> None:
     assert text.endswith("\nValueError: no redis://:****@h")
 
 
+def test_a_traceback_drives_no_terminal() -> None:
+    """What others sent stands in errors, too, and is escaped there as in every line."""
+    made = record("failed")
+    try:
+        raise ValueError("no \x1b[2J\u202e")
+    except ValueError:
+        made.exc_info = sys.exc_info()
+    assert TextFormatter().format(made).endswith("\nValueError: no \\x1b[2J\\u202e")
+
+
 @pytest.mark.parametrize("formatter", [JsonFormatter("sample"), TextFormatter()])
 def test_no_secrets(formatter: logging.Formatter) -> None:
     """Neither message, nor arguments, nor extra fields bring a secret into the log."""

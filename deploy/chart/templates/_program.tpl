@@ -25,6 +25,11 @@ Everything of one program: its configuration, its pods, and how many of them may
 {{- fail (printf "%s.config.%s cannot be set: it follows from other values of the chart" $.component $name) }}
 {{- end }}
 {{- end }}
+{{- range $name := list "queue" "store" }}
+{{- if hasKey $values.config $name }}
+{{- fail (printf "%s.config.%s cannot be set: it follows from %s.url or %s.urlSecret" $.component $name $name $name) }}
+{{- end }}
+{{- end }}
 {{- $config := include "osmo.toml" (dict "path" "" "of" (mergeOverwrite (deepCopy $values.config) $settings)) }}
 apiVersion: v1
 kind: ConfigMap

@@ -31,10 +31,10 @@ class ListenerConfig:
     connect: str = "ws://127.0.0.1:8001"
     """URL of the operator (ws, wss, grpc, grpcs, memory)."""
     kubeconfig: Path | None = None
-    """Kubeconfig file, or several joined by colons; None: the service account of the pod it runs
+    """Kubeconfig file, or several joined by colons; none: the service account of the pod it runs
     in, else ~/.kube/config."""
     context: str | None = None
-    """Context in the kubeconfig; None: its current one."""
+    """Context in the kubeconfig; none: its current one."""
     namespace: str = "osmo"
     """Namespace of the workflows' pods."""
     source: str = "listener"
@@ -45,7 +45,7 @@ class ListenerConfig:
     """What to report (workflow, node, usage, event, or what else is installed); repeat for several.
     Those of one process share what they can."""
     cluster_uid: str | None = None
-    """Uid by which the operator knows the cluster; None: that of the namespace kube-system."""
+    """Uid by which the operator knows the cluster; none: that of the namespace kube-system."""
     heartbeat_interval: Seconds = 20.0
     """Seconds between two signs of life that users see as `last_heartbeat`."""
     report_logs: bool = True

@@ -5,6 +5,7 @@ The answer is made of the same parsers that read the command line, so that both 
 
 import argparse
 import os
+import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -42,7 +43,8 @@ def complete(prog: str, commands: Commands) -> None:
     try:
         import argcomplete  # noqa: PLC0415  (optional)
     except ImportError:
-        return
+        # The shell gives no arguments: without an answer a service would begin to run.
+        sys.exit(1)
     argcomplete.autocomplete(parser_of(prog, commands))
 
 

@@ -171,7 +171,8 @@ class TextFormatter(logging.Formatter):
             mask_text(record.getMessage()) + fields
         )
         if record.exc_info:
-            line += "\n" + mask_text(self.formatException(record.exc_info))
+            stack = mask_text(self.formatException(record.exc_info)).split("\n")
+            line = "\n".join((line, *map(printable, stack)))
         return line
 
 

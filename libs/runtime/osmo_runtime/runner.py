@@ -105,8 +105,8 @@ def main(
     as its first argument; whoever mistypes one is told so.
 
     An error of a class in `errors` or `ERROR_CODES`, also inside an ExceptionGroup, is logged as
-    one line without a traceback and gives the code of the nearest class it inherits from; any other
-    is logged with its traceback and gives 1.
+    one line without a traceback (a warning where its code is `NOTHING`) and gives the code of the
+    nearest class it inherits from; any other is logged with its traceback and gives 1.
 
     Raises:
         SystemExit: `--help` or `--version` was given and is answered on stdout, or a shell's
@@ -237,7 +237,9 @@ def _report(failure: BaseException, codes: ErrorCodes) -> int:
             _log.error("unexpected failure", exc_info=error)
         else:
             details = error if _log.isEnabledFor(logging.DEBUG) else None
-            _log.error("%s", error, exc_info=details)
+            # That there is nothing is an answer, and no failure.
+            level = logging.WARNING if code == ExitCode.NOTHING else logging.ERROR
+            _log.log(level, "%s", error, exc_info=details)
         found.add(code or ExitCode.FAILED)
     return found.pop() if len(found) == 1 else ExitCode.FAILED
 

@@ -129,11 +129,19 @@ def _main() -> int:
     if arguments[0] == "--version":
         sys.stdout.write(f"osmo-pipeline {__version__}\n")
         return 0
-    said, known = " ".join(given), [" ".join(words) for words in COMMANDS]
-    question = nearest(" ".join(arguments[:2]), known) or nearest(said, known)
-    text = f"no command {said!r}" + (f": {question}" if question else "")
-    sys.stderr.write(f"osmo-pipeline: {text}\n\n{USAGE}")
+    sys.stderr.write(f"osmo-pipeline: {_unknown(given, arguments[:2])}\n")
     return runner.ExitCode.MISUSED
+
+
+def _unknown(given: list[str], words: list[str]) -> str:
+    """What to say of a command that there is not; a list of all would push it off the screen."""
+    known = [" ".join(each) for each in COMMANDS]
+    said = " ".join(given)
+    if tuple(given[:1]) in _GROUPS and "".join(given[1:])[:1] in ("", "-"):
+        return f"say which: {', '.join(name for name in known if name.startswith(f'{given[0]} '))}"
+    question = nearest(" ".join(words), known) or nearest(said, known)
+    every = "osmo-pipeline --help lists them"
+    return f"no command {said!r}{f': {question}' if question else f'; {every}'}"
 
 
 _GROUPS = {words[:1] for words in COMMANDS if len(words) > 1}

@@ -167,7 +167,7 @@ async def purge_backend(config: PurgeConfig, stop: asyncio.Event) -> None:
     """`backends purge`.
 
     Raises:
-        NothingFoundError: the store knows no such backend.
+        NothingFoundError: the store knows no such backend, or not any more.
         RefusedError: the backend is reported.
         StoppedError: it was told to stop half-way.
         TransportError: the queue cannot be used; the text says what to do.
@@ -210,6 +210,7 @@ async def _check_unreported(config: PurgeConfig, store: "StateStore") -> None:
     """Refuse to purge what is reported.
 
     Raises:
+        NothingFoundError: somebody else has purged it.
         RefusedError: a process holds the place, or the store has just heard of the backend.
     """
     async with await open_queue_of(config) as queue:
@@ -219,7 +220,9 @@ async def _check_unreported(config: PurgeConfig, store: "StateStore") -> None:
                     f"{config.backend} is reported by {each.holder.instance} from"
                     f" {each.holder.address}: stop it, or say --force"
                 )
-    (row,) = [each for each in await store.backends() if each.name == config.backend]
+    row = next((each for each in await store.backends() if each.name == config.backend), None)
+    if row is None:
+        raise NothingFoundError(f"{store.url} knows no backend {config.backend!r} any more")
     age = time.time() - row.last_seen.timestamp()
     if age <= config.silent_after:
         raise RefusedError(

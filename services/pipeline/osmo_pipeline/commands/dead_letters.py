@@ -126,7 +126,7 @@ async def list_letters(config: ListConfig, stop: asyncio.Event) -> None:
         if stop.is_set():
             raise StoppedError(f"stopped after {_counted(out.rows)}")
         if not out.rows:
-            raise NothingFoundError("there is no such dead letter")
+            raise _none(config.wanted)
     if more:
         hint(f"there are more than these {out.rows}: --limit shows them")
 
@@ -204,7 +204,7 @@ class _Change:
         if not ended:
             raise StoppedError(f"stopped half-way: {_counted(self._count)} {self._said}")
         if not self._count:
-            raise NothingFoundError("there is no such dead letter")
+            raise _none(None if config.letters else config.wanted)
 
     async def _do(self, letters: Collection[str], stop: asyncio.Event) -> None:
         named = list(letters)
@@ -261,6 +261,12 @@ async def _pages(
         left, after = left - len(page), page[-1].id
         if found := [letter for letter in page if wanted.has(letter)]:
             yield found
+
+
+def _none(wanted: Wanted | None) -> NothingFoundError:
+    """That there is none of those that are `wanted`, or that were named."""
+    such = "" if wanted is not None and wanted.everything else "such "
+    return NothingFoundError(f"there is no {such}dead letter")
 
 
 def _counted(letters: int) -> str:

@@ -16,7 +16,7 @@ class Figures:
     )
     """By name of a histogram, how many durations there were up to each number of seconds."""
     failures: dict[str, str] = field(default_factory=dict)
-    """By URL, why it told nothing."""
+    """By URL, without its password, why it told nothing."""
 
 
 def percentile(

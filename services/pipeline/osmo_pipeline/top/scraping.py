@@ -1,17 +1,19 @@
 """Reading the figures of services from their operations ports."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import Self
 from urllib.parse import urlsplit
 
 from osmo_pipeline.top.figures import Figures
+from osmo_runtime.masking import mask_text
 from osmo_transport import MissingExtraError, UsageError
 
 try:
     from aiohttp import ClientError, ClientSession, ClientTimeout
     from prometheus_client.parser import text_string_to_metric_families
+    from prometheus_client.samples import Sample
 except ModuleNotFoundError as exc:
     raise MissingExtraError(
         "the figures of services need aiohttp: pip install 'osmo-pipeline[operations]'"
@@ -27,14 +29,22 @@ def add(figures: Figures, text: str) -> None:
     Raises:
         ValueError: it cannot be read; what stands before that is added.
     """
-    for family in text_string_to_metric_families(text):
-        for sample in family.samples:
-            bound = sample.labels.get("le")
-            if bound is None:
-                figures.values[sample.name] += sample.value
-            elif sample.name.endswith("_bucket"):
-                counts = figures.buckets[sample.name.removesuffix("_bucket")]
-                counts[float(bound)] += sample.value
+    for sample in _samples(text):
+        bound = sample.labels.get("le")
+        if bound is None:
+            figures.values[sample.name] += sample.value
+        elif sample.name.endswith("_bucket"):
+            counts = figures.buckets[sample.name.removesuffix("_bucket")]
+            counts[float(bound)] += sample.value
+
+
+def _samples(text: str) -> Iterator[Sample]:
+    try:
+        for family in text_string_to_metric_families(text):
+            yield from family.samples
+    except IndexError as exc:
+        # So the parser fails at labels that end too early.
+        raise ValueError("its labels cannot be read") from exc
 
 
 class Scraper:
@@ -63,7 +73,7 @@ class Scraper:
                     raise answer
                 add(figures, answer)
             except (ClientError, OSError, ValueError, TimeoutError) as exc:
-                figures.failures[url] = str(exc) or type(exc).__name__
+                figures.failures[mask_text(url)] = mask_text(str(exc) or type(exc).__name__)
         return figures
 
     async def _text_of(self, url: str) -> str | Exception:
@@ -100,5 +110,6 @@ def _metrics_of(place: str) -> str:
     except ValueError:
         there = None
     if not there:
-        raise UsageError(f"{place!r} is no operations port: say host:port, or http://host:port")
+        shown = mask_text(place)
+        raise UsageError(f"{shown!r} is no operations port: say host:port, or http://host:port")
     return url if parts.path.strip("/") else parts._replace(path="/metrics").geturl()
