@@ -31,8 +31,8 @@ except ImportError as exc:
     ) from exc
 
 PACE = 0.005
-"""Seconds between two connections that are accepted, and so between two answers: 200 in a second are
-many times what probes and scrapers ask for, and take a few percent of a core."""
+"""Seconds between two connections that are accepted, and so between two answers: 200 in a second
+are many times what probes and scrapers ask for, and take a few percent of a core."""
 
 MOST_CONNECTIONS = 100
 """Connections that are kept. The oldest one goes when another one comes: who says nothing, or does
