@@ -84,6 +84,9 @@ class Counted:
         """Why it is not ready."""
         return ask(self._port, "/readyz")[1].decode()
 
+    def lives(self) -> bool:
+        return ask(self._port, "/livez")[0] == 200
+
     def _counters(self) -> Counter[str]:
         return self._past + self._read()
 
@@ -184,6 +187,9 @@ async def kill_both(scene: Scene, client: Client) -> None:
         await scene.report_many(client, "full")
         await scene.report_many(client, "fuller")
         await eventually(lambda: "the queue is full" in operator.reasons())
+        await eventually(lambda: "is locked" in worker.reasons())
+        assert operator.lives()
+        assert worker.lives()
         await comes_to(scene.added(), operator.appended)
         operator.kill()
         worker.kill()
