@@ -241,6 +241,30 @@ async def test_letters_are_replayed_and_dropped(
         ReplayConfig(letters=("1-1",), all=True)
 
 
+async def test_a_letter_that_cannot_be_put_back_is_told(
+    server: RedisServer, stop: asyncio.Event, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It was put there by others, and holds nothing that is readable: it stays until it is dropped.
+    A letter of a kind that nobody knows goes back as any other."""
+    url = server.url
+    async with await open_queue(url, with_all_streams(QueueConfig())) as queue:
+        server.command("XADD", "{osmo}:dead", "*", "hello", "world")
+        unknown = new_message("unheard-of", "k", b"\x00", version=Version(1, 1))
+        await bury(queue, "east", {"who knows": unknown})
+        strange, other = await queue.dead_letters(9)
+        with pytest.raises(NothingFoundError, match="with a backend and a message"):
+            await dead_letters.replay(ReplayConfig(queue=url, letters=(strange.id,)), stop)
+        with pytest.raises(NothingFoundError, match="1 of them are no dead letters with a backend"):
+            await dead_letters.replay(ReplayConfig(queue=url, letters=(strange.id, other.id)), stop)
+        assert capsys.readouterr().out == "replayed 1 dead letter\n"
+        async with queue.consumer("workers", "w") as consumer:
+            (delivery,) = await consumer.receive(9)
+            assert delivery.message == unknown
+        with pytest.raises(NothingFoundError, match=r"1 of them are no dead letters$"):
+            await dead_letters.drop(DropConfig(queue=url, letters=(strange.id, other.id)), stop)
+        assert await queue.dead_letters(9) == []
+
+
 async def test_what_dies_again_is_not_replayed_for_ever(
     there: Queue, stop: asyncio.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,12 @@ from osmo_runtime.operations import (
     Histogram,
     Kind,
     Operations,
+    Reading,
     ServiceConfig,
     Work,
     open_operations,
     sdk,
+    server,
 )
 from osmo_runtime.operations.server import address
 from osmo_transport.errors import AddressInUseError, UsageError
@@ -122,7 +124,8 @@ async def test_figures_are_read_when_they_are_asked_for(opened: Opened) -> None:
         ):
             assert f"\n{line}\n" in text
         stored = 6
-        assert 'osmo_operator_appended_total{stream="pods"} 6.0' in (await port.get("/metrics"))[1]
+        while 'osmo_operator_appended_total{stream="pods"} 6.0' not in text:
+            _, text = await port.get("/metrics")
 
 
 async def test_nothing_else_is_served(opened: Opened) -> None:
@@ -130,6 +133,109 @@ async def test_nothing_else_is_served(opened: Opened) -> None:
     async with opened(ON_A_FREE_PORT) as port:
         assert (await port.get("/"))[0] == 404
         assert (await port.get("/metrics/../etc"))[0] == 404
+
+
+async def raw(url: str, request: bytes) -> bytes:
+    """All that is answered to these bytes, until the connection is closed."""
+    reader, writer = await asyncio.open_connection(*address(url.removeprefix("http://")))
+    writer.write(request)
+    answer = await reader.read()
+    writer.close()
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("request_", "status"),
+    [
+        (b"GET /livez HTTP/1.1\r\nHost: [::1\r\n\r\n", 200),
+        (b"GET /livez HTTP/1.1\r\nHost: evil.example:99999999\r\n\r\n", 200),
+        (b"GET /livez HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", 400),
+        (b"GET /livez HTTP/1.1\r\nHost: \xff\x00\r\n\r\n", 400),
+        (b"GET /livez HTTP/1.0\r\n\r\n", 200),
+        (b"GET http://evil.example/livez HTTP/1.1\r\nHost: x\r\n\r\n", 200),
+        (b"HEAD /livez HTTP/1.1\r\nHost: x\r\n\r\n", 200),
+        (b"POST /livez HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n", 405),
+        (b"GET /livez HTTP/1.1\r\nHost: x\r\nContent-Length: 999999999\r\n\r\nx", 200),
+        (b"GET /livez HTTP/1.1\r\nHost: x\r\nX: " + b"x" * 20_000 + b"\r\n\r\n", 400),
+        (b"GET /livez HTTP/1.1\r\nHost: x\r\n" + b"X: x\r\n" * 1000 + b"\r\n", 400),
+        (b"GET /livez HTTP/1.1\r\nHost: x\r\nUpgrade: h2c\r\nConnection: upgrade\r\n\r\n", 200),
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", 400),
+    ],
+)
+async def test_whatever_is_asked_has_one_answer(
+    request_: bytes, status: int, opened: Opened, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Then the connection is closed; a stranger's mistake is no line of the log."""
+    async with asyncio.timeout(30), opened(ON_A_FREE_PORT) as port:
+        answer = await raw(port.url, request_)
+        assert answer.split(b" ", 2)[1] == str(status).encode()
+        assert answer.count(b"HTTP/1.") == 1
+        assert await port.get("/livez") == (200, "ok\n")
+    assert not caplog.records
+
+
+async def test_a_connection_has_one_answer(opened: Opened) -> None:
+    """So that the pace of connections is the pace of answers."""
+    async with asyncio.timeout(30), opened(ON_A_FREE_PORT) as port:
+        answer = await raw(port.url, b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n" * 3)
+    assert answer.count(b"HTTP/1.") == 1
+
+
+@pytest.mark.parametrize("said", [b"", b"GET /metrics HTTP/1.1\r\nX: "])
+async def test_who_says_nothing_keeps_nobody_out(
+    said: bytes, opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The oldest connection goes when there is one too many, also where half a request came."""
+    monkeypatch.setattr(server, "MOST_CONNECTIONS", 5)
+    async with asyncio.timeout(30), opened(ON_A_FREE_PORT) as port, AsyncExitStack() as stack:
+        where = address(port.url.removeprefix("http://"))
+        opened_: list[asyncio.StreamReader] = []
+        for _ in range(8):
+            reader, writer = await asyncio.open_connection(*where)
+            stack.callback(writer.close)
+            writer.write(said)
+            opened_.append(reader)
+            assert await port.get("/livez") == (200, "ok\n")
+        for reader in opened_[:3]:
+            with suppress(ConnectionResetError):
+                assert await reader.read() == b""
+        assert not opened_[-1].at_eof()
+
+
+async def test_how_often_is_asked_bounds_what_it_costs(
+    opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Connections are accepted at a pace, whoever opens how many of them."""
+    monkeypatch.setattr(server, "PACE", 3600.0)
+    async with asyncio.timeout(30), opened(ON_A_FREE_PORT) as port:
+        assert await port.get("/livez") == (200, "ok\n")
+        where = address(port.url.removeprefix("http://"))
+        reader, writer = await asyncio.open_connection(*where)
+        writer.write(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(reader.read(1), 0.05)
+        writer.close()
+
+
+def test_the_figures_are_collected_for_a_share_of_the_time_at_most() -> None:
+    """Who asks too soon is told what was told last, and somewhat later what there is by then."""
+    now, asked = 0.0, 0
+
+    def read() -> Sequence[Reading]:
+        nonlocal now, asked
+        now += 1.0
+        asked += 1
+        return [(asked, {"stream": "pods"})]
+
+    exporter = exporting.Exporter("test", clock=lambda: now)
+    exporter.add(DEPTH, read)
+    first = exporter.text()
+    now += 1.0 / exporting.COLLECTING - 0.5
+    assert exporter.text() == first
+    assert asked == 1
+    now += 1.0
+    assert b'{stream="pods"} 2.0' in exporter.text()
+    exporter.close()
 
 
 @pytest.mark.parametrize("text", ["9464", "localhost", ":9464", "a:b", "h:99999", "http://h:1"])

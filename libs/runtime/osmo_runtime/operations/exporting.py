@@ -4,8 +4,9 @@ Counters and gauges are observable instruments of the SDK. It has no histogram t
 that, so they are added to what it collects.
 """
 
+import math
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -45,6 +46,10 @@ CONTENT_TYPE = CONTENT_TYPE_LATEST
 MOST_VALUES = 20_000
 """Of one figure, each with other attributes: more than there are backends."""
 
+COLLECTING = 0.05
+"""Share of its time that a process gives at most to making the text of its figures, however often
+it is asked for: who asks too soon is told the last one again."""
+
 _SCOPE = InstrumentationScope("osmo", __version__)
 
 
@@ -54,9 +59,18 @@ class Exporter:
     Args:
         service: its name, unless `OTEL_SERVICE_NAME` gives another one.
         pushed_to: where `push` takes them; None: nowhere.
+        clock: seconds that only rise.
     """
 
-    def __init__(self, service: str, pushed_to: MetricExporter | None = None) -> None:
+    def __init__(
+        self,
+        service: str,
+        pushed_to: MetricExporter | None = None,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self._clock = clock
+        self._text = b""
+        self._text_until = -math.inf
         self._durations: list[tuple[Figure, Read]] = []
         self._began = time.time_ns()
         self._resource = resource_of(service)
@@ -84,8 +98,14 @@ class Exporter:
         create(figure.name, [_observing(read)], unit=figure.unit, description=figure.help)
 
     def text(self) -> bytes:
-        """All figures at this moment, in Prometheus' text format."""
-        return generate_latest(self._registry)
+        """All figures in Prometheus' text format: at this moment, or shortly before, as
+        `COLLECTING` says."""
+        began = self._clock()
+        if began >= self._text_until:
+            self._text = generate_latest(self._registry)
+            ended = self._clock()
+            self._text_until = ended + (ended - began) / COLLECTING
+        return self._text
 
     def collect(self) -> MetricsData:
         """All figures at this moment, to be pushed."""

@@ -19,6 +19,7 @@ from osmo_runtime.operations.health import Check, Liveness, Readiness, Work
 
 if TYPE_CHECKING:
     from osmo_runtime.operations.exporting import Exporter
+    from osmo_runtime.operations.server import Port
     from osmo_runtime.operations.tracing import Tracer
 
 LOOK_INTERVAL = 1.0
@@ -92,6 +93,7 @@ async def open_operations(
     """
     operations = Operations(config.operations_stall, stop.is_set)
     pushes = _pushes("METRICS")
+    port: Port | None = None
     async with AsyncExitStack() as stack:
         if config.operations or pushes:
             # Only who wants to be seen waits for these imports.
@@ -103,17 +105,17 @@ async def open_operations(
             operations.export(exporter)
             if config.operations:
                 from osmo_runtime.operations.exporting import CONTENT_TYPE  # noqa: PLC0415
-                from osmo_runtime.operations.server import serve  # noqa: PLC0415
+                from osmo_runtime.operations.server import open_port  # noqa: PLC0415
 
-                url = await stack.enter_async_context(
-                    serve(
+                port = await stack.enter_async_context(
+                    open_port(
                         config.operations,
                         operations.readiness.found,
                         operations.liveness.look,
                         lambda: (exporter.text(), CONTENT_TYPE),
                     )
                 )
-                sys.stdout.write(f"operations on {url}\n")
+                sys.stdout.write(f"operations on {port.url}\n")
                 sys.stdout.flush()
         if _pushes("TRACES"):
             from osmo_runtime.operations import sdk  # noqa: PLC0415
@@ -126,6 +128,8 @@ async def open_operations(
             )
             operations.measure(SPANS_DROPPED, lambda: [(outlet.dropped, {})])
         async with anyio.create_task_group() as tasks:
+            if port is not None:
+                tasks.start_soon(port.run)
             if config.operations or config.progress_file:
                 tasks.start_soon(_look, operations.liveness, config.progress_file)
             if pushes:

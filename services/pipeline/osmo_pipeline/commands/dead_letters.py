@@ -164,7 +164,7 @@ async def replay(config: ReplayConfig, stop: asyncio.Event) -> None:
         TransportError: the queue cannot be used, or is full; the text says what to do.
     """
     async with await open_queue_of(config, config.max_entries) as queue:
-        await _Change("replay", "replayed", queue.replay).run(queue, config, stop)
+        await _Change("replay", "replayed", queue.replay, _REPLAYABLE).run(queue, config, stop)
 
 
 async def drop(config: DropConfig, stop: asyncio.Event) -> None:
@@ -176,15 +176,24 @@ async def drop(config: DropConfig, stop: asyncio.Event) -> None:
         await _Change("drop", "dropped", queue.drop).run(queue, config, stop)
 
 
+_REPLAYABLE = " with a backend and a message: others cannot be put back, only dropped"
+
+
 class _Change:
     """What is done with many dead letters, a step at a time."""
 
     def __init__(
-        self, verb: str, done: str, act: Callable[[Collection[str]], Awaitable[int]]
+        self,
+        verb: str,
+        done: str,
+        act: Callable[[Collection[str]], Awaitable[int]],
+        needed: str = "",
     ) -> None:
+        """`needed`: what a letter has to have for it."""
         self._verb = verb
         self._said = done
         self._act = act
+        self._needed = needed
         self._count = 0
 
     async def run(self, queue: Queue, config: ChangeConfig, stop: asyncio.Event) -> None:
@@ -204,7 +213,9 @@ class _Change:
         if not ended:
             raise StoppedError(f"stopped half-way: {_counted(self._count)} {self._said}")
         if not self._count:
-            raise _none(None if config.letters else config.wanted)
+            raise _none(None if config.letters else config.wanted, self._needed)
+        if missing := max(0, len(set(config.letters)) - self._count):
+            raise NothingFoundError(f"{missing} of them are no dead letters{self._needed}")
 
     async def _do(self, letters: Collection[str], stop: asyncio.Event) -> None:
         named = list(letters)
@@ -263,10 +274,10 @@ async def _pages(
             yield found
 
 
-def _none(wanted: Wanted | None) -> NothingFoundError:
-    """That there is none of those that are `wanted`, or that were named."""
+def _none(wanted: Wanted | None, needed: str = "") -> NothingFoundError:
+    """That there is none of those that are `wanted`, or that were named; and what one `needed`."""
     such = "" if wanted is not None and wanted.everything else "such "
-    return NothingFoundError(f"there is no {such}dead letter")
+    return NothingFoundError(f"there is no {such}dead letter{needed}")
 
 
 def _counted(letters: int) -> str:
