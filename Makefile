@@ -13,7 +13,7 @@ demo: .venv/.all
 	$(BIN)/osmo-pipeline demo $(ARGS)
 
 test: .venv/.dev
-	$(BIN)/pytest -n 2 --dist loadfile $(ARGS)
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 bench: .venv/.bench
 	$(BIN)/osmo-pipeline bench $(ARGS)

@@ -1,17 +1,21 @@
 """Redis, operators, workers and a listener as processes, and the ledger that has to balance."""
 
 import asyncio
+import time
+from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
+from osmo_listener.listeners.workflow import WorkflowConfig
+from osmo_pipeline.verify import differences, expected_tasks
 from osmo_simulator.api_server import Session
 from osmo_transport import DeadLetter, QueueStatus, open_queue
 from osmo_transport.testing.ports import free_port
 from osmo_transport.testing.redis_server import RedisServer
-from osmo_worker.store import Task, open_store
-from tests.e2e.backends import wrong_rows
+from osmo_worker.store import StateStore, Task, open_store
+from tests.e2e.backends import cluster_pods, wrong_rows
 from tests.e2e.programs import Program, wait_until
 from tests.e2e.proxy import Proxy
 
@@ -37,6 +41,37 @@ def read_rows(database: Path) -> list[Task]:
             return await store.tasks(BACKEND)
 
     return asyncio.run(read())
+
+
+def wait_for_store(
+    database: Path, question: Callable[[StateStore], Awaitable[object]], timeout: float
+) -> None:
+    """Return as soon as the answer is true. It is asked for over one connection: to open one costs
+    as much as many looks."""
+
+    async def wait() -> None:
+        deadline = time.monotonic() + timeout
+        async with open_store(f"sqlite:///{database}") as store:
+            while not await question(store):
+                assert time.monotonic() < deadline, f"not in {database} after {timeout} s"
+                await asyncio.sleep(0.02)
+
+    asyncio.run(wait())
+
+
+def wait_for_rows(database: Path, accepted: Callable[[list[Task]], object], timeout: float) -> None:
+    """Return as soon as what users see of the backend is accepted."""
+
+    async def question(store: StateStore) -> object:
+        return accepted(await store.tasks(BACKEND))
+
+    wait_for_store(database, question, timeout)
+
+
+def wait_for_cluster(session: Session, database: Path, timeout: float) -> None:
+    """Return as soon as the rows equal the cluster, in which nothing changes meanwhile."""
+    expected = expected_tasks(cluster_pods(session), WorkflowConfig())
+    wait_for_rows(database, lambda rows: not any(differences(expected, rows)), timeout)
 
 
 def read_queue(url: str) -> tuple[QueueStatus, list[DeadLetter]]:
@@ -102,7 +137,7 @@ class Pipeline:
         """Wait until the rows equal the cluster and nothing is left in the queue but `dead` dead
         letters, or fail with what is wrong and the logs."""
         try:
-            wait_until(lambda: not wrong_rows(session, read_rows(self.database)), SETTLE)
+            wait_for_cluster(session, self.database, SETTLE)
             wait_until(lambda: not _left(self.redis), SETTLE)
         except AssertionError:
             wrong = wrong_rows(session, read_rows(self.database))

@@ -20,8 +20,8 @@ from osmo_simulator.api_server import Session
 from osmo_transport import Client, MessageTooLargeError, Version, connect, new_message
 from osmo_transport.testing.ports import free_port
 from osmo_transport.testing.redis_server import RedisServer
-from tests.e2e.backends import Churn, wrong_rows
-from tests.e2e.pipeline import BACKEND, IMPATIENT, read_queue, read_rows
+from tests.e2e.backends import Churn
+from tests.e2e.pipeline import BACKEND, IMPATIENT, read_queue, wait_for_cluster
 from tests.e2e.programs import Program, wait_until
 
 PASSWORD = "queue-password"
@@ -110,7 +110,7 @@ class Running:
     def keeps_working(self) -> None:
         """Fail unless changes of the cluster arrive as ever."""
         self.churn.step(5)
-        wait_until(lambda: not wrong_rows(self.session, read_rows(self.database)), SOON)
+        wait_for_cluster(self.session, self.database, SOON)
 
     def listen(self, *arguments: str) -> Program:
         """Another listener, that does not start by itself."""

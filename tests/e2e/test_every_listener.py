@@ -4,24 +4,25 @@ import asyncio
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 
 from osmo_reports.bodies import Taint
 from osmo_simulator.api_server import kubectl
 from osmo_transport.testing.redis_server import RedisServer
+from osmo_worker.store import Backend as Reporter
 from osmo_worker.store import StateStore, open_store
 from osmo_worker.store.kinds.nodes import Node
 from tests.e2e.backends import Backend
+from tests.e2e.pipeline import wait_for_store
 from tests.e2e.programs import Program, wait_until
 
 BACKEND = "cluster-a"
-PATIENCE = 20.0
-T = TypeVar("T")
+PATIENCE = 60.0
 
 
 class Tables:
@@ -30,33 +31,49 @@ class Tables:
     def __init__(self, database: Path) -> None:
         self._database = database
 
-    def read(self, question: Callable[[StateStore], Coroutine[Any, Any, T]]) -> T:
-        """The answer of the store."""
+    def node(self, name: str, accepted: Callable[[Node | None], object]) -> None:
+        """Wait until the row of a node is accepted; None: it is not there."""
 
-        async def ask() -> T:
+        async def question(store: StateStore) -> object:
+            rows = await store.nodes(BACKEND, live_only=True)
+            return accepted(next((row for row in rows if row.node == name), None))
+
+        wait_for_store(self._database, question, PATIENCE)
+
+    def cpu(self, name: str, wanted: str) -> None:
+        """Wait until the pods on a node ask for so much."""
+
+        async def question(store: StateStore) -> bool:
+            rows = await store.node_usage(BACKEND, live_only=True)
+            return any(row.node == name and row.usage.get("cpu") == wanted for row in rows)
+
+        wait_for_store(self._database, question, PATIENCE)
+
+    def events(self, pod: str, *messages: str) -> None:
+        """Wait until this was noted of a pod."""
+
+        async def question(store: StateStore) -> bool:
+            return [each.message for each in await store.pod_events(pod)] == [*messages]
+
+        wait_for_store(self._database, question, PATIENCE)
+
+    def status(self, task: str, wanted: str) -> None:
+        """Wait for the status of the task with this uuid."""
+
+        async def question(store: StateStore) -> bool:
+            rows = await store.tasks(BACKEND)
+            return any(row.task_uuid == task and row.status == wanted for row in rows)
+
+        wait_for_store(self._database, question, PATIENCE)
+
+    def backends(self) -> list[Reporter]:
+        """Who has reported."""
+
+        async def read() -> list[Reporter]:
             async with open_store(f"sqlite:///{self._database}") as store:
-                return await question(store)
+                return await store.backends()
 
-        return asyncio.run(ask())
-
-    def node(self, name: str) -> Node | None:
-        """The row of a node that is there."""
-        rows = self.read(lambda store: store.nodes(BACKEND, live_only=True))
-        return next((row for row in rows if row.node == name), None)
-
-    def usage(self, name: str) -> dict[str, str]:
-        """What the pods on a node ask for."""
-        rows = self.read(lambda store: store.node_usage(BACKEND, live_only=True))
-        return next((row.usage for row in rows if row.node == name), {})
-
-    def events(self, pod: str) -> list[str]:
-        """What was noted of a pod."""
-        return [each.message for each in self.read(lambda store: store.pod_events(pod))]
-
-    def status(self, task: str) -> str:
-        """Of the task with this uuid; empty: no row."""
-        rows = self.read(lambda store: store.tasks(BACKEND))
-        return next((row.status for row in rows if row.task_uuid == task), "")
+        return asyncio.run(read())
 
 
 class Kubectl:
@@ -162,11 +179,10 @@ class World:
     def shows(self, name: str, **wanted: Any) -> None:
         """Wait until a node's row is as wanted."""
 
-        def check() -> bool:
-            row = self.tables.node(name)
+        def check(row: Node | None) -> bool:
             return row is not None and all(getattr(row, k) == v for k, v in wanted.items())
 
-        wait_until(check, PATIENCE)
+        self.tables.node(name, check)
 
     def verified(self, name: str) -> str:
         """The label that tells whether a node is available."""
@@ -201,7 +217,7 @@ def test_what_happens_to_nodes_is_in_their_rows(world: World) -> None:
     run("taint", "nodes", "n1", "gpu=gone:NoSchedule", "--overwrite")
     shows("n1", taints=(Taint("gpu", "gone", "NoSchedule"),))
     run("label", "nodes", "n1", "pool=a")
-    wait_until(lambda: (row := tables.node("n1")) and row.labels.get("pool") == "a", PATIENCE)
+    tables.node("n1", lambda row: row and row.labels.get("pool") == "a")
     run("cordon", "n2")
     shows("n2", available=False)
     run("uncordon", "n2")
@@ -223,17 +239,17 @@ def test_what_happens_on_a_node_is_in_the_tables(world: World) -> None:
     labels = {"osmo.workflow_uuid": "w", "osmo.task_uuid": "t"}
     run.run_pod("task", "n2", "osmo", **labels)
     run.run_pod("other", "n2", "default")
-    wait_until(lambda: tables.usage("n2").get("cpu") == "3", PATIENCE)
+    tables.cpu("n2", "3")
     run("delete", "pod", "other", "--namespace=default", "--grace-period=0", "--force")
-    wait_until(lambda: tables.usage("n2").get("cpu") == "2", PATIENCE)
+    tables.cpu("n2", "2")
     noted = event("e1", "task", "no disk", "2026-01-01T00:00:00Z")
     run("create", "--validate=false", "--filename=-", given=noted)
-    wait_until(lambda: tables.events("osmo/task") == ["no disk"], PATIENCE)
-    (known,) = tables.read(lambda store: store.backends())
+    tables.events("osmo/task", "no disk")
+    (known,) = tables.backends()
     uid = run("get", "namespace", "kube-system", "--output=jsonpath={.metadata.uid}")
     assert (known.name, known.cluster_uid, known.namespace) == (BACKEND, uid, "osmo")
     assert known.last_heartbeat is not None
-    assert tables.status("t") == "RUNNING"
+    tables.status("t", "RUNNING")
     run("delete", "node", "n2")
-    wait_until(lambda: tables.node("n2") is None, PATIENCE)
-    wait_until(lambda: tables.status("t") == "FAILED_BACKEND_ERROR", PATIENCE)
+    tables.node("n2", lambda row: row is None)
+    tables.status("t", "FAILED_BACKEND_ERROR")

@@ -12,9 +12,9 @@ from osmo_reports.bodies import SnapshotEnd, UpdatePod, encode_body
 from osmo_transport import Version, new_message, open_queue, publish
 from osmo_transport.message import MAX_EPOCH
 from osmo_transport.testing.redis_server import RedisServer
+from osmo_worker.store import Task
 from tests.e2e.backends import Backend, Churn, wrong_rows
-from tests.e2e.pipeline import BACKEND, SETTLE, Pipeline, read_rows
-from tests.e2e.programs import wait_until
+from tests.e2e.pipeline import BACKEND, SETTLE, Pipeline, read_rows, wait_for_rows
 
 
 def poison(url: str) -> None:
@@ -47,12 +47,9 @@ def test_a_poisoned_backend_heals_with_one_command(
         pipeline = Pipeline(tmp_path, "ws", backend.kubeconfig, redis_server, stack)
         pipeline.settled(backend.session)
         poison(redis_server.url)
-        wait_until(
-            lambda: all(
-                row.deleted_at
-                for row in read_rows(pipeline.database)
-                if row.task_uuid != "invented"
-            ),
+        wait_for_rows(
+            pipeline.database,
+            lambda rows: all(row.deleted_at for row in rows if row.task_uuid != "invented"),
             SETTLE,
         )
         command = ("backends", "reset", BACKEND, "--queue", redis_server.url)
@@ -67,11 +64,11 @@ def test_a_poisoned_backend_heals_with_one_command(
         assert "rows of the future taken back" in done.stdout
         churn.step(3)
 
-        def right() -> bool:
-            rows = [row for row in read_rows(pipeline.database) if row.task_uuid != "invented"]
-            return not wrong_rows(backend.session, rows)
+        def right(rows: list[Task]) -> bool:
+            true = [row for row in rows if row.task_uuid != "invented"]
+            return not wrong_rows(backend.session, true)
 
-        wait_until(right, SETTLE)
+        wait_for_rows(pipeline.database, right, SETTLE)
         (invented,) = [r for r in read_rows(pipeline.database) if r.task_uuid == "invented"]
         assert invented.deleted_at is not None
         assert pipeline.listener.running

@@ -15,7 +15,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from osmo_reports.bodies import UpdatePod, encode_body
 from osmo_transport import Client, Message, Version, connect, new_message
 from osmo_transport.testing.redis_server import RedisServer
-from tests.e2e.pipeline import BACKEND, read_queue, read_rows
+from tests.e2e.pipeline import BACKEND, read_queue, wait_for_rows
 from tests.e2e.programs import Program, wait_until
 from tests.e2e.proxy import Proxy
 from tests.helpers import eventually
@@ -44,9 +44,9 @@ class Services:
         self.operator = Program(folder / "operator.log", "osmo_operator", *listen, *queue)
         self.worker = Program(folder / "worker.log", "osmo_worker", *queue, *store, *more)
 
-    @property
-    def rows(self) -> int:
-        return len(read_rows(self.database)) if self.database.exists() else 0
+    def stores(self, rows: int, timeout: float) -> None:
+        """Wait until so many rows are there."""
+        wait_for_rows(self.database, lambda found: len(found) == rows, timeout)
 
     @contextmanager
     def running(self) -> Iterator[str]:
@@ -87,7 +87,7 @@ def test_idle_connections_that_are_reset_end_nothing(
                     await client.flush()
 
             asyncio.run(send())
-            wait_until(lambda: services.rows == 1, SOON)
+            services.stores(1, SOON)
 
 
 def test_over_a_slow_link_everything_arrives(tmp_path: Path, redis_server: RedisServer) -> None:
@@ -114,7 +114,7 @@ def test_over_a_slow_link_everything_arrives(tmp_path: Path, redis_server: Redis
                     await much.flush()
 
             asyncio.run(send())
-            wait_until(lambda: services.rows == MANY, PATIENCE)
+            services.stores(MANY, PATIENCE)
     status, letters = read_queue(redis_server.url)
     assert not letters
     assert not status.dead
@@ -163,7 +163,7 @@ def test_while_redis_hangs_nobody_is_ready_and_everybody_lives(
                 wait_until(lambda: ready() == [200, 200], SOON)
                 wait_until(lambda: health() == SERVING, SOON)
                 asyncio.run(send())
-            wait_until(lambda: services.rows == 1, SOON)
+            services.stores(1, SOON)
 
 
 def ask(port: str, path: str) -> tuple[int, bytes]:

@@ -15,8 +15,8 @@ from osmo_transport.testing.redis_server import RedisServer
 from tests.deploy.pods import Pod, pods
 from tests.deploy.test_alerts import FIGURES, checked_by_promtool
 from tests.deploy.tools import promtool, rendered
-from tests.e2e.backends import Backend, Churn, wrong_rows
-from tests.e2e.pipeline import BACKEND, read_queue, read_rows
+from tests.e2e.backends import Backend, Churn
+from tests.e2e.pipeline import BACKEND, read_queue, wait_for_cluster
 from tests.e2e.programs import Program, wait_until
 from tests.e2e.proxy import Proxy
 
@@ -95,8 +95,7 @@ class Cluster:
 
     def settled(self) -> None:
         """Wait until the rows equal the cluster, and nothing is left in the queue."""
-        session = self._backend.session
-        wait_until(lambda: not wrong_rows(session, read_rows(self._database)), SOON)
+        wait_for_cluster(self._backend.session, self._database, SOON)
 
         def left() -> int:
             status = read_queue(self._redis.url)[0]

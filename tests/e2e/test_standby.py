@@ -10,8 +10,8 @@ import pytest
 
 from osmo_transport.testing.ports import free_port
 from osmo_transport.testing.redis_server import RedisServer
-from tests.e2e.backends import Backend, Churn, wrong_rows
-from tests.e2e.pipeline import BACKEND, SETTLE, read_rows
+from tests.e2e.backends import Backend, Churn
+from tests.e2e.pipeline import BACKEND, SETTLE, wait_for_cluster
 from tests.e2e.programs import Program, wait_until
 from tests.e2e.proxy import Proxy
 
@@ -77,8 +77,7 @@ class Replicas:
 
     def settled(self) -> None:
         """Wait until the rows equal the cluster."""
-        session = self.backend.session
-        wait_until(lambda: not wrong_rows(session, read_rows(self.database)), SETTLE)
+        wait_for_cluster(self.backend.session, self.database, SETTLE)
 
     def goes_on(self) -> None:
         """What changes now is reported too."""

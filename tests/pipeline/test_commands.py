@@ -2,22 +2,23 @@
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from osmo_transport.testing.redis_server import RedisServer
+from tests.pipeline.commands import Commands, commands
 
 
-def osmo_pipeline(*argv: str) -> tuple[int, str, str]:
-    """Exit code, stdout and stderr."""
-    done = subprocess.run(
-        [sys.executable, "-m", "osmo_pipeline", *argv], capture_output=True, text=True, check=False
-    )
-    return done.returncode, done.stdout, done.stderr
+@pytest.fixture(scope="module")
+def osmo_pipeline(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Commands]:
+    """The command line."""
+    with commands(tmp_path_factory.mktemp("commands")) as started:
+        yield started
 
 
-def test_rules_are_set_and_read_back(tmp_path: Path) -> None:
+def test_rules_are_set_and_read_back(tmp_path: Path, osmo_pipeline: Commands) -> None:
     """What `get` prints is what `set` takes; a wrong rule is named and changes nothing; a name that
     was forgotten has no rules."""
     with RedisServer() as redis:
@@ -84,7 +85,9 @@ def test_rules_are_set_and_read_back(tmp_path: Path) -> None:
         (("rules", "get", "a", "--queue=redis://127.0.0.1:1"), 1, "is not available"),
     ],
 )
-def test_what_is_wrong_is_said(argv: tuple[str, ...], code: int, said: str) -> None:
+def test_what_is_wrong_is_said(
+    argv: tuple[str, ...], code: int, said: str, osmo_pipeline: Commands
+) -> None:
     """Without a traceback, and with the exit code of its kind."""
     got, _, err = osmo_pipeline(*argv)
     assert got == code
@@ -93,7 +96,7 @@ def test_what_is_wrong_is_said(argv: tuple[str, ...], code: int, said: str) -> N
     assert err.count("\n") == 1
 
 
-def test_a_group_of_commands_has_help() -> None:
+def test_a_group_of_commands_has_help(osmo_pipeline: Commands) -> None:
     """The one that lists them."""
     code, out, _ = osmo_pipeline("rules", "--help")
     assert code == 0

@@ -21,7 +21,7 @@ from osmo_worker.store import lag, schema
 from osmo_worker.store.conclusions import NO_NAMES, LostNodes
 from osmo_worker.store.database import Database, RowRefusedError
 from osmo_worker.store.kinds import EXISTENCE_KINDS, RESOURCES, backends, events, logs, nodes, tasks
-from osmo_worker.store.merge import Inventory, Known, Row, Upsert, existence
+from osmo_worker.store.merge import Inventory, Known, Row, Upsert, existence, upsert
 from osmo_worker.store.snapshots import INVENTORY, Notes, Snapshots
 from osmo_worker.store.stamps import Stamp
 from osmo_worker.store.values import without_nul, written
@@ -103,11 +103,11 @@ class Applier:
         self._snapshots = Snapshots(database)
         self._lost_nodes = LostNodes(database)
         self._upserts = {
-            kind: Upsert(each.table, each.join, database.dialect)
+            kind: upsert(each.table, each.join, database.dialect)
             for kind, each in RESOURCES.items()
         }
-        self._events = Upsert(schema.pod_events, events.join, database.dialect)
-        self._backends = Upsert(schema.backends, backends.join, database.dialect)
+        self._events = upsert(schema.pod_events, events.join, database.dialect)
+        self._backends = upsert(schema.backends, backends.join, database.dialect)
         self._seen: dict[str, float] = {}
 
     def now(self) -> str:
@@ -155,9 +155,9 @@ class Applier:
         written: list[tuple[str, int, int]] = []
         with self._database.transaction() as connection:
 
-            def write(upsert: Upsert, rows: list[Row]) -> int:
-                unchanged = upsert.write(connection, rows)
-                written.append((upsert.table, len(rows) - unchanged, unchanged))
+            def write(way: Upsert, rows: list[Row]) -> int:
+                unchanged = way.write(connection, rows)
+                written.append((way.table, len(rows) - unchanged, unchanged))
                 return unchanged
 
             known = self._known(connection, batch, now)

@@ -10,6 +10,7 @@ import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import cache
 from itertools import chain
 from operator import itemgetter
 from types import MappingProxyType
@@ -222,6 +223,24 @@ class Upsert:
     def _are_distinct(self, rows: list[Row]) -> bool:
         # One statement of PostgreSQL does not touch a row twice.
         return len(set(map(self._key, rows))) == len(rows)
+
+
+def upsert(table: Table, join: Callable[[Columns, Columns], Join], dialect: Dialect) -> Upsert:
+    """The `Upsert` of a dialect. It is compiled once for all stores of a process: that takes as
+    long as applying many a batch, and programs that open a store for each of their tests open
+    hundreds."""
+    made: Callable[..., Dialect] = type(dialect)
+    return _upsert(table, join, made, dialect.paramstyle)
+
+
+@cache
+def _upsert(
+    table: Table,
+    join: Callable[[Columns, Columns], Join],
+    dialect: Callable[..., Dialect],
+    paramstyle: str,
+) -> Upsert:
+    return Upsert(table, join, dialect(paramstyle=paramstyle))
 
 
 def _joining(

@@ -36,10 +36,10 @@ from osmo_worker.store.merge import (
     Inventory,
     Join,
     Row,
-    Upsert,
     among,
     compile_text,
     texts,
+    upsert,
 )
 from osmo_worker.store.schema import inventories, inventory_parts, nodes, snapshots
 from osmo_worker.store.values import json_text, without_nul
@@ -78,9 +78,9 @@ class Snapshots:
             ).where(among(of_nodes.backend, dialect)),
         )
         self._notes = compile_text(notes, dialect)
-        self._snapshots = Upsert(snapshots, _newest, dialect)
-        self._inventories = Upsert(inventories, _newest, dialect)
-        self._parts = Upsert(inventory_parts, _newest, dialect)
+        self._snapshots = upsert(snapshots, _newest, dialect)
+        self._inventories = upsert(inventories, _newest, dialect)
+        self._parts = upsert(inventory_parts, _newest, dialect)
 
     def notes(self, connection: Connection, backends: Iterable[str]) -> Notes:
         """Those of these backends."""
