@@ -20,6 +20,7 @@ from osmo_runtime.operations import (
     Reading,
     ServiceConfig,
     Work,
+    exporting,
     open_operations,
     sdk,
     server,
