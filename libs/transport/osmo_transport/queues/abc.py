@@ -53,7 +53,8 @@ from osmo_transport.queues.leases import AT_ONCE, Claim, Renewal, Standing
 
 PAGE_BYTES = 8 * 1024 * 1024
 """Bytes of messages after which a page of `Queue.peek` or `Queue.dead_letters` ends, whatever its
-limit: who looks at a large queue holds no more than this of it."""
+limit: who looks at a large queue holds no more than this of it. The message that reaches it is
+still in the page, so that a page is empty only at the end."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,7 +114,8 @@ class QueueStatus(NamedTuple):
     """By stream, those without entries too: seconds since its oldest entry was added, on lease or
     not; 0.0 where there is none."""
     consumers: int = 0
-    """Consumers that were heard of within a lease."""
+    """Consumers, by name, that took, renewed or settled something within a lease, or wait to; one
+    that was closed is none."""
 
 
 class Consumer(ABC):
@@ -150,8 +152,8 @@ class Consumer(ABC):
     def buried(self) -> int:
         """The dead letters that it made so far: because it was told so, because an entry could not
         be read, or because the attempts of one were used up that it came upon. Each is a line in
-        the log; see `rules.Burials`. One whose attempts were used up, and about which the answer
-        was lost, is in the store alone."""
+        the log; see `rules.Burials`. If the answer to the step that buried it is lost, such a
+        letter is in the store, and neither counted nor said."""
 
     @abstractmethod
     async def aclose(self) -> None:
@@ -286,9 +288,10 @@ class Queue(ABC):
     @abstractmethod
     async def replay(self, letters: Collection[str]) -> int:
         """Put these dead letters, named by their ids, back into their streams as new entries of
-        which no attempt counts yet; returns how many there were. Each is put back and taken off the
-        dead letters in one step, so that to ask again after an error does none twice. What it was
-        about may have been reported anew since: consumers tell by the message's version.
+        which no attempt counts yet; returns how many there were: an id that names none is passed
+        over. Each is put back and taken off the dead letters in one step, so that to ask again
+        after an error does none twice. What it was about may have been reported anew since:
+        consumers tell by the message's version.
 
         Raises:
             QueueUnavailableError: the store does not answer, or is full; some may be back.
@@ -296,7 +299,8 @@ class Queue(ABC):
 
     @abstractmethod
     async def drop(self, letters: Collection[str]) -> int:
-        """Remove these dead letters, named by their ids, for ever; returns how many there were.
+        """Remove these dead letters, named by their ids, for ever; returns how many there were: an
+        id that names none is passed over.
 
         Raises:
             QueueUnavailableError: the store does not answer; some may be gone.

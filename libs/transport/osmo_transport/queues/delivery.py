@@ -90,7 +90,8 @@ class StoredEntry(msgspec.Struct, frozen=True):
     attempts: int
     """Deliveries so far."""
     holder: str
-    """The consumer that has it, or had it last; empty where none has."""
+    """The consumer that has it, or had it last when it fell silent or asked for a retry; empty for
+    one that waits for its first delivery, or was given back."""
 
 
 class Producer(NamedTuple):

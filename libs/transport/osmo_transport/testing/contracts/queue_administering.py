@@ -50,13 +50,15 @@ class Administering(QueueSuite):
         """It shows what waits and what is on lease, with its attempts, its holder and its age, and
         changes nothing about them."""
         async with self.opened() as queue:
-            await Feeder(queue, "east").append(*[self.report(f"k{i}") for i in range(4)])
+            feeder = Feeder(queue, "east")
+            await feeder.append(self.report("k0"), self.report("k1"))
             stream = await self.stream_with_entries(queue)
-            await self.pass_time(0.2)
             async with queue.consumer("readers", "w1") as consumer:
                 first, second = await drain(consumer, 2, limit=1)
                 await consumer.settle([(second, Ack()), (first, Retry("busy", after=0.0))])
                 (first,) = await drain(consumer, 1, limit=1)
+                await feeder.append(self.report("k2"), self.report("k3"))
+                await self.pass_time(0.2)
                 for _ in range(2):
                     entries = await queue.peek(stream, 10)
                     assert keys_of(entries) == ["k0", "k2", "k3"]
@@ -129,7 +131,9 @@ class Administering(QueueSuite):
             await self.kill(queue, self.report("a"), self.report("b", OTHER), self.report("c"))
             letters = {letter.reason: letter for letter in await queue.dead_letters(10)}
             one, two = letters["no a"], letters["no b"]
+            producers = await queue.producers(10)
             assert await queue.replay([one.id, two.id, "nobody", "9-9", one.id]) == 2
+            assert await queue.producers(10) == producers
             assert await queue.replay([one.id, two.id]) == 0
             assert await queue.replay([]) == 0
             assert await figures(queue) == (2, 0, 1)
@@ -223,6 +227,9 @@ class Administering(QueueSuite):
             assert await queue.drop([letters[1].id]) == 0
             assert await queue.drop([]) == 0
             assert await queue.dead_letters(3) == [letters[0], letters[2]]
+            assert await queue.drop([letters[2].id]) == 1
+            await self.kill(queue, self.report("late"))
+            assert keys_of(await queue.dead_letters(3, letters[2].id)) == ["late"]
 
     async def test_each_dead_letter_is_said_and_counted(
         self, caplog: pytest.LogCaptureFixture

@@ -22,6 +22,7 @@ from osmo_transport.testing.contracts.queue_suite import (
     buried,
     drain,
     figures,
+    has_buried,
     is_silent,
     keys,
 )
@@ -99,7 +100,7 @@ class Settling(QueueSuite):
                 assert delivery.message.key == "c"
                 await other.settle([(delivery, Ack())])
             await self.pass_time(0.3)
-            assert keys(await drain(consumer, 2)) == ["a", "d"]
+            assert set(keys(await drain(consumer, 2))) == {"a", "d"}
 
     async def test_holds_back_from_what_others_left(self) -> None:
         """With `max_delayed` entries waiting a consumer takes none whose lease has ended either."""
@@ -161,6 +162,7 @@ class Settling(QueueSuite):
             await consumer.settle([(delivery, Ack()) for delivery in deliveries])
             reading = asyncio.create_task(consumer.receive(1))
             (letter,) = await buried(queue, 1)
+            await has_buried(consumer, 1)
             reading.cancel()
             await asyncio.wait([reading])
             assert (letter.raw, letter.message, letter.backend) == (b"\xc1garbage", None, "east")
