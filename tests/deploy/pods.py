@@ -15,6 +15,7 @@ class Pod:
 
     component: str
     program: str
+    """The command, without its settings."""
     arguments: tuple[str, ...]
     environment: Mapping[str, str]
     grace: float
@@ -37,11 +38,12 @@ def pods(
         (container,) = spec["containers"]
         file = folder / f"{which}.toml"
         file.write_text(configs[name]["data"]["config.toml"].replace("0.0.0.0", addresses[which]))
-        program, *arguments = container["args"]
+        settings = container["args"].index("--config")
+        arguments = container["args"][settings:]
         assert CONFIG in arguments
         made[which] = Pod(
             which,
-            program,
+            " ".join(container["args"][:settings]),
             tuple(str(file) if each == CONFIG else each for each in arguments),
             {each["name"]: _value(each, secrets) for each in container.get("env", [])},
             spec["terminationGracePeriodSeconds"],

@@ -14,7 +14,9 @@ import yaml
 import osmo_listener.figures
 import osmo_operator.figures
 import osmo_worker.figures
+from osmo_pipeline.__main__ import COMMANDS
 from osmo_runtime.operations import Figure, Kind
+from osmo_runtime.operations.operations import SPANS_DROPPED
 from tests.deploy.tools import CHART, PROMTOOL_MISSING, promtool
 from tests.test_layout import ROOT
 
@@ -27,8 +29,13 @@ RUNBOOK = (ROOT / "docs" / "runbook.md").read_text()
 
 FIGURES: dict[str, Figure] = {
     figure.exposed: figure
-    for module in (osmo_listener.figures, osmo_operator.figures, osmo_worker.figures)
-    for figure in module.FIGURES
+    for figures in (
+        osmo_listener.figures.FIGURES,
+        osmo_operator.figures.FIGURES,
+        osmo_worker.figures.FIGURES,
+        (SPANS_DROPPED,),
+    )
+    for figure in figures
 }
 SCRAPED = {"instance", "le"}
 """Labels that are not of a figure."""
@@ -107,6 +114,14 @@ def test_every_alert_leads_to_its_section() -> None:
         assert anchor == name.lower()
         assert rule["labels"]["severity"] in {"critical", "warning"}
         assert rule["annotations"].keys() == {"summary", "description", "runbook_url"}
+
+
+def test_the_runbook_names_commands_that_there_are() -> None:
+    """What it says to run can be run."""
+    said = re.findall(r"osmo-pipeline ([a-z]+)(?: ([a-z]+))?", RUNBOOK)
+    assert said
+    for words in said:
+        assert words in COMMANDS or words[:1] in COMMANDS, words
 
 
 class Case(NamedTuple):

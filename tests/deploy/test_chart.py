@@ -13,6 +13,8 @@ import osmo_listener.__main__
 import osmo_operator.__main__
 import osmo_worker.__main__
 from osmo_deployed.layout import OsmoLayout
+from osmo_pipeline.web.config import WebConfig
+from osmo_pipeline.web.server import SHUTDOWN_TIMEOUT
 from osmo_reports.kinds import WEIGHTS
 from osmo_runtime import __version__, settings
 from osmo_transport import QueueConfig
@@ -21,6 +23,7 @@ from tests.deploy.pods import pods
 from tests.deploy.tools import (
     CHART,
     EXAMPLES,
+    NAMESPACE,
     Object,
     component,
     objects,
@@ -35,12 +38,13 @@ PROGRAMS: dict[str, type[Any]] = {
     "osmo-operator": osmo_operator.__main__.Settings,
     "osmo-worker": osmo_worker.__main__.Settings,
     "osmo-listener": osmo_listener.__main__.Settings,
+    "osmo-pipeline web": WebConfig,
 }
 SECRETS = {
     ("osmo-queue", "url"): "redis://:secret@redis:6379",
     ("osmo-store", "url"): "postgresql://osmo:secret@postgres/osmo",
 }
-EVERYWHERE = dict.fromkeys(("operator", "worker", "listener"), "0.0.0.0")
+EVERYWHERE = dict.fromkeys(("operator", "worker", "listener", "web"), "0.0.0.0")
 
 example = pytest.mark.parametrize("example", EXAMPLES)
 
@@ -84,8 +88,13 @@ def test_programs_take_their_configuration(example: str, tmp_path: Path) -> None
     probes ask."""
     found = configurations(example, tmp_path)
     assert found
-    for config in found.values():
-        assert config.operations == "0.0.0.0:9464"
+    for name, config in found.items():
+        if name == "web":
+            assert config.listen == "0.0.0.0:8090"
+            assert (config.queue, config.store) == (found["worker"].queue, found["worker"].store)
+            assert config.layout == found["worker"].layout
+        else:
+            assert config.operations == "0.0.0.0:9464"
     if "operator" in found and "listener" in found:
         schemes = {url.partition(":")[0] for url in found["operator"].listen}
         assert found["listener"].connect.partition(":")[0] in schemes
@@ -101,6 +110,8 @@ def test_settings_arrive(tmp_path: Path) -> None:
     assert (operator.server.max_connections, operator.server.lease) == (4000, 12.5)
     assert operator.limits.max_entries == worker.limits.max_entries == 2_000_000
     assert (operator.queue, worker.store) == tuple(SECRETS.values())
+    web = found["web"]
+    assert (web.max_entries, web.allow_replay) == (2_000_000, True)
     found = configurations("standby", tmp_path)
     assert found["listener"].rules.node.label is True
     assert found["listener"].rules.node.label_prefix == "osmo.example/"
@@ -120,7 +131,13 @@ def test_a_stop_has_its_time(example: str, tmp_path: Path) -> None:
     """No program is killed while it drains, by default or as configured."""
     made = pods(objects(example), tmp_path, SECRETS, EVERYWHERE)
     for name, config in configurations(example, tmp_path).items():
-        drain = config.client.drain_timeout if name == "listener" else config.drain_timeout
+        match name:
+            case "listener":
+                drain = config.client.drain_timeout
+            case "web":
+                drain = SHUTDOWN_TIMEOUT
+            case _:
+                drain = config.drain_timeout
         assert drain + 20 <= made[name].grace <= drain + 25
 
 
@@ -147,9 +164,15 @@ def test_pods_may_do_no_more_than_they_need(example: str) -> None:
 
 @example
 def test_probes_ask_at_the_operations_port(example: str) -> None:
-    """Whether it lives decides about restarts, whether it is ready about traffic alone."""
+    """Whether it lives decides about restarts, whether it is ready about traffic alone. The page
+    has no such port: it is asked for itself."""
     for _, container in pod_specs(example):
         ports = {each["name"]: each["containerPort"] for each in container["ports"]}
+        if container["name"] == "web":
+            assert ports == {"web": 8090}
+            for probe in ("livenessProbe", "readinessProbe", "startupProbe"):
+                assert container[probe]["httpGet"] == {"path": "/", "port": "web"}
+            continue
         assert ports["operations"] == 9464
         asked = {
             probe: container[probe]["httpGet"]
@@ -278,6 +301,8 @@ def test_the_scaler_finds_the_queue_by_its_url(url: str, expected: dict[str, str
 @pytest.mark.parametrize(
     ("path", "url", "program", "ports"),
     [
+        ("queue.url", "redis://redis:7000", "web", {7000, 5432}),
+        ("store.url", "postgresql://osmo@db:6543/osmo", "web", {6379, 6543}),
         ("queue.url", "redis://redis", "operator", {6379}),
         (
             "queue.url",
@@ -293,7 +318,7 @@ def test_the_scaler_finds_the_queue_by_its_url(url: str, expected: dict[str, str
 )
 def test_who_is_named_can_be_reached(path: str, url: str, program: str, ports: set[int]) -> None:
     """The network policy of each program lets it go to the ports of its URLs, and to a resolver."""
-    policies = of_kind(rendered("minimal", {path: url}), "NetworkPolicy")
+    policies = of_kind(rendered("minimal", {path: url, "web.enabled": True}), "NetworkPolicy")
     (policy,) = (each for each in policies.values() if component(each) == program)
     (rule,) = policy["spec"]["egress"]
     assert {each["port"] for each in rule["ports"]} == {53, *ports}
@@ -316,16 +341,32 @@ def test_pods_are_reached_where_they_listen() -> None:
             selector = each["spec"].get("selector") or each["spec"]["podSelector"]
             assert selected(selector["matchLabels"]) == {component(each)}
     (monitor,) = of_kind(made, "PodMonitor").values()
-    assert selected(monitor["spec"]["selector"]["matchLabels"]) == {"operator", "worker"}
-    (service,) = of_kind(made, "Service").values()
-    assert selected(service["spec"]["selector"]) == {"operator"}
-    ports = {each["name"] for each in pods_of["operator"]["spec"]["containers"][0]["ports"]}
-    assert {each["targetPort"] for each in service["spec"]["ports"]} == ports - {"operations"}
-    (policy,) = (
-        each for each in of_kind(made, "NetworkPolicy").values() if component(each) == "operator"
+    ports_of = {
+        name: {port["name"] for port in pod["spec"]["containers"][0]["ports"]}
+        for name, pod in pods_of.items()
+    }
+    watched = selected(monitor["spec"]["selector"]["matchLabels"])
+    (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
+    told = {name for name in watched if endpoint["port"] in ports_of[name]}
+    assert told == {"operator", "worker"}
+    services = {component(each): each for each in of_kind(made, "Service").values()}
+    assert services.keys() == {"operator", "web"}
+    for name, service in services.items():
+        assert selected(service["spec"]["selector"]) == {name}
+        targets = {each["targetPort"] for each in service["spec"]["ports"]}
+        assert targets == ports_of[name] - {"operations"}
+    for policy in of_kind(made, "NetworkPolicy").values():
+        named = {port["port"] for rule in policy["spec"]["ingress"] for port in rule["ports"]}
+        assert named == ports_of[component(policy)]
+
+
+def test_the_page_answers_to_its_names(tmp_path: Path) -> None:
+    """Those of its Service, and those that the ingress gives it."""
+    (service,) = (each for each in of_kind(objects("full"), "Service") if each.endswith("-web"))
+    assert configurations("full", tmp_path)["web"].hosts == (
+        *(service, f"{service}.{NAMESPACE}", f"{service}.{NAMESPACE}.svc"),
+        "osmo.example",
     )
-    named = {port["port"] for rule in policy["spec"]["ingress"] for port in rule["ports"]}
-    assert named == ports
 
 
 def test_a_change_of_the_configuration_is_rolled_out() -> None:
@@ -360,11 +401,18 @@ def test_alerts_are_of_the_programs_that_run() -> None:
         ("listener.labelNodes", "yes", "'/listener/labelNodes': got string, want boolean"),
         ("listener.connect", "http://x", "'/listener/connect': 'http://x' does not match"),
         ("listener.backends", "a", "'/listener': additional properties 'backends' not allowed"),
+        ("web.hosts", "osmo.example", "'/web/hosts': got string, want array"),
+        ("web.hosts", ["https://osmo.example"], "'/web/hosts/0': 'https://osmo.example' does not"),
+        ("web.hosts", ["osmo.example:443"], "'/web/hosts/0': 'osmo.example:443' does not match"),
+        ("web.port", 0, "'/web/port': minimum: got 0, want 1"),
+        ("web.enabled", "yes", "'/web/enabled': got string, want boolean"),
         ("queue.layout", "new", "'/queue/layout': value must be one of 'own', 'osmo'"),
         ("queue.url", "", "say where the queue is: queue.url, or queue.urlSecret.name"),
         ("store.url", "sqlite:///osmo.db", "'/store/url': 'sqlite:///osmo.db' does not match"),
         ("operator.enabled", False, "say where the operator is: listener.connect"),
         ("operator.ports", {"ws": 0, "grpc": 0}, "an operator needs a port"),
+        ("web", {"enabled": True, "replicas": 2, "config": {"allow_replay": True}}, "one replica"),
+        ("web", {"enabled": True, "config": {"hosts": []}}, "web.config.hosts cannot be set"),
         ("operator.config.listen", ["ws://x:1"], "operator.config.listen cannot be set"),
         ("worker.config.operations", "", "worker.config.operations cannot be set"),
         ("worker.config.store", "sqlite:///x", "worker.config.store cannot be set"),

@@ -101,30 +101,25 @@ spec:
             {{- if not .page }}
             - {name: operations, containerPort: {{ $root.Values.operationsPort }}}
             {{- end }}
-          {{- if .page }}
-          # It answers only who asks for it by its name.
-          readinessProbe:
-            tcpSocket: {port: web}
-            periodSeconds: 5
-          {{- else }}
+          {{- /* The page answers to the address of its pod, by which a kubelet asks. */}}
+          {{- $port := .page | ternary "web" "operations" }}
           # Never fails because somebody else is down.
           livenessProbe:
-            httpGet: {path: /livez, port: operations}
+            httpGet: {path: {{ .page | ternary "/" "/livez" }}, port: {{ $port }}}
             periodSeconds: 10
             timeoutSeconds: 5
             failureThreshold: 3
           readinessProbe:
-            httpGet: {path: /readyz, port: operations}
+            httpGet: {path: {{ .page | ternary "/" "/readyz" }}, port: {{ $port }}}
             periodSeconds: 5
             timeoutSeconds: 5
             failureThreshold: 2
           # The port is open as soon as the program runs, however long its first list takes.
           startupProbe:
-            httpGet: {path: /livez, port: operations}
+            httpGet: {path: {{ .page | ternary "/" "/livez" }}, port: {{ $port }}}
             periodSeconds: 1
             timeoutSeconds: 5
             failureThreshold: 60
-          {{- end }}
           resources:
             {{- toYaml $values.resources | nindent 12 }}
           securityContext:
