@@ -25,7 +25,7 @@ from osmo_reports.bodies import Registration
 from osmo_reports.directory import open_directory
 from osmo_transport import NEW, Claim, Message, Producer, Queue, Standing, open_queue
 from osmo_transport.testing.redis_server import RedisServer
-from osmo_worker.store import open_store, retention
+from osmo_worker.store import StateStore, open_store, retention
 from tests.worker.harness import delivery, heartbeat, node_report, report
 
 HOSTILE = "\x1b[2J\u202e<b>"
@@ -198,6 +198,23 @@ async def test_a_backend_that_others_purge_meanwhile(
         return await standings(queue)
 
     monkeypatch.setattr(backends, "standings", purged_meanwhile)
+    with pytest.raises(NothingFoundError, match="knows no backend 'a' any more"):
+        await backends.purge_backend(config, stop)
+
+
+async def test_a_purge_that_another_one_overtakes(
+    place: dict[str, Any], stop: asyncio.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Does not say that the backend was heard of: it is gone."""
+    await _applied(place, "a", report(), age=MINUTES_AGO)
+    config = PurgeConfig(**place, backend="a")
+    check = backends._check_unreported
+
+    async def checked_and_overtaken(config: PurgeConfig, store: StateStore) -> None:
+        await check(config, store)
+        await backends.purge_backend(replace(config, force=True), stop)
+
+    monkeypatch.setattr(backends, "_check_unreported", checked_and_overtaken)
     with pytest.raises(NothingFoundError, match="knows no backend 'a' any more"):
         await backends.purge_backend(config, stop)
 

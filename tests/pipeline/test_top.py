@@ -379,6 +379,13 @@ async def test_an_answer_without_end_is_cut_off(port: str, monkeypatch: pytest.M
     assert list(figures.failures.values()) == ["it tells more than 100 bytes"]
 
 
+@pytest.mark.parametrize("place", ["ftp://x", "a..b:1", f"{'a' * 64}.b:1"])
+def test_a_place_that_is_none_is_refused(place: str) -> None:
+    """Before anybody is asked."""
+    with pytest.raises(UsageError, match=re.escape(place)):
+        Scraper([place], timeout=5.0)
+
+
 async def test_no_password_of_a_service_is_shown() -> None:
     """Where it is away, its URL and the reason are."""
     async with Scraper(["http://me:hidden@127.0.0.1:1"], timeout=5.0) as scraper:

@@ -239,7 +239,10 @@ def test_the_figures_are_collected_for_a_share_of_the_time_at_most() -> None:
     exporter.close()
 
 
-@pytest.mark.parametrize("text", ["9464", "localhost", ":9464", "a:b", "h:99999", "http://h:1"])
+@pytest.mark.parametrize(
+    "text",
+    ["9464", "localhost", ":9464", "a:b", "h:99999", "http://h:1", "a..b:1", f"{'a' * 64}.b:1"],
+)
 def test_an_address_that_is_none_is_refused(text: str) -> None:
     """Before anything is opened, with one that is right."""
     with pytest.raises(UsageError, match=r"127\.0\.0\.1:9464"):
@@ -360,3 +363,33 @@ async def test_a_collector_of_figures_that_fails_ends_nothing(
     assert {record.getMessage() for record in caplog.records} == {
         "the figures could not be pushed over OTLP"
     }
+
+
+@pytest.mark.parametrize("text", ["abc", "0", "-5", "nan", "inf", "1.5", "9" * 5000, "86400001"])
+async def test_a_wrong_interval_between_pushes_is_told(
+    text: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Once, and figures are pushed as often as without it."""
+    collector = Collector()
+    monkeypatch.setattr(sdk, "metric_exporter", lambda: collector)
+    monkeypatch.setenv("OTEL_METRICS_EXPORTER", "otlp")
+    monkeypatch.setenv("OTEL_METRIC_EXPORT_INTERVAL", text)
+    async with open_operations("test", ServiceConfig(), asyncio.Event()):
+        # A push that waits for nothing has its turn.
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert not collector.pushed
+    (record,) = caplog.records
+    assert record.getMessage().endswith("milliseconds from 1 to 86400000: taking 60000")
+
+
+@pytest.mark.parametrize("signal", ["METRICS", "TRACES"])
+async def test_an_exporter_that_there_is_not_is_told(
+    signal: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nobody waits for what is never pushed."""
+    monkeypatch.setenv(f"OTEL_{signal}_EXPORTER", "console,none")
+    async with open_operations("test", ServiceConfig(), asyncio.Event()):
+        pass
+    (record,) = caplog.records
+    assert record.getMessage().startswith(f"OTEL_{signal}_EXPORTER names console, without effect")

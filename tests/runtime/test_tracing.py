@@ -294,6 +294,27 @@ def test_a_wrong_variable_is_told(
         exporter()
 
 
+async def test_a_variable_without_effect_is_told(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of those that OpenTelemetry's own processor of spans would read."""
+    monkeypatch.setattr(sdk, "span_exporter", InMemorySpanExporter)
+    monkeypatch.setenv("OTEL_TRACES_EXPORTER", "otlp")
+    monkeypatch.setenv("OTEL_BSP_MAX_QUEUE_SIZE", "10")
+    async with open_operations("test", ServiceConfig(), asyncio.Event()):
+        pass
+    (record,) = caplog.records
+    assert record.getMessage().startswith("OTEL_BSP_… has no effect")
+
+
+async def test_a_wrong_limit_of_spans_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a variable of the exporter is."""
+    monkeypatch.setenv("OTEL_SPAN_LINK_COUNT_LIMIT", "many")
+    with pytest.raises(UsageError, match="OTEL_SPAN_LINK_COUNT_LIMIT"):
+        async with traced():
+            pass
+
+
 OFF = """
 import asyncio, sys
 import osmo_listener.service, osmo_operator.service, osmo_worker.service

@@ -1,6 +1,7 @@
 """What the simulator does besides answering: connections, limits, the token, slow watchers."""
 
 import asyncio
+import re
 import socket
 from datetime import UTC, datetime
 from typing import Any
@@ -8,12 +9,13 @@ from typing import Any
 import pytest
 import yaml
 
+from osmo_simulator.__main__ import Settings, run
 from osmo_simulator.builders import make_pod
 from osmo_simulator.cluster import Cluster, ClusterConfig
 from osmo_simulator.scenario import Scenario, ScenarioConfig
 from osmo_simulator.serve import serve
 from osmo_simulator.server import Simulator, SimulatorConfig
-from osmo_transport.errors import AddressInUseError
+from osmo_transport.errors import AddressInUseError, UsageError
 from tests.helpers import eventually
 from tests.simulator.harness import PODS, ApiClient, simulator_client
 
@@ -22,9 +24,16 @@ async def test_port_in_use() -> None:
     """A port that is taken is named, with what to do."""
     async with Simulator() as first:
         port = int(first.url.rsplit(":", 1)[1])
-        with pytest.raises(AddressInUseError, match=f"{port}.*choose another port"):
+        with pytest.raises(AddressInUseError, match=f"{port}.*choose another"):
             async with Simulator(SimulatorConfig(port=port)):
                 pass
+
+
+@pytest.mark.parametrize("listen", ["a..b:1", f"{'a' * 64}.b:1", "192.0.2.1:0"])
+async def test_an_address_that_is_not_of_this_machine(listen: str) -> None:
+    """Is refused, and named."""
+    with pytest.raises(UsageError, match=re.escape(listen)):
+        await run(Settings(listen=listen), asyncio.Event())
 
 
 async def test_port_is_free_afterwards() -> None:

@@ -140,3 +140,13 @@ async def test_kinds_without_an_end_have_one_ledger() -> None:
             await eventually(lambda: metrics.handled == len(kinds))
     assert len(metrics.kinds) == MOST_KINDS + 1
     assert metrics.kinds[OTHER].handled == 20
+
+
+def test_unknown_kinds_hide_none_that_is_registered() -> None:
+    """However many a peer names first."""
+    metrics = WorkerMetrics()
+    for number in range(MOST_KINDS + 20):
+        metrics.of(f"kind_{number}")
+    assert metrics.of("update_pod") is metrics.kinds["update_pod"]
+    assert metrics.of("more") is metrics.kinds[OTHER]
+    assert len(metrics.kinds) == MOST_KINDS + 2

@@ -62,6 +62,10 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
 
 def _address(listen: str) -> tuple[str, int]:
     host, _, port = listen.rpartition(":")
+    try:
+        host.encode("idna")
+    except UnicodeError:
+        host = ""
     if not host or "/" in host or not port.isdecimal() or int(port) > 65535:
         raise UsageError(f"listen is {listen!r}: it must be HOST:PORT, as in 127.0.0.1:8080")
     return host.strip("[]"), int(port)

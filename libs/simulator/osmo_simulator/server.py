@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import errno
 import hmac
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -32,7 +31,8 @@ from osmo_simulator.kubeconfig import kubeconfig
 from osmo_simulator.routing import Target, route
 from osmo_simulator.watch import Watch, error_event
 from osmo_transport.bounds import Bytes, Port, Seconds
-from osmo_transport.errors import AddressInUseError, MissingExtraError
+from osmo_transport.errors import MissingExtraError
+from osmo_transport.transports.sockets import bind_error
 
 try:
     from aiohttp import web
@@ -128,6 +128,7 @@ class Simulator:
 
         Raises:
             AddressInUseError: another program listens there.
+            UsageError: it is no address of this machine.
         """
         await self._runner.setup()
         try:
@@ -186,12 +187,7 @@ class Simulator:
             await site.start()
         except OSError as exc:
             await site.stop()
-            if exc.errno != errno.EADDRINUSE:
-                raise
-            raise AddressInUseError(
-                f"another program listens on {self.config.host}:{self._port}: choose another port,"
-                " or 0 for a free one"
-            ) from exc
+            raise bind_error(self.url, exc) from exc
         self._site = site
         self._port = self._runner.addresses[0][1]
 

@@ -4,9 +4,10 @@ from collections import Counter
 
 from osmo_runtime.operations import Histogram
 from osmo_transport import Consumer
+from osmo_transport.kinds import UNKNOWN, kind_of
 
 MOST_KINDS = 100
-"""Kinds that are told apart: several times those that are installed. A peer may name as many as it
+"""Kinds that are told apart beside those that are registered. A peer may name as many as it
 likes."""
 
 OTHER = "other"
@@ -35,6 +36,7 @@ class WorkerMetrics:
         """Deliveries taken from the queue."""
         self.in_hand = 0
         """Of these, those that are not settled yet."""
+        self._unregistered = 0
         self.kinds: dict[str, KindMetrics] = {}
         """By kind, what became of the deliveries."""
         self.stale = 0
@@ -57,7 +59,11 @@ class WorkerMetrics:
         """The ledger of a kind."""
         found = self.kinds.get(kind)
         if found is None:
-            kind = kind if len(self.kinds) < MOST_KINDS else OTHER
+            if kind_of(kind) is UNKNOWN:
+                if self._unregistered < MOST_KINDS:
+                    self._unregistered += 1
+                else:
+                    kind = OTHER
             found = self.kinds.setdefault(kind, KindMetrics())
         return found
 

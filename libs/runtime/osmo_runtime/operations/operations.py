@@ -25,9 +25,12 @@ if TYPE_CHECKING:
 LOOK_INTERVAL = 1.0
 """Seconds between two looks at the progress, and two writes of the progress file."""
 
-PUSH_INTERVAL = 60.0
-"""Seconds between two pushes over OTLP, unless `OTEL_METRIC_EXPORT_INTERVAL` says otherwise: the
-default of OpenTelemetry."""
+PUSH_INTERVAL = 60_000
+"""Milliseconds between two pushes over OTLP, unless `OTEL_METRIC_EXPORT_INTERVAL` says otherwise:
+the default of OpenTelemetry."""
+
+MAX_PUSH_INTERVAL = 86_400_000
+"""The longest that it may say, a day: what is longer is a mistake."""
 
 LAST_PUSH = 2.0
 """Seconds that the last push may take: a collector that is away holds up no stop for long."""
@@ -88,7 +91,7 @@ async def open_operations(
     `OTEL_TRACES_EXPORTER` is.
 
     Raises:
-        UsageError: the address is wrong, or what is needed is not installed.
+        UsageError: the address or a variable is wrong, or what is needed is not installed.
         AddressInUseError: the port is taken.
     """
     operations = Operations(config.operations_stall, stop.is_set)
@@ -120,6 +123,8 @@ async def open_operations(
         if _pushes("TRACES"):
             from osmo_runtime.operations import sdk  # noqa: PLC0415
 
+            if any(name.startswith("OTEL_BSP_") for name in os.environ):
+                _log.warning("OTEL_BSP_… has no effect: how spans wait is not to be chosen")
             exports = sdk.span_exporter()
             from osmo_runtime.operations.tracing import open_tracing  # noqa: PLC0415
 
@@ -135,13 +140,36 @@ async def open_operations(
             if pushes:
                 # What was counted last would be lost, and that is the most interesting.
                 stack.push_async_callback(_push_last, exporter)
-                tasks.start_soon(_push, exporter)
+                tasks.start_soon(_push, exporter, _push_interval())
             yield operations
             tasks.cancel_scope.cancel()
 
 
 def _pushes(signal: str) -> bool:
-    return "otlp" in os.environ.get(f"OTEL_{signal}_EXPORTER", "").split(",")
+    variable = f"OTEL_{signal}_EXPORTER"
+    exporters = {name.strip() for name in os.environ.get(variable, "").split(",")}
+    if unknown := exporters - {"", "none", "otlp"}:
+        names = ", ".join(sorted(unknown))
+        _log.warning("%s names %s, without effect: it may be otlp or none", variable, names)
+    return "otlp" in exporters
+
+
+def _push_interval() -> float:
+    """Seconds between two pushes, as a variable says that makes sense."""
+    text = os.environ.get("OTEL_METRIC_EXPORT_INTERVAL", "").strip() or str(PUSH_INTERVAL)
+    try:
+        interval = int(text)
+    except ValueError:
+        interval = 0
+    if not 1 <= interval <= MAX_PUSH_INTERVAL:
+        _log.warning(
+            "OTEL_METRIC_EXPORT_INTERVAL is %r, and must be milliseconds from 1 to %d: taking %d",
+            text,
+            MAX_PUSH_INTERVAL,
+            PUSH_INTERVAL,
+        )
+        interval = PUSH_INTERVAL
+    return interval / 1000
 
 
 async def _look(liveness: Liveness, progress_file: Path | None) -> NoReturn:
@@ -162,8 +190,7 @@ async def _write_time(path: Path) -> None:
         _log.warning("cannot write the progress file: %s", exc)
 
 
-async def _push(exporter: "Exporter") -> NoReturn:
-    interval = float(os.environ.get("OTEL_METRIC_EXPORT_INTERVAL") or PUSH_INTERVAL * 1000) / 1000
+async def _push(exporter: "Exporter", interval: float) -> NoReturn:
     while True:
         await anyio.sleep(interval)
         await _push_once(exporter)

@@ -64,6 +64,7 @@ def address(text: str, of: str = "the operations port") -> tuple[str, int]:
     parts = urlsplit(f"//{text}")
     try:
         host, port = parts.hostname, parts.port
+        (host or "").encode("idna")
     except ValueError:
         host = port = None
     if not host or port is None or parts.netloc != text or parts.username is not None:

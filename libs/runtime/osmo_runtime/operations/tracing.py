@@ -23,7 +23,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from osmo_runtime import __version__
 from osmo_runtime.operations.outlet import Outlet
 from osmo_runtime.operations.sdk import resource_of
-from osmo_transport import Ack, Delivery, Message, Outcome, ProducerBatch
+from osmo_transport import Ack, Delivery, Message, Outcome, ProducerBatch, UsageError
 from osmo_transport.message import traceparent_of
 
 MAX_TRACEPARENT = 128
@@ -157,9 +157,16 @@ async def open_tracing(
     service: str, exporter: SpanExporter
 ) -> AsyncIterator[tuple[Tracer, Outlet]]:
     """Hand spans to `exporter` until the context is left, sampled as OpenTelemetry's variables say,
-    and let log records tell to which they belong."""
+    and let log records tell to which they belong.
+
+    Raises:
+        UsageError: a variable is wrong.
+    """
     outlet = Outlet(exporter)
-    provider = TracerProvider(resource=resource_of(service), shutdown_on_exit=False)
+    try:
+        provider = TracerProvider(resource=resource_of(service), shutdown_on_exit=False)
+    except ValueError as exc:
+        raise UsageError(f"a variable OTEL_… is wrong: {exc}") from exc
     # Whatever the sampler, it decides where a trace begins, and nowhere else.
     provider.sampler = ParentBased(provider.sampler)
     provider.add_span_processor(outlet)

@@ -29,7 +29,7 @@ from osmo_transport.bounds import Seconds
 from osmo_worker.config import StoreConfig
 
 if TYPE_CHECKING:
-    from osmo_worker.store import StateStore
+    from osmo_worker.store import Backend, StateStore
 
 MOST_NODES = 20
 """Nodes that are not available, of which `backends show` tells the names."""
@@ -176,7 +176,7 @@ async def purge_backend(config: PurgeConfig, stop: asyncio.Event) -> None:
     removed: Counter[str] = Counter()
     async with await store_of(config.store) as store:
         # Not those of the queue alone: it would be of no use to be refused for another one's store.
-        if not any(row.name == config.backend for row in await store.backends()):
+        if await _row_of(store, config.backend) is None:
             raise NothingFoundError(f"{store.url} knows no backend {config.backend!r}")
         if not config.force:
             await _check_unreported(config, store)
@@ -188,13 +188,19 @@ async def purge_backend(config: PurgeConfig, stop: asyncio.Event) -> None:
                         break
         finally:
             _tell_purged(config, removed)
-    if removed["backends"]:
-        return
-    if stop.is_set():
-        raise StoppedError("stopped half-way: run it again for the rest")
+        if removed["backends"]:
+            return
+        if stop.is_set():
+            raise StoppedError("stopped half-way: run it again for the rest")
+        if await _row_of(store, config.backend) is None:
+            raise NothingFoundError(f"{store.url} knows no backend {config.backend!r} any more")
     raise RefusedError(
         f"{config.backend} was heard of meanwhile: stop its listeners, and run it again"
     )
+
+
+async def _row_of(store: "StateStore", backend: str) -> "Backend | None":
+    return next((row for row in await store.backends() if row.name == backend), None)
 
 
 def _tell_purged(config: PurgeConfig, removed: Mapping[str, int]) -> None:
@@ -220,7 +226,7 @@ async def _check_unreported(config: PurgeConfig, store: "StateStore") -> None:
                     f"{config.backend} is reported by {each.holder.instance} from"
                     f" {each.holder.address}: stop it, or say --force"
                 )
-    row = next((each for each in await store.backends() if each.name == config.backend), None)
+    row = await _row_of(store, config.backend)
     if row is None:
         raise NothingFoundError(f"{store.url} knows no backend {config.backend!r} any more")
     age = time.time() - row.last_seen.timestamp()

@@ -107,6 +107,7 @@ def _metrics_of(place: str) -> str:
     try:
         parts = urlsplit(url)
         there = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        (parts.hostname or "").encode("idna")
     except ValueError:
         there = None
     if not there:
