@@ -10,6 +10,7 @@ from typing import Any
 import aiohttp
 import pytest
 from opentelemetry.sdk.metrics.export import MetricExporter, MetricExportResult, MetricsData
+from prometheus_client import CollectorRegistry, generate_latest
 
 from osmo_runtime.operations import (
     Check,
@@ -218,8 +219,9 @@ async def test_how_often_is_asked_bounds_what_it_costs(
         writer.close()
 
 
-def test_the_figures_are_collected_for_a_share_of_the_time_at_most() -> None:
-    """Who asks too soon is told what was told last, and somewhat later what there is by then."""
+async def test_the_figures_are_collected_for_a_share_of_the_time_at_most() -> None:
+    """Who asks too soon is told what was told last, and somewhat later what there is by then; those
+    who ask at once are told the same."""
     now, asked = 0.0, 0
 
     def read() -> Sequence[Reading]:
@@ -230,12 +232,37 @@ def test_the_figures_are_collected_for_a_share_of_the_time_at_most() -> None:
 
     exporter = exporting.Exporter("test", clock=lambda: now)
     exporter.add(DEPTH, read)
-    first = exporter.text()
+    first, second = await asyncio.gather(exporter.text(), exporter.text())
     now += 1.0 / exporting.COLLECTING - 0.5
-    assert exporter.text() == first
+    assert await exporter.text() == first == second
     assert asked == 1
     now += 1.0
-    assert b'{stream="pods"} 2.0' in exporter.text()
+    assert b'{stream="pods"} 2.0' in await exporter.text()
+    exporter.close()
+
+
+async def test_figures_are_read_in_the_event_loop_and_written_down_elsewhere(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What they are of belongs to the loop, and the text of ten thousand of them takes a second."""
+    here = threading.get_ident()
+    threads: list[int] = []
+
+    def written(registry: CollectorRegistry) -> bytes:
+        threads.append(threading.get_ident())
+        return generate_latest(registry)
+
+    def read() -> Sequence[Reading]:
+        assert threading.get_ident() == here
+        return [(1, {"stream": "pods"})]
+
+    monkeypatch.setattr(exporting, "generate_latest", written)
+    exporter = exporting.Exporter("test")
+    exporter.add(DEPTH, read)
+    exporter.add(APPEND, lambda: [(Histogram(), {})])
+    assert b"osmo_operator_append_seconds_count 0.0" in await exporter.text()
+    assert len(threads) == 1
+    assert here not in threads
     exporter.close()
 
 

@@ -4,14 +4,18 @@ Counters and gauges are observable instruments of the SDK. It has no histogram t
 that, so they are added to what it collects.
 """
 
+import asyncio
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
+import anyio
+
 from osmo_runtime import __version__
-from osmo_runtime.operations.figures import BOUNDS, Figure, Histogram, Kind, Read
+from osmo_runtime.operations.figures import BOUNDS, Figure, Histogram, Kind, Read, Reading
 from osmo_runtime.operations.sdk import resource_of
 from osmo_transport.errors import MissingExtraError
 
@@ -71,7 +75,10 @@ class Exporter:
         self._clock = clock
         self._text = b""
         self._text_until = -math.inf
-        self._durations: list[tuple[Figure, Read]] = []
+        self._turn = asyncio.Lock()
+        self._reads: dict[Figure, Read] = {}
+        self._values: dict[Figure, list[Reading]] = {}
+        self._durations: list[Metric] = []
         self._began = time.time_ns()
         self._resource = resource_of(service)
         self._registry = CollectorRegistry()
@@ -87,28 +94,33 @@ class Exporter:
 
     def add(self, figure: Figure, read: Read) -> None:
         """Tell a figure too."""
+        self._reads[figure] = read
         if figure.kind is Kind.HISTOGRAM:
-            self._durations.append((figure, read))
             return
         create = (
             self._meter.create_observable_counter
             if figure.kind is Kind.COUNTER
             else self._meter.create_observable_gauge
         )
-        create(figure.name, [_observing(read)], unit=figure.unit, description=figure.help)
+        observe = partial(self._observe, figure)
+        create(figure.name, [observe], unit=figure.unit, description=figure.help)
 
-    def text(self) -> bytes:
+    async def text(self) -> bytes:
         """All figures in Prometheus' text format: at this moment, or shortly before, as
         `COLLECTING` says."""
-        began = self._clock()
-        if began >= self._text_until:
-            self._text = generate_latest(self._registry)
-            ended = self._clock()
-            self._text_until = ended + (ended - began) / COLLECTING
-        return self._text
+        async with self._turn:
+            began = self._clock()
+            if began >= self._text_until:
+                self._read()
+                # A second for ten thousand backends, in which messages go on.
+                self._text = await anyio.to_thread.run_sync(generate_latest, self._registry)
+                ended = self._clock()
+                self._text_until = ended + (ended - began) / COLLECTING
+            return self._text
 
     def collect(self) -> MetricsData:
         """All figures at this moment, to be pushed."""
+        self._read()
         return self.with_durations(self._pushed.get_metrics_data())
 
     def push(self, data: MetricsData) -> bool:
@@ -121,8 +133,7 @@ class Exporter:
 
     def with_durations(self, data: MetricsData | None) -> MetricsData:
         """The same figures, and those that the SDK does not have."""
-        metrics = [self._histogram(figure, read) for figure, read in self._durations]
-        scope = ScopeMetrics(_SCOPE, metrics, "")
+        scope = ScopeMetrics(_SCOPE, self._durations, "")
         if data is None or not data.resource_metrics:
             return MetricsData([ResourceMetrics(self._resource, [scope], "")])
         first, *others = data.resource_metrics
@@ -134,11 +145,26 @@ class Exporter:
         if self._pushed_to is not None:
             self._pushed_to.shutdown()
 
-    def _histogram(self, figure: Figure, read: Read) -> Metric:
+    def _read(self) -> None:
+        """Take down what the figures are: they belong to the event loop, and what is made of them
+        does not."""
+        self._values = {figure: list(read()) for figure, read in self._reads.items()}
+        self._durations = [
+            self._histogram(figure, values)
+            for figure, values in self._values.items()
+            if figure.kind is Kind.HISTOGRAM
+        ]
+
+    def _observe(self, figure: Figure, _: CallbackOptions) -> Iterable[Observation]:
+        for value, attributes in self._values.get(figure, ()):
+            if not isinstance(value, Histogram):
+                yield Observation(value, attributes)
+
+    def _histogram(self, figure: Figure, values: Iterable[Reading]) -> Metric:
         now = time.time_ns()
         points = [
             self._point(value, attributes, now)
-            for value, attributes in read()
+            for value, attributes in values
             if isinstance(value, Histogram)
         ]
         data = HistogramData(points, AggregationTemporality.CUMULATIVE)
@@ -174,12 +200,3 @@ class _Scraped(PrometheusMetricReader):
         super()._receive_metrics(
             self._exporter.with_durations(metrics_data), timeout_millis, **kwargs
         )
-
-
-def _observing(read: Read) -> Any:
-    def observe(_: CallbackOptions) -> Iterable[Observation]:
-        for value, attributes in read():
-            if not isinstance(value, Histogram):
-                yield Observation(value, attributes)
-
-    return observe

@@ -110,12 +110,15 @@ async def open_operations(
                 from osmo_runtime.operations.exporting import CONTENT_TYPE  # noqa: PLC0415
                 from osmo_runtime.operations.server import open_port  # noqa: PLC0415
 
+                async def figures() -> tuple[bytes, str]:
+                    return await exporter.text(), CONTENT_TYPE
+
                 port = await stack.enter_async_context(
                     open_port(
                         config.operations,
                         operations.readiness.found,
                         operations.liveness.look,
-                        lambda: (exporter.text(), CONTENT_TYPE),
+                        figures,
                     )
                 )
                 sys.stdout.write(f"operations on {port.url}\n")

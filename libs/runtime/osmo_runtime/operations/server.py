@@ -1,16 +1,15 @@
 """The operations port: `/livez`, `/readyz` and `/metrics` over HTTP.
 
-Answers are made of what the process knows already: none of them waits for anybody. They are made in
-the event loop that carries the messages, so what strangers can make of it is bounded at the door:
-connections are accepted one after the other at a pace, each is given one answer, and only the last
-ones are kept.
+Answers are made of what the process knows already: none of them waits for anybody. They are made
+beside the messages, so what strangers can make of it is bounded at the door: connections are
+accepted one after the other at a pace, each is given one answer, and only the last ones are kept.
 """
 
 import asyncio
 import logging
 import socket
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import NoReturn
 from urllib.parse import urlsplit
@@ -108,7 +107,7 @@ async def open_port(
     where: str,
     ready: Callable[[], Mapping[str, Check]],
     stalled: Callable[[], list[str]],
-    metrics: Callable[[], tuple[bytes, str]],
+    metrics: Callable[[], Awaitable[tuple[bytes, str]]],
 ) -> AsyncIterator[Port]:
     """A port that is closed when the context is left.
 
@@ -117,20 +116,20 @@ async def open_port(
         AddressInUseError: somebody else has it, or it is not of this machine.
     """
 
-    def livez() -> web.Response:
+    async def livez() -> web.Response:
         reasons = stalled()
         text = "".join(f"{reason}\n" for reason in reasons or ["ok"])
         return _response(503 if reasons else 200, text.encode(), _TEXT)
 
-    def readyz() -> web.Response:
+    async def readyz() -> web.Response:
         checks = ready()
         ok = all(check.ok for check in checks.values())
         found = {name: check._asdict() for name, check in checks.items()}
         body = msgspec.json.encode({"ready": ok, "checks": found})
         return _response(200 if ok else 503, body, "application/json; charset=utf-8")
 
-    def figures() -> web.Response:
-        return _response(200, *metrics())
+    async def figures() -> web.Response:
+        return _response(200, *await metrics())
 
     pages = {"/livez": livez, "/readyz": readyz, "/metrics": figures}
 
@@ -140,7 +139,7 @@ async def open_port(
             return _response(404, b"there are /livez, /readyz and /metrics\n", _TEXT)
         if request.method not in ("GET", "HEAD"):
             return _response(405, b"ask with GET\n", _TEXT)
-        return page()
+        return await page()
 
     host, port = address(where)
     try:
