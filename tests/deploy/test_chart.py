@@ -298,6 +298,23 @@ def test_the_scaler_finds_the_queue_by_its_url(url: str, expected: dict[str, str
         assert metadata == expected
 
 
+def test_the_scaler_is_told_the_namespace_that_a_secret_hides() -> None:
+    """Else it would look at keys that are never there, and never scale."""
+    made = rendered(
+        "minimal",
+        {
+            "queue.url": "",
+            "queue.urlSecret.name": "queue",
+            "queue.namespace": "other",
+            "worker.autoscaling.enabled": True,
+            "worker.autoscaling.trigger.metadata.address": "redis:6379",
+        },
+    )
+    (scaled,) = of_kind(made, "ScaledObject").values()
+    for trigger in scaled["spec"]["triggers"]:
+        assert trigger["metadata"]["stream"].startswith("{other}:stream:")
+
+
 @pytest.mark.parametrize(
     ("path", "url", "program", "ports"),
     [
