@@ -303,7 +303,7 @@ def test_redis_that_goes_away_is_waited_for(running: Running) -> None:
     """The operator acknowledges nothing, nobody ends, and everything arrives afterwards."""
     running.redis.kill()
     running.churn.step(5)
-    wait_until(lambda: "nothing is acknowledged; again in" in running.operator.log(), SOON)
+    wait_until(lambda: "nothing is acknowledged; tries again" in running.operator.log(), SOON)
     running.redis.restart()
     running.keeps_working()
 

@@ -25,6 +25,7 @@ from osmo_pipeline.errors import NothingFoundError, RefusedError, StoppedError
 from osmo_pipeline.fleet import Member, State, Stored, all_of, members, standings
 from osmo_reports.conditions import DEFAULT_RULES
 from osmo_reports.directory import open_directory
+from osmo_runtime.texts import counted
 from osmo_transport.bounds import Seconds
 from osmo_worker.config import StoreConfig
 
@@ -208,7 +209,11 @@ def _tell_purged(config: PurgeConfig, removed: Mapping[str, int]) -> None:
     if config.json:
         write_json({"backend": config.backend, "removed": dict(removed), "complete": complete})
         return
-    counts = ", ".join(f"{count} {rows}" for rows, count in removed.items() if rows != "backends")
+    counts = ", ".join(
+        f"{count} {rows.removesuffix('s') if count == 1 else rows}"
+        for rows, count in removed.items()
+        if rows != "backends"
+    )
     say(f"{config.backend}: removed {counts or 'nothing'}{' and itself' if complete else ''}")
 
 
@@ -269,8 +274,8 @@ async def reset_backend(config: ResetConfig, _: asyncio.Event) -> None:
         write_json({"backend": config.backend, "rows": rows, "producers": producers})
     else:
         say(
-            f"{config.backend}: {rows} rows of the future taken back, and {producers} producers"
-            " begin anew"
+            f"{config.backend}: took back {counted(rows, 'row')} of the future, and lets"
+            f" {counted(producers, 'producer')} begin anew"
         )
     if not producers:
         hint(f"the queue knows no producer of a backend {config.backend!r}")
