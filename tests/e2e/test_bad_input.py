@@ -56,7 +56,7 @@ def complaint(program: Program) -> str:
         ("osmo_operator", "--queue kafka://here", 2, "'kafka': the URL starts with one of"),
         ("osmo_operator", "--queue memory:// --listen ws://{busy}", 1, "the port is in use; stop"),
         ("osmo_operator", "--queue memory:// --listen grpc://{busy}", 1, "the port is in use"),
-        ("osmo_simulator", "--listen {busy}", 1, "choose another port, or 0 for a free one"),
+        ("osmo_simulator", "--listen {busy}", 1, "choose another (0: any)"),
         ("osmo_worker", "--store mysql://here/osmo", 2, "'mysql': use sqlite:///PATH, postgres"),
         ("osmo_worker", "--store sqlite:///{diary}", 2, "file is not a database (name another"),
         ("osmo_worker", "--handler broken_handlers:x", 2, "cannot be imported: ZeroDivisionErr"),
