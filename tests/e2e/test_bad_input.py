@@ -56,7 +56,7 @@ def complaint(program: Program) -> str:
         ("osmo_operator", "--queue kafka://here", 2, "'kafka': the URL starts with one of"),
         ("osmo_operator", "--queue memory:// --listen ws://{busy}", 1, "the port is in use; stop"),
         ("osmo_operator", "--queue memory:// --listen grpc://{busy}", 1, "the port is in use"),
-        ("osmo_simulator", "--listen {busy}", 1, "choose another port, or 0 for a free one"),
+        ("osmo_simulator", "--listen {busy}", 1, "choose another (0: any)"),
         ("osmo_worker", "--store mysql://here/osmo", 2, "'mysql': use sqlite:///PATH, postgres"),
         ("osmo_worker", "--store sqlite:///{diary}", 2, "file is not a database (name another"),
         ("osmo_worker", "--handler broken_handlers:x", 2, "cannot be imported: ZeroDivisionErr"),
@@ -303,7 +303,7 @@ def test_redis_that_goes_away_is_waited_for(running: Running) -> None:
     """The operator acknowledges nothing, nobody ends, and everything arrives afterwards."""
     running.redis.kill()
     running.churn.step(5)
-    wait_until(lambda: "nothing is acknowledged; again in" in running.operator.log(), SOON)
+    wait_until(lambda: "nothing is acknowledged; tries again" in running.operator.log(), SOON)
     running.redis.restart()
     running.keeps_working()
 

@@ -23,7 +23,16 @@ from osmo_pipeline.errors import NothingFoundError, RefusedError, StoppedError
 from osmo_pipeline.fleet import State, standings
 from osmo_reports.bodies import Registration
 from osmo_reports.directory import open_directory
-from osmo_transport import NEW, Claim, Message, Producer, Queue, Standing, open_queue
+from osmo_transport import (
+    NEW,
+    Claim,
+    Message,
+    Producer,
+    Queue,
+    QueueUnavailableError,
+    Standing,
+    open_queue,
+)
 from osmo_transport.testing.redis_server import RedisServer
 from osmo_worker.store import StateStore, open_store, retention
 from tests.worker.harness import delivery, heartbeat, node_report, report
@@ -200,6 +209,20 @@ async def test_a_backend_that_others_purge_meanwhile(
     monkeypatch.setattr(backends, "standings", purged_meanwhile)
     with pytest.raises(NothingFoundError, match="knows no backend 'a' any more"):
         await backends.purge_backend(config, stop)
+
+
+async def test_the_store_tells_what_it_knows_while_the_queue_is_away(
+    place: dict[str, Any], stop: asyncio.Event, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And the command fails all the same: not all is told."""
+    await _applied(place, "a", report(), age=1.0)
+    config = ListConfig(queue="redis://127.0.0.1:1", store=place["store"], json=True)
+    with pytest.raises(QueueUnavailableError):
+        await backends.list_backends(config, stop)
+    (row,) = json.loads(capsys.readouterr().out)
+    assert (row["backend"], row["tasks"], row["epoch"]) == ("a", {"RUNNING": 1}, None)
+    with pytest.raises(QueueUnavailableError):
+        await backends.list_backends(replace(config, store=None), stop)
 
 
 async def test_a_purge_that_another_one_overtakes(

@@ -57,7 +57,7 @@ def test_rules_are_set_and_read_back(tmp_path: Path, osmo_pipeline: Commands) ->
         code, out, err = osmo_pipeline("backends", "reset", "a", *queue, *store)
         assert (code, out) == (
             0,
-            "a: 0 rows of the future taken back, and 0 producers begin anew\n",
+            "a: took back 0 rows of the future, and lets 0 producers begin anew\n",
         )
         assert "no producer of a backend 'a'" in err
         code, _, err = osmo_pipeline("backends", "forget", "a", *queue)

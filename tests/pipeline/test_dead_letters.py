@@ -426,7 +426,7 @@ def test_who_drops_all_is_asked(server: RedisServer) -> None:
     assert on_a_terminal(drop, b"n\n", asked)[0] == ExitCode.NOTHING
     code, said = on_a_terminal(drop, b"\x03", asked)
     assert code == ExitCode.FAILED
-    assert b"stopped half-way: 0 dead letters dropped" in said
+    assert b"osmo-pipeline dlq drop: stopped half-way: 0 dead letters dropped" in said
     assert server.command("XLEN", "{osmo}:dead") == 500
     code, said = on_a_terminal(drop, b"y\n", asked)
     assert code == ExitCode.DONE

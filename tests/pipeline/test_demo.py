@@ -15,7 +15,7 @@ from osmo_listener.listeners import PodStatus
 from osmo_pipeline import demo
 from osmo_pipeline.config import Carrier, DemoConfig
 from osmo_pipeline.demo import Demo, run_demo
-from osmo_pipeline.display import Progress
+from osmo_pipeline.display import Lines, Progress
 from osmo_pipeline.errors import DemoError
 from osmo_pipeline.verify import Difference
 from osmo_simulator.cluster import Cluster
@@ -73,6 +73,7 @@ def test_the_last_lines_fit_a_terminal(capsys: pytest.CaptureFixture[str]) -> No
     demo.summarize(DemoConfig(), progress, 123_456, "demo")
     config = DemoConfig(store="memory://", queue="redis://127.0.0.1:6379?namespace=demonstration")
     demo.summarize(config, progress, 123_456, "demo-123")
+    Lines().show(progress)
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) > 10
     assert not [line for line in lines if len(line) > 80 and len(line.split()) > 2]

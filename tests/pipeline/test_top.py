@@ -13,6 +13,7 @@ import termios
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from fcntl import ioctl
 from pathlib import Path
@@ -168,6 +169,7 @@ def test_a_frame_tells_figures_and_what_is_wrong() -> None:
     assert lines[7].split() == ["a", "ok", "1s", "2m", "2.5", "3", "2", "3/4"]
     assert [line.style for line in frame(fleet("a", heartbeat_age=61.0), 80, 24)][1] == "red"
     assert "1 blind" in texts(fleet("a", blind=96.0))[1]
+    assert texts(replace(board, status=status(dead=1)))[4] == "dead      1 letter"
     empty = Board(place="redis://r", wall=NOW, problems=["queue: " + "is away " * 30])
     lines = texts(empty)
     assert lines[3] == "queue     ? waiting, ? pending, oldest ?, consumers ?"

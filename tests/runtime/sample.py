@@ -136,8 +136,13 @@ async def _fail(error: Exception) -> None:
 
 
 def main() -> int:
-    """Run it."""
-    return runner.main("sample", Config, run, errors={FarError: 1})
+    """Run it; the first argument may say that it is a command, and no service."""
+    given = sys.argv[1:]
+    is_command = given[:1] == ["command"]
+    given = given[is_command:]
+    return runner.main(
+        "sample", Config, run, argv=given, errors={FarError: 1}, is_command=is_command
+    )
 
 
 if __name__ == "__main__":

@@ -209,7 +209,7 @@ for number in range(40):
     logging.warning("again")
 """
     said = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True).stderr
-    assert said.count(b"dead letter: an unreadable entry of east, stream pods, after ") == 40
+    assert said.count(b"dead letter: an unreadable entry of east, stream pods, at attempt ") == 40
     assert said.count(b"again") == 1
 
 

@@ -278,6 +278,15 @@ def test_text_on_a_terminal() -> None:
     assert lines(on_terminal("--act", "usage", "--log-format", "json"))
 
 
+def test_a_command_says_on_a_terminal_what_is_wrong() -> None:
+    """As it does of its command line: who typed it knows the time. A machine reads JSON."""
+    usage = ("command", "--act", "usage", "--log-level", "error")
+    assert on_terminal(*usage) == "sample: no transport for 'x://'\r\n"
+    assert " ERROR osmo_runtime.runner: " in on_terminal(*usage, "--log-format", "text")
+    assert lines(call(*usage).stderr)
+    assert "ZeroDivisionError: oops" in on_terminal("command", "--act", "bug")
+
+
 def test_the_settings_are_a_short_line_on_a_terminal() -> None:
     """Two screens of them would hide what comes then."""
     (line,) = on_terminal("--act", "return", "--nodes", "7").splitlines()

@@ -271,7 +271,7 @@ async def test_it_is_told_and_hears_of_no_backend(
         (before,) = await store.backends()
         await store.sweep()
         assert await store.backends() == [before]
-    assert caplog.messages == [f"1 tasks of {BACKEND} did not start in time"]
+    assert caplog.messages == [f"1 task of {BACKEND} did not start in time"]
 
 
 async def test_each_backend_has_its_own_time(store_url: str) -> None:

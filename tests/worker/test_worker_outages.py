@@ -25,7 +25,7 @@ from tests.worker.harness import (
 )
 
 
-async def test_a_queue_that_is_away_is_asked_again() -> None:
+async def test_a_queue_that_is_away_is_asked_again(caplog: pytest.LogCaptureFixture) -> None:
     """Reading goes on when it is back, and nothing is lost or handled twice."""
     async with filled_queue(report("a"), report("b")) as queue:
         consumer = FaultyConsumer(queue.consumer("workers", "one"))
@@ -36,6 +36,7 @@ async def test_a_queue_that_is_away_is_asked_again() -> None:
             await eventually(lambda: worker.metrics.handled == 2)
             assert worker.metrics.holding is None
     assert len(recorder.handled) == 2
+    assert caplog.messages[0].startswith("waits until this is over: ")
 
 
 async def test_a_settlement_is_repeated_with_the_same_outcomes() -> None:
@@ -70,7 +71,9 @@ async def test_an_outage_of_the_handler_uses_up_no_attempts() -> None:
     assert attempts == [1] * tries
 
 
-async def test_an_outage_of_the_handler_stops_the_reading() -> None:
+async def test_an_outage_of_the_handler_stops_the_reading(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     """A worker that cannot handle leaves the messages to those who can, and says why it waits."""
     away = True
 
@@ -92,6 +95,7 @@ async def test_an_outage_of_the_handler_stops_the_reading() -> None:
             away = False
             await eventually(lambda: worker.metrics.handled == 11)
             assert worker.metrics.holding is None
+    assert caplog.messages[0] == "holds 1 delivery until this is over: the store is away"
 
 
 async def test_an_error_that_waiting_does_not_mend_ends_the_worker() -> None:

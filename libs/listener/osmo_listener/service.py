@@ -27,6 +27,7 @@ from osmo_reports.bodies import Registration, encode_introduction
 from osmo_runtime import __version__
 from osmo_runtime.operations import Operations
 from osmo_runtime.startup import unless_stopped
+from osmo_runtime.texts import counted
 from osmo_transport import Client, connect
 
 logger = logging.getLogger(__name__)
@@ -93,7 +94,7 @@ async def run_listener(
             tasks.start_soon(_awaited, work)
         await stop.wait()
         tasks.cancel_scope.cancel()
-    logger.info("stopped after %d messages", client.stats.acknowledged)
+    logger.info("stopped after %s", counted(client.stats.acknowledged, "message"))
 
 
 def _show(

@@ -161,26 +161,48 @@ class TextFormatter(logging.Formatter):
     """`12:30:59.123 INFO module: message field=value`, and a traceback on lines of its own."""
 
     def format(self, record: logging.LogRecord) -> str:
-        clock = time.strftime("%H:%M:%S", time.localtime(record.created))
         fields = "".join(
             f" {key}={str(value)[: SHORT.get(key)]}"
             for key, value in _extra(record).items()
             if key not in FOR_MACHINES
         )
-        line = f"{clock}.{int(record.msecs):03d} {record.levelname} {record.name}: " + printable(
-            mask_text(record.getMessage()) + fields
-        )
+        line = self.head(record) + printable(mask_text(record.getMessage()) + fields)
         if record.exc_info:
             stack = mask_text(self.formatException(record.exc_info)).split("\n")
             line = "\n".join((line, *map(printable, stack)))
         return line
 
+    def head(self, record: logging.LogRecord) -> str:
+        """What the line begins with."""
+        clock = time.strftime("%H:%M:%S", time.localtime(record.created))
+        return f"{clock}.{int(record.msecs):03d} {record.levelname} {record.name}: "
 
-def configure(service: str, level: LogLevel, form: LogFormat) -> None:
-    """Send every record from `level` on to stderr, and nowhere else."""
-    text = form is LogFormat.TEXT or (form is LogFormat.AUTO and sys.stderr.isatty())
+
+class CommandFormatter(TextFormatter):
+    """`osmo-pipeline dlq list: message field=value`: who waits at a terminal for what he has just
+    typed looks for the reason alone."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__()
+        self._prog = prog
+
+    def head(self, record: logging.LogRecord) -> str:
+        """What the line begins with."""
+        return f"{self._prog}: "
+
+
+def configure(
+    service: str, level: LogLevel, form: LogFormat, formatter: logging.Formatter | None = None
+) -> None:
+    """Send every record from `level` on to stderr, and nowhere else; with `formatter` where the
+    format is left open and stderr is a terminal."""
+    chosen: logging.Formatter = JsonFormatter(service)
+    if form is LogFormat.TEXT:
+        chosen = TextFormatter()
+    elif form is LogFormat.AUTO and sys.stderr.isatty():
+        chosen = formatter or TextFormatter()
     handler = logging.StreamHandler()
-    handler.setFormatter(TextFormatter() if text else JsonFormatter(service))
+    handler.setFormatter(chosen)
     # No two dead letters are the same fault, and nobody else says which they are.
     handler.addFilter(RepeatFilter(spared=(DEAD_LETTERS,)))
     logging.basicConfig(level=level.value, handlers=[handler], force=True)

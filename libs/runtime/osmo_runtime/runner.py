@@ -100,9 +100,11 @@ def main(
     argv: Sequence[str] | None = None,
     errors: ErrorCodes = MappingProxyType({}),
     commands: Sequence[str] = (),
+    is_command: bool = False,
 ) -> int:
     """Run the program `prog` and return its exit code. `commands`: those that it has besides, each
-    as its first argument; whoever mistypes one is told so.
+    as its first argument; whoever mistypes one is told so. One that `is_command`, and no service,
+    writes on a terminal what it logs as it does what is wrong with its command line.
 
     An error of a class in `errors` or `ERROR_CODES`, also inside an ExceptionGroup, is logged as
     one line without a traceback (a warning where its code is `NOTHING`) and gives the code of the
@@ -112,7 +114,7 @@ def main(
         SystemExit: `--help` or `--version` was given and is answered on stdout, or a shell's
             question what may stand on the command line.
     """
-    return until_unread(lambda: _main(prog, config, run, argv, errors, commands))
+    return until_unread(lambda: _main(prog, config, run, argv, errors, commands, is_command))
 
 
 def until_unread(program: Callable[[], int]) -> int:
@@ -141,6 +143,7 @@ def _main(
     argv: Sequence[str] | None,
     errors: ErrorCodes,
     commands: Sequence[str],
+    is_command: bool,
 ) -> int:
     completion.complete(prog, {(): config})
     try:
@@ -152,7 +155,8 @@ def _main(
     if loaded.print_config:
         sys.stdout.write(loaded.to_toml())
         return 0
-    logs.configure(prog, loaded.config.log_level, loaded.config.log_format)
+    formatter = logs.CommandFormatter(prog) if is_command else None
+    logs.configure(prog, loaded.config.log_level, loaded.config.log_format, formatter)
     _tell(prog, loaded)
     # gRPC's core writes to stderr past every setting of ours, and the errors reach us anyway.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")

@@ -32,10 +32,11 @@ from osmo_simulator.routing import Target, route
 from osmo_simulator.watch import Watch, error_event
 from osmo_transport.bounds import Bytes, Port, Seconds
 from osmo_transport.errors import MissingExtraError
-from osmo_transport.transports.sockets import bind_error
 
 try:
     from aiohttp import web
+
+    from osmo_transport.transports.sockets import bind_error
 except ImportError as exc:
     raise MissingExtraError(
         "the simulator needs aiohttp: pip install 'osmo-pipeline[simulator]'"

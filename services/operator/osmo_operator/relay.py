@@ -126,12 +126,9 @@ class Relay:
                 outcomes = await self._queue.append(batches)
             except QueueUnavailableError as exc:
                 self.steps += 1
-                delay = backoff.next_delay()
-                logger.warning(
-                    "cannot store, nothing is acknowledged; again in %.1f s: %s", delay, exc
-                )
+                logger.warning("cannot store, nothing is acknowledged; tries again: %s", exc)
                 self._failure = str(exc)
-                await asyncio.sleep(delay)
+                await asyncio.sleep(backoff.next_delay())
             else:
                 if self._failure:
                     logger.info("the queue stores again")

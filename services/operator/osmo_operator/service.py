@@ -18,6 +18,7 @@ from osmo_reports.directory import RULES_KIND, Directory, encode_rules, open_dir
 from osmo_runtime.operations import Inquiry, Operations, Work
 from osmo_runtime.queues import queue_url, with_all_streams
 from osmo_runtime.startup import allow_connections, once_there, warn_of_caveats
+from osmo_runtime.texts import counted
 from osmo_transport import (
     Admit,
     Backoff,
@@ -121,7 +122,7 @@ async def run_operator(
             logger.warning(
                 "not everything was stored within %s s; it is sent again", config.drain_timeout
             )
-    logger.info("stopped after %d messages", relay.stored.total())
+    logger.info("stopped after %s", counted(relay.stored.total(), "message"))
 
 
 def admission(queue: Queue, directory: Directory, rules_known: asyncio.Event) -> Admit:
@@ -184,7 +185,8 @@ async def adopt_rules(directory: Directory, server: Server) -> NoReturn:
 def resync_strangers(server: Server, status: QueueStatus) -> None:
     """Notice that the queue lost its memory also while nobody reports anything."""
     if strangers := server.resync(status.queue_epoch):
-        logger.error("the queue lost its memory: asking %d listeners for all", strangers)
+        asked = counted(strangers, "listener")
+        logger.error("the queue lost its memory: asking %s for all", asked)
 
 
 def relay_work(relay: Relay, server: Server, queue: Inquiry[QueueStatus]) -> Work:

@@ -101,6 +101,9 @@ COMMANDS = {
     ("completion",): Command(completion.CompletionConfig, completion.show_code),
 }
 
+SERVICES = {("demo",), ("web",)}
+"""Those that run until they are stopped."""
+
 ERRORS = {
     DemoError: runner.ExitCode.FAILED,
     NothingFoundError: runner.ExitCode.NOTHING,
@@ -121,7 +124,14 @@ def _main() -> int:
         if words in COMMANDS:
             config, run = COMMANDS[words]
             name = " ".join(("osmo-pipeline", *words))
-            return runner.main(name, config, run, argv=arguments[len(words) :], errors=ERRORS)
+            return runner.main(
+                name,
+                config,
+                run,
+                argv=arguments[len(words) :],
+                errors=ERRORS,
+                is_command=words not in SERVICES,
+            )
     given = arguments[:2] if (arguments[0],) in _GROUPS else arguments[:1]
     if given[-1] in ("--help", "-h"):
         sys.stdout.write(USAGE)

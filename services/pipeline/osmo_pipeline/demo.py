@@ -2,7 +2,6 @@
 
 import asyncio
 import itertools
-import textwrap
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
@@ -22,7 +21,7 @@ from osmo_listener.service import run_listener
 from osmo_operator.config import OperatorConfig
 from osmo_operator.service import run_operator
 from osmo_pipeline.config import DEFAULT_DATABASE, Carrier, DemoConfig, PatienceConfig
-from osmo_pipeline.display import Progress, open_display, tell
+from osmo_pipeline.display import Progress, open_display, tell, wrapped
 from osmo_pipeline.errors import DemoError
 from osmo_pipeline.fleet import Patience
 from osmo_pipeline.top.figures import Figures
@@ -35,6 +34,7 @@ from osmo_runtime.operations import Operations
 from osmo_runtime.operations.figures import BOUNDS
 from osmo_runtime.operations.server import address
 from osmo_runtime.startup import unless_stopped
+from osmo_runtime.texts import counted
 from osmo_simulator.scenario import Scenario, ScenarioConfig
 from osmo_simulator.server import Simulator
 from osmo_transport import Client, open_queue
@@ -54,8 +54,6 @@ SETTLE_POLL = 0.05
 """Seconds between two comparisons while the last reports are on their way."""
 SHOWN_DIFFERENCES = 10
 QUERY = "SELECT status, count(*) FROM tasks GROUP BY status"
-WIDTH = 80
-"""Columns that every terminal has."""
 
 
 class Demo:
@@ -310,7 +308,9 @@ def _tell(wrong: list[Difference]) -> str:
     lines = [f"  {each.task}: {each.problem}" for each in wrong[:SHOWN_DIFFERENCES]]
     if len(wrong) > SHOWN_DIFFERENCES:
         lines.append(f"  and {len(wrong) - SHOWN_DIFFERENCES} more")
-    return "\n".join((f"the store differs from the cluster in {len(wrong)} places:", *lines))
+    return "\n".join(
+        (f"the store differs from the cluster in {counted(len(wrong), 'place')}:", *lines)
+    )
 
 
 def summarize(config: DemoConfig, progress: Progress, compared: int, backend: str) -> None:
@@ -319,11 +319,11 @@ def summarize(config: DemoConfig, progress: Progress, compared: int, backend: st
     ends = ", ".join(f"{count} {status}" for status, count in sorted(totals.statuses.items()))
     tasks = sum(totals.statuses.values())
     said = [
-        f"{totals.workflows} workflows, {tasks} tasks: {ends}",
-        f"{progress.messages} reports over {config.transport.value} and"
+        f"{counted(totals.workflows, 'workflow')}, {counted(tasks, 'task')}: {ends}",
+        f"{counted(progress.messages, 'report')} over {config.transport.value} and"
         f" {mask_text(config.queue)}, creation to row p50 {progress.p50 * 1e3:.1f} ms,"
         f" p99 {progress.p99 * 1e3:.1f} ms",
-        f"the store equals the cluster: {compared} live pods compared,"
+        f"the store equals the cluster: {counted(compared, 'live pod')} compared,"
         f" {totals.deleted} deleted ones marked",
         f"database: {mask_text(config.store or str(DEFAULT_DATABASE.resolve()))}",
     ]
@@ -332,9 +332,4 @@ def summarize(config: DemoConfig, progress: Progress, compared: int, backend: st
     elif backend != BACKEND:
         said.append(f"of this run are its rows with backend = '{backend}'")
     for text in said:
-        # A URL or a path is whole, or nobody can copy it.
-        tell(
-            textwrap.wrap(
-                text, WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
-            )
-        )
+        tell(wrapped(text))

@@ -1,6 +1,7 @@
 """What the all-in-one process shows: a live table on a terminal, plain lines otherwise."""
 
 import sys
+import textwrap
 from collections.abc import Iterable
 from dataclasses import dataclass
 from types import TracebackType
@@ -45,6 +46,18 @@ class Display(Protocol):
     ) -> None: ...
 
 
+WIDTH = 80
+"""Columns that every terminal has."""
+
+
+def wrapped(text: str, indent: str = "  ") -> list[str]:
+    """Lines that fit a terminal, those after the first one with an indent; but a URL or a path is
+    whole, or nobody can copy it."""
+    return textwrap.wrap(
+        text, WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    )
+
+
 def tell(lines: Iterable[str]) -> None:
     """Write lines that stay."""
     for line in lines:
@@ -57,7 +70,7 @@ LINE_INTERVAL = 2.0
 
 
 class Lines:
-    """A line now and then, when something has changed."""
+    """A few lines now and then, when something has changed."""
 
     def __init__(self) -> None:
         self._last = ""
@@ -74,7 +87,7 @@ class Lines:
         )
         if text != self._last and progress.elapsed >= self._next:
             self._last, self._next = text, progress.elapsed + LINE_INTERVAL
-            tell([f"{progress.elapsed:5.1f}s {text}"])
+            tell(wrapped(f"{progress.elapsed:5.1f}s {text}", " " * 7))
 
     def __enter__(self) -> Self:
         return self

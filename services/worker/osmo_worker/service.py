@@ -12,6 +12,7 @@ from anyio.abc import TaskGroup
 from osmo_runtime.operations import Inquiry, Operations
 from osmo_runtime.queues import queue_url, with_all_streams
 from osmo_runtime.startup import once_there, warn_of_caveats
+from osmo_runtime.texts import counted
 from osmo_transport import Queue, QueueStatus, QueueUnavailableError, open_queue
 from osmo_worker import figures
 from osmo_worker.config import WorkerConfig
@@ -81,7 +82,7 @@ async def run_worker(
                     _keep(store, queue, config, metrics, operations, beside)
                 await worker.run(stop)
                 beside.cancel_scope.cancel()
-        logger.info("stopped after %d deliveries", metrics.received)
+        logger.info("stopped after %s", counted(metrics.received, "delivery"))
 
 
 def _show(operations: Operations, worker: Worker, queue: Inquiry[QueueStatus]) -> None:

@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING, TypeVar
 import anyio
 
 from osmo_runtime import operations
+from osmo_runtime.texts import counted
 from osmo_transport import Ack, Consumer, Delivery, Outcome, QueueUnavailableError, Retry
 from osmo_transport.backoff import Backoff
 from osmo_worker.config import WorkerConfig
@@ -165,7 +166,7 @@ class Worker:
             with anyio.move_on_after(self._config.drain_timeout):
                 await self._idle.wait()
             if left := self.metrics.in_hand:
-                logger.warning("gives back %d deliveries that it could not finish", left)
+                logger.warning("gives back %s that it could not finish", counted(left, "delivery"))
             handling.cancel_scope.cancel()
 
     async def _read(self) -> None:
@@ -275,7 +276,8 @@ class Worker:
         """Hold for a reason, which may be another one than before."""
         if reason not in self._holds.values():
             held = self.metrics.in_hand
-            logger.warning("holds %d deliveries until this is over: %s", held, reason)
+            what = f"holds {counted(held, 'delivery')}" if held else "waits"
+            logger.warning("%s until this is over: %s", what, reason)
         self._holds[hold] = self.metrics.holding = reason
         self._signal_room()
 

@@ -123,5 +123,5 @@ class Burials:
         what = "an unreadable entry"
         if message is not None:
             what = f"{shown(message.kind, MAX_NAME)} {shown(message.key, MAX_NAME)}"
-        text = "dead letter: %s of %s, stream %s, after %d attempts: %s"
+        text = "dead letter: %s of %s, stream %s, at attempt %d: %s"
         _log.warning(text, what, shown(backend, MAX_NAME), stream, attempts, shown(reason))

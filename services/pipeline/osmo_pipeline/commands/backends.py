@@ -25,6 +25,8 @@ from osmo_pipeline.errors import NothingFoundError, RefusedError, StoppedError
 from osmo_pipeline.fleet import Member, State, Stored, all_of, members, standings
 from osmo_reports.conditions import DEFAULT_RULES
 from osmo_reports.directory import open_directory
+from osmo_runtime.texts import counted
+from osmo_transport import QueueUnavailableError
 from osmo_transport.bounds import Seconds
 from osmo_worker.config import StoreConfig
 
@@ -120,17 +122,26 @@ async def list_backends(config: ListConfig, _: asyncio.Event) -> None:
 
     Raises:
         NothingFoundError: there is no such backend.
-        TransportError: the queue cannot be used; the text says what to do.
+        TransportError: the queue cannot be used; the text says what to do. What the store tells is
+            listed before.
         WorkerError: the store cannot be used; the text says what to do.
     """
-    stored = None
+    stored, away = None, None
     if config.store is not None:
         async with await store_of(config.store) as store:
             stored = await all_of(store)
-    found = [each for each in await _members(config, stored) if _is_wanted(each, config)]
+    try:
+        known = await _members(config, stored)
+    except QueueUnavailableError as exc:
+        if stored is None:
+            raise
+        away, known = exc, members({}, (), stored, config.patience, time.time())
+    found = [each for each in known if _is_wanted(each, config)]
     with Listing(_COLUMNS, as_json=config.json) as out:
         for member in found:
             out.add(described(member, time.time()))
+    if away is not None:
+        raise away
     if not found:
         raise NothingFoundError("there is no such backend")
     if config.store is None:
@@ -208,7 +219,11 @@ def _tell_purged(config: PurgeConfig, removed: Mapping[str, int]) -> None:
     if config.json:
         write_json({"backend": config.backend, "removed": dict(removed), "complete": complete})
         return
-    counts = ", ".join(f"{count} {rows}" for rows, count in removed.items() if rows != "backends")
+    counts = ", ".join(
+        f"{count} {rows.removesuffix('s') if count == 1 else rows}"
+        for rows, count in removed.items()
+        if rows != "backends"
+    )
     say(f"{config.backend}: removed {counts or 'nothing'}{' and itself' if complete else ''}")
 
 
@@ -269,8 +284,8 @@ async def reset_backend(config: ResetConfig, _: asyncio.Event) -> None:
         write_json({"backend": config.backend, "rows": rows, "producers": producers})
     else:
         say(
-            f"{config.backend}: {rows} rows of the future taken back, and {producers} producers"
-            " begin anew"
+            f"{config.backend}: took back {counted(rows, 'row')} of the future, and lets"
+            f" {counted(producers, 'producer')} begin anew"
         )
     if not producers:
         hint(f"the queue knows no producer of a backend {config.backend!r}")

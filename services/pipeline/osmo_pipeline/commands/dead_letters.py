@@ -20,6 +20,7 @@ from osmo_pipeline.commands.places import open_queue_of
 from osmo_pipeline.config import ViewConfig
 from osmo_pipeline.errors import NothingFoundError, StoppedError
 from osmo_runtime.fields import Setting
+from osmo_runtime.texts import counted
 from osmo_transport import DeadLetter, Queue, QueueConfig, UsageError
 from osmo_transport.bounds import Count
 
@@ -124,7 +125,7 @@ async def list_letters(config: ListConfig, stop: asyncio.Event) -> None:
                 if more:
                     break
         if stop.is_set():
-            raise StoppedError(f"stopped after {_counted(out.rows)}")
+            raise StoppedError(f"stopped after {counted(out.rows, 'dead letter')}")
         if not out.rows:
             raise _none(config.wanted)
     if more:
@@ -211,7 +212,9 @@ class _Change:
             if self._count or config.json:
                 self._tell(config, ended=ended)
         if not ended:
-            raise StoppedError(f"stopped half-way: {_counted(self._count)} {self._said}")
+            raise StoppedError(
+                f"stopped half-way: {counted(self._count, 'dead letter')} {self._said}"
+            )
         if not self._count:
             raise _none(None if config.letters else config.wanted, self._needed)
         if missing := max(0, len(set(config.letters)) - self._count):
@@ -228,7 +231,7 @@ class _Change:
             write_json({self._said: self._count, "complete": ended})
         else:
             least = "" if ended else "at least "
-            say(f"{self._said} {least}{_counted(self._count)}")
+            say(f"{self._said} {least}{counted(self._count, 'dead letter')}")
 
     async def _ask(self, queue: Queue, wanted: Wanted, stop: asyncio.Event) -> None:
         if not sys.stdin.isatty():
@@ -238,7 +241,7 @@ class _Change:
             count += len(page)
         if count == 0:
             return
-        answer = await _answer(f"{self._verb} {_counted(count)}? [y/N] ", stop)
+        answer = await _answer(f"{self._verb} {counted(count, 'dead letter')}? [y/N] ", stop)
         if answer.strip().casefold() not in ("y", "yes") and not stop.is_set():
             raise NothingFoundError("nothing was done")
 
@@ -278,10 +281,6 @@ def _none(wanted: Wanted | None, needed: str = "") -> NothingFoundError:
     """That there is none of those that are `wanted`, or that were named; and what one `needed`."""
     such = "" if wanted is not None and wanted.everything else "such "
     return NothingFoundError(f"there is no {such}dead letter{needed}")
-
-
-def _counted(letters: int) -> str:
-    return f"{letters} dead letter{'' if letters == 1 else 's'}"
 
 
 def _row(letter: DeadLetter) -> Mapping[str, object]:

@@ -11,6 +11,7 @@ from osmo_pipeline.config import BackendConfig, ViewConfig
 from osmo_reports.conditions import DEFAULT_RULES
 from osmo_reports.directory import RuleSet
 from osmo_runtime.fields import Setting
+from osmo_runtime.texts import counted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +50,7 @@ async def set_rules(config: SetRulesConfig, _: asyncio.Event) -> None:
         write_json({**_described(config.backend, known), "registered": is_registered})
     else:
         count = len(known.rules)
-        rules = "1 rule" if count == 1 else f"{count} rules"
+        rules = counted(count, "rule")
         say(f"{config.backend}: {rules}, version {known.version}")
     if not is_registered:
         names = ", ".join(sorted(registered)) or "none"

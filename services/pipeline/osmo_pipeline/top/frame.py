@@ -110,7 +110,10 @@ def _queue(board: Board) -> list[Line]:
             f" consumers {consumers}",
             "red" if consumers == "0" else "",
         ),
-        Line(f"dead      {dead} letters", "yellow" if dead not in ("0", UNKNOWN) else ""),
+        Line(
+            f"dead      {dead} {'letter' if dead == '1' else 'letters'}",
+            "yellow" if dead not in ("0", UNKNOWN) else "",
+        ),
     ]
 
 

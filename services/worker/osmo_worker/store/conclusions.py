@@ -32,6 +32,7 @@ from sqlalchemy import (
     update,
 )
 
+from osmo_runtime.texts import counted
 from osmo_worker.store.database import Database
 from osmo_worker.store.kinds.tasks import KIND, NODE_LOST, START_TIMEOUT
 from osmo_worker.store.merge import Row, among, compile_text, texts
@@ -187,7 +188,7 @@ class LateStarts:
             keys = [key_values(tasks, row) for row in rows]
             with self._database.transaction() as connection:
                 failed = connection.execute(change.where(having_key(tasks), still), keys).rowcount
-            logger.info("%d tasks of %s did not start in time", failed, backend)
+            logger.info("%s of %s did not start in time", counted(failed, "task"), backend)
 
     def _judged(self, connection: Connection) -> dict[str, tuple[str, str]]:
         """By backend: before when a pod that still waits must have begun to, and when that was

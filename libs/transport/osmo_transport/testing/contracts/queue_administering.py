@@ -260,11 +260,11 @@ class Administering(QueueSuite):
         assert len(lines) == 3
         kind = one.message.kind
         assert f"dead letter: {kind} rejected of east" in lines[0]
-        assert r"after 1 attempts: bad\nbody" in lines[0]
+        assert r"at attempt 1: bad\nbody" in lines[0]
         assert f"{kind} tried of east" in lines[1]
-        assert "after 2 attempts: still busy" in lines[1]
+        assert "at attempt 2: still busy" in lines[1]
         assert f"{kind} poison of west" in lines[2]
-        assert "after 2 attempts: delivered 2 times and never settled" in lines[2]
+        assert "at attempt 2: delivered 2 times and never settled" in lines[2]
 
     async def test_what_was_buried_when_no_answer_came_is_said_once(
         self, caplog: pytest.LogCaptureFixture
