@@ -11,8 +11,8 @@ import subprocess
 import sys
 import termios
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from fcntl import ioctl
@@ -40,6 +40,7 @@ from osmo_transport import (
     Claim,
     Holder,
     Producer,
+    Queue,
     QueueStatus,
     QueueUnavailableError,
     Standing,
@@ -319,18 +320,24 @@ async def test_elsewhere_than_on_a_terminal_each_look_is_a_line(
         assert "reports_per_second=0 handled_per_second=0 waiting=1" in second
 
 
-async def test_who_does_not_answer_is_named_and_asked_again(
-    filled: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Whether it fails or hangs: the others are shown all the same."""
-    monkeypatch.setattr(watching, "ANSWER_TIMEOUT", 0.2)
+@asynccontextmanager
+async def watching_all(filled: Mapping[str, Any]) -> AsyncIterator[tuple[Watch, Queue]]:
+    """A watch over the queue, the directory and the store that are filled; and that queue."""
     async with (
         await open_queue(filled["queue"]) as queue,
         await open_directory(filled["queue"]) as directory,
         open_store(filled["store"]) as store,
     ):
         sources = Sources(place="redis://r", queue=queue, directory=directory, store=store)
-        watch = Watch(sources, PATIENCE)
+        yield Watch(sources, PATIENCE), queue
+
+
+async def test_who_does_not_answer_is_named_and_asked_again(
+    filled: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether it fails or hangs: the others are shown all the same."""
+    monkeypatch.setattr(watching, "ANSWER_TIMEOUT", 0.2)
+    async with watching_all(filled) as (watch, queue):
         status_of = queue.status
 
         async def fails() -> QueueStatus:
@@ -358,13 +365,7 @@ async def test_counts_come_some_at_a_time(
 ) -> None:
     """Until all rows were counted nothing is said of a backend whose rows were not."""
     monkeypatch.setattr(watching, "COUNTING_TIME", 0.0)
-    async with (
-        await open_queue(filled["queue"]) as queue,
-        await open_directory(filled["queue"]) as directory,
-        open_store(filled["store"]) as store,
-    ):
-        sources = Sources(place="redis://r", queue=queue, directory=directory, store=store)
-        watch = Watch(sources, PATIENCE)
+    async with watching_all(filled) as (watch, _):
         await watch.look()
         assert {member.tasks for member in watch.board().members} == {None}
         await watch.look(counted=True)

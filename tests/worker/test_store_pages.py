@@ -81,6 +81,8 @@ async def test_the_backends_of_a_workflow(store: StateStore) -> None:
     assert await store.backends_of("f", limit=1) == ["x"]
     assert await store.backends_of("none") == []
     assert [backend.name for backend in await store.backends(limit=1)] == ["x"]
+    assert [backend.name for backend in await store.backends("y")] == ["y"]
+    assert await store.backends("z") == []
 
 
 @pytest.mark.parametrize("rows", [1, 2, 3, 100])

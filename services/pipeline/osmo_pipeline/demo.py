@@ -87,14 +87,15 @@ class Demo:
         acknowledged = stats.acknowledged if stats is not None else 0
         rate = (acknowledged - self._acknowledged) / max(now - self._looked, 1e-9)
         self._acknowledged, self._looked = acknowledged, now
+        times = self._metrics.processing_time
         return Progress(
             elapsed=now - self._started,
             totals=await self.store.totals(self.backend),
             messages=acknowledged,
             rate=rate,
             in_flight=stats.in_flight if stats is not None else 0,
-            p50=self._metrics.processing_time.percentile(50),
-            p99=self._metrics.processing_time.percentile(99),
+            p50=times.percentile(50),
+            p99=times.percentile(99),
         )
 
     async def settle(self) -> int:

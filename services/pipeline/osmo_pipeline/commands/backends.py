@@ -211,7 +211,7 @@ async def purge_backend(config: PurgeConfig, stop: asyncio.Event) -> None:
 
 
 async def _row_of(store: "StateStore", backend: str) -> "Backend | None":
-    return next((row for row in await store.backends() if row.name == backend), None)
+    return next(iter(await store.backends(backend)), None)
 
 
 def _tell_purged(config: PurgeConfig, removed: Mapping[str, int]) -> None:
@@ -317,7 +317,7 @@ async def _stored(store: "StateStore", backend: str) -> tuple[Stored, list[str]]
         if page.after is None:
             break
         page = await store.nodes_page(backend, live_only=True, after=page.after)
-    rows = {row.name: row for row in await store.backends()}
+    rows = {row.name: row for row in await store.backends(backend)}
     tasks = {backend: await store.counts(backend)}
     return Stored(rows=rows, tasks=tasks, nodes={backend: nodes}), unavailable[:MOST_NODES]
 

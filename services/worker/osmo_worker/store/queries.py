@@ -164,9 +164,11 @@ def read_pod_events(
     return _rows(connection, query.limit(limit), PodEvent)
 
 
-def read_backends(connection: Connection, limit: int | None) -> list[Backend]:
+def read_backends(connection: Connection, backend: str | None, limit: int | None) -> list[Backend]:
     """See `StateStore.backends`."""
     query = _columns(backends, Backend).order_by(backends.c.name).limit(limit)
+    if backend is not None:
+        query = query.where(backends.c.name == backend)
     return _rows(connection, query, Backend)
 
 

@@ -200,13 +200,16 @@ class StateStore:
         """
         return await self._read(queries.read_pod_events, pod, backend, limit)
 
-    async def backends(self, *, limit: int | None = None) -> list[Backend]:
-        """The rows of `backends` in the order of their names: all, or the first `limit`.
+    async def backends(
+        self, backend: str | None = None, *, limit: int | None = None
+    ) -> list[Backend]:
+        """The rows of `backends` in the order of their names: all, the one of this name if there is
+        one, or the first `limit`.
 
         Raises:
             StoreUnavailableError: the database does not answer.
         """
-        return await self._read(queries.read_backends, limit)
+        return await self._read(queries.read_backends, backend, limit)
 
     async def silences(self) -> dict[str, float]:
         """By backend, seconds since the last heartbeat that was applied, by the listener's clock
