@@ -12,6 +12,9 @@ TransportError
 │   └── HandshakeError      likewise, when somebody was there
 ├── PeerError               the other side broke the protocol
 ├── UnreadableError         who wrote these bytes: they are no message
+├── CredentialRefusedError  who runs the client: present a credential that is good for this
+│   └── CredentialExpiredError  likewise, a newer one
+├── CredentialUncheckedError    nobody: whoever decides about credentials is away; try again
 ├── FencedError             a newer client has taken this one's place: stop
 ├── OccupiedError           another process holds the place: wait until it has gone
 ├── ClosedError             we closed it ourselves
@@ -80,6 +83,18 @@ class UnreadableError(TransportError):
     """Bytes that are no message; the text says what is wrong with them."""
 
 
+class CredentialRefusedError(TransportError):
+    """What a client presented does not let it report; the text says what to change."""
+
+
+class CredentialExpiredError(CredentialRefusedError):
+    """Its time is over: the same again is no use, a newer one is."""
+
+
+class CredentialUncheckedError(TransportError):
+    """Whoever decides about credentials does not answer."""
+
+
 class FencedError(TransportError):
     """A newer client of the same backend and source took over; this one must stop."""
 
@@ -132,6 +147,8 @@ def is_retryable(exc: BaseException) -> bool:
         | PeerError
         | DefectError
         | OccupiedError
+        | CredentialExpiredError
+        | CredentialUncheckedError
         | QueueUnavailableError
         | QueueLostError,
     )
