@@ -14,6 +14,8 @@ import anyio
 from osmo_benchmarks.errors import ProgramError
 
 READY = "listening on "
+BESIDE = "operations on "
+"""What a service of ours says before, where it is told to open an operations port."""
 READY_TIMEOUT = 60.0
 """Seconds: the slowest to start is an API server on a busy machine."""
 STOP_TIMEOUT = 15.0
@@ -56,7 +58,9 @@ class Program:
         assert self._process.stdout is not None
         try:
             async with asyncio.timeout(READY_TIMEOUT):
-                line = (await self._process.stdout.readline()).decode()
+                line = BESIDE
+                while line.startswith(BESIDE):
+                    line = (await self._process.stdout.readline()).decode()
                 if not line:
                     await self._process.wait()
         except TimeoutError as exc:
