@@ -44,9 +44,6 @@ except ImportError as exc:
         f"figures need {exc.name}: pip install 'osmo-pipeline[operations]'"
     ) from exc
 
-CONTENT_TYPE = CONTENT_TYPE_LATEST
-"""Of what `Exporter.text` returns."""
-
 MOST_VALUES = 20_000
 """Of one figure, each with other attributes: more than there are backends."""
 
@@ -65,6 +62,9 @@ class Exporter:
         pushed_to: where `push` takes them; None: nowhere.
         clock: seconds that only rise.
     """
+
+    content_type = CONTENT_TYPE_LATEST
+    """Of what `text` returns."""
 
     def __init__(
         self,

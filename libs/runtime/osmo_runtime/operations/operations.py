@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -16,6 +17,7 @@ import anyio
 from osmo_runtime.operations.config import ServiceConfig
 from osmo_runtime.operations.figures import Figure, Kind, Read
 from osmo_runtime.operations.health import Check, Liveness, Readiness, Work
+from osmo_transport.errors import MissingExtraError
 
 if TYPE_CHECKING:
     from osmo_runtime.operations.exporting import Exporter
@@ -81,6 +83,41 @@ class Operations:
         for figure, read in self.figures:
             exporter.add(figure, read)
 
+    def close(self) -> None:
+        """Let go of the exporter, if there is one. Idempotent."""
+        if self.exporter is not None:
+            self.exporter.close()
+            self.exporter = None
+
+
+class _Scraped:
+    """The figures for whoever scrapes them. What makes their text is imported, beside the event
+    loop, when somebody first does."""
+
+    def __init__(self, operations: Operations, service: str) -> None:
+        self._operations = operations
+        self._service = service
+        self._turn = asyncio.Lock()
+
+    async def read(self) -> tuple[bytes, str]:
+        """All of them, and of which type that is."""
+        exporter = await self._exporter()
+        return await exporter.text(), exporter.content_type
+
+    async def _exporter(self) -> "Exporter":
+        async with self._turn:
+            if self._operations.exporter is None:
+                make = await anyio.to_thread.run_sync(_exporters)
+                self._operations.export(make(self._service))
+            assert self._operations.exporter is not None
+            return self._operations.exporter
+
+
+def _exporters() -> "type[Exporter]":
+    from osmo_runtime.operations.exporting import Exporter  # noqa: PLC0415
+
+    return Exporter
+
 
 @asynccontextmanager
 async def open_operations(
@@ -98,31 +135,27 @@ async def open_operations(
     pushes = _pushes("METRICS")
     port: Port | None = None
     async with AsyncExitStack() as stack:
-        if config.operations or pushes:
+        if pushes:
             # Only who wants to be seen waits for these imports.
             from osmo_runtime.operations import sdk  # noqa: PLC0415
             from osmo_runtime.operations.exporting import Exporter  # noqa: PLC0415
 
-            exporter = Exporter(service, sdk.metric_exporter() if pushes else None)
-            stack.callback(exporter.close)
-            operations.export(exporter)
-            if config.operations:
-                from osmo_runtime.operations.exporting import CONTENT_TYPE  # noqa: PLC0415
-                from osmo_runtime.operations.server import open_port  # noqa: PLC0415
+            operations.export(Exporter(service, sdk.metric_exporter()))
+        stack.callback(operations.close)
+        if config.operations:
+            from osmo_runtime.operations.server import open_port  # noqa: PLC0415
 
-                async def figures() -> tuple[bytes, str]:
-                    return await exporter.text(), CONTENT_TYPE
-
-                port = await stack.enter_async_context(
-                    open_port(
-                        config.operations,
-                        operations.readiness.found,
-                        operations.liveness.look,
-                        figures,
-                    )
+            if find_spec("opentelemetry") is None:
+                raise MissingExtraError(
+                    "figures need opentelemetry: pip install 'osmo-pipeline[operations]'"
                 )
-                sys.stdout.write(f"operations on {port.url}\n")
-                sys.stdout.flush()
+            found, look = operations.readiness.found, operations.liveness.look
+            figures = _Scraped(operations, service)
+            port = await stack.enter_async_context(
+                open_port(config.operations, found, look, figures.read)
+            )
+            sys.stdout.write(f"operations on {port.url}\n")
+            sys.stdout.flush()
         if _pushes("TRACES"):
             from osmo_runtime.operations import sdk  # noqa: PLC0415
 
@@ -140,7 +173,8 @@ async def open_operations(
                 tasks.start_soon(port.run)
             if config.operations or config.progress_file:
                 tasks.start_soon(_look, operations.liveness, config.progress_file)
-            if pushes:
+            if pushes and operations.exporter is not None:
+                exporter = operations.exporter
                 # What was counted last would be lost, and that is the most interesting.
                 stack.push_async_callback(_push_last, exporter)
                 tasks.start_soon(_push, exporter, _push_interval())

@@ -3,6 +3,9 @@
 Answers are made of what the process knows already: none of them waits for anybody. They are made
 beside the messages, so what strangers can make of it is bounded at the door: connections are
 accepted one after the other at a pace, each is given one answer, and only the last ones are kept.
+
+What answers is imported, beside the event loop, when somebody first asks: a service that starts has
+more urgent things to do for a seventh of a second.
 """
 
 import asyncio
@@ -11,23 +14,19 @@ import socket
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from typing import NoReturn
+from functools import partial
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, NoReturn
 from urllib.parse import urlsplit
 
 import anyio
-import msgspec
 
 from osmo_runtime.operations.health import Check
 from osmo_transport.errors import AddressInUseError, MissingExtraError, UsageError
 from osmo_transport.transports import sockets
 
-try:
-    from aiohttp import web
-    from aiohttp.http import HttpProcessingError
-except ImportError as exc:
-    raise MissingExtraError(
-        "the operations port needs aiohttp: pip install 'osmo-pipeline[operations]'"
-    ) from exc
+if TYPE_CHECKING:
+    from aiohttp.web import Server
 
 PACE = 0.005
 """Seconds between two connections that are accepted, and so between two answers: 200 in a second
@@ -44,14 +43,7 @@ probe waits for its answer; further ones the kernel drops."""
 SHUTDOWN_TIMEOUT = 1.0
 """Seconds that an answer which is on its way may take when the port is closed."""
 
-_NO_STORE = {"Cache-Control": "no-store"}
-_TEXT = "text/plain; charset=utf-8"
-
 _log = logging.getLogger(__name__)
-# What a stranger sends wrong is answered with 400, and no failure of ours.
-_log.addFilter(
-    lambda record: not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
-)
 
 
 def address(text: str, of: str = "the operations port") -> tuple[str, int]:
@@ -74,10 +66,14 @@ def address(text: str, of: str = "the operations port") -> tuple[str, int]:
 class Port:
     """Where a service can be seen, once `run` does."""
 
-    def __init__(self, url: str, listening: list[socket.socket], server: web.Server) -> None:
+    def __init__(
+        self, url: str, listening: list[socket.socket], make: "Callable[[], Server]"
+    ) -> None:
         self.url = url
         self._listening = listening
-        self._server = server
+        self._make = make
+        self._made: Server | None = None
+        self._turn = asyncio.Lock()
         self._kept: deque[asyncio.Transport] = deque()
 
     async def run(self) -> None:
@@ -91,7 +87,8 @@ class Port:
         while True:
             try:
                 accepted, _ = await loop.sock_accept(listening)
-                transport, _ = await loop.connect_accepted_socket(self._server, accepted)
+                server = await self._server()
+                transport, _ = await loop.connect_accepted_socket(server, accepted)
             except OSError as exc:
                 # It is gone already, or there are no descriptors left for now.
                 _log.debug("cannot accept a connection: %s", exc)
@@ -100,6 +97,30 @@ class Port:
                 if len(self._kept) > MOST_CONNECTIONS:
                     self._kept.popleft().abort()
             await anyio.sleep(PACE)
+
+    async def _server(self) -> "Server":
+        async with self._turn:
+            if self._made is None:
+                self._made = await anyio.to_thread.run_sync(self._make)
+            return self._made
+
+    async def aclose(self) -> None:
+        """Accept no more, and end what is being answered."""
+        for each in self._listening:
+            each.close()
+        if self._made is not None:
+            await self._made.shutdown(SHUTDOWN_TIMEOUT)
+
+
+def _make(
+    loop: asyncio.AbstractEventLoop,
+    ready: Callable[[], Mapping[str, Check]],
+    stalled: Callable[[], list[str]],
+    metrics: Callable[[], Awaitable[tuple[bytes, str]]],
+) -> "Server":
+    from osmo_runtime.operations.answers import make_server  # noqa: PLC0415
+
+    return make_server(loop, ready, stalled, metrics)
 
 
 @asynccontextmanager
@@ -113,53 +134,26 @@ async def open_port(
 
     Raises:
         UsageError: `where` is no address.
+        MissingExtraError: aiohttp is not installed.
         AddressInUseError: somebody else has it, or it is not of this machine.
     """
-
-    async def livez() -> web.Response:
-        reasons = stalled()
-        text = "".join(f"{reason}\n" for reason in reasons or ["ok"])
-        return _response(503 if reasons else 200, text.encode(), _TEXT)
-
-    async def readyz() -> web.Response:
-        checks = ready()
-        ok = all(check.ok for check in checks.values())
-        found = {name: check._asdict() for name, check in checks.items()}
-        body = msgspec.json.encode({"ready": ok, "checks": found})
-        return _response(200 if ok else 503, body, "application/json; charset=utf-8")
-
-    async def figures() -> web.Response:
-        return _response(200, *await metrics())
-
-    pages = {"/livez": livez, "/readyz": readyz, "/metrics": figures}
-
-    async def answer(request: web.BaseRequest) -> web.Response:
-        page = pages.get(request.path)
-        if page is None:
-            return _response(404, b"there are /livez, /readyz and /metrics\n", _TEXT)
-        if request.method not in ("GET", "HEAD"):
-            return _response(405, b"ask with GET\n", _TEXT)
-        return await page()
-
+    if find_spec("aiohttp") is None:
+        raise MissingExtraError(
+            "the operations port needs aiohttp: pip install 'osmo-pipeline[operations]'"
+        )
     host, port = address(where)
     try:
         listening = await sockets.listen(host, port)
     except OSError as exc:
         raise AddressInUseError(f"cannot open the operations port at {where}: {exc}") from exc
-    server = web.Server(answer, access_log=None, logger=_log, lingering_time=0)
+    loop = asyncio.get_running_loop()
+    shown = f"[{host}]" if ":" in host else host
+    bound = listening[0].getsockname()[1]
+    make = partial(_make, loop, ready, stalled, metrics)
+    opened = Port(f"http://{shown}:{bound}", listening, make)
     try:
         for each in listening:
             each.listen(MOST_WAITING)
-        bound = listening[0].getsockname()[1]
-        yield Port(f"http://{f'[{host}]' if ':' in host else host}:{bound}", listening, server)
+        yield opened
     finally:
-        for each in listening:
-            each.close()
-        await server.shutdown(SHUTDOWN_TIMEOUT)
-
-
-def _response(status: int, body: bytes, content_type: str) -> web.Response:
-    headers = {**_NO_STORE, "Content-Type": content_type}
-    response = web.Response(body=body, status=status, headers=headers)
-    response.force_close()
-    return response
+        await opened.aclose()
