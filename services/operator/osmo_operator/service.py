@@ -130,15 +130,17 @@ def admission(queue: Queue, directory: Directory, rules_known: asyncio.Event) ->
     the backend's rules are known, or it would judge its nodes by others first."""
 
     async def admit(greeting: Greeting) -> ProducerState:
-        producer, instance, known, introduction, claim = greeting
+        producer = greeting.producer
         with anyio.move_on_after(RULES_TIMEOUT):
             await rules_known.wait()
         if not rules_known.is_set():
             raise QueueUnavailableError("the queue has not told the condition rules yet")
-        registration = decode_introduction(introduction)
+        registration = decode_introduction(greeting.introduction)
         if registration is not None:
             await directory.register(producer.backend, registration)
-        return await queue.open_producer(producer, instance, known, claim)
+        return await queue.open_producer(
+            producer, greeting.instance, greeting.known, greeting.claim
+        )
 
     return admit
 
