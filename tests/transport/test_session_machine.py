@@ -22,7 +22,7 @@ from osmo_transport import (
     OutboxConfig,
     SessionConfig,
 )
-from osmo_transport.frames import Batch, Frame
+from osmo_transport.frames import Batch, Credential, Frame
 from osmo_transport.session import Arrival, ClientSession, Greeting, ServerSession
 from osmo_transport.testing.kinds import EVENT, OTHER, STATE
 from tests.transport.world import Wire, World
