@@ -6,7 +6,6 @@ from collections.abc import Sequence
 import pytest
 
 from osmo_deployed.feed import Feed, FeedOwner
-from osmo_transport.credentials import Presented
 from osmo_transport import (
     Limits,
     ServerConfig,
@@ -16,6 +15,7 @@ from osmo_transport import (
     new_message,
     read_message,
 )
+from osmo_transport.credentials import Presented
 from osmo_transport.errors import (
     ClosedError,
     ConnectionLostError,

@@ -13,8 +13,8 @@ from osmo_deployed.feed import Feed
 from osmo_protos import listener_service_pb2 as pb
 from osmo_reports.bodies import Registration, decode_body
 from osmo_reports.directory.abc import RULES_KIND, encode_rules
-from osmo_transport.credentials import Presented
 from osmo_transport import Limits, Push, Version, new_message
+from osmo_transport.credentials import Presented
 from tests.deployed.harness import deployed, serving
 from tests.helpers import eventually
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from osmo_credentials.settings import split
 from osmo_transport.credentials import AnyOf, Authenticator
-from osmo_transport.errors import MissingExtraError, UsageError
+from osmo_transport.errors import UsageError
 from osmo_transport.registry import named, schemes
 
 KINDS = "osmo_transport.credentials"
@@ -33,14 +33,8 @@ def open_authenticator(entries: Sequence[str]) -> Authenticator:
 
 
 def _opened(kind: str, settings: Mapping[str, str]) -> Authenticator:
-    try:
-        opener: Opener | None = named(KINDS, kind)
-        if opener is None:
-            known = ", ".join(schemes(KINDS))
-            raise UsageError(f"no kind of credentials is called {kind!r}: there are {known}")
-        return opener(settings)
-    except ModuleNotFoundError as exc:
-        extra = EXTRAS.get(kind, "all")
-        raise MissingExtraError(
-            f"auth {kind!r} needs {exc.name}: pip install 'osmo-pipeline[{extra}]'"
-        ) from exc
+    opener: Opener | None = named(KINDS, kind, EXTRAS)
+    if opener is None:
+        known = ", ".join(schemes(KINDS))
+        raise UsageError(f"no kind of credentials is called {kind!r}: there are {known}")
+    return opener(settings)
