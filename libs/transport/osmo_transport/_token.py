@@ -43,8 +43,8 @@ class TokenConfig:
     takes the place of the one before without a new connection."""
 
     file: Path | None = None
-    """File with the token, which is read again when it changes: what Kubernetes mounts of a service
-    account, for example."""
+    """File with the token, which is read again when it changes, as one that somebody keeps fresh
+    for this program."""
     command: str = ""
     """Command that prints the token, instead of a file; run again before its token ends, at the
     latest every five minutes where it does not say when it does. No shell is involved."""

@@ -29,7 +29,8 @@ class TokensConfig(ProgramConfig):
     """What every command about tokens needs to know."""
 
     file: Path = Path("tokens.json")
-    """The file of which operators are told by --auth token?file=…; it holds hashes, no tokens."""
+    """The file that operators are told of with --auth token?file=FILE; it holds hashes, and no
+    tokens."""
     json: bool = False
     """Write one JSON document, for programs."""
     log_level: LogLevel = LogLevel.WARNING

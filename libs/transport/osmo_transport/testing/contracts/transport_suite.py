@@ -119,6 +119,9 @@ class TransportSuite(AsyncSuite):
     """The listening side's certificates."""
     client_tls = TlsConfig()
     """The dialling side's certificates."""
+    carries_tokens = True
+    """Whether what a client presents arrives at the server; without that it is of use where nobody
+    asks who a client is."""
     limits = Limits()
     """Bounds of the tests that name no others."""
 
