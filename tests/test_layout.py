@@ -73,7 +73,14 @@ def test_packages_are_found() -> None:
     """The search above finds them all."""
     assert [package.name for package in PACKAGES] == [
         "osmo_benchmarks",
-        *("osmo_deployed", "osmo_listener", "osmo_reports", "osmo_runtime", "osmo_simulator"),
+        *(
+            "osmo_credentials",
+            "osmo_deployed",
+            "osmo_listener",
+            "osmo_reports",
+            "osmo_runtime",
+            "osmo_simulator",
+        ),
         "osmo_transport",
         "osmo_protos",
         *("osmo_operator", "osmo_pipeline", "osmo_worker"),

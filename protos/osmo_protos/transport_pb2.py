@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bosmo_protos/transport.proto\x12\x11osmo.transport.v1\"\xcc\x03\n\x05\x46rame\x12)\n\x05hello\x18\x01 \x01(\x0b\x32\x18.osmo.transport.v1.HelloH\x00\x12-\n\x07welcome\x18\x02 \x01(\x0b\x32\x1a.osmo.transport.v1.WelcomeH\x00\x12)\n\x05\x62\x61tch\x18\x03 \x01(\x0b\x32\x18.osmo.transport.v1.BatchH\x00\x12+\n\x06stored\x18\x04 \x01(\x0b\x32\x19.osmo.transport.v1.StoredH\x00\x12-\n\x07refused\x18\x05 \x01(\x0b\x32\x1a.osmo.transport.v1.RefusedH\x00\x12\'\n\x04ping\x18\x06 \x01(\x0b\x32\x17.osmo.transport.v1.PingH\x00\x12\'\n\x04pong\x18\x07 \x01(\x0b\x32\x17.osmo.transport.v1.PongH\x00\x12-\n\x07goodbye\x18\x08 \x01(\x0b\x32\x1a.osmo.transport.v1.GoodbyeH\x00\x12\'\n\x04push\x18\t \x01(\x0b\x32\x17.osmo.transport.v1.PushH\x00\x12/\n\x08occupied\x18\n \x01(\x0b\x32\x1b.osmo.transport.v1.OccupiedH\x00\x42\x07\n\x05\x66rame\"c\n\x06Limits\x12\x17\n\x0fwindow_messages\x18\x01 \x01(\x04\x12\x14\n\x0cwindow_bytes\x18\x02 \x01(\x04\x12\x15\n\rmessage_bytes\x18\x03 \x01(\x04\x12\x13\n\x0b\x62\x61tch_bytes\x18\x04 \x01(\x04\"\xd7\x01\n\x05Hello\x12\x10\n\x08protocol\x18\x01 \x01(\r\x12\x0f\n\x07\x62\x61\x63kend\x18\x02 \x01(\t\x12\x0e\n\x06source\x18\x03 \x01(\t\x12\x10\n\x08instance\x18\x04 \x01(\t\x12\x13\n\x0bqueue_epoch\x18\x05 \x01(\t\x12\r\n\x05\x65poch\x18\x06 \x01(\x04\x12\x10\n\x08sequence\x18\x07 \x01(\x04\x12)\n\x06limits\x18\x08 \x01(\x0b\x32\x19.osmo.transport.v1.Limits\x12\x14\n\x0cintroduction\x18\t \x01(\x0c\x12\x12\n\ntakes_over\x18\n \x01(\x08\"<\n\x08Occupied\x12\x10\n\x08instance\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\r\n\x05since\x18\x03 \x01(\x01\"j\n\x07Welcome\x12\x13\n\x0bqueue_epoch\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\x12\x10\n\x08sequence\x18\x03 \x01(\x04\x12)\n\x06limits\x18\x04 \x01(\x0b\x32\x19.osmo.transport.v1.Limits\"(\n\x05\x42\x61tch\x12\r\n\x05\x66irst\x18\x01 \x01(\x04\x12\x10\n\x08messages\x18\x02 \x03(\x0c\"\x1a\n\x06Stored\x12\x10\n\x08sequence\x18\x01 \x01(\x04\"+\n\x07Refused\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x0e\n\x06reason\x18\x02 \x01(\t\"6\n\x04Push\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x04\x12\x0f\n\x07payload\x18\x03 \x01(\x0c\"\x06\n\x04Ping\"\x06\n\x04Pong\"<\n\x07Goodbye\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x13\n\x0bretry_after\x18\x03 \x01(\x01\x32N\n\tTransport\x12\x41\n\x07\x43onnect\x12\x18.osmo.transport.v1.Frame\x1a\x18.osmo.transport.v1.Frame(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bosmo_protos/transport.proto\x12\x11osmo.transport.v1\"\x81\x04\n\x05\x46rame\x12)\n\x05hello\x18\x01 \x01(\x0b\x32\x18.osmo.transport.v1.HelloH\x00\x12-\n\x07welcome\x18\x02 \x01(\x0b\x32\x1a.osmo.transport.v1.WelcomeH\x00\x12)\n\x05\x62\x61tch\x18\x03 \x01(\x0b\x32\x18.osmo.transport.v1.BatchH\x00\x12+\n\x06stored\x18\x04 \x01(\x0b\x32\x19.osmo.transport.v1.StoredH\x00\x12-\n\x07refused\x18\x05 \x01(\x0b\x32\x1a.osmo.transport.v1.RefusedH\x00\x12\'\n\x04ping\x18\x06 \x01(\x0b\x32\x17.osmo.transport.v1.PingH\x00\x12\'\n\x04pong\x18\x07 \x01(\x0b\x32\x17.osmo.transport.v1.PongH\x00\x12-\n\x07goodbye\x18\x08 \x01(\x0b\x32\x1a.osmo.transport.v1.GoodbyeH\x00\x12\'\n\x04push\x18\t \x01(\x0b\x32\x17.osmo.transport.v1.PushH\x00\x12/\n\x08occupied\x18\n \x01(\x0b\x32\x1b.osmo.transport.v1.OccupiedH\x00\x12\x33\n\ncredential\x18\x0b \x01(\x0b\x32\x1d.osmo.transport.v1.CredentialH\x00\x42\x07\n\x05\x66rame\"c\n\x06Limits\x12\x17\n\x0fwindow_messages\x18\x01 \x01(\x04\x12\x14\n\x0cwindow_bytes\x18\x02 \x01(\x04\x12\x15\n\rmessage_bytes\x18\x03 \x01(\x04\x12\x13\n\x0b\x62\x61tch_bytes\x18\x04 \x01(\x04\"\xd7\x01\n\x05Hello\x12\x10\n\x08protocol\x18\x01 \x01(\r\x12\x0f\n\x07\x62\x61\x63kend\x18\x02 \x01(\t\x12\x0e\n\x06source\x18\x03 \x01(\t\x12\x10\n\x08instance\x18\x04 \x01(\t\x12\x13\n\x0bqueue_epoch\x18\x05 \x01(\t\x12\r\n\x05\x65poch\x18\x06 \x01(\x04\x12\x10\n\x08sequence\x18\x07 \x01(\x04\x12)\n\x06limits\x18\x08 \x01(\x0b\x32\x19.osmo.transport.v1.Limits\x12\x14\n\x0cintroduction\x18\t \x01(\x0c\x12\x12\n\ntakes_over\x18\n \x01(\x08\"\x1b\n\nCredential\x12\r\n\x05token\x18\x01 \x01(\t\"<\n\x08Occupied\x12\x10\n\x08instance\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\r\n\x05since\x18\x03 \x01(\x01\"j\n\x07Welcome\x12\x13\n\x0bqueue_epoch\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\x12\x10\n\x08sequence\x18\x03 \x01(\x04\x12)\n\x06limits\x18\x04 \x01(\x0b\x32\x19.osmo.transport.v1.Limits\"(\n\x05\x42\x61tch\x12\r\n\x05\x66irst\x18\x01 \x01(\x04\x12\x10\n\x08messages\x18\x02 \x03(\x0c\"\x1a\n\x06Stored\x12\x10\n\x08sequence\x18\x01 \x01(\x04\"+\n\x07Refused\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x0e\n\x06reason\x18\x02 \x01(\t\"6\n\x04Push\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x04\x12\x0f\n\x07payload\x18\x03 \x01(\x0c\"\x06\n\x04Ping\"\x06\n\x04Pong\"<\n\x07Goodbye\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x13\n\x0bretry_after\x18\x03 \x01(\x01\x32N\n\tTransport\x12\x41\n\x07\x43onnect\x12\x18.osmo.transport.v1.Frame\x1a\x18.osmo.transport.v1.Frame(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,29 +32,31 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'osmo_protos.transport_pb2',
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_FRAME']._serialized_start=51
-  _globals['_FRAME']._serialized_end=511
-  _globals['_LIMITS']._serialized_start=513
-  _globals['_LIMITS']._serialized_end=612
-  _globals['_HELLO']._serialized_start=615
-  _globals['_HELLO']._serialized_end=830
-  _globals['_OCCUPIED']._serialized_start=832
-  _globals['_OCCUPIED']._serialized_end=892
-  _globals['_WELCOME']._serialized_start=894
-  _globals['_WELCOME']._serialized_end=1000
-  _globals['_BATCH']._serialized_start=1002
-  _globals['_BATCH']._serialized_end=1042
-  _globals['_STORED']._serialized_start=1044
-  _globals['_STORED']._serialized_end=1070
-  _globals['_REFUSED']._serialized_start=1072
-  _globals['_REFUSED']._serialized_end=1115
-  _globals['_PUSH']._serialized_start=1117
-  _globals['_PUSH']._serialized_end=1171
-  _globals['_PING']._serialized_start=1173
-  _globals['_PING']._serialized_end=1179
-  _globals['_PONG']._serialized_start=1181
-  _globals['_PONG']._serialized_end=1187
-  _globals['_GOODBYE']._serialized_start=1189
-  _globals['_GOODBYE']._serialized_end=1249
-  _globals['_TRANSPORT']._serialized_start=1251
-  _globals['_TRANSPORT']._serialized_end=1329
+  _globals['_FRAME']._serialized_end=564
+  _globals['_LIMITS']._serialized_start=566
+  _globals['_LIMITS']._serialized_end=665
+  _globals['_HELLO']._serialized_start=668
+  _globals['_HELLO']._serialized_end=883
+  _globals['_CREDENTIAL']._serialized_start=885
+  _globals['_CREDENTIAL']._serialized_end=912
+  _globals['_OCCUPIED']._serialized_start=914
+  _globals['_OCCUPIED']._serialized_end=974
+  _globals['_WELCOME']._serialized_start=976
+  _globals['_WELCOME']._serialized_end=1082
+  _globals['_BATCH']._serialized_start=1084
+  _globals['_BATCH']._serialized_end=1124
+  _globals['_STORED']._serialized_start=1126
+  _globals['_STORED']._serialized_end=1152
+  _globals['_REFUSED']._serialized_start=1154
+  _globals['_REFUSED']._serialized_end=1197
+  _globals['_PUSH']._serialized_start=1199
+  _globals['_PUSH']._serialized_end=1253
+  _globals['_PING']._serialized_start=1255
+  _globals['_PING']._serialized_end=1261
+  _globals['_PONG']._serialized_start=1263
+  _globals['_PONG']._serialized_end=1269
+  _globals['_GOODBYE']._serialized_start=1271
+  _globals['_GOODBYE']._serialized_end=1331
+  _globals['_TRANSPORT']._serialized_start=1333
+  _globals['_TRANSPORT']._serialized_end=1411
 # @@protoc_insertion_point(module_scope)

@@ -40,6 +40,7 @@ class Frame(_message.Message):
     GOODBYE_FIELD_NUMBER: _builtins.int
     PUSH_FIELD_NUMBER: _builtins.int
     OCCUPIED_FIELD_NUMBER: _builtins.int
+    CREDENTIAL_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def hello(self) -> Global___Hello: ...
     @_builtins.property
@@ -60,6 +61,8 @@ class Frame(_message.Message):
     def push(self) -> Global___Push: ...
     @_builtins.property
     def occupied(self) -> Global___Occupied: ...
+    @_builtins.property
+    def credential(self) -> Global___Credential: ...
     def __init__(
         self,
         *,
@@ -73,12 +76,13 @@ class Frame(_message.Message):
         goodbye: Global___Goodbye | None = ...,
         push: Global___Push | None = ...,
         occupied: Global___Occupied | None = ...,
+        credential: Global___Credential | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch", "frame", b"frame", "goodbye", b"goodbye", "hello", b"hello", "occupied", b"occupied", "ping", b"ping", "pong", b"pong", "push", b"push", "refused", b"refused", "stored", b"stored", "welcome", b"welcome"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch", "credential", b"credential", "frame", b"frame", "goodbye", b"goodbye", "hello", b"hello", "occupied", b"occupied", "ping", b"ping", "pong", b"pong", "push", b"push", "refused", b"refused", "stored", b"stored", "welcome", b"welcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch", "frame", b"frame", "goodbye", b"goodbye", "hello", b"hello", "occupied", b"occupied", "ping", b"ping", "pong", b"pong", "push", b"push", "refused", b"refused", "stored", b"stored", "welcome", b"welcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch", "credential", b"credential", "frame", b"frame", "goodbye", b"goodbye", "hello", b"hello", "occupied", b"occupied", "ping", b"ping", "pong", b"pong", "push", b"push", "refused", b"refused", "stored", b"stored", "welcome", b"welcome"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_frame: _TypeAlias = _typing.Literal["hello", "welcome", "batch", "stored", "refused", "ping", "pong", "goodbye", "push", "occupied"]  # noqa: Y015
+    _WhichOneofReturnType_frame: _TypeAlias = _typing.Literal["hello", "welcome", "batch", "stored", "refused", "ping", "pong", "goodbye", "push", "occupied", "credential"]  # noqa: Y015
     _WhichOneofArgType_frame: _TypeAlias = _typing.Literal["frame", b"frame"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_frame) -> _WhichOneofReturnType_frame | None: ...
 
@@ -163,6 +167,27 @@ class Hello(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Hello: _TypeAlias = Hello  # noqa: Y015
+
+@_typing.final
+class Credential(_message.Message):
+    """The client's newer token, before the one with which it connected is over."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOKEN_FIELD_NUMBER: _builtins.int
+    token: _builtins.str
+    def __init__(
+        self,
+        *,
+        token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["token", b"token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Credential: _TypeAlias = Credential  # noqa: Y015
 
 @_typing.final
 class Occupied(_message.Message):

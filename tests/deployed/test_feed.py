@@ -15,6 +15,7 @@ from osmo_transport import (
     new_message,
     read_message,
 )
+from osmo_transport.credentials import Presented
 from osmo_transport.errors import (
     ClosedError,
     ConnectionLostError,
@@ -89,7 +90,7 @@ LIMITS = Limits(batch_bytes=4 * SMALL, window_messages=3)
 
 def opened(limits: Limits = LIMITS) -> tuple[Feed[str], Owner, Side]:
     owner, side = Owner(), Side()
-    feed = Feed("a listener", limits, owner)
+    feed = Feed(Presented(address="a listener"), limits, owner)
     feed.open(side.accept, "backend", "source")
     return feed, owner, side
 
@@ -238,7 +239,7 @@ async def test_a_silent_feed_is_not_given_up() -> None:
     """Whether its listener is alive, the feed's owner finds out."""
     config = SessionConfig(heartbeat_interval=0.02, heartbeat_timeout=0.02)
     owner = Owner()
-    feed = Feed("a listener", LIMITS, owner)
+    feed = Feed(Presented(address="a listener"), LIMITS, owner)
     async with listen("memory://", config=ServerConfig(session=config)) as server:
         hub = server._hub
         feed.open(hub.accept, "backend", "source")

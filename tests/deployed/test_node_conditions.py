@@ -14,6 +14,7 @@ from osmo_protos import listener_service_pb2 as pb
 from osmo_reports.bodies import Registration, decode_body
 from osmo_reports.directory.abc import RULES_KIND, encode_rules
 from osmo_transport import Limits, Push, Version, new_message
+from osmo_transport.credentials import Presented
 from tests.deployed.harness import deployed, serving
 from tests.helpers import eventually
 
@@ -101,7 +102,7 @@ async def test_signs_of_life_do_not_pile_up() -> None:
     context: Any = None
     heartbeat = new_message("heartbeat", "old", b"")
     stream = ConditionStream(context, 20.0, lambda: "", lambda: heartbeat)
-    feed = Feed("a listener", Limits(), stream)
+    feed = Feed(Presented(address="a listener"), Limits(), stream)
     for _ in range(100):
         stream._take(b"", feed)
     assert feed.held == 1

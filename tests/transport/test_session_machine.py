@@ -22,7 +22,7 @@ from osmo_transport import (
     OutboxConfig,
     SessionConfig,
 )
-from osmo_transport.frames import Batch, Frame
+from osmo_transport.frames import Batch, Credential, Frame
 from osmo_transport.session import Arrival, ClientSession, Greeting, ServerSession
 from osmo_transport.testing.kinds import EVENT, OTHER, STATE
 from tests.transport.world import Wire, World
@@ -167,7 +167,7 @@ def test_nothing_is_lost_whatever_happens() -> None:
 class _AcknowledgesAtOnce(ServerSession):
     def receive(
         self, frame: Frame, now: float, send: Callable[[Frame], None]
-    ) -> Greeting | Arrival | None:
+    ) -> Greeting | Arrival | Credential | None:
         got = super().receive(frame, now, send)
         if isinstance(got, Arrival):
             answer = self.acknowledge(got.first + len(got.encoded) - 1)

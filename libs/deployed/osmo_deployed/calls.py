@@ -51,6 +51,8 @@ class StatusError(Exception):
 def status_of(goodbye: Goodbye) -> StatusError:
     """How a call ends whose connection ended with `goodbye`."""
     codes = {
+        GoodbyeCode.DENIED: grpc.StatusCode.PERMISSION_DENIED,
+        GoodbyeCode.EXPIRED: grpc.StatusCode.UNAUTHENTICATED,
         GoodbyeCode.REFUSED: grpc.StatusCode.FAILED_PRECONDITION,
         GoodbyeCode.PROTOCOL: grpc.StatusCode.INTERNAL,
     }

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Generic, Protocol, TypeVar
 
+from osmo_transport.credentials import Presented
 from osmo_transport.errors import ClosedError, ConnectionLostError, TransportError
 from osmo_transport.frames import (
     PROTOCOL,
@@ -60,8 +61,9 @@ class Feed(Connection, Generic[TokenT]):
     vouched = True
     """The versions of what it sends are made here, of the times that its listeners tell."""
 
-    def __init__(self, peer: str, limits: Limits, owner: FeedOwner[TokenT]) -> None:
-        self._peer = peer
+    def __init__(self, presented: Presented, limits: Limits, owner: FeedOwner[TokenT]) -> None:
+        self.presented = presented
+        self._peer = presented.address
         self._limits = limits
         self._owner = owner
         self._loop = asyncio.get_running_loop()

@@ -37,9 +37,11 @@ from osmo_deployed.protobuf import (
 from osmo_deployed.times import written
 from osmo_reports.bodies import Registration, encode_body, encode_introduction
 from osmo_reports.errors import BodyError
+from osmo_transport.credentials import Presented
 from osmo_transport.errors import PeerError
 from osmo_transport.message import MAX_NAME, Message, Version, new_id, new_message
 from osmo_transport.transports.abc import Accept, ConnectionConfig
+from osmo_transport.transports.grpc.connection import presented
 
 logger = logging.getLogger(__name__)
 
@@ -99,7 +101,7 @@ class ListenerService:
         self._feeds: dict[str, dict[int, Feed[Any]]] = {}
         """By backend, and by slot."""
         self._open = 0
-        self._shared: dict[str, _Shared] = {}
+        self._shared: dict[tuple[str, Presented], _Shared] = {}
         self._introduced: dict[str, _Introduced] = {}
         self._logged = 0.0
         self.left_out = 0
@@ -135,14 +137,14 @@ class ListenerService:
             partial(self._translated, backend),
             partial(self._leave_out, backend),
         )
-        with self.feed(backend, context.peer(), stream) as feed:
+        with self.feed(backend, presented(context), stream) as feed:
             await stream.serve(feed)
 
     async def _send_listener_message(self, data: bytes, context: Context) -> bytes:
         backend = _backend_of(context)
         uuid, message = self._translated(backend, data)
         if message is not None:
-            reason = await self._sharing(backend).store(message)
+            reason = await self._sharing(backend, presented(context)).store(message)
             if reason:
                 self._leave_out(backend, uuid, reason)
         return encode_acknowledgement(uuid)
@@ -155,7 +157,7 @@ class ListenerService:
             lambda: f"{written(self._wall())}Z",
             lambda: self._heartbeat(backend),
         )
-        with self.feed(backend, context.peer(), stream) as feed:
+        with self.feed(backend, presented(context), stream) as feed:
             await stream.serve(feed)
 
     async def _init_backend(self, data: bytes, context: Context) -> bytes:
@@ -165,10 +167,10 @@ class ListenerService:
         backend, registration = introduction
         if not backend:
             return encode_initialized("backend name is required")
-        problem = await self._introduce(backend, registration, context.peer())
+        problem = await self._introduce(backend, registration, presented(context))
         return encode_initialized(problem)
 
-    async def _introduce(self, backend: str, registration: Registration, peer: str) -> str:
+    async def _introduce(self, backend: str, registration: Registration, by: Presented) -> str:
         """Register a backend and store its first heartbeat; what is in the way, if anything."""
         arrival = self._arrivals.next()
         told = _Introduced(registration, Version(arrival >> SEQUENCE_BITS, arrival))
@@ -178,7 +180,7 @@ class ListenerService:
                 while True:
                     try:
                         caller = Caller()
-                        with self.feed(backend, peer, caller, registration) as feed:
+                        with self.feed(backend, by, caller, registration) as feed:
                             refused = await caller.store(told.heartbeat(backend), feed)
                         if refused:
                             return _problem(backend, refused)
@@ -230,11 +232,11 @@ class ListenerService:
     def feed(
         self,
         backend: str,
-        peer: str,
+        by: Presented,
         owner: FeedOwner[TokenT],
         registration: Registration | None = None,
     ) -> Iterator[Feed[TokenT]]:
-        """An open connection for a call of `backend`.
+        """An open connection for a call of `backend`, whose client presented what `by` has.
 
         Raises:
             StatusError: there are too many.
@@ -249,7 +251,7 @@ class ListenerService:
                 raise StatusError(grpc.StatusCode.RESOURCE_EXHAUSTED, text)
         # The smallest number that is free, so that few producers come to be over time.
         slot = next(number for number in count() if number not in feeds)
-        feed = Feed(peer, self._config.limits, owner)
+        feed = Feed(by, self._config.limits, owner)
         self._feeds.setdefault(backend, feeds)[slot] = feed
         self._open += 1
         try:
@@ -263,13 +265,15 @@ class ListenerService:
             if not feeds:
                 del self._feeds[backend]
 
-    def _sharing(self, backend: str) -> "_Shared":
-        shared = self._shared.get(backend)
+    def _sharing(self, backend: str, by: Presented) -> "_Shared":
+        # Whoever presents something else is somebody else.
+        by = by._replace(address="single reports")
+        shared = self._shared.get((backend, by))
         if shared is None:
-            forget = partial(self._shared.pop, backend)
+            forget = partial(self._shared.pop, (backend, by))
             most_bytes = self._config.limits.window_bytes
-            shared = _Shared(self, backend, self._deployed, most_bytes, forget)
-            self._shared[backend] = shared
+            shared = _Shared(self, backend, by, self._deployed, most_bytes, forget)
+            self._shared[backend, by] = shared
         return shared
 
 
@@ -281,6 +285,7 @@ class _Shared:
         self,
         service: ListenerService,
         backend: str,
+        by: Presented,
         config: DeployedConfig,
         most_bytes: int,
         on_close: Callable[[], object],
@@ -292,9 +297,7 @@ class _Shared:
         self._on_close = on_close
         self._caller = Caller(self._close)
         self._stack = ExitStack()
-        self._feed = self._stack.enter_context(
-            service.feed(backend, "single reports", self._caller)
-        )
+        self._feed = self._stack.enter_context(service.feed(backend, by, self._caller))
         self._used = True
         self._timer = asyncio.get_running_loop().call_later(self._idle, self._look)
 

@@ -8,12 +8,17 @@
 See `client`, `server` and `queues.abc` for the promises.
 """
 
+from osmo_transport._token import TokenConfig
 from osmo_transport.backoff import Backoff, BackoffConfig
 from osmo_transport.client import Client, ClientConfig, ClientStats, connect
+from osmo_transport.credentials import AnyOf, Authenticator, Identity, Presented
 from osmo_transport.errors import (
     AddressInUseError,
     ClosedError,
     ConnectionLostError,
+    CredentialExpiredError,
+    CredentialRefusedError,
+    CredentialUncheckedError,
     DefectError,
     FencedError,
     HandshakeError,
@@ -85,7 +90,9 @@ __all__ = (
     "Ack",
     "AddressInUseError",
     "Admit",
+    "AnyOf",
     "AppendOutcome",
+    "Authenticator",
     "Backoff",
     "BackoffConfig",
     "Claim",
@@ -96,6 +103,9 @@ __all__ = (
     "Companion",
     "ConnectionLostError",
     "Consumer",
+    "CredentialExpiredError",
+    "CredentialRefusedError",
+    "CredentialUncheckedError",
     "DeadLetter",
     "DefectError",
     "Delivery",
@@ -103,6 +113,7 @@ __all__ = (
     "Greeting",
     "HandshakeError",
     "Holder",
+    "Identity",
     "Incoming",
     "Kind",
     "Limits",
@@ -114,6 +125,7 @@ __all__ = (
     "Outcome",
     "PeerError",
     "Policy",
+    "Presented",
     "Producer",
     "ProducerBatch",
     "ProducerState",
@@ -137,6 +149,7 @@ __all__ = (
     "Standing",
     "StoredEntry",
     "TlsConfig",
+    "TokenConfig",
     "Transport",
     "TransportError",
     "UnknownSchemeError",

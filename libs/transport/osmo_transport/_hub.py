@@ -3,15 +3,18 @@
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from itertools import count
 
 from osmo_transport import _tasks
+from osmo_transport._gate import Gate, Pass
 from osmo_transport._places import Hold, Places, Renew
 from osmo_transport._text import shown
 from osmo_transport.errors import (
     ConnectionLostError,
+    CredentialExpiredError,
+    CredentialRefusedError,
     FencedError,
     OccupiedError,
     PeerError,
@@ -19,7 +22,7 @@ from osmo_transport.errors import (
     TransportError,
     UsageError,
 )
-from osmo_transport.frames import Frame, Goodbye, GoodbyeCode, Occupied, Pong, Push
+from osmo_transport.frames import Credential, Frame, Goodbye, GoodbyeCode, Occupied, Pong, Push
 from osmo_transport.message import check_name, new_id
 from osmo_transport.queues.delivery import Producer, ProducerBatch, ProducerState
 from osmo_transport.queues.leases import AT_ONCE, Claim
@@ -90,6 +93,10 @@ class Peer(FrameSink):
         """Rises from connection to connection."""
         self.name = f"{hub.name}-{self.number}"
         """Of the connection, unlike that of any other of any server."""
+        self.presented = connection.presented
+        """What it presented last."""
+        self.pass_: Pass | None = None
+        """What it was let in with, where the server asks for credentials."""
         self.waits = False
         """Whether it was told to wait for its turn."""
         self.alive = True
@@ -115,6 +122,8 @@ class Peer(FrameSink):
             self._arrived(got)
         elif type(got) is Greeting:
             self._hub.greeted(self, got)
+        elif type(got) is Credential:
+            self._hub.renewed(self, got.token)
 
     def _arrived(self, arrival: Arrival) -> None:
         session, encoded = self.session, arrival.encoded
@@ -222,6 +231,10 @@ class Peer(FrameSink):
                 self.part(GoodbyeCode.PROTOCOL, str(error))
             case FencedError():
                 self.fence(str(error))
+            case CredentialExpiredError():
+                self.part(GoodbyeCode.EXPIRED, str(error))
+            case CredentialRefusedError():
+                self.part(GoodbyeCode.DENIED, str(error))
             case UsageError():
                 self.part(GoodbyeCode.REFUSED, str(error))
             case ConnectionLostError():
@@ -250,9 +263,10 @@ class Hub:
         admit: Admit,
         stored: Callable[[ProducerBatch], None] = lambda _: None,
         renew: Renew | None = None,
+        gate: Gate | None = None,
     ) -> None:
         """`stored` is called for each batch that is acknowledged; without `renew` there are no
-        leases."""
+        leases, and without `gate` everybody is let in who says for whom he reports."""
         self.name = new_id()
         self.config = config
         self.stored = stored
@@ -265,6 +279,7 @@ class Hub:
         """Messages that were refused for themselves alone."""
         self.stopping = False
         self._admit = admit
+        self._gate = gate
         self._admissions: set[asyncio.Task[None]] = set()
         self._by_producer: dict[Producer, Peer] = {}
         self._by_instance: dict[tuple[Producer, str], Peer] = {}
@@ -304,22 +319,38 @@ class Hub:
 
     def greeted(self, peer: Peer, greeting: Greeting) -> None:
         """A client said who it is."""
+        if self._gate is None:
+            if self._enters(peer, greeting):
+                self._start(peer, self._let_in(peer, greeting))
+        else:
+            self._start(peer, self._identify(self._gate, peer, greeting))
+
+    def renewed(self, peer: Peer, token: str) -> None:
+        """A client presents a newer token."""
+        if self._gate is not None:
+            self._gate.renew(peer, token)
+
+    def _start(self, peer: Peer, admission: Coroutine[None, None, None]) -> None:
+        peer.admission = asyncio.create_task(admission)
+        self._admissions.add(peer.admission)
+        peer.admission.add_done_callback(self._admissions.discard)
+
+    def _enters(self, peer: Peer, greeting: Greeting) -> bool:
+        """Whether it is this connection, of those of its process, that counts now."""
         if self.stopping:
             peer.part(GoodbyeCode.CLOSING, STOPPING)
-            return
+            return False
         instance = (greeting.producer, greeting.instance)
         other = self._by_instance.get(instance)
         # Of two connections of one process the newer counts, and before anybody is asked to let one
         # of them in: an epoch for the older would fence the newer.
         if other is not None and other.number > peer.number:
             peer.part(GoodbyeCode.REPLACED, RECONNECTED)
-            return
+            return False
         self._by_instance[instance] = peer
         if other is not None:
             other.part(GoodbyeCode.REPLACED, RECONNECTED)
-        peer.admission = asyncio.create_task(self._let_in(peer, greeting))
-        self._admissions.add(peer.admission)
-        peer.admission.add_done_callback(self._admissions.discard)
+        return True
 
     def arrived(self, incoming: Incoming) -> None:
         """A client's batch arrived."""
@@ -364,6 +395,19 @@ class Hub:
         return taken
 
     # Who is let in
+
+    async def _identify(self, gate: Gate, peer: Peer, greeting: Greeting) -> None:
+        """Nothing is done for a client, or to another one, before it is known whose it is."""
+        try:
+            held = peer.pass_ = await gate.admit(peer.presented, greeting.producer.backend)
+        except TransportError as exc:
+            self._turn_away(peer, exc)
+        except Exception:
+            logger.exception("%s is not let in: a defect of this program", peer)
+            peer.part(GoodbyeCode.UNAVAILABLE, "a defect of this side", self.config.retry_after)
+        else:
+            if self._enters(peer, greeting):
+                await self._let_in(peer, greeting._replace(identity=held.identity))
 
     async def _let_in(self, peer: Peer, greeting: Greeting) -> None:
         timeout = self.config.admit_timeout
@@ -417,7 +461,13 @@ class Hub:
         peer.welcome(state)
         for push in self._pushes.get(producer.backend, {}).values():
             peer.push(push)
-        logger.info("%s reports, epoch %d from sequence %d", peer, state.epoch, state.sequence + 1)
+        logger.info(
+            "%s reports, epoch %d from sequence %d%s",
+            peer,
+            state.epoch,
+            state.sequence + 1,
+            "" if peer.pass_ is None else f", by {shown(peer.pass_.identity.name)}",
+        )
 
     # Who is told what
 
@@ -455,6 +505,8 @@ class Hub:
         now = self.now()
         for peer in list(self.peers):
             peer.tick(now)
+        if self._gate is not None:
+            self._gate.tick(self.peers)
         self._ticker = asyncio.get_running_loop().call_later(self.config.session.tick, self.tick)
 
     def stop(self) -> None:
@@ -468,6 +520,8 @@ class Hub:
         if self._ticker is not None:
             self._ticker.cancel()
         await _tasks.end(*self._admissions, self._keeping)
+        if self._gate is not None:
+            await self._gate.aclose()
         for peer in list(self.peers):
             peer.part(GoodbyeCode.CLOSING, STOPPING)
         if self.places is not None:

@@ -3,11 +3,15 @@
 import asyncio
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from math import inf
+from typing import NoReturn
 
+from osmo_transport import _tasks
 from osmo_transport._milestones import Milestones
 from osmo_transport._text import shown
+from osmo_transport._token import TokenSource
 from osmo_transport.backoff import Backoff, BackoffConfig
 from osmo_transport.errors import (
     ClosedError,
@@ -19,6 +23,7 @@ from osmo_transport.errors import (
     is_retryable,
 )
 from osmo_transport.frames import (
+    Credential,
     Frame,
     Goodbye,
     GoodbyeCode,
@@ -73,6 +78,7 @@ class Uplink:
         *,
         tick: float,
         backoff: BackoffConfig,
+        tokens: TokenSource,
     ) -> None:
         """`tick`: seconds between two looks at the heartbeat."""
         self.session = session
@@ -98,6 +104,7 @@ class Uplink:
         self._period = tick
         self._loop = asyncio.get_running_loop()
         self._backoff = Backoff(backoff)
+        self._tokens = tokens
         self._link: _Link | None = None
         self._flush_handle: asyncio.Handle | None = None
         self._known = False
@@ -262,10 +269,15 @@ class Uplink:
 
     async def _one_connection(self) -> TransportError:
         link = self._link = _Link(self)
+        renewing: asyncio.Task[None] | None = None
         try:
-            link.connection = await self._transport.dial(self._url, link, self._config)
+            token = await self._tokens.token()
+            config = replace(self._config, token=token)
+            link.connection = await self._transport.dial(self._url, link, config)
             link.connection.send(self.session.connect(self._loop.time()))
             self._tick(link)
+            if self._tokens.given:
+                renewing = asyncio.create_task(self._renew(link.connection, token))
             return await link.ended
         except HandshakeError as exc:
             return await self._explained(exc)
@@ -275,11 +287,27 @@ class Uplink:
             link.end(ClosedError("closed by this side"))
             self.session.disconnect()
             self._link = self._timed = None
+            await _tasks.end(renewing)
             if link.ticker is not None:
                 link.ticker.cancel()
             if link.connection is not None:
                 link.connection.close()
                 await link.connection.wait_closed()
+
+    async def _renew(self, connection: Connection, token: str) -> NoReturn:
+        """Present each newer token as it comes."""
+        while True:
+            await self._tokens.pause()
+            try:
+                newest = await self._tokens.token()
+            except TransportError as exc:
+                # The one of before may be good for long yet.
+                self._log_loss(exc)
+                continue
+            if newest != token:
+                token = newest
+                connection.send(Credential(token))
+                logger.debug("presents a newer token to %s", self._url)
 
     async def _explained(self, error: HandshakeError) -> TransportError:
         """The error, by who answers. Asked at the first try, and then ever more rarely: behind a

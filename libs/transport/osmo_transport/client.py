@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from osmo_transport import _tasks
+from osmo_transport._token import TokenConfig, TokenSource, check_in_the_clear
 from osmo_transport._uplink import RENEWED, Uplink
 from osmo_transport.backoff import BackoffConfig
 from osmo_transport.bounds import Seconds, SecondsOrZero
@@ -43,6 +44,8 @@ class ClientConfig:
     drain_timeout: SecondsOrZero = 5.0
     """Seconds that leaving the context waits for acknowledgements of what was sent; what is left
     then is logged with its count."""
+    token: TokenConfig = field(default_factory=TokenConfig)
+    """What says who it is, where a certificate does not."""
     takes_over: bool = False
     """Whether it takes the place of another client of the same backend and source at once, and gets
     a `FencedError` when somebody takes its own; otherwise it stands by until the other one has
@@ -265,6 +268,7 @@ async def connect(
         )
     transport = transport or transport_for(url)
     transport.check(url)
+    check_in_the_clear(url, config.token)
     session = ClientSession(
         Producer(backend, source),
         new_id(),
@@ -284,6 +288,7 @@ async def connect(
         ),
         tick=config.session.tick,
         backoff=config.backoff,
+        tokens=TokenSource(config.token),
     )
     client = Client(uplink)
     running = asyncio.create_task(uplink.run())

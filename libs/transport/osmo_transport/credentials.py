@@ -13,8 +13,13 @@ from typing import NamedTuple
 
 from osmo_transport.errors import CredentialRefusedError
 
-MAX_TOKEN = 16 * 1024
-"""Characters of a token: what a header of HTTP may hold."""
+MAX_TOKEN = 7 * 1024
+"""Characters of a token: what every server takes as a header of HTTP, and several times what the
+tokens of service accounts have."""
+
+
+BEARER = "Bearer"
+"""The scheme of RFC 6750, 2.1."""
 
 
 class Presented(NamedTuple):
@@ -127,3 +132,14 @@ def _joined(refused: Sequence[CredentialRefusedError]) -> CredentialRefusedError
     text = "; ".join(map(str, refused))
     first = next((each for each in refused if type(each) is not CredentialRefusedError), refused[0])
     return type(first)(text)
+
+
+def authorization(token: str) -> str:
+    """The header `Authorization` that presents `token`."""
+    return f"{BEARER} {token}"
+
+
+def token_of(header: str) -> str:
+    """The token in a header `Authorization`; empty: there is none."""
+    scheme, _, token = header.strip().partition(" ")
+    return token.strip() if scheme.lower() == BEARER.lower() else ""

@@ -14,7 +14,7 @@ TransportError
 ├── UnreadableError         who wrote these bytes: they are no message
 ├── CredentialRefusedError  who runs the client: present a credential that is good for this
 │   └── CredentialExpiredError  likewise, a newer one
-├── CredentialUncheckedError    nobody: whoever decides about credentials is away; try again
+├── CredentialUncheckedError    who decides about credentials is away: try again
 ├── FencedError             a newer client has taken this one's place: stop
 ├── OccupiedError           another process holds the place: wait until it has gone
 ├── ClosedError             we closed it ourselves

@@ -1,10 +1,10 @@
 """What the two ends of a connection say to each other.
 
-A client opens with `Hello` and sends `Batch`; a server answers with `Welcome`, then `Stored`,
-`Refused` and `Push`. Before the welcome may come `Occupied`. Both send `Ping`, answer with `Pong`,
-and part with `Goodbye`. Frames are msgpack arrays `[tag, field, …]`; a newer peer may append
-fields. The messages of a batch are the bytes that their sender made: a frame carries them, and
-nobody on the way encodes them again.
+A client opens with `Hello`, and sends `Batch`, and `Credential` when it has a newer one; a server
+answers with `Welcome`, then `Stored`, `Refused` and `Push`. Before the welcome may come `Occupied`.
+Both send `Ping`, answer with `Pong`, and part with `Goodbye`. Frames are msgpack arrays
+`[tag, field, …]`; a newer peer may append fields. The messages of a batch are the bytes that their
+sender made: a frame carries them, and nobody on the way encodes them again.
 """
 
 from dataclasses import astuple, dataclass
@@ -14,6 +14,7 @@ from typing import Annotated, Any, Protocol
 import msgspec
 
 from osmo_transport._text import shown
+from osmo_transport.credentials import MAX_TOKEN
 from osmo_transport.errors import PeerError, UnreadableError
 from osmo_transport.message import MAX_REVISION, Epoch, Message, Unreadable, read_message
 
@@ -41,6 +42,10 @@ class GoodbyeCode(Enum):
     """A newer connection of the same client is in use; only the older one ends."""
     OVERTAKEN = "overtaken"
     """A newer client took over: connect again, to wait until it has gone."""
+    DENIED = "denied"
+    """The receiver's credential does not let it report: stop, and mend what the reason names."""
+    EXPIRED = "expired"
+    """The receiver's credential is over: connect again with a newer one."""
     FENCED = "fenced"
     """A newer client took over: stop."""
     PROTOCOL = "protocol"
@@ -143,6 +148,16 @@ class Batch(_Frame, frozen=True):
     messages: tuple[bytes, ...]
 
 
+class Credential(_Frame, frozen=True):
+    """The client's newer token, before the one with which it connected is over: it goes on with
+    this one. Only for a server that asks for credentials."""
+
+    token: Annotated[str, msgspec.Meta(max_length=MAX_TOKEN)]
+
+    def __repr__(self) -> str:
+        return "Credential()"
+
+
 class Stored(_Frame, frozen=True):
     """Every message up to `sequence` is stored or was refused."""
 
@@ -183,7 +198,19 @@ class Goodbye(_Frame, frozen=True):
     """Seconds that the receiver should wait at least before it connects again."""
 
 
-Frame = Hello | Occupied | Welcome | Batch | Stored | Refused | Push | Ping | Pong | Goodbye
+Frame = (
+    Hello
+    | Occupied
+    | Welcome
+    | Batch
+    | Credential
+    | Stored
+    | Refused
+    | Push
+    | Ping
+    | Pong
+    | Goodbye
+)
 
 
 Bytes = bytes | bytearray | memoryview
@@ -234,7 +261,17 @@ class _Json:
 
     _encode = msgspec.json.Encoder().encode
     _decode = msgspec.json.Decoder(
-        Hello | Occupied | Welcome | _JsonBatch | Stored | Refused | Push | Ping | Pong | Goodbye
+        Hello
+        | Occupied
+        | Welcome
+        | _JsonBatch
+        | Credential
+        | Stored
+        | Refused
+        | Push
+        | Ping
+        | Pong
+        | Goodbye
     ).decode
     _decode_message = msgspec.json.Decoder(Message).decode
     _encode_message = msgspec.msgpack.Encoder().encode

@@ -6,7 +6,7 @@ function of a URL and a `QueueConfig` that returns a `Queue`. A module is import
 is first asked for.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -104,14 +104,15 @@ def find(group: str, url: str) -> Callable[..., Any]:
     return opener
 
 
-def named(group: str, name: str) -> Any:
-    """What the entry point `name` of `group` leads to; None if there is no such.
+def named(group: str, name: str, extras: Mapping[str, str] = EXTRAS) -> Any:
+    """What the entry point `name` of `group` leads to; None if there is no such. `extras` has those
+    that bring the libraries of ours.
 
     Raises:
         MissingExtraError, UsageError: what it leads to or needs is not there.
     """
     entry = _entry(group, name)
-    return None if entry is None else _loaded(entry, name)
+    return None if entry is None else _loaded(entry, name, extras)
 
 
 def _entry(group: str, name: str) -> "EntryPoint | None":
@@ -122,8 +123,8 @@ def _entry(group: str, name: str) -> "EntryPoint | None":
     return None
 
 
-def _loaded(entry: "EntryPoint", shown: str) -> Any:
-    with _missing_is_named(shown):
+def _loaded(entry: "EntryPoint", shown: str, extras: Mapping[str, str] = EXTRAS) -> Any:
+    with _missing_is_named(shown, extras):
         try:
             return entry.load()
         except AttributeError as exc:
@@ -133,7 +134,7 @@ def _loaded(entry: "EntryPoint", shown: str) -> Any:
 
 
 @contextmanager
-def _missing_is_named(shown: str) -> Iterator[None]:
+def _missing_is_named(shown: str, extras: Mapping[str, str] = EXTRAS) -> Iterator[None]:
     """Of a URL only its scheme is shown."""
     try:
         yield
@@ -143,13 +144,13 @@ def _missing_is_named(shown: str) -> Iterator[None]:
         missing = (exc.name or "").partition(".")[0]
         if missing == "osmo_transport":
             raise
-        if scheme not in EXTRAS:
+        if scheme not in extras:
             raise UsageError(
                 f"{shown} cannot be loaded: {exc}; install what its package needs"
             ) from exc
         raise MissingExtraError(
             f"{shown} needs {missing}, which is not installed:"
-            f" pip install '{DISTRIBUTION}[{EXTRAS[scheme]}]'"
+            f" pip install '{DISTRIBUTION}[{extras[scheme]}]'"
         ) from exc
 
 

@@ -1,5 +1,6 @@
 """The server: accept clients over any transports, and hand over what they report."""
 
+import asyncio
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
@@ -9,9 +10,11 @@ from functools import partial
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
+from osmo_transport._gate import Gate
 from osmo_transport._hub import Admit, Hub, HubConfig, Incoming
 from osmo_transport._places import Renew
 from osmo_transport.bounds import Bytes, Count, Seconds, SecondsOrZero
+from osmo_transport.credentials import Authenticator
 from osmo_transport.errors import UsageError
 from osmo_transport.frames import GoodbyeCode, Push
 from osmo_transport.queues.delivery import Producer, ProducerBatch, ProducerState
@@ -23,7 +26,13 @@ from osmo_transport.transports.abc import Companion, ConnectionConfig, TlsConfig
 
 __all__ = ("Admit", "Incoming", "Renew", "Server", "ServerConfig", "ServerStats", "listen")
 
-_REFUSALS = (GoodbyeCode.PROTOCOL, GoodbyeCode.REFUSED, GoodbyeCode.UNAVAILABLE)
+_REFUSALS = (
+    GoodbyeCode.PROTOCOL,
+    GoodbyeCode.REFUSED,
+    GoodbyeCode.DENIED,
+    GoodbyeCode.EXPIRED,
+    GoodbyeCode.UNAVAILABLE,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +83,8 @@ class ServerStats(NamedTuple):
     listened at, if only with 0."""
     refused: Mapping[str, int]
     """What was not taken, by why: `protocol` (a client broke it), `refused` (it must not come
-    back), `unavailable` (it was asked to come back later), and `message` (one message alone)."""
+    back), `denied` (its credential does not let it report), `expired` (its credential is over),
+    `unavailable` (it was asked to come back later), and `message` (one message alone)."""
     fenced: int
     """Clients that were told that a newer one took over."""
     resynced: int
@@ -184,8 +194,10 @@ class _OwnRecord:
         self._record = Record()
 
     async def admit(self, greeting: Greeting) -> ProducerState:
-        producer, instance, known, _, claim = greeting
-        return self._record.admit(producer, "own", instance, known, time.time(), claim)
+        now, known = time.time(), greeting.known
+        return self._record.admit(
+            greeting.producer, "own", greeting.instance, known, now, greeting.claim
+        )
 
     async def renew(
         self, renewals: Sequence[Renewal], wanted: Collection[Producer]
@@ -202,6 +214,7 @@ async def listen(
     admit: Admit | None = None,
     renew: Renew | None = None,
     config: ServerConfig | None = None,
+    authenticator: Authenticator | None = None,
     companions: Sequence[Companion] = (),
     transport: Transport | None = None,
 ) -> AsyncIterator[Server]:
@@ -209,8 +222,10 @@ async def listen(
 
     `admit` decides where a producer stands; None keeps a record in this process, for tests and
     servers without a queue. `renew` keeps the leases of those who were let in: without it a newer
-    client takes the place of an older one at once, and nobody waits. `companions` are served on the
-    same ports. `transport` takes the place of those that serve the URLs' schemes.
+    client takes the place of an older one at once, and nobody waits. With an `authenticator`, which
+    the caller closes, those are let in whom it knows, and for the backends that their credentials
+    name. `companions` are served on the same ports. `transport` takes the place of those that serve
+    the URLs' schemes.
 
     Raises:
         AddressInUseError, UsageError, MissingExtraError: as `transport_for` and `Transport.listen`.
@@ -226,11 +241,14 @@ async def listen(
         lease=config.lease,
         lease_grace=min(config.lease_grace, config.lease),
     )
+    gate = None
+    if authenticator is not None:
+        gate = Gate(authenticator, config.admit_timeout, asyncio.get_running_loop().time)
     if admit is None:
         own = _OwnRecord()
-        hub = Hub(limits, own.admit, own.stored, own.renew)
+        hub = Hub(limits, own.admit, own.stored, own.renew, gate)
     else:
-        hub = Hub(limits, admit, renew=renew)
+        hub = Hub(limits, admit, renew=renew, gate=gate)
     async with AsyncExitStack() as stack:
         server = Server(hub)
         accepting = ConnectionConfig(

@@ -16,6 +16,13 @@ class OperatorConfig:
     listen: tuple[str, ...] = ("ws://127.0.0.1:8001",)
     """URLs at which listeners connect (ws, wss, grpc, grpcs, memory); repeat for several. Port 0
     picks a free one."""
+    auth: tuple[str, ...] = ()
+    """How listeners say who they are, repeat for several: mtls, token, jwt, kubernetes, or another
+    kind that is installed, with its settings, as in token?file=/etc/osmo/tokens.json. Without one,
+    whoever reaches the operator may report for every backend."""
+    insecure: bool = False
+    """Whether strangers may be let in, or tokens travel in the clear, at an address that other
+    machines reach: only where something else keeps them away."""
     queue: str = "redis://127.0.0.1:6379"
     """URL of the queue (redis, rediss, valkey, valkeys, or another scheme that is installed); what
     is in `memory://` no other process sees."""

@@ -45,8 +45,9 @@ CONNECTIONS = Figure(
 REFUSED = Figure(
     "osmo_operator_refused",
     Kind.COUNTER,
-    "What was not taken: clients that broke the protocol, must not come back (refused) or were"
-    " asked to come later (unavailable), and single messages.",
+    "What was not taken: clients that broke the protocol, must not come back (refused), whose"
+    " credential does not let them report (denied) or is over (expired), or who were asked to come"
+    " later (unavailable), and single messages.",
     ("reason",),
 )
 FENCED = Figure(

@@ -9,9 +9,11 @@ from typing import NoReturn
 
 import anyio
 
+from osmo_credentials import open_authenticator
 from osmo_deployed import ListenerServiceCompanion
 from osmo_operator import figures
 from osmo_operator.config import OperatorConfig
+from osmo_operator.door import check_door
 from osmo_operator.relay import Relay
 from osmo_reports.bodies import decode_introduction
 from osmo_reports.directory import RULES_KIND, Directory, encode_rules, open_directory
@@ -67,6 +69,7 @@ async def run_operator(
     """
     for url in config.listen:
         transport_for(url)
+    check_door(config)
     allow_connections(config.server.max_connections * len(config.listen))
     where = queue_url(config.queue, config.layout)
     limits = with_all_streams(config.limits)
@@ -82,12 +85,17 @@ async def run_operator(
         directory = await stack.enter_async_context(
             await open_directory(where, limits, max_backends=config.max_backends)
         )
+        authenticator = None
+        if config.auth:
+            authenticator = open_authenticator(config.auth)
+            await stack.enter_async_context(authenticator)
         server = await stack.enter_async_context(
             listen(
                 *config.listen,
                 admit=admission(queue, directory, rules_known),
                 renew=queue.renew,
                 config=config.server,
+                authenticator=authenticator,
                 companions=(ListenerServiceCompanion(config.deployed),),
             )
         )
@@ -130,15 +138,17 @@ def admission(queue: Queue, directory: Directory, rules_known: asyncio.Event) ->
     the backend's rules are known, or it would judge its nodes by others first."""
 
     async def admit(greeting: Greeting) -> ProducerState:
-        producer, instance, known, introduction, claim = greeting
+        producer = greeting.producer
         with anyio.move_on_after(RULES_TIMEOUT):
             await rules_known.wait()
         if not rules_known.is_set():
             raise QueueUnavailableError("the queue has not told the condition rules yet")
-        registration = decode_introduction(introduction)
+        registration = decode_introduction(greeting.introduction)
         if registration is not None:
             await directory.register(producer.backend, registration)
-        return await queue.open_producer(producer, instance, known, claim)
+        return await queue.open_producer(
+            producer, greeting.instance, greeting.known, greeting.claim
+        )
 
     return admit
 

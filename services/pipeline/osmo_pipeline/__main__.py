@@ -7,7 +7,15 @@ from typing import Any, NamedTuple
 
 from osmo_listener.errors import KubeconfigError, ListenerError
 from osmo_pipeline import benchmarks
-from osmo_pipeline.commands import backends, completion, dead_letters, queue, rules, top
+from osmo_pipeline.commands import (
+    backends,
+    completion,
+    dead_letters,
+    queue,
+    rules,
+    tokens,
+    top,
+)
 from osmo_pipeline.config import DemoConfig
 from osmo_pipeline.errors import DemoError, NothingFoundError, RefusedError, StoppedError
 from osmo_pipeline.web.config import WebConfig
@@ -38,6 +46,10 @@ commands:
   backends purge BACKEND    remove all rows of a backend from the store
   backends reset BACKEND    let what a backend reports count again
   backends forget BACKEND   free the name of a backend for another cluster
+  tokens add NAME BACKEND ...
+                            make a token with which a listener may report
+  tokens list               list the tokens by their names
+  tokens revoke NAME        take a token back
   top                       show what goes through it now, live
   web                       serve a page that shows all of it, and stays current
   completion SHELL          print what makes a shell complete our command lines
@@ -96,6 +108,9 @@ COMMANDS = {
     ("backends", "purge"): Command(backends.PurgeConfig, backends.purge_backend),
     ("backends", "reset"): Command(backends.ResetConfig, backends.reset_backend),
     ("backends", "forget"): Command(backends.ForgetConfig, backends.forget_backend),
+    ("tokens", "add"): Command(tokens.AddConfig, tokens.add),
+    ("tokens", "list"): Command(tokens.ListConfig, tokens.list_tokens),
+    ("tokens", "revoke"): Command(tokens.RevokeConfig, tokens.revoke),
     ("top",): Command(top.TopConfig, top.show_top),
     ("web",): Command(WebConfig, web),
     ("completion",): Command(completion.CompletionConfig, completion.show_code),

@@ -7,6 +7,8 @@ from typing import NamedTuple
 from osmo_transport._text import shown
 from osmo_transport.errors import (
     ConnectionLostError,
+    CredentialExpiredError,
+    CredentialRefusedError,
     FencedError,
     MessageTooLargeError,
     PeerError,
@@ -397,6 +399,10 @@ def parting_error(goodbye: Goodbye) -> TransportError:
             return FencedError(reason)
         case GoodbyeCode.REFUSED:
             return UsageError(reason)
+        case GoodbyeCode.DENIED:
+            return CredentialRefusedError(reason)
+        case GoodbyeCode.EXPIRED:
+            return CredentialExpiredError(reason)
         case GoodbyeCode.PROTOCOL:
             return PeerError(reason)
         case _:

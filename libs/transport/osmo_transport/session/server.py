@@ -7,6 +7,7 @@ from typing import NamedTuple
 import msgspec
 
 from osmo_transport._text import shown
+from osmo_transport.credentials import Identity
 from osmo_transport.errors import (
     ConnectionLostError,
     MessageTooLargeError,
@@ -18,6 +19,7 @@ from osmo_transport.frames import (
     MAX_INTRODUCTION,
     PROTOCOL,
     Batch,
+    Credential,
     Frame,
     Goodbye,
     GoodbyeCode,
@@ -45,6 +47,8 @@ class Greeting(NamedTuple):
     known: ProducerState
     introduction: bytes = b""
     """What it says of itself; opaque here."""
+    identity: Identity | None = None
+    """Whose credential it presented, where the server asks for one."""
     claim: Claim = AT_ONCE
     """How it means to come to its place; of a server without leases, at once."""
 
@@ -99,9 +103,10 @@ class ServerSession:
 
     def receive(
         self, frame: Frame, now: float, send: Callable[[Frame], None]
-    ) -> Greeting | Arrival | None:
+    ) -> Greeting | Arrival | Credential | None:
         """Take a frame of the client: a greeting to be answered with `welcome`, messages to be
-        stored and acknowledged, or nothing for the application. Answers go to `send`.
+        stored and acknowledged, a newer credential, or nothing for the application. Answers go to
+        `send`.
 
         Raises:
             PeerError: the client broke the protocol.
@@ -115,6 +120,10 @@ class ServerSession:
             return self._hello(frame)
         if type(frame) is Ping:
             send(Pong())
+        elif type(frame) is Credential:
+            if self.greeting is None:
+                raise PeerError("a newer credential before the hello")
+            return frame
         elif type(frame) is Goodbye:
             self.left = frame.code is GoodbyeCode.CLOSING
             raise ConnectionLostError(f"the client left: {shown(frame.reason)}")
@@ -185,7 +194,7 @@ class ServerSession:
             hello.instance,
             ProducerState(hello.queue_epoch, hello.epoch, hello.sequence),
             hello.introduction,
-            Claim(waits=not hello.takes_over),
+            claim=Claim(waits=not hello.takes_over),
         )
         return self.greeting
 

@@ -11,6 +11,8 @@ protocols the hot path is made of plain calls, so that a message costs no task s
 - *One end.* `connection_lost` is called exactly once, after the last frame, whichever side ended
   it and however; nothing is called after it. `send` and `close` after the end do nothing.
 - *Deliberate close.* Frames sent before `close` reach a peer that reads them.
+- *Credentials.* What the client presents is known on the other side before its first frame: its
+  `token`, and over TLS its certificate. Neither is in a log, an error or a URL.
 - *Bounded input.* A frame over `limits.frame_bytes`, or bytes that are no frame, end that
   connection and no other, with a `PeerError`. The other side is told why: with a `Goodbye`, or by
   the transport's own means, as the close frame of a WebSocket. Of a frame over twice the limit a
@@ -19,11 +21,12 @@ protocols the hot path is made of plain calls, so that a message costs no task s
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 from osmo_transport.bounds import Count, Seconds
+from osmo_transport.credentials import Presented
 from osmo_transport.errors import HandshakeError, TransportError
 from osmo_transport.frames import Frame, Limits
 
@@ -64,6 +67,8 @@ class ConnectionConfig:
     """Certificates of secure schemes; without use for the others."""
     open_timeout: Seconds
     """Seconds that name lookup, connecting and the handshakes may take together."""
+    token: str = field(default="", repr=False)
+    """What to present besides a certificate, as `Authorization: Bearer` (client only)."""
     max_connections: Count
     """Connections that an endpoint accepts at once; one more is refused (server only)."""
     ready: Callable[[], bool] = lambda: True
@@ -96,6 +101,10 @@ class Connection(ABC):
     vouched = False
     """Whether the other end is part of this process, and answers for the versions of its messages:
     an adapter for clients that speak no frames."""
+
+    presented = Presented()
+    """What the other side presented when it connected; of an accepted connection, before `accept`
+    is called."""
 
     @property
     @abstractmethod

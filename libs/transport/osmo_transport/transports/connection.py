@@ -5,6 +5,7 @@ import logging
 from abc import abstractmethod
 
 from osmo_transport._text import shown
+from osmo_transport.credentials import Presented
 from osmo_transport.errors import (
     ClosedError,
     DefectError,
@@ -168,6 +169,12 @@ class WireConnection(BaseConnection):
         name = wire.get_extra_info("peername")
         address = ":".join(map(str, name[:2])) if isinstance(name, tuple) else "?"
         self._peer = peer or address
+
+    def _presents(self, token: str) -> None:
+        """The other side presented this, besides the certificate that it has over TLS."""
+        tls = None if self._wire is None else self._wire.get_extra_info("ssl_object")
+        certificate = None if tls is None else tls.getpeercert(binary_form=True)
+        self.presented = Presented(token, certificate or b"", self._peer)
 
     def _finish(self, error: TransportError) -> None:
         # What was written arrives; then the other side ends too, or is cut off.

@@ -4,6 +4,7 @@ import asyncio
 from collections import deque
 from itertools import count
 
+from osmo_transport.credentials import Presented
 from osmo_transport.errors import (
     AddressInUseError,
     ConnectionLostError,
@@ -153,7 +154,7 @@ class MemoryEndpoint(Endpoint):
     def url(self) -> str:
         return f"memory://{self._name}"
 
-    def connect(self, sink: FrameSink, limit: int) -> Connection:
+    def connect(self, sink: FrameSink, limit: int, token: str) -> Connection:
         """A new connection's client side."""
         self._connections = {c for c in self._connections if not c.ended}
         most = self._config.max_connections
@@ -161,6 +162,7 @@ class MemoryEndpoint(Endpoint):
             raise ConnectionLostError(f"{self.url} is full: {most} connections")
         client = MemoryConnection(self.url, limit)
         server = MemoryConnection(f"{self.url} (client)", self._config.limits.frame_bytes)
+        server.presented = Presented(token, address=server.peer)
         client.pair(server)
         server.pair(client)
         client.attach(sink)
@@ -188,7 +190,7 @@ class MemoryTransport(Transport):
         endpoint = _endpoints.get(parsed(url).netloc)
         if endpoint is None:
             raise ConnectionLostError(f"nobody listens at {url} in this process")
-        return endpoint.connect(sink, config.limits.frame_bytes)
+        return endpoint.connect(sink, config.limits.frame_bytes, config.token)
 
     async def listen(self, url: str, accept: Accept, config: ConnectionConfig) -> Endpoint:
         name = parsed(url).netloc or f"free-{next(_free_names)}"

@@ -1,5 +1,6 @@
 """What a URL of a transport may say."""
 
+from ipaddress import ip_address
 from urllib.parse import SplitResult, urlsplit
 
 from osmo_transport.errors import UsageError
@@ -27,6 +28,15 @@ def parsed(url: str, *, path: bool = False) -> SplitResult:
     if not (parts.path.isascii() and parts.path.isprintable()) or " " in parts.path:
         raise UsageError(f"{url!r} has a path with special characters: write them as %XX")
     return parts
+
+
+def is_loopback(host: str) -> bool:
+    """Whether what is sent to that host leaves no machine. A name is believed to lead where all
+    take it to lead: `localhost` here, any other elsewhere."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def address(parts: SplitResult) -> tuple[str, int]:

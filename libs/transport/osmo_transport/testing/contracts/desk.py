@@ -31,8 +31,10 @@ class Desk:
         """As `Queue.open_producer`."""
         if not self.available:
             raise QueueUnavailableError("the store is away")
-        producer, instance, known, _, claim = greeting
-        return self._record.admit(producer, self.queue_epoch, instance, known, self.now, claim)
+        producer, instance, known = greeting.producer, greeting.instance, greeting.known
+        return self._record.admit(
+            producer, self.queue_epoch, instance, known, self.now, greeting.claim
+        )
 
     async def renew(
         self, renewals: Sequence[Renewal], wanted: Collection[Producer]

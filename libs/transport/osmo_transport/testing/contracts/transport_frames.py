@@ -5,10 +5,12 @@ from typing import TypeVar
 
 import pytest
 
+from osmo_transport.credentials import MAX_TOKEN
 from osmo_transport.errors import AddressInUseError, ClosedError, ConnectionLostError, PeerError
 from osmo_transport.frames import (
     PROTOCOL,
     Batch,
+    Credential,
     Frame,
     Goodbye,
     GoodbyeCode,
@@ -39,6 +41,7 @@ EVERY_FRAME: tuple[Frame, ...] = (
     Hello(PROTOCOL, "b", "s", "l", "", 0, 0, Limits(), takes_over=True),
     Occupied("one", "söme host:7", 1_767_355_200.25),
     Welcome("q", 2**40, 2**50, Limits()),
+    Credential("a-newer.token_"),
     Batch(
         2**50,
         (
@@ -73,6 +76,24 @@ class Frames(TransportSuite):
                 accepted.connection.send(frame)
             await until(lambda: len(recorder.frames) == len(accepted.frames) == len(EVERY_FRAME))
             assert recorder.frames == accepted.frames == list(EVERY_FRAME)
+
+    async def test_what_the_client_presents_is_known_before_its_first_frame(self) -> None:
+        """Its token, of any length that one may have; nothing where nothing was presented."""
+        if not self.carries_tokens:
+            pytest.skip("this transport carries no tokens: servers that ask for one let nobody in")
+        presented: list[str] = []
+
+        def note(sink: Accepted) -> None:
+            presented.append(sink.connection.presented.token)
+
+        tokens = ["", "a.token_of-it~+/=", "x" * MAX_TOKEN]
+        async with self.endpoint([], greet=note) as endpoint:
+            for count, token in enumerate(tokens, 1):
+                connection = await self.dial(endpoint.url, Recorder(), token=token)
+                await until(lambda count=count: len(presented) == count)  # type: ignore[misc]
+                connection.close()
+                await connection.wait_closed()
+        assert presented == tokens
 
     async def test_frames_arrive_in_the_order_of_send(self) -> None:
         """Two thousand in each direction at once, of sizes that cross each other."""

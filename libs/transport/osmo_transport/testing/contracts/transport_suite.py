@@ -119,6 +119,9 @@ class TransportSuite(AsyncSuite):
     """The listening side's certificates."""
     client_tls = TlsConfig()
     """The dialling side's certificates."""
+    carries_tokens = True
+    """Whether what a client presents arrives at the server; without that it is of use where nobody
+    asks who a client is."""
     limits = Limits()
     """Bounds of the tests that name no others."""
 
@@ -160,12 +163,14 @@ class TransportSuite(AsyncSuite):
                 await until(lambda sink=sink: sink.ended)  # type: ignore[misc]
                 assert not sink.too_late
 
-    async def dial(self, url: str, sink: FrameSink, limits: Limits | None = None) -> Connection:
-        """Open a connection."""
+    async def dial(
+        self, url: str, sink: FrameSink, limits: Limits | None = None, token: str = ""
+    ) -> Connection:
+        """Open a connection, and present `token`."""
         config = self.connection_config(
             tls=self.client_tls, limits=limits or self.limits, max_connections=1
         )
-        return await self.transport().dial(url, sink, config)
+        return await self.transport().dial(url, sink, replace(config, token=token))
 
     @asynccontextmanager
     async def link(

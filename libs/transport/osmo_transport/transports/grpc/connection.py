@@ -2,8 +2,9 @@
 
 import asyncio
 import logging
+import ssl
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Protocol
 
 import grpc
@@ -11,6 +12,7 @@ from grpc import aio
 
 from osmo_transport import _tasks
 from osmo_transport._text import shown
+from osmo_transport.credentials import Presented, token_of
 from osmo_transport.errors import ConnectionLostError, TransportError
 from osmo_transport.transports.abc import CLOSE_TIMEOUT, WRITE_BUFFER, Accept
 from osmo_transport.transports.connection import BaseConnection
@@ -26,6 +28,33 @@ STATUS_TIMEOUT = 1.0
 
 BROKEN = (grpc.RpcError, asyncio.InvalidStateError, aio.BaseError, RuntimeError)
 """What grpc.aio, and the event loop under it, raise when a stream is used that has ended."""
+
+
+AUTHORIZATION = "authorization"
+"""The metadata in which a token comes, as in HTTP."""
+
+
+class CallContext(Protocol):
+    """What a server knows of a call."""
+
+    def peer(self) -> str:
+        """Where its client is."""
+
+    def auth_context(self) -> Mapping[str, Iterable[bytes]]:
+        """What TLS found out about it."""
+
+    def invocation_metadata(self) -> Any:
+        """What came along: names and values."""
+
+
+def presented(context: CallContext) -> Presented:
+    """What the client of a call presented."""
+    tokens = [value for key, value in context.invocation_metadata() or () if key == AUTHORIZATION]
+    (pem,) = context.auth_context().get("x509_pem_cert") or (b"",)
+    certificate = ssl.PEM_cert_to_DER_cert(pem.decode()) if pem else b""
+    # Of two, nobody could say which one is meant.
+    token = token_of(str(tokens[0])) if len(tokens) == 1 else ""
+    return Presented(token, certificate, context.peer())
 
 
 class Stream(Protocol):

@@ -3,12 +3,14 @@
 from google.protobuf.message import DecodeError
 
 from osmo_protos import transport_pb2 as pb
+from osmo_transport.credentials import MAX_TOKEN
 from osmo_transport.errors import PeerError
 from osmo_transport.frames import (
     MAX_INTRODUCTION,
     Batch,
     Bytes,
     Codec,
+    Credential,
     Frame,
     Goodbye,
     GoodbyeCode,
@@ -65,6 +67,8 @@ class _Protobuf:
                         takes_over=frame.takes_over,
                     )
                 )
+            case Credential(token):
+                out.credential.token = token
             case Occupied(instance, address, since):
                 out.occupied.instance = instance
                 out.occupied.address = address
@@ -128,6 +132,11 @@ def _decode_opening(message: pb.Frame) -> Frame:
                 hello.introduction,
                 hello.takes_over,
             )
+        case "credential":
+            token = message.credential.token
+            if len(token) > MAX_TOKEN:
+                raise PeerError(f"a token of {len(token)} characters")
+            return Credential(token)
         case "occupied":
             occupied = message.occupied
             return Occupied(occupied.instance, occupied.address, occupied.since)

@@ -9,6 +9,7 @@ import grpc
 from grpc import aio
 
 from osmo_transport import _tasks
+from osmo_transport.credentials import authorization
 from osmo_transport.errors import (
     AddressInUseError,
     HandshakeError,
@@ -26,7 +27,12 @@ from osmo_transport.transports.abc import (
     TlsConfig,
     Transport,
 )
-from osmo_transport.transports.grpc.connection import END, GrpcConnection
+from osmo_transport.transports.grpc.connection import (
+    AUTHORIZATION,
+    END,
+    GrpcConnection,
+    presented,
+)
 from osmo_transport.transports.tls import client_context, server_context, system_authorities
 from osmo_transport.transports.urls import address, parsed
 
@@ -132,6 +138,7 @@ class GrpcEndpoint(Endpoint):
         connection = GrpcConnection(
             context.peer(), context, self._config.limits.frame_bytes, half_close, status
         )
+        connection.presented = presented(context)
         self._connections.add(connection)
         try:
             await connection.serve(self._accept)
@@ -158,7 +165,8 @@ class _Dialled(GrpcConnection):
     """A call of this side, with the channel and the task that carry it."""
 
     def __init__(self, target: str, channel: aio.Channel, config: ConnectionConfig) -> None:
-        self._call = channel.stream_stream(f"/{SERVICE}/{METHOD}")()
+        carried = ((AUTHORIZATION, authorization(config.token)),) if config.token else None
+        self._call = channel.stream_stream(f"/{SERVICE}/{METHOD}")(metadata=carried)
         super().__init__(
             target, self._call, config.limits.frame_bytes, self._call.done_writing, self._said
         )

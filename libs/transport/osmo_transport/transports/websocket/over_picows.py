@@ -6,6 +6,7 @@ import socket
 import ssl
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 
 import picows
 from picows import (
@@ -20,6 +21,7 @@ from picows import (
 )
 
 from osmo_transport._text import shown
+from osmo_transport.credentials import authorization, token_of
 from osmo_transport.errors import ClosedError, ConnectionLostError, PeerError, TransportError
 from osmo_transport.frames import JSON, MSGPACK, Codec
 from osmo_transport.transports import sockets, urls
@@ -73,8 +75,9 @@ class WebSocketConnection(WireConnection, WSListener):
         """Whether the handshake has been completed."""
         return self._transport is not None
 
-    def let_in(self, accept: Accept) -> None:
-        """What arrives is for the sink that `accept` gives."""
+    def let_in(self, accept: Accept, token: str = "") -> None:
+        """What arrives is for the sink that `accept` gives; `token` is what came along."""
+        self._presents(token)
         self._accept(accept)
 
     def abandon(self) -> None:
@@ -191,13 +194,16 @@ async def dial(
     parts = urls.parsed(url, path=True)
     wire = await sockets.connect(*urls.address(parts))
     spare = wire.dup()
+    headers = {"Sec-WebSocket-Protocol": PREFERRED}
+    if config.token:
+        headers["Authorization"] = authorization(config.token)
     try:
         await picows.ws_connect(
             lambda: connection,
             url,
             ssl_context=context,
             max_frame_size=limit,
-            extra_headers={"Sec-WebSocket-Protocol": PREFERRED},
+            extra_headers=headers,
             websocket_handshake_timeout=config.open_timeout,
             # Answered here, where whoever does not read the answers is read no more.
             enable_auto_pong=False,
@@ -235,9 +241,9 @@ async def serve(
     `connections`. Who has asked for nothing when the server closes is cut off by picows, after
     `open_timeout`."""
 
-    def opened(connection: WebSocketConnection) -> None:
+    def opened(token: str, connection: WebSocketConnection) -> None:
         if connections.enter(connection):
-            connection.let_in(accept)
+            connection.let_in(accept, token)
         else:
             connection.abandon()
 
@@ -251,7 +257,8 @@ async def serve(
             response = WSUpgradeResponse.create_error_response(given.status, refusal)
             return WSUpgradeResponseWithListener(response, None)
         limit = config.limits.frame_bytes
-        connection = WebSocketConnection(given.codec, limit, opened, connections.leave)
+        told = partial(opened, token_of(request.headers.get("Authorization", "")))
+        connection = WebSocketConnection(given.codec, limit, told, connections.leave)
         headers = {"Sec-WebSocket-Protocol": given.subprotocol} if given.subprotocol else None
         response = WSUpgradeResponse.create_101_response(headers)
         return WSUpgradeResponseWithListener(response, connection)

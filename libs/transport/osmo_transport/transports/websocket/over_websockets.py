@@ -15,6 +15,7 @@ from websockets.typing import Subprotocol
 from websockets.uri import parse_uri
 
 from osmo_transport._text import shown
+from osmo_transport.credentials import authorization, token_of
 from osmo_transport.errors import ConnectionLostError, PeerError, TransportError
 from osmo_transport.frames import JSON, MSGPACK, Codec
 from osmo_transport.transports import sockets
@@ -148,16 +149,20 @@ class WebSocketConnection(WireConnection, asyncio.Protocol):
 class _Dialled(WebSocketConnection):
     """The side that connects."""
 
-    def __init__(self, protocol: ClientProtocol, sink: FrameSink, limit: int) -> None:
+    def __init__(self, protocol: ClientProtocol, sink: FrameSink, limit: int, token: str) -> None:
         super().__init__(protocol, MSGPACK, limit)
         self._client = protocol
+        self._token = token
         self._wanted = sink
         self.opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Whether the other side has let it in; a `ConnectionLostError` if not."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        self._client.send_request(self._client.connect())
+        request = self._client.connect()
+        if self._token:
+            request.headers["Authorization"] = authorization(self._token)
+        self._client.send_request(request)
         self._flush()
 
     def _handshake(self, event: Request | Response) -> None:
@@ -192,7 +197,7 @@ async def dial(
     protocol = ClientProtocol(
         uri, subprotocols=[Subprotocol(PREFERRED)], max_size=limit, logger=_quiet
     )
-    connection = _Dialled(protocol, sink, limit)
+    connection = _Dialled(protocol, sink, limit, config.token)
     wire = await sockets.connect(uri.host, uri.port)
     try:
         await loop.create_connection(
@@ -256,6 +261,8 @@ class _Accepted(WebSocketConnection):
         self._flush()
         if protocol.state is State.OPEN:
             self._speak(given.codec)
+            headers = request.headers.get_all("Authorization")
+            self._presents(token_of(headers[0]) if len(headers) == 1 else "")
             self._accept(self._accepting)
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -1,0 +1,161 @@
+"""`kubernetes`: tokens of service accounts, about which the hub's API server is asked.
+
+    kubernetes?audience=osmo&pattern=system:serviceaccount:osmo:{backend}
+
+`audience` has to be among those that the token was made for. `pattern` says how the account's user
+name tells the backend. `kubeconfig` is for an API server other than that of the pod which asks.
+Answers are kept for `cache` (10) seconds, and so long a token lives on that was revoked.
+"""
+
+import asyncio
+import base64
+import hashlib
+import json
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from math import inf
+from typing import Any, NamedTuple
+
+import msgspec
+from kubernetes import client, config
+from kubernetes.client.exceptions import ApiException
+from urllib3.exceptions import HTTPError
+
+from osmo_credentials.settings import Pattern, read_settings
+from osmo_transport.credentials import Authenticator, Identity, Presented
+from osmo_transport.errors import (
+    CredentialRefusedError,
+    CredentialUncheckedError,
+    UsageError,
+)
+
+REVIEW_TIMEOUT = 5.0
+"""Seconds that the API server may take."""
+
+MAX_CACHED = 10_000
+"""Answers that are kept: more than there are listeners."""
+
+
+class _Settings(msgspec.Struct):
+    audience: str
+    pattern: str
+    kubeconfig: str = ""
+    cache: float = 10.0
+
+
+class Review(NamedTuple):
+    """What the API server says of a token."""
+
+    user: str
+    """Empty: it is no good."""
+    audiences: tuple[str, ...]
+    error: str = ""
+
+
+Ask = Callable[[str, str], Review]
+"""Asks about a token for an audience; blocks."""
+
+
+class AccountAuthenticator(Authenticator):
+    """Knows the service accounts of one cluster."""
+
+    kind = "kubernetes"
+
+    def __init__(
+        self,
+        ask: Ask,
+        audience: str,
+        pattern: str,
+        cache: float = 10.0,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """
+        Raises:
+            UsageError: the pattern cannot be used.
+        """
+        self._ask = ask
+        self._audience = audience
+        self._pattern = Pattern(pattern, self.kind)
+        self._cache = cache
+        self._now = now
+        self._reviews: OrderedDict[bytes, tuple[float, asyncio.Future[Review]]] = OrderedDict()
+
+    async def identify(self, presented: Presented) -> Identity | None:
+        token = presented.token
+        if token.count(".") != 2:
+            return None
+        review = await self._review(token)
+        if not review.user:
+            why = f": {review.error}" if review.error else ""
+            raise CredentialRefusedError(f"the API server does not know the token{why}")
+        if self._audience not in review.audiences:
+            raise CredentialRefusedError(f"the token is not for the audience {self._audience}")
+        backend = self._pattern.backend(review.user)
+        if backend is None:
+            raise CredentialRefusedError(f"the account {review.user} names no backend")
+        return Identity(f"account {review.user}", (backend,), _end_of(token), self._cache)
+
+    async def _review(self, token: str) -> Review:
+        """Of those who ask about one token at a time, one asks the API server."""
+        key = hashlib.sha256(token.encode()).digest()
+        kept = self._reviews.get(key)
+        if kept is None or self._now() - kept[0] >= self._cache:
+            asked = asyncio.ensure_future(asyncio.to_thread(self._ask, token, self._audience))
+            asked.add_done_callback(lambda done: done.cancelled() or done.exception())
+            kept = self._now(), asked
+            self._reviews[key] = kept
+            self._reviews.move_to_end(key)
+            while len(self._reviews) > MAX_CACHED:
+                self._reviews.popitem(last=False)
+        try:
+            return await asyncio.shield(kept[1])
+        except (OSError, HTTPError, ApiException) as exc:
+            if self._reviews.get(key) is kept:
+                del self._reviews[key]
+            raise CredentialUncheckedError(f"the API server cannot be asked: {_why(exc)}") from exc
+
+
+def _why(exc: Exception) -> str:
+    # What the client raises for an answer shows all of it, and the request may be in it.
+    return f"it answers {exc.status}" if isinstance(exc, ApiException) else type(exc).__name__
+
+
+def _end_of(token: str) -> float:
+    """When a token that is good says that it ends."""
+    try:
+        payload = json.loads(base64.urlsafe_b64decode(token.split(".")[1] + "=="))
+        return float(payload.get("exp", inf))
+    except (ValueError, AttributeError, TypeError):
+        return inf
+
+
+def _asking(kubeconfig: str) -> Ask:
+    try:
+        settings = client.Configuration()
+        if kubeconfig:
+            config.load_kube_config(kubeconfig, client_configuration=settings)
+        else:
+            config.load_incluster_config(client_configuration=settings)
+    except (config.ConfigException, OSError) as exc:
+        raise UsageError(f"auth 'kubernetes' cannot reach an API server: {exc}") from exc
+    settings.retries = 0
+    api = client.AuthenticationV1Api(client.ApiClient(settings))
+
+    def ask(token: str, audience: str) -> Review:
+        spec = client.V1TokenReviewSpec(token=token, audiences=[audience])
+        answer: Any = api.create_token_review(
+            client.V1TokenReview(spec=spec), _request_timeout=REVIEW_TIMEOUT
+        )
+        status = answer.status
+        if not status.authenticated:
+            return Review("", (), str(status.error or ""))
+        return Review(status.user.username, tuple(status.audiences or ()))
+
+    return ask
+
+
+def open_authenticator(settings: Mapping[str, str]) -> Authenticator:
+    """The authenticator of these settings."""
+    read = read_settings("kubernetes", settings, _Settings)
+    return AccountAuthenticator(_asking(read.kubeconfig), read.audience, read.pattern, read.cache)

@@ -1,0 +1,40 @@
+"""From entries of `auth` to an authenticator, by entry points: ours and everybody's alike."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+from osmo_credentials.settings import split
+from osmo_transport.credentials import AnyOf, Authenticator
+from osmo_transport.errors import UsageError
+from osmo_transport.registry import named, schemes
+
+KINDS = "osmo_transport.credentials"
+"""The group of the entry points. Each leads to an `Opener`."""
+
+Opener = Callable[[Mapping[str, str]], Authenticator]
+"""Makes an authenticator of its settings; what is wrong with them is a `UsageError`."""
+
+EXTRAS = {"mtls": "auth", "jwt": "auth", "kubernetes": "kubernetes"}
+"""By a kind of ours, the extra that brings its libraries."""
+
+
+def kinds_of(entries: Sequence[str]) -> list[str]:
+    """The kinds that entries of `auth` name."""
+    return [split(entry)[0] for entry in entries]
+
+
+def open_authenticator(entries: Sequence[str]) -> Authenticator:
+    """What knows the credentials of each of `entries`, asked in their order.
+
+    Raises:
+        UsageError: a kind is unknown, or a setting of it is wrong.
+        MissingExtraError: a library is not installed; the text holds the command that installs it.
+    """
+    return AnyOf([_opened(*split(entry)) for entry in entries])
+
+
+def _opened(kind: str, settings: Mapping[str, str]) -> Authenticator:
+    opener: Opener | None = named(KINDS, kind, EXTRAS)
+    if opener is None:
+        known = ", ".join(schemes(KINDS))
+        raise UsageError(f"no kind of credentials is called {kind!r}: there are {known}")
+    return opener(settings)

@@ -1,0 +1,184 @@
+"""The server's door: who is let in by what he presented, and for how long."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+from osmo_transport.credentials import Authenticator, Identity, Presented
+from osmo_transport.errors import (
+    CredentialExpiredError,
+    CredentialRefusedError,
+    CredentialUncheckedError,
+    TransportError,
+)
+
+logger = logging.getLogger("osmo_transport.server")
+
+MAX_CHECKS = 32
+"""Credentials of connected clients that are looked at again at a time: whoever decides may be a
+server, which others ask too."""
+
+UNKNOWN = (
+    "it presented no credential that this server knows: set token_file or token_command, or"
+    " tls.cert_file and tls.key_file"
+)
+
+
+class Guest(Protocol):
+    """A client that was let in."""
+
+    presented: Presented
+    pass_: "Pass | None"
+
+    def fail(self, error: TransportError) -> None:
+        """End its connection."""
+
+
+class Pass:
+    """What a client was let in with."""
+
+    __slots__ = ("backend", "identity", "looked", "newest", "renewing")
+
+    def __init__(self, identity: Identity, backend: str, looked: float) -> None:
+        self.identity = identity
+        self.backend = backend
+        self.looked = looked
+        """When it was last looked at."""
+        self.newest: str | None = None
+        """A newer token, not looked at yet."""
+        self.renewing = False
+
+
+class Gate:
+    """Asks an authenticator about everybody who comes, and again about those who stay.
+
+    Args:
+        authenticator: decides.
+        timeout: seconds that it may take.
+        now: seconds that only rise.
+        wall: seconds since the Unix epoch.
+    """
+
+    def __init__(
+        self,
+        authenticator: Authenticator,
+        timeout: float,
+        now: Callable[[], float],
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self._authenticator = authenticator
+        self._timeout = timeout
+        self._now = now
+        self._wall = wall
+        self._generation = authenticator.generation
+        self._checking: asyncio.Task[None] | None = None
+        self._renewals: set[asyncio.Task[None]] = set()
+
+    async def admit(self, presented: Presented, backend: str) -> Pass:
+        """Let in a client that wants to report for `backend`.
+
+        Raises:
+            CredentialRefusedError: it may not; a `CredentialExpiredError`: not any more.
+            CredentialUncheckedError: nobody could say in time.
+        """
+        return Pass(await self._identified(presented, backend), backend, self._now())
+
+    def renew(self, guest: Guest, token: str) -> None:
+        """A client that was let in presents a newer token. One is looked at at a time; of those
+        that come meanwhile, the newest."""
+        held = guest.pass_
+        if held is None:
+            return
+        held.newest = token
+        if not held.renewing:
+            held.renewing = True
+            task = asyncio.create_task(self._renew(guest, held))
+            self._renewals.add(task)
+            task.add_done_callback(self._renewals.discard)
+
+    def tick(self, guests: Iterable[Guest]) -> None:
+        """Call about once a second: end those whose credential is over, and look again at those
+        whose turn it is, or at all if what was answered may not hold any more."""
+        wall, now = self._wall(), self._now()
+        busy = self._checking is not None and not self._checking.done()
+        generation = self._generation if busy else self._authenticator.generation
+        changed = generation != self._generation
+        self._generation = generation
+        due: list[tuple[Guest, Pass]] = []
+        for guest in list(guests):
+            held = guest.pass_
+            if held is None:
+                continue
+            identity = held.identity
+            if identity.expires <= wall:
+                guest.fail(_expired(identity))
+            elif changed or now - held.looked >= identity.recheck:
+                due.append((guest, held))
+        if due and not busy:
+            self._checking = asyncio.create_task(self._look_again(due))
+
+    async def aclose(self) -> None:
+        """Ask no more. Idempotent."""
+        tasks = [task for task in (self._checking, *self._renewals) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _identified(self, presented: Presented, backend: str) -> Identity:
+        try:
+            async with asyncio.timeout(self._timeout):
+                identity = await self._authenticator.identify(presented)
+        except TimeoutError as exc:
+            raise CredentialUncheckedError(
+                f"nobody could say within {self._timeout:g} s whose credential this is"
+            ) from exc
+        if identity is None:
+            raise CredentialRefusedError(UNKNOWN)
+        if not identity.may_report(backend):
+            raise CredentialRefusedError(f"{identity.name} may not report for {backend}")
+        if identity.expires <= self._wall():
+            raise _expired(identity)
+        return identity
+
+    async def _renew(self, guest: Guest, held: Pass) -> None:
+        try:
+            while (token := held.newest) is not None:
+                held.newest = None
+                await self._look(guest, held, guest.presented._replace(token=token))
+        finally:
+            held.renewing = False
+
+    async def _look_again(self, due: list[tuple[Guest, Pass]]) -> None:
+        turns = asyncio.Semaphore(MAX_CHECKS)
+
+        async def one(guest: Guest, held: Pass) -> None:
+            async with turns:
+                await self._look(guest, held, guest.presented)
+
+        async with asyncio.TaskGroup() as looking:
+            for guest, held in due:
+                looking.create_task(one(guest, held))
+
+    async def _look(self, guest: Guest, held: Pass, presented: Presented) -> None:
+        try:
+            held.identity = await self._identified(presented, held.backend)
+        except CredentialExpiredError as exc:
+            # What it was let in with may hold still.
+            logger.warning("%s: what it presents anew is of no use: %s", guest, exc)
+        except CredentialUncheckedError as exc:
+            logger.debug("%s: not looked at again: %s", guest, exc)
+            guest.presented = presented
+        except TransportError as exc:
+            logger.warning("%s may report no more: %s", guest, exc)
+            guest.fail(exc)
+        except Exception:
+            logger.exception("%s is not looked at again: a defect of this program", guest)
+        else:
+            guest.presented = presented
+        held.looked = self._now()
+
+
+def _expired(identity: Identity) -> CredentialExpiredError:
+    return CredentialExpiredError(f"{identity.name} has expired")

@@ -1,0 +1,196 @@
+"""Where a client's token comes from: a file that somebody else keeps fresh, or a command."""
+
+import asyncio
+import contextlib
+import os
+import shlex
+import time
+from base64 import urlsafe_b64decode
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import msgspec
+
+from osmo_transport._text import shown
+from osmo_transport.credentials import MAX_TOKEN
+from osmo_transport.errors import ConnectionLostError, UsageError
+from osmo_transport.transports.urls import is_loopback
+
+LOOK_INTERVAL = 5.0
+"""Seconds between two looks whether there is a newer token: what is in the file may be revoked or
+over soon, and a look costs next to nothing."""
+
+COMMAND_TIMEOUT = 30.0
+"""Seconds that a command may take: it may ask somebody over the network."""
+
+COMMAND_INTERVAL = 300.0
+"""Seconds after which a command is run again whose tokens do not say when they end."""
+
+_IN_THE_CLEAR = frozenset({"grpc", "ws"})
+
+SPENT = 0.8
+"""Share of a token's time after which the command is asked for another one."""
+
+MAX_SAID = 200
+"""Characters of what a command that fails says on stderr which are shown."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenConfig:
+    """What a client presents to a server that asks who it is, besides a certificate. A newer token
+    takes the place of the one before without a new connection."""
+
+    file: Path | None = None
+    """File with the token, which is read again when it changes, as one that somebody keeps fresh
+    for this program."""
+    command: str = ""
+    """Command that prints the token, instead of a file; run again before its token ends, at the
+    latest every five minutes where it does not say when it does. No shell is involved."""
+    insecure: bool = False
+    """Whether the token may be sent over ws:// or grpc:// to another machine, where everybody on
+    the way can read it: only where something else encrypts the way."""
+
+    def __post_init__(self) -> None:
+        if self.file is not None and self.command:
+            raise ValueError("there are a token file and a token command: one of them is enough")
+        if self.file is not None:
+            object.__setattr__(self, "file", Path(self.file))
+        try:
+            shlex.split(self.command)
+        except ValueError as exc:
+            raise ValueError(f"the token command cannot be read: {exc}") from exc
+
+
+class TokenSource:
+    """The token that a client presents now.
+
+    Args:
+        config: where it comes from.
+        wall: seconds since the Unix epoch.
+    """
+
+    def __init__(self, config: TokenConfig, wall: Callable[[], float] = time.time) -> None:
+        self._file = config.file
+        self._command = shlex.split(config.command)
+        self._wall = wall
+        self._token = ""
+        self._until = 0.0
+
+    @property
+    def given(self) -> bool:
+        """Whether there is to be a token."""
+        return self._file is not None or bool(self._command)
+
+    async def token(self) -> str:
+        """The token of now; empty where none is to be given.
+
+        Raises:
+            ConnectionLostError: it cannot be had now.
+            UsageError: what is there is no token.
+        """
+        if self._file is not None:
+            return _checked(self._read(self._file), str(self._file))
+        if self._command and self._wall() >= self._until:
+            token = _checked(await self._run(), self._command[0])
+            now = self._wall()
+            ends = _end_of(token)
+            spent = COMMAND_INTERVAL if ends is None else (ends - now) * SPENT
+            self._token, self._until = token, now + max(spent, LOOK_INTERVAL)
+        return self._token
+
+    async def pause(self) -> None:
+        """Wait until it is worth while to look again."""
+        await asyncio.sleep(LOOK_INTERVAL)
+
+    def _read(self, path: Path) -> bytes:
+        try:
+            with path.open("rb") as file:
+                return file.read(MAX_TOKEN + 2)
+        except OSError as exc:
+            # It may be about to be written, as by who mounts it.
+            raise ConnectionLostError(f"cannot read the token file: {exc}") from exc
+
+    async def _run(self) -> bytes:
+        name = self._command[0]
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *self._command,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+                limit=MAX_TOKEN + 2,
+                start_new_session=True,
+            )
+        except OSError as exc:
+            raise ConnectionLostError(f"cannot run the token command: {exc}") from exc
+        assert process.stdout is not None
+        assert process.stderr is not None
+        try:
+            async with asyncio.timeout(COMMAND_TIMEOUT):
+                said, wrong = await asyncio.gather(
+                    _start_of(process.stdout), _start_of(process.stderr)
+                )
+                code = await process.wait()
+        except TimeoutError as exc:
+            raise ConnectionLostError(f"{name} gave no token within {COMMAND_TIMEOUT:g} s") from exc
+        finally:
+            if process.returncode is None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, 9)
+                await process.wait()
+        if code:
+            why = shown(wrong.decode(errors="replace").strip(), MAX_SAID)
+            raise ConnectionLostError(f"{name} failed with {code}: {why}")
+        return said
+
+
+async def _start_of(stream: asyncio.StreamReader) -> bytes:
+    """What a stream begins with; the rest is read, and dropped."""
+    kept = b""
+    while piece := await stream.read(MAX_TOKEN):
+        kept = (kept + piece)[: MAX_TOKEN + 2]
+    return kept
+
+
+def _checked(data: bytes, source: str) -> str:
+    """The token, which neither a header nor a line of a log could be made of otherwise."""
+    token = data.decode("ascii", errors="replace").strip()
+    if not token:
+        raise ConnectionLostError(f"there is no token in {source}")
+    if len(token) > MAX_TOKEN:
+        raise UsageError(f"what is in {source} is no token: it is longer than {MAX_TOKEN}")
+    if not all("!" <= character <= "~" for character in token):
+        raise UsageError(f"what is in {source} is no token: it is more than one printable word")
+    return token
+
+
+class _Claims(msgspec.Struct):
+    exp: float | None = None
+
+
+def _end_of(token: str) -> float | None:
+    """When a JWT says that it ends, in seconds since the Unix epoch; believed of one's own. None:
+    it is none, or does not say."""
+    try:
+        payload = token.split(".")[1]
+        return msgspec.json.decode(urlsafe_b64decode(payload + "=="), type=_Claims).exp
+    except (IndexError, ValueError, msgspec.MsgspecError):
+        return None
+
+
+def check_in_the_clear(url: str, config: TokenConfig) -> None:
+    """Look whether others could read the token on its way to `url`.
+
+    Raises:
+        UsageError: they could.
+    """
+    if (config.file is None and not config.command) or config.insecure:
+        return
+    parts = urlsplit(url)
+    if parts.scheme in _IN_THE_CLEAR and not is_loopback(parts.hostname or ""):
+        raise UsageError(
+            f"everybody on the way to {url} could read the token: use {parts.scheme}s://, or set"
+            " token.insecure if something else encrypts the way"
+        )

@@ -1,0 +1,195 @@
+"""`osmo-pipeline tokens`: who may report, where operators run with `--auth token`."""
+
+import asyncio
+import fcntl
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+
+from osmo_credentials.tokens import NamedToken, TokenFile, hash_of, new_token, read_tokens
+from osmo_pipeline.commands.output import Column, Listing, hint, say, write_json
+from osmo_pipeline.errors import NothingFoundError, RefusedError
+from osmo_runtime.fields import Setting
+from osmo_runtime.logs import LogLevel
+from osmo_runtime.runner import ProgramConfig
+from osmo_transport.bounds import Count
+
+PRIVATE = 0o600
+"""The mode of a new file: the names in it are nobody else's business."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokensConfig(ProgramConfig):
+    """What every command about tokens needs to know."""
+
+    file: Path = Path("tokens.json")
+    """The file that operators are told of with --auth token?file=FILE; it holds hashes, and no
+    tokens."""
+    json: bool = False
+    """Write one JSON document, for programs."""
+    log_level: LogLevel = LogLevel.WARNING
+    """The least severe log records that are written."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AddConfig(TokensConfig):
+    """Makes a token with which a listener may report for some backends, and prints it once: it
+    cannot be shown again. Operators know it within seconds."""
+
+    name: Annotated[str, Setting(positional=True)]
+    """What it is called in logs and lists."""
+    backends: Annotated[tuple[str, ...], Setting(positional=True, metavar="BACKEND")]
+    """Backends for which it may report; * stands for any characters."""
+    days: Count | None = None
+    """Days after which it ends; none: never."""
+
+    def __post_init__(self) -> None:
+        if not self.backends:
+            raise ValueError("name at least one backend for which the token may report")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ListConfig(TokensConfig):
+    """Lists the tokens by their names."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RevokeConfig(TokensConfig):
+    """Takes a token back: operators let nobody in with it any more, and end the connections of
+    those who are in, within seconds."""
+
+    name: Annotated[str, Setting(positional=True)]
+    """What it is called."""
+
+
+_COLUMNS = (
+    Column("NAME", "name", 24),
+    Column("CREATED", "created", 25),
+    Column("EXPIRES", "expires", 25, show=lambda moment: moment or "never"),
+    Column("BACKENDS", "backends", show=" ".join),
+)
+
+
+async def add(config: AddConfig, _: asyncio.Event) -> None:
+    """`tokens add`.
+
+    Raises:
+        RefusedError: there is one of this name, or the file cannot be used.
+    """
+    token, now = new_token(), datetime.now(UTC).replace(microsecond=0)
+    added = NamedToken(
+        config.name,
+        hash_of(token),
+        config.backends,
+        now,
+        None if config.days is None else now + timedelta(days=config.days),
+    )
+
+    def change(found: TokenFile) -> TokenFile:
+        if any(each.name == config.name for each in found.tokens):
+            raise RefusedError(
+                f"there is a token {config.name!r} in {config.file} already: choose another name,"
+                " and revoke the old one when its listener has the new one"
+            )
+        return TokenFile((*found.tokens, added))
+
+    _change(config.file, change)
+    if config.json:
+        write_json({**_described(added), "token": token})
+        return
+    say(token)
+    hint(
+        "this is shown once: put it into a file of the listener, and name that file with"
+        " --client-token-file"
+    )
+
+
+async def list_tokens(config: ListConfig, _: asyncio.Event) -> None:
+    """`tokens list`.
+
+    Raises:
+        NothingFoundError: there is none.
+        RefusedError: the file cannot be used.
+    """
+    found = _read(config.file)
+    with Listing(_COLUMNS, as_json=config.json) as out:
+        for token in found.tokens:
+            out.add(_described(token))
+    if not found.tokens:
+        raise NothingFoundError(f"there is no token in {config.file}")
+
+
+async def revoke(config: RevokeConfig, _: asyncio.Event) -> None:
+    """`tokens revoke`.
+
+    Raises:
+        NothingFoundError: there is none of this name.
+        RefusedError: the file cannot be used.
+    """
+
+    def change(found: TokenFile) -> TokenFile:
+        left = tuple(token for token in found.tokens if token.name != config.name)
+        if len(left) == len(found.tokens):
+            names = ", ".join(token.name for token in found.tokens) or "none"
+            raise NothingFoundError(
+                f"there is no token {config.name!r} in {config.file}; there are {names}"
+            )
+        return TokenFile(left)
+
+    _change(config.file, change)
+    if config.json:
+        write_json({"name": config.name, "revoked": True})
+    else:
+        say(f"{config.name}: revoked")
+
+
+def _described(token: NamedToken) -> dict[str, object]:
+    return {
+        "name": token.name,
+        "backends": list(token.backends),
+        "created": token.created.isoformat(),
+        "expires": None if token.expires is None else token.expires.isoformat(),
+    }
+
+
+def _read(path: Path) -> TokenFile:
+    try:
+        return read_tokens(path.read_bytes())
+    except FileNotFoundError:
+        return TokenFile()
+    except (OSError, ValueError) as exc:
+        raise RefusedError(f"cannot use {path}: {exc}") from exc
+
+
+def _change(path: Path, change: Callable[[TokenFile], TokenFile]) -> None:
+    """Replace the file in one step: whoever reads it meanwhile sees the one or the other."""
+    try:
+        with _alone(path):
+            data = msgspec.json.format(msgspec.json.encode(change(_read(path))), indent=2)
+            mode = path.stat().st_mode & 0o777 if path.exists() else PRIVATE
+            part = path.with_name(f"{path.name}.part")
+            descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(data + b"\n")
+                file.flush()
+                os.fsync(file.fileno())
+            part.replace(path)
+    except OSError as exc:
+        raise RefusedError(f"cannot write {path}: {exc}") from exc
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Of two changes at a time the second one waits."""
+    descriptor = os.open(path.with_name(f"{path.name}.lock"), os.O_WRONLY | os.O_CREAT, PRIVATE)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)

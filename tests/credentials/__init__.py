@@ -1,0 +1,1 @@
+"""Who a listener is, by what it presents."""

@@ -1,0 +1,299 @@
+"""What each kind promises beyond the contract: its settings, its files, its caches."""
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from osmo_credentials import open_authenticator
+from osmo_credentials.jwt import FETCH_INTERVAL, FETCH_PAUSE, KeysOfUrl
+from osmo_credentials.kubernetes import AccountAuthenticator, Review
+from osmo_credentials.settings import Pattern
+from osmo_credentials.tokens import NamedToken, TokenFile, hash_of, new_token, read_tokens
+from osmo_simulator import api_server
+from osmo_transport import (
+    CredentialRefusedError,
+    CredentialUncheckedError,
+    MissingExtraError,
+    Presented,
+    UsageError,
+)
+from tests.credentials.issuers import AUDIENCE, ISSUER, JwtIssuer, Reviewer
+
+
+@pytest.mark.parametrize(
+    ("entry", "text"),
+    [
+        ("tokn", "no kind of credentials is called 'tokn': there are "),
+        ("token", "auth 'token' needs file, as in token?file="),
+        ("token?file=", "auth 'token' needs file"),
+        ("token?fiel=x", "auth 'token' knows no 'fiel': it knows file"),
+        ("token?file=x&file=y", "auth 'token' says file twice"),
+        ("token?file", "must look like NAME=VALUE"),
+        ("token?file=/no/such/file", "osmo-pipeline tokens add NAME --file /no/such/file makes it"),
+        ("mtls?from=mail", "auth 'mtls'"),
+        ("mtls?pattern=all", "the pattern 'all' must hold {backend} once"),
+        ("mtls?pattern={backend}{backend}", "must hold {backend} once"),
+        ("jwt?issuer=a&audience=b&keys=http://c", "https:// alone"),
+        ("jwt?issuer=a&audience=b&keys=/no/such/file", "there is no /no/such/file"),
+        ("jwt?issuer=a&audience=b&keys=https://c&algorithms=HS256", "no algorithm 'HS256'"),
+        ("jwt?issuer=a&audience=b&keys=https://c&algorithms=none", "no algorithm 'none'"),
+        ("jwt?issuer=a&audience=b&keys=https://c&leeway=long", "auth 'jwt'"),
+        ("kubernetes?audience=a&pattern={backend}&kubeconfig=/no/such", "cannot reach an API"),
+    ],
+)
+def test_an_entry_that_cannot_be_used_is_named(entry: str, text: str) -> None:
+    """With what it may be."""
+    with pytest.raises(UsageError) as caught:
+        open_authenticator((entry,))
+    assert text in str(caught.value)
+
+
+def test_a_library_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the command that installs it."""
+    import sys
+
+    monkeypatch.setitem(sys.modules, "jwt", None)
+    monkeypatch.delitem(sys.modules, "osmo_credentials.jwt")
+    with pytest.raises(MissingExtraError, match=r"pip install 'osmo-pipeline\[auth\]'"):
+        open_authenticator(("jwt?issuer=a&audience=b&keys=https://c",))
+
+
+@given(st.text(max_size=20), st.text(max_size=10), st.text(max_size=10))
+def test_a_pattern_tells_names_and_nothing_else(name: str, before: str, after: str) -> None:
+    """Whatever stands around them, and however it looks like a pattern itself."""
+    if "{backend}" in before + after:
+        return
+    pattern = Pattern(f"{before}{{backend}}{after}", "x")
+    found = pattern.backend(f"{before}{name}{after}")
+    fits = bool(name) and all(c.isascii() and (c.isalnum() or c in "._-") for c in name)
+    assert found == name if fits else found is None
+
+
+def written(path: Path, *tokens: NamedToken) -> None:
+    """In one step, as it is made for others to read."""
+    part = path.with_suffix(".part")
+    part.write_bytes(msgspec.json.encode(TokenFile(tokens)))
+    part.replace(path)
+
+
+def named(name: str, token: str) -> NamedToken:
+    return NamedToken(name, hash_of(token), ("a",), datetime.now(UTC))
+
+
+async def test_a_token_that_is_added_is_known_and_one_that_is_revoked_is_not(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """At the next look, and the generation tells."""
+    path, one, two = tmp_path / "tokens.json", new_token(), new_token()
+    written(path, named("one", one))
+    asked = open_authenticator((f"token?file={path}",))
+    assert await asked.identify(Presented(one))
+    before = asked.generation
+    written(path, named("two", two))
+    assert asked.generation != before
+    assert await asked.identify(Presented(two))
+    with pytest.raises(CredentialRefusedError, match="no such token"):
+        await asked.identify(Presented(one))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [None, b"", b"{", b'{"tokens": [{}]}', b"[" * 100_000, b"\xff" * 10],
+    ids=["absent", "empty", "cut", "wrong", "deep", "binary"],
+)
+async def test_a_broken_new_file_changes_nothing(
+    content: bytes | None, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is told once, and when it is mended that is seen."""
+    path, one = tmp_path / "tokens.json", new_token()
+    written(path, named("one", one))
+    asked = open_authenticator((f"token?file={path}",))
+    path.unlink()
+    if content is not None:
+        path.write_bytes(content)
+    for _ in range(3):
+        assert await asked.identify(Presented(one))
+    assert caplog.text.count("the one before stays") == 1
+    two = new_token()
+    written(path, named("two", two))
+    assert await asked.identify(Presented(two))
+
+
+def test_two_tokens_of_one_name_are_a_mistake() -> None:
+    """Whoever revokes one means which?"""
+    data = msgspec.json.encode(TokenFile((named("x", "a"), named("x", "b"))))
+    with pytest.raises(ValueError, match="two tokens called x"):
+        read_tokens(data)
+
+
+class Site:
+    """Publishes keys, and counts who fetches them."""
+
+    def __init__(self, content: bytes) -> None:
+        self.content: bytes | Exception = content
+        self.fetched = 0
+        self.now = 0.0
+
+    def __call__(self, _: str) -> bytes:
+        self.fetched += 1
+        if isinstance(self.content, Exception):
+            raise self.content
+        return self.content
+
+    def keys(self) -> KeysOfUrl:
+        return KeysOfUrl("https://keys.example", self, lambda: self.now)
+
+
+async def test_keys_are_fetched_when_their_time_is_over(tmp_path: Path) -> None:
+    """And not for each token."""
+    issuer = JwtIssuer(tmp_path)
+    site = Site(issuer.file.read_bytes())
+    keys = site.keys()
+    for _ in range(5):
+        assert await keys.find("one")
+    assert site.fetched == 1
+    site.now += FETCH_INTERVAL
+    assert await keys.find("one")
+    assert site.fetched == 2
+
+
+async def test_a_new_key_is_found_and_a_withdrawn_one_is_not(tmp_path: Path) -> None:
+    """Keys rotate; the generation tells, so that those who are connected are looked at again."""
+    issuer, other = JwtIssuer(tmp_path), JwtIssuer(tmp_path, "two")
+    site = Site(issuer.file.read_bytes())
+    keys = site.keys()
+    assert await keys.find("one")
+    before = keys.generation
+    site.content = other.file.read_bytes()
+    site.now += FETCH_PAUSE
+    assert await keys.find("two")
+    assert await keys.find("one") is None
+    assert keys.generation != before
+
+
+async def test_whoever_presents_unknown_keys_makes_no_more_fetches(tmp_path: Path) -> None:
+    """Than one in each pause."""
+    site = Site(JwtIssuer(tmp_path).file.read_bytes())
+    keys = site.keys()
+    for number in range(1000):
+        site.now += 0.05
+        assert await keys.find(f"unknown-{number}") is None
+    assert site.fetched == 1 + int(1000 * 0.05 / FETCH_PAUSE)
+
+
+@pytest.mark.parametrize(
+    "content", [OSError("refused"), b"", b"{}", b'{"keys": []}', b"[[", b'{"keys": 7}']
+)
+async def test_keys_that_cannot_be_had(content: Any, tmp_path: Path) -> None:
+    """At first nobody can be let in, and comes back later; afterwards the last ones are used."""
+    good = JwtIssuer(tmp_path).file.read_bytes()
+    site = Site(b"")
+    site.content = content
+    keys = site.keys()
+    with pytest.raises(CredentialUncheckedError, match=r"no keys from https://keys\.example"):
+        await keys.find("one")
+    site.content, site.now = good, FETCH_PAUSE
+    assert await keys.find("one")
+    site.content, site.now = content, FETCH_PAUSE + FETCH_INTERVAL
+    assert await keys.find("one")
+
+
+async def test_a_secret_among_keys_is_not_taken(tmp_path: Path) -> None:
+    """It would let whoever checks a token make one."""
+    path = tmp_path / "keys.json"
+    path.write_text(json.dumps({"keys": [{"kty": "oct", "k": "AAAA", "kid": "one"}]}))
+    with pytest.raises(UsageError, match="no public key"):
+        open_authenticator((f"jwt?issuer={ISSUER}&audience={AUDIENCE}&keys={path}",))
+
+
+async def test_a_claim_may_be_a_list_of_backends(tmp_path: Path) -> None:
+    """By a pattern; what does not fit it is left out."""
+    issuer = JwtIssuer(tmp_path)
+    entry = (
+        f"jwt?issuer={ISSUER}&audience={AUDIENCE}&keys={issuer.file}"
+        "&claim=groups&pattern=listener:{backend}"
+    )
+    token = issuer.token("me", groups=["listener:a", "other:b", 7, "listener:c"])
+    identity = await open_authenticator((entry,)).identify(Presented(token))
+    assert identity is not None
+    assert (identity.name, identity.backends) == ("jwt me", ("a", "c"))
+
+
+async def test_an_api_server_is_asked_once_in_a_while() -> None:
+    """For each token, however many ask, and about one that is refused too."""
+    now = [0.0]
+    reviewer = Reviewer({"a.b.c": Review("listener-a", (AUDIENCE,))})
+    asked = AccountAuthenticator(
+        reviewer, AUDIENCE, "listener-{backend}", cache=10.0, now=lambda: now[0]
+    )
+    for _ in range(5):
+        assert await asked.identify(Presented("a.b.c"))
+        with pytest.raises(CredentialRefusedError):
+            await asked.identify(Presented("d.e.f"))
+    assert reviewer.asked == 2
+    now[0] = 10.0
+    del reviewer.accounts["a.b.c"]
+    with pytest.raises(CredentialRefusedError):
+        await asked.identify(Presented("a.b.c"))
+
+
+async def test_an_api_server_that_is_away_decides_nothing() -> None:
+    """And is asked again by the next one."""
+    reviewer = Reviewer({"a.b.c": Review("listener-a", (AUDIENCE,))}, away=OSError("token a.b.c"))
+    asked = AccountAuthenticator(reviewer, AUDIENCE, "listener-{backend}")
+    with pytest.raises(CredentialUncheckedError) as caught:
+        await asked.identify(Presented("a.b.c"))
+    assert "a.b.c" not in str(caught.value)
+    reviewer.away = None
+    assert await asked.identify(Presented("a.b.c"))
+
+
+@pytest.mark.skipif(api_server.assets() is None, reason=api_server.MISSING)
+async def test_a_real_api_server_is_asked(tmp_path: Path) -> None:
+    """About a token that it made for an account, for an audience, bound to a time."""
+    with api_server.start() as cluster:
+        config = tmp_path / "config"
+        config.write_text(cluster.kubeconfig())
+        accounts = "/api/v1/namespaces/osmo/serviceaccounts"
+        for name in ("cluster-a", "cluster-b"):
+            cluster.request("POST", accounts, {"metadata": {"name": name}})
+
+        def token(name: str, audience: str) -> str:
+            spec = {"audiences": [audience], "expirationSeconds": 600}
+            made = cluster.request("POST", f"{accounts}/{name}/token", {"spec": spec})
+            return str(made["status"]["token"])
+
+        entry = (
+            f"kubernetes?audience={AUDIENCE}&kubeconfig={config}&cache=1"
+            "&pattern=system:serviceaccount:osmo:{backend}"
+        )
+        asked = open_authenticator((entry,))
+        good = token("cluster-a", AUDIENCE)
+        identity = await asked.identify(Presented(good))
+        assert identity is not None
+        assert identity.backends == ("cluster-a",)
+        assert identity.expires < 4_000_000_000
+        for wrong in (token("cluster-a", "other"), f"{good[:-20]}{'A' * 20}", "a.b.c"):
+            with pytest.raises(CredentialRefusedError):
+                await asked.identify(Presented(wrong))
+        # Revoked with its account.
+        cluster.request("DELETE", f"{accounts}/cluster-b")
+        bound = token("cluster-a", AUDIENCE)
+        cluster.request("DELETE", f"{accounts}/cluster-a")
+        with pytest.raises(CredentialRefusedError):
+            await asked.identify(Presented(bound))
+
+
+def test_no_token_is_in_its_file(tmp_path: Path) -> None:
+    """Nor could it be found out from there."""
+    token = new_token()
+    written(tmp_path / "tokens.json", named("one", token))
+    assert token not in (tmp_path / "tokens.json").read_text()
+    assert len(token) > 40
+    assert token.startswith("osmo_")
