@@ -188,6 +188,20 @@ async def test_what_cannot_be_read_is_left_out(
         assert (await directory.rules())["east"].rules == {"Ready": "False"}
 
 
+async def test_what_is_put_back_leaves_what_others_told_since(server: RedisServer) -> None:
+    """It is newer, and is taken over; where they told nothing, they are told again."""
+    async with shared(server) as directory:
+        known = await directory.set_rules("east", {"Ready": "1"})
+        server.flush()
+        await directory.restore_rules({"east": known})
+        assert server.command("LRANGE", LIST, 0, -1) == [b'{"rules":{"Ready":"1"}}']
+        server.flush()
+        server.command("LPUSH", LIST, '{"rules": {"Ready": "2"}}')
+        await directory.restore_rules({"east": known})
+        await directory.adopt_rules(["east"])
+        assert (await directory.rules())["east"].rules == {"Ready": "2"}
+
+
 async def test_a_key_of_another_type_is_left_alone(server: RedisServer) -> None:
     """Rules are kept, and taken, as if it were not there."""
     server.command("SET", LIST, "something")

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 
 import pytest
 
@@ -27,6 +27,8 @@ from osmo_transport import (
     open_queue,
 )
 from osmo_transport.message import new_id
+from osmo_transport.testing.contracts.queue_suite import PATIENCE
+from osmo_transport.testing.patience import patience
 from osmo_transport.testing.redis_server import RedisServer
 
 ONE = encode_introduction(Registration("uid-1", "osmo", "1.0"))
@@ -128,6 +130,30 @@ async def test_rules_reach_the_listeners_of_every_operator(queue_url: str) -> No
         push = await stranger.push_after(RULES_KIND, 0)
         assert decode_rules(push.payload) == {"Ready": "Unknown"}
         assert (await first.push_after(RULES_KIND, 0)).version == version
+
+
+@pytest.mark.parametrize("layout", ["own", "osmo"])
+async def test_rules_survive_the_queues_memory(layout: str) -> None:
+    """Operators that know them put them back as they were; whoever connects later is told."""
+    with RedisServer() as redis:
+        async with serving(f"{redis.url}?layout={layout}", replicas=2) as (directory, urls):
+            await directory.set_rules("a", {"Ready": "False"})
+            await directory.set_rules("gone", {"Ready": "False"})
+            await directory.forget("gone")
+            before = await directory.rules()
+            for url in urls:
+                async with connect(url, backend="a", source=url) as client:
+                    await client.push_after(RULES_KIND, before["a"].version - 1)
+                async with connect(url, backend="gone", source=url) as client:
+                    await client.push_after(RULES_KIND, before["gone"].version - 1)
+            redis.flush()
+            async with patience(PATIENCE), aclosing(directory.follow_rules()) as told:
+                while await anext(told) != before:
+                    pass
+            for url in urls:
+                async with connect(url, backend="a", source=new_id()) as late:
+                    push = await late.push_after(RULES_KIND, 0)
+                    assert push.version == before["a"].version
 
 
 async def test_rules_that_are_too_long_are_told_to_nobody(

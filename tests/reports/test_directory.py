@@ -2,6 +2,7 @@
 oldest supported one."""
 
 import logging
+from contextlib import aclosing
 
 import pytest
 
@@ -9,6 +10,8 @@ from osmo_reports import Directory, Registration, open_directory
 from osmo_reports.directory import MAX_BACKENDS
 from osmo_reports.testing.directory_contract import DirectoryContract
 from osmo_transport.errors import QueueUnavailableError, UnknownSchemeError, UsageError
+from osmo_transport.testing.contracts.queue_suite import PATIENCE
+from osmo_transport.testing.patience import patience
 from osmo_transport.testing.redis_server import RedisServer
 
 
@@ -92,6 +95,19 @@ async def test_versions_rise_by_the_stores_own_clock(server: RedisServer, scheme
         assert newer.version > before.version
         assert after.version >= before.version
         assert after.version // 1000 in (int(seconds) - 1, int(seconds))
+
+
+@pytest.mark.parametrize("layout", ["own", "osmo"])
+async def test_who_follows_notices_that_the_store_lost_all(
+    server: RedisServer, layout: str
+) -> None:
+    """Though a store that was wiped wakes nobody."""
+    async with await open_directory(f"{server.url}?layout={layout}") as directory:
+        await directory.set_rules("a", {"Ready": "True"})
+        async with patience(PATIENCE), aclosing(directory.follow_rules()) as told:
+            assert set(await anext(told)) == {"a"}
+            server.flush()
+            assert await anext(told) == {}
 
 
 async def test_rules_that_cannot_be_read_are_left_out(

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack, aclosing
 from functools import partial
 from typing import NoReturn
@@ -16,7 +16,7 @@ from osmo_operator.config import OperatorConfig
 from osmo_operator.door import check_door
 from osmo_operator.relay import Relay
 from osmo_reports.bodies import decode_introduction
-from osmo_reports.directory import RULES_KIND, Directory, encode_rules, open_directory
+from osmo_reports.directory import RULES_KIND, Directory, RuleSet, encode_rules, open_directory
 from osmo_runtime.operations import Inquiry, Operations, Work
 from osmo_runtime.queues import queue_url, with_all_streams
 from osmo_runtime.startup import allow_connections, once_there, warn_of_caveats
@@ -156,14 +156,21 @@ def admission(queue: Queue, directory: Directory, rules_known: asyncio.Event) ->
 async def tell_rules(
     directory: Directory, server: Server, known_first: asyncio.Event, backoff: BackoffConfig
 ) -> NoReturn:
-    """Push each backend's condition rules to its listeners, for ever; `known_first` is set when
-    they are known."""
+    """Push each backend's condition rules to its listeners, for ever, and put back those that the
+    directory lost; `known_first` is set when they are known."""
     delays = Backoff(backoff)
+    newest: dict[str, RuleSet] = {}
     while True:
         try:
             async with aclosing(directory.follow_rules()) as following:
                 async for found in following:
                     delays = Backoff(backoff)
+                    lost = {
+                        backend: ours
+                        for backend, ours in newest.items()
+                        if backend not in found or found[backend].version < ours.version
+                    }
+                    newest = found | lost
                     for backend, known in found.items():
                         payload = encode_rules(known.rules)
                         try:
@@ -171,9 +178,20 @@ async def tell_rules(
                         except UsageError as exc:
                             logger.warning("the rules of %s are not told: %s", backend, exc)
                     known_first.set()
+                    if lost:
+                        await put_back(directory, lost)
         except QueueUnavailableError as exc:
             logger.debug("cannot ask the queue for condition rules: %s", exc)
             await anyio.sleep(delays.next_delay())
+
+
+async def put_back(directory: Directory, lost: Mapping[str, RuleSet]) -> None:
+    """Let the directory have again the condition rules that it lost."""
+    logger.error("the queue lost the condition rules of %s", counted(len(lost), "backend"))
+    try:
+        await directory.restore_rules(lost)
+    except QueueRefusedError as exc:
+        logger.warning("condition rules are not put back: %s", exc)
 
 
 async def adopt_rules(directory: Directory, server: Server) -> NoReturn:

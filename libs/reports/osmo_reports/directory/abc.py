@@ -67,12 +67,19 @@ class Directory(ABC):
         """
 
     @abstractmethod
+    async def restore_rules(self, known: Mapping[str, RuleSet]) -> None:
+        """Put back those of `known` that are newer than what is kept, under the versions that they
+        have: what a store forgot, somebody who followed the rules still knows. Who knows only
+        older ones changes nothing."""
+
+    @abstractmethod
     async def rules(self) -> dict[str, RuleSet]:
         """The rules by backend, of those that have any."""
 
     @abstractmethod
     def follow_rules(self) -> AsyncGenerator[dict[str, RuleSet], None]:
-        """What `rules` says, now and after each change, for ever. Close it when done."""
+        """What `rules` says, now and after each change, for ever; also, within seconds, when the
+        store lost them. Close it when done."""
 
     async def adopt_rules(self, backends: Iterable[str]) -> None:  # noqa: B027 - a hook
         """Make those rules ours that somebody else has set for `backends`, whose listeners report

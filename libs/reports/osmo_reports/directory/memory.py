@@ -83,10 +83,19 @@ class MemoryDirectory(Directory):
         known = self._shared.rules.get(backend)
         # Rises also after the store was wiped.
         version = max(known.version + 1 if known else 0, int(self._wall() * 1000))
-        self._shared.rules[backend] = RuleSet(version, dict(rules))
+        return self._keep(backend, RuleSet(version, dict(rules)))
+
+    async def restore_rules(self, known: Mapping[str, RuleSet]) -> None:
+        for backend, ours in known.items():
+            kept = self._shared.rules.get(backend)
+            if kept is None or kept.version < ours.version:
+                self._keep(backend, ours)
+
+    def _keep(self, backend: str, rules: RuleSet) -> RuleSet:
+        self._shared.rules[backend] = rules
         self._shared.changed.set()
         self._shared.changed = asyncio.Event()
-        return self._shared.rules[backend]
+        return rules
 
     async def rules(self) -> dict[str, RuleSet]:
         return dict(self._shared.rules)

@@ -138,6 +138,14 @@ class RedisDirectory(Directory):
         )
         return RuleSet(int(version), dict(rules))
 
+    async def restore_rules(self, known: Mapping[str, RuleSet]) -> None:
+        for backend, ours in known.items():
+            keys = (self._rules, self._rules_changed, *self._rules_list(backend))
+            text = _encode(ours.rules)
+            await self._client.call(
+                scripts.RESTORE, (keys, (backend, text, MAX_WAITING, ours.version))
+            )
+
     def _rules_list(self, backend: str) -> tuple[str, ...]:
         """The list by which others are told, if there are others who could be: in a cluster it may
         be in another node than the queue."""
@@ -163,17 +171,23 @@ class RedisDirectory(Directory):
 
     async def follow_rules(self) -> AsyncGenerator[dict[str, RuleSet], None]:
         client = new_client(self._address)
-        key = self._rules_changed
         try:
             while True:
-                (newest,) = await client.run(("XREVRANGE", key, "+", "-", "COUNT", 1))
-                last = newest[0][0] if newest else b"0-0"
+                last = await self._last_change(client)
                 yield await self._read(client)
-                wait = ("XREAD", "BLOCK", round(BLOCK * 1000), "STREAMS", key, last)
+                wait = ("XREAD", "BLOCK", round(BLOCK * 1000), "STREAMS", self._rules_changed, last)
                 while not (await client.run(wait, wait=BLOCK))[0]:
-                    pass
+                    # A store that lost its memory wakes nobody.
+                    if await self._last_change(client) != last:
+                        break
         finally:
             await client.abort()
+
+    async def _last_change(self, client: RedisClient) -> bytes:
+        """The id of the newest entry that tells of a change, of none `0-0`."""
+        (newest,) = await client.run(("XREVRANGE", self._rules_changed, "+", "-", "COUNT", 1))
+        last: bytes = newest[0][0] if newest else b"0-0"
+        return last
 
     async def _read(self, client: RedisClient) -> dict[str, RuleSet]:
         (fields,) = await client.run(("HGETALL", self._rules))

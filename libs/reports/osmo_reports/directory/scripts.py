@@ -67,6 +67,22 @@ return version
 which others are told, if any. ARGV: backend, rules, the most entries of the list. Returns the
 version."""
 
+RESTORE = script(
+    _TELL_OTHERS
+    + """
+local stored = redis.call('HGET', KEYS[1], ARGV[1])
+local version = stored and tonumber(stored:match('^(%d+)')) or 0
+if version >= tonumber(ARGV[4]) then return 0 end
+redis.call('HSET', KEYS[1], ARGV[1], ARGV[4] .. ' ' .. ARGV[2])
+redis.call('XADD', KEYS[2], 'MAXLEN', 1, '*', 'backend', ARGV[1])
+if KEYS[3] and redis.pcall('LLEN', KEYS[3]) == 0 then tell_others(KEYS[3], ARGV[2], ARGV[3]) end
+return 1
+"""
+)
+"""Puts back a backend's rules under the version that they had, unless there are as new ones. KEYS
+and ARGV: as `SET_RULES` has them, and the version. What others have told since is newer, and stays
+first in their list. Returns 1 if it did, else 0."""
+
 FORGET = script(
     _SET_RULES
     + _TELL_OTHERS

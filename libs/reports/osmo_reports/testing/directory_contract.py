@@ -8,7 +8,7 @@ import pytest
 
 from osmo_reports.bodies import Registration
 from osmo_reports.conditions import DEFAULT_RULES
-from osmo_reports.directory import MAX_BACKENDS, Directory
+from osmo_reports.directory import MAX_BACKENDS, Directory, RuleSet
 from osmo_reports.errors import BackendTakenError, RulesError
 from osmo_transport import QueueUnavailableError
 from osmo_transport.testing.contracts.queue_suite import PATIENCE
@@ -121,6 +121,24 @@ class DirectoryContract(AsyncSuite):
                 await directory.set_rules("a", {"Disk(": "True", "A": "True", "B": "["})
             assert len(refused.value.problems) == 2
             assert await directory.rules() == {"a": kept}
+
+    async def test_rules_are_put_back_but_never_over_newer_ones(self) -> None:
+        """Under their versions, and who follows is told; a forgotten backend's stay the default."""
+        async with await self.open() as directory, await self.open() as other:
+            kept = await directory.set_rules("kept", {"Ready": "1"})
+            old = await directory.set_rules("forgotten", {"Ready": "False"})
+            await directory.forget("forgotten")
+            default = (await directory.rules())["forgotten"]
+            lost = RuleSet(kept.version, {"Ready": "2"})
+            async with patience(PATIENCE), aclosing(other.follow_rules()) as told:
+                await anext(told)
+                for _ in range(2):
+                    older = RuleSet(kept.version - 1, {"Ready": "0"})
+                    await directory.restore_rules({"kept": older, "forgotten": old, "lost": lost})
+                expected = {"kept": kept, "forgotten": default, "lost": lost}
+                assert await anext(told) == expected
+            newer = await directory.set_rules("lost", {"Ready": "3"})
+            assert newer.version > lost.version
 
     async def test_who_follows_the_rules_is_told_at_once(self) -> None:
         """First what they are, then after each change, also one that came while it did not look."""
