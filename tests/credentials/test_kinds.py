@@ -1,6 +1,7 @@
 """What each kind promises beyond the contract: its settings, its files, its caches."""
 
 import json
+from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -181,10 +182,39 @@ async def test_whoever_presents_unknown_keys_makes_no_more_fetches(tmp_path: Pat
     """Than one in each pause."""
     site = Site(JwtIssuer(tmp_path).file.read_bytes())
     keys = site.keys()
+    answers: Counter[str] = Counter()
     for number in range(1000):
         site.now += 0.05
-        assert await keys.find(f"unknown-{number}") is None
+        try:
+            answers[str(await keys.find(f"unknown-{number}"))] += 1
+        except CredentialUncheckedError:
+            answers["come again"] += 1
     assert site.fetched == 1 + int(1000 * 0.05 / FETCH_PAUSE)
+    assert answers == {"None": site.fetched, "come again": 1000 - site.fetched}
+
+
+async def test_a_new_key_is_not_refused_before_its_issuer_was_asked(tmp_path: Path) -> None:
+    """A refusal would end the listener for good, only because keys were fetched a moment before
+    they were rotated."""
+    issuer, other = JwtIssuer(tmp_path), JwtIssuer(tmp_path, "two")
+    site = Site(issuer.file.read_bytes())
+    keys = site.keys()
+    assert await keys.find("one")
+    site.content = other.file.read_bytes()
+    with pytest.raises(CredentialUncheckedError, match="not known yet"):
+        await keys.find("two")
+    site.now += FETCH_PAUSE
+    assert await keys.find("two")
+
+
+async def test_a_key_that_cannot_be_looked_for_is_not_refused(tmp_path: Path) -> None:
+    """Its issuer does not answer, and may have made it."""
+    site = Site(JwtIssuer(tmp_path).file.read_bytes())
+    keys = site.keys()
+    assert await keys.find("one")
+    site.content, site.now = OSError("refused"), FETCH_PAUSE
+    with pytest.raises(CredentialUncheckedError, match="not known yet"):
+        await keys.find("two")
 
 
 @pytest.mark.parametrize(

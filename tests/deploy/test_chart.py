@@ -13,6 +13,7 @@ import osmo_listener.__main__
 import osmo_operator.__main__
 import osmo_worker.__main__
 from osmo_deployed.layout import OsmoLayout
+from osmo_operator.door import check_door
 from osmo_pipeline.web.config import WebConfig
 from osmo_pipeline.web.server import SHUTDOWN_TIMEOUT
 from osmo_reports.kinds import WEIGHTS
@@ -115,6 +116,33 @@ def test_settings_arrive(tmp_path: Path) -> None:
     found = configurations("standby", tmp_path)
     assert found["listener"].rules.node.label is True
     assert found["listener"].rules.node.label_prefix == "osmo.example/"
+
+
+@example
+def test_an_operator_lets_no_stranger_in_unless_that_is_chosen(
+    example: str, tmp_path: Path
+) -> None:
+    """Each example has made its choice, with which its operator starts."""
+    if "operator" in (found := configurations(example, tmp_path)):
+        check_door(found["operator"])
+
+
+def test_the_chart_asks_who_may_report() -> None:
+    """It makes nothing that would let in everybody without a word."""
+    done = template("minimal", {"operator.insecure": False})
+    assert done.returncode != 0
+    assert "say with operator.auth who may report" in done.stderr
+
+
+def test_a_listener_gets_its_token(tmp_path: Path) -> None:
+    """From the Secret, as a file that follows it."""
+    client = configurations("standby", tmp_path)["listener"].client
+    assert client.token.file == Path("/etc/osmo/token/token")
+    (spec, container), *_ = pod_specs("standby")
+    mounts = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
+    assert mounts["token"] == "/etc/osmo/token"
+    volumes = {volume["name"]: volume for volume in spec["volumes"]}
+    assert volumes["token"]["secret"]["secretName"] == "osmo-listener-token"
 
 
 def test_any_text_can_be_a_setting(tmp_path: Path) -> None:

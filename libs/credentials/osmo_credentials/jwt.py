@@ -117,6 +117,7 @@ class KeysOfUrl:
         self._fetch = fetch or _fetched
         self._now = now
         self._keys: dict[str, Any] = {}
+        self._withdrawn: set[str] = set()
         self._fetched_at: float | None = None
         self._asked_at: float | None = None
         self._why = ""
@@ -128,14 +129,20 @@ class KeysOfUrl:
         """The key with this id.
 
         Raises:
-            CredentialUncheckedError: there are no keys yet, and none can be had now.
+            CredentialUncheckedError: there are no keys yet, and none can be had now; or it is not
+                among those that are known, which may have been followed by others since.
         """
+        renewed = False
         if key_id not in self._keys or self._is_old():
             async with self._turn:
                 if (key_id not in self._keys or self._is_old()) and self._may_ask():
-                    await self._renew()
+                    renewed = await self._renew()
         if self._fetched_at is None:
             raise CredentialUncheckedError(f"no keys from {self._url}: {self._why}")
+        if not (renewed or key_id in self._keys or key_id in self._withdrawn):
+            raise CredentialUncheckedError(
+                "the JWT is signed by a key that is not known yet: the issuer is asked again soon"
+            )
         return self._keys.get(key_id)
 
     def _is_old(self) -> bool:
@@ -144,16 +151,18 @@ class KeysOfUrl:
     def _may_ask(self) -> bool:
         return self._asked_at is None or self._now() - self._asked_at >= FETCH_PAUSE
 
-    async def _renew(self) -> None:
+    async def _renew(self) -> bool:
         self._asked_at = self._now()
         try:
             found = _keys_in(await asyncio.to_thread(self._fetch, self._url))
         except (OSError, ValueError) as exc:
             self._why = str(exc)
-            return
+            return False
         if found.keys() != self._keys.keys():
             self.generation = object()
+            self._withdrawn = self._keys.keys() - found.keys()
         self._keys, self._fetched_at = found, self._now()
+        return True
 
 
 class _NoDetours(urllib.request.HTTPRedirectHandler):
@@ -252,7 +261,8 @@ class JwtAuthenticator(Authenticator):
             raise CredentialRefusedError(f"the JWT names no backend as its {settings.claim}")
         expires = float(claims["exp"]) + settings.leeway
         subject = str(claims.get("sub") or settings.claim)
-        return Identity(f"jwt {subject}", backends, expires)
+        # A withdrawn key is noticed by asking for the keys, which somebody has to cause.
+        return Identity(f"jwt {subject}", backends, expires, FETCH_INTERVAL)
 
 
 def open_authenticator(settings: Mapping[str, str]) -> Authenticator:
