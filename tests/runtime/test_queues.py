@@ -1,8 +1,10 @@
 """The queue that a service is told to use."""
 
+from pathlib import Path
+
 import pytest
 
-from osmo_runtime.queues import queue_url, with_all_streams
+from osmo_runtime.queues import queue_url, store_url, with_all_streams
 from osmo_transport import Policy, QueueConfig, UsageError, kinds, open_queue
 
 
@@ -12,6 +14,21 @@ def test_a_layout_is_for_redis() -> None:
     assert queue_url("redis://host?a=b", "osmo") == "redis://host?a=b&layout=osmo"
     with pytest.raises(UsageError, match="--layout osmo is for a queue in Redis"):
         queue_url("memory://", "osmo")
+
+
+def test_a_password_file_is_for_what_asks_for_a_password() -> None:
+    """It stands in the URL, and elsewhere it is refused."""
+    file = Path("/etc/a&b")
+    both = "redis://host?layout=osmo&password_file=/etc/a%26b"
+    assert queue_url("redis://host", "osmo", file) == both
+    with pytest.raises(UsageError, match="--queue-password-file is for a queue in Redis"):
+        queue_url("memory://", "own", file)
+    assert store_url("sqlite:///x.db", None) == "sqlite:///x.db"
+    assert store_url("postgresql://h/db?a=b", file) == (
+        "postgresql://h/db?a=b&password_file=/etc/a%26b"
+    )
+    with pytest.raises(UsageError, match="--store-password-file is for PostgreSQL"):
+        store_url("sqlite:///x.db", file)
 
 
 async def test_streams_of_others_are_read_too(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -398,3 +398,31 @@ def test_shown_settings(sources: Sources) -> None:
         f"share = 1.0  # {path}: limits.share",
     ):
         assert line in text.splitlines()
+
+
+@dataclass(frozen=True, kw_only=True)
+class WithPlaces:
+    """Two places that may ask for a password, one of which may come from a file."""
+
+    queue: str = ""
+    """One."""
+    queue_password_file: Path | None = None
+    """Its password."""
+    other: str = ""
+    """Another."""
+
+
+def test_a_secret_in_an_argument_is_warned_of() -> None:
+    """With where to give it instead, and without it; nobody else sees the environment."""
+    url = "redis://:sesame@host"
+    found = load("sample", WithPlaces, ["--queue", url, "--other", url], {}).warnings
+    assert len(found) == 2
+    assert "the secret in --queue" in found[0]
+    assert found[0].endswith(
+        "OSMO_QUEUE in the environment, or the password in --queue-password-file"
+    )
+    assert found[1].endswith("OSMO_OTHER in the environment")
+    assert "sesame" not in "".join(found)
+    assert not load(
+        "sample", WithPlaces, ["--queue", "redis://u@host"], {"OSMO_OTHER": url}
+    ).warnings

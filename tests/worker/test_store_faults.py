@@ -5,6 +5,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -191,6 +192,41 @@ async def test_a_lost_postgresql_connection_is_made_again(postgres: str) -> None
         with pytest.raises(StoreUnavailableError):
             await store.handle_batch(batch)
         assert await store.handle_batch(batch) == [Ack()]
+
+
+@pytest.mark.postgres
+async def test_each_connection_has_the_password_that_is_in_the_file_then(
+    postgres: str, tmp_path: Path
+) -> None:
+    """A new one needs no restart."""
+    path = tmp_path / "password"
+    async with AsyncExitStack() as stack:
+        path.write_text("old\n")
+        store = await stack.enter_async_context(
+            open_store(f"{postgres}?password_file={path}", STORE)
+        )
+        database = store._database
+
+        def password() -> str:
+            with database.transaction(write=False) as connection:
+                driver = connection.connection.driver_connection
+                assert isinstance(driver, psycopg.Connection)
+                return driver.info.password
+
+        assert await database.call(password) == "old"
+        path.write_text("new\n")
+        database._backing.disconnect()
+        assert await database.call(password) == "new"
+
+
+async def test_a_second_password_of_postgresql_is_refused(tmp_path: Path) -> None:
+    """As is a file that is not there."""
+    path = tmp_path / "password"
+    with pytest.raises(UsageError, match=r"the password file .* cannot be used"):
+        open_store(f"postgresql://h/db?password_file={path}")
+    path.write_text("one")
+    with pytest.raises(UsageError, match="choose one"):
+        open_store(f"postgresql://u:two@h/db?password_file={path}")
 
 
 async def test_a_postgresql_that_is_down_is_unavailable_and_its_password_is_secret() -> None:

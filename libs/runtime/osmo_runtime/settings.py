@@ -125,11 +125,12 @@ def load(
             continue
         origins[leaf.key] = origin
         values[leaf.key] = convert(leaf, origin, raw, strict=typed)
+    built = _build(table, values)
     return Loaded(
-        config=_build(table, values),
+        config=built,
         table=table,
         origins=origins,
-        warnings=tuple(_typos(table, environ)),
+        warnings=(*_typos(table, environ), *_in_arguments(table, built, origins)),
         print_config=options.print_config,
     )
 
@@ -149,9 +150,12 @@ def _build(table: Table, values: Mapping[str, object]) -> Any:
         raise SettingsError(f"{'.'.join(table.path) or 'the configuration'}: {exc}") from exc
 
 
+def _plain(value: object) -> object:
+    return msgspec.to_builtins(value, enc_hook=str)
+
+
 def _shown(leaf: Leaf, value: object) -> object:
-    plain = msgspec.to_builtins(value, enc_hook=str)
-    return mask(plain, leaf.path[-1], secret=leaf.setting.secret)
+    return mask(_plain(value), leaf.path[-1], secret=leaf.setting.secret)
 
 
 def _to_dict(table: Table, config: object) -> dict[str, object]:
@@ -162,6 +166,20 @@ def _to_dict(table: Table, config: object) -> dict[str, object]:
     for inner in table.tables:
         plain[inner.path[-1]] = _to_dict(inner, getattr(config, inner.path[-1]))
     return plain
+
+
+def _in_arguments(table: Table, config: object, origins: Mapping[str, str]) -> Iterator[str]:
+    for leaf in table.walk():
+        value = functools.reduce(getattr, leaf.path, config)
+        if origins.get(leaf.key) == leaf.flag and _shown(leaf, value) != _plain(value):
+            file = next(
+                (each for each in table.leaves if each.key == f"{leaf.key}_password_file"), None
+            )
+            elsewhere = f", or the password in {file.flag}" if file is not None else ""
+            yield (
+                f"everybody on this machine sees the secret in {leaf.flag}, as ps shows arguments:"
+                f" give it as {leaf.env_names[0]} in the environment{elsewhere}"
+            )
 
 
 def _typos(table: Table, environ: Mapping[str, str]) -> Iterator[str]:

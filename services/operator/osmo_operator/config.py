@@ -1,6 +1,7 @@
 """The operator's configuration."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from osmo_deployed import DeployedConfig
 from osmo_reports.directory import MAX_BACKENDS
@@ -26,6 +27,9 @@ class OperatorConfig:
     queue: str = "redis://127.0.0.1:6379"
     """URL of the queue (redis, rediss, valkey, valkeys, or another scheme that is installed); what
     is in `memory://` no other process sees."""
+    queue_password_file: Path | None = None
+    """File with the password of the queue in Redis, which its URL then leaves out; read again for
+    each connection, so that a new password needs no restart."""
     layout: QueueLayout = "own"
     """How the queue in Redis is laid out; osmo: for workers already deployed, as `?layout=osmo` in
     its URL."""

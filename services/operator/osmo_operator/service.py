@@ -71,7 +71,7 @@ async def run_operator(
         transport_for(url)
     check_door(config)
     allow_connections(config.server.max_connections * len(config.listen))
-    where = queue_url(config.queue, config.layout)
+    where = queue_url(config.queue, config.layout, config.queue_password_file)
     limits = with_all_streams(config.limits)
     queue = await once_there(
         lambda: open_queue(where, limits), (QueueUnavailableError,), config.backoff, stop

@@ -69,10 +69,22 @@ class CommandConfig(ProgramConfig):
 
     queue: str = "redis://127.0.0.1:6379"
     """URL of the operators' queue (redis, rediss, valkey, valkeys)."""
+    queue_password_file: Path | None = None
+    """File with the password of the queue in Redis, which its URL then leaves out; read again for
+    each connection, so that a new password needs no restart."""
     layout: QueueLayout = "own"
     """How the queue is laid out, as the operators are told."""
     log_level: LogLevel = LogLevel.WARNING
     """The least severe log records that are written."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StorePasswordConfig(ProgramConfig):
+    """What every command about the state store can be told."""
+
+    store_password_file: Path | None = None
+    """File with the password of the store in PostgreSQL, which its URL then leaves out; read again
+    for each connection, so that a new password needs no restart."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,10 +6,12 @@ import logging
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from osmo_runtime import runner
 from osmo_runtime.completion import complete
 from osmo_runtime.operations import ServiceConfig, open_operations
+from osmo_runtime.queues import store_url
 from osmo_runtime.startup import unless_stopped, warn_of_private_queue
 from osmo_worker.config import StoreConfig, WorkerConfig
 from osmo_worker.errors import HandlerUnavailableError
@@ -32,7 +34,7 @@ class Settings(WorkerConfig, ServiceConfig):
     def without_effect(self) -> Iterator[tuple[str, str]]:
         """See `ProgramConfig`."""
         if self.handler is not None:
-            for key in ("store", "store_limits"):
+            for key in ("store", "store_limits", "store_password_file"):
                 yield key, "--handler is set, and the state store is not used"
         if self.layout == "osmo":
             yield "group", "the layout osmo has the group message_workers"
@@ -48,6 +50,9 @@ class MigrateSettings(runner.ProgramConfig):
 
     store: str = WorkerConfig.store
     """URL of the state store: `sqlite:///PATH` or `postgresql://HOST/NAME`."""
+    store_password_file: Path | None = None
+    """File with the password of the store in PostgreSQL, which its URL then leaves out; read again
+    for each connection, so that a new password needs no restart."""
     check: bool = False
     """Change nothing: say only whether there is something to do."""
     store_limits: StoreConfig = field(default_factory=StoreConfig)
@@ -77,7 +82,8 @@ def _migrate(argv: Sequence[str]) -> int:
         # The service may have a handler of its own, and then needs no database driver.
         from osmo_worker.store.migrating import migrate_store  # noqa: PLC0415
 
-        work = migrate_store(settings.store, settings.store_limits, check=settings.check)
+        where = store_url(settings.store, settings.store_password_file)
+        work = migrate_store(where, settings.store_limits, check=settings.check)
         steps = await unless_stopped(work, stop)
         if steps is not None:
             due = settings.check and steps.found != steps.target

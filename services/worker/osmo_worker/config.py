@@ -3,6 +3,7 @@
 import os
 import socket
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from osmo_runtime.queues import QueueLayout
 from osmo_transport import BackoffConfig, QueueConfig
@@ -68,12 +69,18 @@ class WorkerConfig:
     queue: str = "redis://127.0.0.1:6379"
     """URL of the operators' queue (redis, rediss, valkey, valkeys, or another scheme that is
     installed); what is in `memory://` no other process sees."""
+    queue_password_file: Path | None = None
+    """File with the password of the queue in Redis, which its URL then leaves out; read again for
+    each connection, so that a new password needs no restart."""
     layout: QueueLayout = "own"
     """How the queue in Redis is laid out; osmo: for operators already deployed, as `?layout=osmo`
     in its URL. Its group is then `message_workers`."""
     store: str = "sqlite:///osmo.db"
     """URL of the state store: `sqlite:///PATH`, `postgresql://HOST/NAME` or `memory://`. Not looked
     at when `handler` is set."""
+    store_password_file: Path | None = None
+    """File with the password of the store in PostgreSQL, which its URL then leaves out; read again
+    for each connection, so that a new password needs no restart."""
     handler: str | None = None
     """`module:attribute` of the handler: an async callable that takes one delivery, or an object
     with `handle_batch`; none: the state store."""

@@ -10,7 +10,7 @@ import anyio
 from anyio.abc import TaskGroup
 
 from osmo_runtime.operations import Inquiry, Operations
-from osmo_runtime.queues import queue_url, with_all_streams
+from osmo_runtime.queues import queue_url, store_url, with_all_streams
 from osmo_runtime.startup import once_there, warn_of_caveats
 from osmo_runtime.texts import counted
 from osmo_transport import Queue, QueueStatus, QueueUnavailableError, open_queue
@@ -53,9 +53,10 @@ async def run_worker(
     operations = operations or Operations(stopping=stop.is_set)
     others = load_handlers() if config.handler is None else {}
     limits = with_all_streams(config.limits)
+    where = queue_url(config.queue, config.layout, config.queue_password_file)
     async with _open_handler(config, stop, metrics) as (handler, store):
         queue = await once_there(
-            lambda: open_queue(queue_url(config.queue, config.layout), limits),
+            lambda: open_queue(where, limits),
             _ABSENT,
             config.backoff,
             stop,
@@ -123,6 +124,7 @@ async def _open_handler(
     # A worker with its own handler needs no database driver.
     from osmo_worker.store import open_store  # noqa: PLC0415
 
-    async with open_store(config.store, config.store_limits, metrics=metrics) as store:
+    where = store_url(config.store, config.store_password_file)
+    async with open_store(where, config.store_limits, metrics=metrics) as store:
         await once_there(store.check, _ABSENT, config.backoff, stop)
         yield store, store

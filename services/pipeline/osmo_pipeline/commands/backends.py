@@ -20,11 +20,12 @@ from osmo_pipeline.commands.output import (
     write_json,
 )
 from osmo_pipeline.commands.places import directory_of, open_queue_of, queue_of, store_of
-from osmo_pipeline.config import BackendConfig, PatienceConfig, ViewConfig
+from osmo_pipeline.config import BackendConfig, PatienceConfig, StorePasswordConfig, ViewConfig
 from osmo_pipeline.errors import NothingFoundError, RefusedError, StoppedError
 from osmo_pipeline.fleet import Member, State, Stored, all_of, members, standings
 from osmo_reports.conditions import DEFAULT_RULES
 from osmo_reports.directory import open_directory
+from osmo_runtime.queues import store_url
 from osmo_runtime.texts import counted
 from osmo_transport import QueueUnavailableError
 from osmo_transport.bounds import Seconds
@@ -58,7 +59,7 @@ _COLUMNS = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class FleetConfig(PatienceConfig, ViewConfig):
+class FleetConfig(PatienceConfig, ViewConfig, StorePasswordConfig):
     """What every command about all backends can be told."""
 
     store: str | None = None
@@ -94,7 +95,7 @@ class ForgetConfig(BackendConfig, ViewConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ResetConfig(BackendConfig, ViewConfig):
+class ResetConfig(BackendConfig, ViewConfig, StorePasswordConfig):
     """Makes good what no report of a backend reaches any more, because something was reported or
     given out with an epoch of the future: its listeners begin anew, and what they then report
     counts. Let the workers catch up first: what waits in the queue is applied later."""
@@ -104,7 +105,7 @@ class ResetConfig(BackendConfig, ViewConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PurgeConfig(BackendConfig, ViewConfig):
+class PurgeConfig(BackendConfig, ViewConfig, StorePasswordConfig):
     """Removes all rows of a backend from the store for ever: tasks, nodes, usage, events and
     itself. It is refused while the backend is reported. What is cut short can be run again. The
     exit code is 3 if the store knows no such backend."""
@@ -128,7 +129,7 @@ async def list_backends(config: ListConfig, _: asyncio.Event) -> None:
     """
     stored, away = None, None
     if config.store is not None:
-        async with await store_of(config.store) as store:
+        async with await store_of(store_url(config.store, config.store_password_file)) as store:
             stored = await all_of(store)
     try:
         known = await _members(config, stored)
@@ -155,7 +156,7 @@ async def show_backend(config: ShowConfig, _: asyncio.Event) -> None:
     """
     stored, unavailable = None, None
     if config.store is not None:
-        async with await store_of(config.store) as store:
+        async with await store_of(store_url(config.store, config.store_password_file)) as store:
             stored, unavailable = await _stored(store, config.backend)
     found = [each for each in await _members(config, stored) if each.name == config.backend]
     async with directory_of(config) as directory:
@@ -185,7 +186,7 @@ async def purge_backend(config: PurgeConfig, stop: asyncio.Event) -> None:
         WorkerError: the store cannot be used, and only a part may be done.
     """
     removed: Counter[str] = Counter()
-    async with await store_of(config.store) as store:
+    async with await store_of(store_url(config.store, config.store_password_file)) as store:
         # Not those of the queue alone: it would be of no use to be refused for another one's store.
         if await _row_of(store, config.backend) is None:
             raise NothingFoundError(f"{store.url} knows no backend {config.backend!r}")
@@ -276,7 +277,10 @@ async def reset_backend(config: ResetConfig, _: asyncio.Event) -> None:
             says what to do.
         WorkerError: the store cannot be used; the text says what to do.
     """
-    async with await store_of(config.store) as store, await open_queue_of(config) as queue:
+    async with (
+        await store_of(store_url(config.store, config.store_password_file)) as store,
+        await open_queue_of(config) as queue,
+    ):
         # The store first: the epoch that a listener then gets has to be above all that is left.
         rows = await store.heal(config.backend)
         producers = await queue.reset(config.backend)

@@ -26,7 +26,7 @@ def queue_of(config: CommandConfig) -> str:
         raise UsageError(
             f"{config.queue} ends with this command: name the queue of the operators with --queue"
         )
-    return queue_url(config.queue, config.layout)
+    return queue_url(config.queue, config.layout, config.queue_password_file)
 
 
 async def open_queue_of(config: CommandConfig, max_entries: int = QueueConfig.max_entries) -> Queue:

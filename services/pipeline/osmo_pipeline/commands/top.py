@@ -16,6 +16,7 @@ from osmo_pipeline.config import CommandConfig
 from osmo_pipeline.errors import StoppedError
 from osmo_reports.directory import open_directory
 from osmo_runtime.masking import mask_text
+from osmo_runtime.queues import store_url
 from osmo_runtime.startup import unless_stopped
 from osmo_transport import QueueConfig
 from osmo_transport.bounds import Seconds
@@ -54,7 +55,8 @@ async def show_top(config: TopConfig, stop: asyncio.Event) -> None:
     from osmo_pipeline.top.watching import Watch  # noqa: PLC0415
 
     async with AsyncExitStack() as stack:
-        sources = await open_sources(stack, config, config.store, config.operations)
+        store = config.store and store_url(config.store, config.store_password_file)
+        sources = await open_sources(stack, config, store, config.operations)
         watch = Watch(sources, config.patience)
         if config.once:
             if await unless_stopped(_once(watch, config), stop) is None:

@@ -2,13 +2,13 @@
 
 from dataclasses import dataclass
 
-from osmo_pipeline.config import PatienceConfig
+from osmo_pipeline.config import PatienceConfig, StorePasswordConfig
 from osmo_transport import QueueConfig
 from osmo_transport.bounds import Count
 
 
 @dataclass(frozen=True, kw_only=True)
-class WebConfig(PatienceConfig):
+class WebConfig(PatienceConfig, StorePasswordConfig):
     """Serves a page that shows the fleet, what flows, workflows, nodes and dead letters. Whoever
     reaches the address sees all of it: let nobody but this machine, or put something in front of it
     that knows its users."""

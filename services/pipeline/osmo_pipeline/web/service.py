@@ -14,6 +14,7 @@ from osmo_pipeline.web.pulse import Pulse
 from osmo_pipeline.web.server import Site, serving
 from osmo_pipeline.web.views import View, Views
 from osmo_runtime.operations.server import address
+from osmo_runtime.queues import store_url
 from osmo_runtime.runner import announce
 from osmo_transport import UsageError
 
@@ -31,9 +32,8 @@ async def run_web(config: WebConfig, stop: asyncio.Event) -> None:
     """
     where = address(config.listen, "the page")
     async with AsyncExitStack() as stack:
-        sources = await open_sources(
-            stack, config, config.store, config.operations, config.max_entries
-        )
+        store = store_url(config.store, config.store_password_file)
+        sources = await open_sources(stack, config, store, config.operations, config.max_entries)
         async with (
             asyncio.TaskGroup() as tasks,
             page(

@@ -4,6 +4,7 @@ import asyncio
 import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -12,10 +13,12 @@ from redis.asyncio.cluster import ClusterNode, RedisCluster
 from redis.asyncio.connection import Connection, SSLConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.credentials import CredentialProvider
 from redis.exceptions import RedisError
 
 from osmo_transport import _tasks
 from osmo_transport.errors import UsageError
+from osmo_transport.passwords import PasswordFile
 from osmo_transport.transports import sockets
 
 CONNECT_TIMEOUT = 5.0
@@ -35,7 +38,7 @@ TLS_OPTIONS = frozenset(
 DEFAULT_NAMESPACE = "osmo"
 """Of the keys of a queue whose URL names none."""
 
-QUEUE_OPTIONS = frozenset({"cluster", "layout", "namespace", "sentinel"})
+QUEUE_OPTIONS = frozenset({"cluster", "layout", "namespace", "password_file", "sentinel"})
 """What the query of every URL may hold: the queue's own options."""
 
 SECURE = {"redis": False, "valkey": False, "rediss": True, "valkeys": True}
@@ -46,11 +49,31 @@ FORM = (
     " asked for, special characters of them as %XX, and ?OPTION=VALUE&… behind"
 )
 
+IDENTITY = frozenset({"credential_provider", "password", "username"})
+"""Of redis-py's options those that say who we are: Sentinels are asked by nobody in particular."""
+
 Place = tuple[str, int]
 """Host and port."""
 
 _NEVER_AGAIN = Retry(NoBackoff(), 0)
 """Whoever calls decides whether to try again; a command that is sent twice may count twice."""
+
+
+class _FromFile(CredentialProvider):
+    """A user, and the password that is in a file at the time of each connection."""
+
+    def __init__(self, user: str, file: PasswordFile) -> None:
+        self._user = user
+        self._file = file
+
+    def get_credentials(self) -> tuple[str] | tuple[str, str]:
+        """Of the user `default` the password alone, as servers without users want it."""
+        password = self._file.read()
+        return (self._user, password) if self._user else (password,)
+
+    async def get_credentials_async(self) -> tuple[str] | tuple[str, str]:
+        """The same: a small file is read faster than a thread would begin to."""
+        return self.get_credentials()
 
 
 class RacedConnection(Connection):
@@ -98,6 +121,8 @@ class Address:
     layout: str
     cluster: bool
     """Whether keys of other hash tags may be elsewhere."""
+    password_file: PasswordFile | None
+    """Where the password is, if not in the URL."""
     _find: Callable[[], Awaitable[Place]] = field(repr=False)
     _options: dict[str, Any] = field(repr=False)
     _secure: bool
@@ -137,9 +162,15 @@ class Address:
         secure = SECURE[scheme]
         options = _checked(dict(query), secure=secure)
         user, _, password = credentials.partition(":")
-        asked: dict[str, Any] = {
+        file = _password_file(options, password)
+        identity: dict[str, Any] = {
             "username": unquote(user) or None,
             "password": unquote(password) or None,
+        }
+        if file is not None:
+            identity = {"credential_provider": _FromFile(unquote(user), file)}
+        asked: dict[str, Any] = {
+            **identity,
             "protocol": 2,
             "retry": _NEVER_AGAIN,
             "socket_timeout": None,
@@ -155,6 +186,7 @@ class Address:
             namespace=namespace,
             layout=options.get("layout", "own"),
             cluster=bool(options.get("cluster")),
+            password_file=file,
             _find=find,
             _options={**asked, "db": database},
             _secure=secure,
@@ -206,6 +238,16 @@ def _checked(options: dict[str, str], *, secure: bool) -> dict[str, Any]:
     return checked
 
 
+def _password_file(options: dict[str, Any], password: str) -> PasswordFile | None:
+    """The file that the options name. Raises UsageError where it cannot be used."""
+    path = options.get("password_file")
+    if path is None:
+        return None
+    if password:
+        raise UsageError("the queue has a password in its URL and a password file: choose one")
+    return PasswordFile(Path(path))
+
+
 def _flag(name: str, text: str) -> bool:
     match text.lower():
         case "true" | "yes" | "1":
@@ -226,7 +268,8 @@ def _finder(
     if master := options.get("sentinel"):
 
         async def of_sentinels() -> Place:
-            own = {**asked, "username": None, "password": None, "ssl": secure}
+            kept = {name: value for name, value in asked.items() if name not in IDENTITY}
+            own = {**kept, "ssl": secure}
             sentinel = Sentinel(places, sentinel_kwargs=own)  # type: ignore[no-untyped-call]
             try:
                 host, port = await sentinel.discover_master(master)

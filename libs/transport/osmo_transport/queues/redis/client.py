@@ -193,6 +193,8 @@ class RedisClient:
             raise ConnectionAbortedError("given up while connecting")
         await connection.send_packed_command(pack([("INFO",)]), check_health=False)
         self._look_at(await connection.read_response())
+        if self._address.password_file is not None:
+            self._address.password_file.accepted()
         return connection
 
     def _look_at(self, info: bytes) -> None:
@@ -216,9 +218,7 @@ class RedisClient:
     def _translated(self, exc: Exception, timeout: float) -> Exception:
         text = shown(str(exc))
         if isinstance(exc, AuthenticationError | AuthorizationError):
-            return QueueRefusedError(
-                f"{self._address} refuses the user or password of the queue's URL: {text}"
-            )
+            return self._stranger(text)
         if isinstance(exc, TimeoutError) and not text:
             return QueueUnavailableError(f"{self._address} did not answer within {timeout:.0f} s")
         if isinstance(exc, InvalidResponse):
@@ -239,6 +239,17 @@ class RedisClient:
         ):
             return self.refusal(text)
         return QueueUnavailableError(f"{self._address} is not available: {text}")
+
+    def _stranger(self, text: str) -> Exception:
+        file = self._address.password_file
+        if file is None:
+            return QueueRefusedError(
+                f"{self._address} refuses the user or password of the queue's URL: {text}"
+            )
+        what = f"{self._address} refuses the user of the queue's URL or the password in {file}"
+        return (QueueUnavailableError if file.may_follow() else QueueRefusedError)(
+            f"{what}: {text}"
+        )
 
     def refusal(self, text: str) -> Exception:
         """What an error means that Redis answered."""

@@ -3,12 +3,15 @@
 import os
 import socket
 from contextlib import suppress
+from functools import partial
 from hashlib import blake2b
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import URL, Connection, create_engine, event, func, select
 
 from osmo_transport import MissingExtraError, UsageError
+from osmo_transport.passwords import PasswordFile
 from osmo_worker.config import StoreConfig
 from osmo_worker.store.engines.abc import StoreEngine
 
@@ -75,6 +78,7 @@ class PostgresEngine(StoreEngine):
         if "prepare_threshold" in url.query:
             options["prepare_threshold"] = _threshold(url.query["prepare_threshold"])
             url = url.difference_update_query(["prepare_threshold"])
+        url, password = _with_password_file(url)
         try:
             engine = create_engine(
                 url.set(drivername="postgresql+psycopg"),
@@ -92,6 +96,8 @@ class PostgresEngine(StoreEngine):
             ) from exc
         super().__init__(engine)
         event.listen(engine, "connect", self._opened)
+        if password is not None:
+            event.listen(engine, "do_connect", partial(_identify, password))
         event.listen(engine, "close", self._closed)
 
     def admit(self, connection: Connection) -> str | None:
@@ -153,6 +159,27 @@ class PostgresEngine(StoreEngine):
         if self._socket is not None:
             self._socket.close()
             self._socket = None
+
+
+def _with_password_file(url: URL) -> tuple[URL, PasswordFile | None]:
+    path = url.query.get("password_file")
+    if path is None:
+        return url, None
+    if url.password or "password" in url.query:
+        raise UsageError("the store has a password in its URL and a password file: choose one")
+    if not isinstance(path, str):
+        raise UsageError("the store has several password files: choose one")
+    return url.difference_update_query(["password_file"]), PasswordFile(Path(path))
+
+
+def _identify(
+    password: PasswordFile,
+    _dialect: object,
+    _record: object,
+    _args: object,
+    options: dict[str, Any],
+) -> None:
+    options["password"] = password.read()
 
 
 def _threshold(text: str | tuple[str, ...]) -> int | None:

@@ -1,0 +1,93 @@
+"""A password that stands in a file, which somebody else may change at any time."""
+
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from osmo_transport.errors import UsageError
+
+MAX_PASSWORD = 4096
+"""Bytes of a password: longer than any that is in use, and too little for a wrong file."""
+
+ROTATION_TIME = 600.0
+"""Seconds for which a password that was right may be wrong: whoever changes it does so at the
+server and in the file, one after the other, and a mounted Secret follows its source after minutes.
+"""
+
+_log = logging.getLogger(__name__)
+
+
+class PasswordFile:
+    """A file with one password, read for each connection. `str()` of it is its path.
+
+    While the file cannot be read, or is empty because it is being written, the password that it had
+    before goes on to count, and an error in the log says so.
+
+    Args:
+        path: where the file is.
+        clock: seconds that only rise.
+
+    Raises:
+        UsageError: the file cannot be read, or holds no password.
+    """
+
+    def __init__(self, path: Path, clock: Callable[[], float] = time.monotonic) -> None:
+        self._path = path
+        self._clock = clock
+        self._was_right = False
+        self._refused_since: float | None = None
+        self._trouble = ""
+        try:
+            self._password = self._read()
+        except (OSError, ValueError) as exc:
+            raise UsageError(f"the password file {path} cannot be used: {_reason(exc)}") from exc
+
+    def __str__(self) -> str:
+        return str(self._path)
+
+    def read(self) -> str:
+        """The password of now, without the end of its line."""
+        try:
+            self._password, self._trouble = self._read(), ""
+        except (OSError, ValueError) as exc:
+            trouble = _reason(exc)
+            if trouble != self._trouble:
+                text = "the password file %s cannot be used, its last password is kept: %s"
+                _log.error(text, self._path, trouble)
+            self._trouble = trouble
+        return self._password
+
+    def accepted(self) -> None:
+        """The server has taken the password."""
+        self._was_right = True
+        self._refused_since = None
+
+    def may_follow(self) -> bool:
+        """The server has refused the password: whether the right one may still come into the file,
+        which is so for `ROTATION_TIME` where it was right before."""
+        if not self._was_right:
+            return False
+        if self._refused_since is None:
+            self._refused_since = self._clock()
+            text = "the password in %s is refused: waiting %.0f s for the new one"
+            _log.error(text, self._path, ROTATION_TIME)
+        return self._clock() - self._refused_since < ROTATION_TIME
+
+    def _read(self) -> str:
+        with self._path.open("rb") as file:
+            found = file.read(MAX_PASSWORD + 1)
+        if len(found) > MAX_PASSWORD:
+            raise ValueError(f"it has more than {MAX_PASSWORD} bytes")
+        try:
+            password = found.decode().rstrip("\r\n")
+        except UnicodeDecodeError:
+            # Of another sort, whose text would show what was read.
+            raise ValueError("it is no UTF-8") from None
+        if not password:
+            raise ValueError("it is empty")
+        return password
+
+
+def _reason(exc: Exception) -> str:
+    return (exc.strerror if isinstance(exc, OSError) else None) or str(exc)
