@@ -12,18 +12,15 @@ from osmo_runtime.operations.server import address
 from osmo_transport import UsageError
 from osmo_transport.queues.redis.address import Address
 from osmo_transport.transports.urls import parsed
-from osmo_worker.config import WorkerConfig
 from tests.fuzz.draw import Draw, Typed
 from tests.fuzz.family import Family
+from tests.runtime.sample import Config
 
 _file = Path(tempfile.mkdtemp(prefix="osmo-fuzz-")) / "config.toml"
-_IN_ORDER = settings.load("worker", WorkerConfig, [], {}).to_toml().encode()
+_IN_ORDER = settings.load("sample", Config, [], {}).to_toml().encode()
 _VARIABLES = (
-    "OSMO_QUEUE",
-    "OSMO_READ_LIMIT",
-    "OSMO_LIMITS_WEIGHTS",
-    "OSMO_BACKOFF_BASE",
-    "OSMO_QUEUES",
+    *("OSMO_LISTEN", "OSMO_NODES", "OSMO_RATIO", "OSMO_WATCH", "OSMO_COLOUR", "BACKEND"),
+    *("OSMO_LIMITS_SHARE", "OSMO_LISTEM"),
 )
 _RULES = Typed(dict[str, str])
 _PATTERNS = (
@@ -58,7 +55,7 @@ def _make(draw: Draw) -> Given:
 
 def _read(given: Given) -> None:
     _file.write_bytes(given.file)
-    loaded = settings.load("worker", WorkerConfig, ["--config", str(_file)], given.variables)
+    loaded = settings.load("sample", Config, ["--config", str(_file)], given.variables)
     loaded.to_toml().encode()
 
 

@@ -59,13 +59,18 @@ class _Server:
         site = Site(feed, queue, token="token", hosts=["fleet.example"], max_viewers=1)
         self.app = site.application()
         self.app.freeze()
+        # Made once: making them takes longer than the rest.
+        names = ("writer", "protocol", "transport", "sslcontext")
+        self._around = {name: Mock() for name in names}
 
     async def ask(self, asked: Asked) -> None:
         loop = asyncio.get_running_loop()
         payload = StreamReader(Mock(_reading_paused=False), 2**16, loop=loop)
         payload.feed_data(asked.body)
         payload.feed_eof()
-        request = make_mocked_request(asked.method, asked.path, app=self.app, payload=payload)
+        request = make_mocked_request(
+            asked.method, asked.path, app=self.app, payload=payload, **self._around
+        )
         request._headers = CIMultiDictProxy(CIMultiDict(asked.headers))
         response = await self.app._handle(request)
         assert response.status < 500

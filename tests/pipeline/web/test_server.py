@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import zlib
 from urllib.parse import urlsplit
 
 import pytest
@@ -204,6 +205,16 @@ async def test_a_guess_that_is_no_text() -> None:
         )
         assert (await reader.readline()).startswith(b"HTTP/1.1 403 ")
         writer.close()
+
+
+async def test_a_bomb_is_not_unpacked() -> None:
+    """A body is as large as it is when it is unpacked, however little travels of it."""
+    async with running(TOKEN) as site:
+        body = zlib.compress(b'{"letters": ["' + bytes(2**20) + b'"]}')
+        headers = {**AUTHORIZED, "Content-Encoding": "deflate"}
+        url = f"{site.url}letters/drop"
+        async with site.session.post(url, data=body, headers=headers) as answer:
+            assert answer.status == 413
 
 
 async def test_its_own_page_may() -> None:
