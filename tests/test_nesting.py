@@ -76,3 +76,26 @@ def test_a_configuration_file_that_nests_is_named(tmp_path: Path) -> None:
     path.write_bytes(b"a = " + TEXT)
     with pytest.raises(SettingsError, match="is not a TOML file"):
         settings.load("p", ProgramConfig, ["--config", str(path)], {})
+
+
+@pytest.mark.parametrize("form", ["[*{}, *{}]", "{{x: *{}, y: *{}}}", "{{<<: [*{}, *{}]}}"])
+def test_aliases_of_aliases_are_not_followed(tmp_path: Path, form: str) -> None:
+    """A few lines of YAML that stand for more values than there is memory."""
+    lines = ["a0: &a0 {x: y}"]
+    lines += [f"a{i}: &a{i} {form.format(*[f'a{i - 1}'] * 2)}" for i in range(1, 60)]
+    path = tmp_path / "config"
+    for text in ("\n".join(lines), "clusters: &a [*a]"):
+        path.write_text(text)
+        with pytest.raises(KubeconfigError, match="is no kubeconfig"):
+            load_kubeconfig(path)
+
+
+def test_an_alias_stands_for_what_it_names(tmp_path: Path) -> None:
+    """Those that people write are followed."""
+    path = tmp_path / "config"
+    path.write_text(
+        "current-context: a\n"
+        "contexts: [{name: a, context: &c {cluster: k}}, {name: b, context: *c}]\n"
+        "clusters: [{name: k, cluster: {<<: {server: 'http://localhost'}}}]\n"
+    )
+    assert load_kubeconfig(path, "b").endpoint.host == "localhost"

@@ -94,6 +94,14 @@ def test_error_event(status: object, error: type[StatusError]) -> None:
         (b'{"type":"ADDED","object":{"metadata":{"name":1}}}', "name"),
         (b'{"type":"ADDED","object":{"metadata":{"name":"a"}}}', "no number"),
         (b'{"type":"BOOKMARK","object":{"metadata":{}}}', "no number"),
+        (
+            b'{"type":"ADDED","object":{"metadata":{"name":"a","resourceVersion":"%d"}}}' % 2**63,
+            "too large",
+        ),
+        (
+            b'{"type":"BOOKMARK","object":{"metadata":{"resourceVersion":"%s"}}}' % (b"9" * 5000),
+            "too large",
+        ),
         (b'{"type":"RENAMED","object":{"metadata":{"resourceVersion":"1"}}}', "RENAMED"),
         (b'{"type":"RENAMED","object":{}}', "RENAMED"),
         (b'{"type":"ADDED","object":{"metadata":{"name":"\xc3"}}}', "no number"),
@@ -106,7 +114,11 @@ def test_malformed_event(line: bytes, text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b"{}", b'{"metadata":{"resourceVersion":"x"},"items":[]}', b'{"items":[{}]}']
+    "body",
+    [
+        *(b"", b"{}", b'{"metadata":{"resourceVersion":"x"},"items":[]}', b'{"items":[{}]}'),
+        b'{"metadata":{"resourceVersion":"%s"},"items":[]}' % (b"9" * 5000),
+    ],
 )
 def test_malformed_page(body: bytes) -> None:
     """So it is with a list."""

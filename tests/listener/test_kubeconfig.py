@@ -156,6 +156,7 @@ def test_absent_names(tmp_path: Path, context: str, text: str) -> None:
             "exec section .* has to name a command, and as apiVersion",
         ),
         ({"certificate-authority-data": "!"}, None, "no base64"),
+        ({"certificate-authority-data": "\ufeffQQ=="}, None, "no base64"),
     ],
 )
 def test_unusable(

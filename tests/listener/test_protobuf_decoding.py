@@ -273,6 +273,8 @@ BADLY_TIMED = pb.Pod(
         (protobuf.pod_event("ADDED", wire.pod("a", 3))[4:-1], "cannot be read"),
         (protobuf.pod_event("ADDED", {})[4:], "no number"),
         (protobuf.pod_event("BOOKMARK", {})[4:], "no number"),
+        (protobuf.pod_event("ADDED", wire.pod("a", 2**63))[4:], "too large"),
+        (protobuf.pod_event("BOOKMARK", wire.pod("a", 10**400))[4:], "too large"),
         (protobuf.pod_event("RENAMED", wire.pod("a", 3))[4:], "RENAMED"),
         (protobuf.event("ADDED", BADLY_TIMED)[4:], "cannot be read"),
         (protobuf.pod_event("ADDED", wire.pod("abc", 3)).replace(b"abc", b"\xc3bc")[4:], "read"),

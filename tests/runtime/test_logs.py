@@ -81,6 +81,15 @@ def test_json_escapes_control_characters() -> None:
     assert as_json(record("a\nb\x1b[31m"))["message"] == "a\nb\x1b[31m"
 
 
+def test_json_drives_no_terminal() -> None:
+    """What JSON leaves as it is, and a terminal obeys, is escaped too; what people read is not."""
+    text = "\x7f\x9b31m\u202e\u2028\U000e0001 é 東京 🚀"
+    written = JsonFormatter("sample").format(record(text, reason=text))
+    assert written.isprintable()
+    assert "é 東京 🚀" in written
+    assert as_json(record(text, reason=text))["reason"] == text
+
+
 def test_text_line() -> None:
     """Text has the time, level, module, message and extra fields on one line."""
     line = TextFormatter().format(record("%d pods", 3, backend="b1"))

@@ -291,7 +291,10 @@ async def test_figures_are_read_in_the_event_loop_and_written_down_elsewhere(
 
 @pytest.mark.parametrize(
     "text",
-    ["9464", "localhost", ":9464", "a:b", "h:99999", "http://h:1", "a..b:1", f"{'a' * 64}.b:1"],
+    [
+        *("9464", "localhost", ":9464", "a:b", "h:99999", "http://h:1", "a..b:1"),
+        *(f"{'a' * 64}.b:1", "[", "[:1]:9464"),
+    ],
 )
 def test_an_address_that_is_none_is_refused(text: str) -> None:
     """Before anything is opened, with one that is right."""

@@ -54,6 +54,20 @@ async def stream(server: Server, *options: tuple[str, int]) -> AsyncIterator[Any
         yield channel.stream_stream(f"/{SERVICE}/{METHOD}")()
 
 
+@pytest.mark.parametrize("size", [8 * 2**20, 64 * 2**20])
+async def test_a_bomb_is_not_unpacked(size: int) -> None:
+    """A message is as large as it is when it is unpacked, however little travels of it."""
+    async with serving() as server, AsyncExitStack() as stack:
+        channel = await stack.enter_async_context(
+            aio.insecure_channel(
+                server.url.removeprefix("grpc://"), compression=grpc.Compression.Gzip
+            )
+        )
+        call = channel.stream_stream(f"/{SERVICE}/{METHOD}")()
+        await call.write(bytes(size))
+        assert await call.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
 async def test_another_language_can_speak_it() -> None:
     """The protobuf contract is all that a client needs."""
     async with serving() as server, stream(server) as call:

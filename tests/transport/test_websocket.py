@@ -26,7 +26,7 @@ from osmo_transport.transports.websocket.transport import WebSocketTransport
 from tests.helpers import eventually
 from tests.transport.builders import batch
 from tests.transport.engines import ENGINES, connected, engine_of, listening, serving, upgraded
-from tests.transport.raw import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, raw_peer
+from tests.transport.raw import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, frame, raw_peer
 
 pytestmark = pytest.mark.usefixtures("no_socket_left")
 
@@ -113,6 +113,18 @@ async def test_an_unknown_subprotocol_is_refused(ws: Transport) -> None:
     async with serving(ws) as server, raw_peer(server.url) as peer:
         assert "400" in await peer.upgrade("Sec-WebSocket-Protocol: mqtt\r\n")
         assert b"osmo.v1.msgpack, osmo.v1.json" in await peer.at_end()
+
+
+async def test_nothing_is_compressed(ws: Transport) -> None:
+    """Who asks for it is let in without: a few bytes could stand for more than there is memory. Who
+    does it all the same loses his connection."""
+    wish = "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n"
+    async with serving(ws) as server, raw_peer(server.url) as peer:
+        assert "sec-websocket-extensions" not in (await peer.upgrade(wish)).lower()
+        compressed = bytearray(frame(BINARY, b"\x62\x60\x00\x00"))
+        compressed[0] |= 0x40
+        peer.write(bytes(compressed))
+        await peer.at_end()
 
 
 # subprotocols

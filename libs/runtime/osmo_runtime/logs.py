@@ -149,12 +149,25 @@ class JsonFormatter(logging.Formatter):
             line["stack"] = mask_text(self.formatException(record.exc_info))
         line.update((key, value) for key, value in _extra(record).items() if key not in line)
         try:
-            return self._encode(line).decode()
+            return _printable_json(self._encode(line).decode())
         except (TypeError, UnicodeEncodeError):
             # What is not Unicode, such as a file name in another encoding, is written escaped: a
             # record that says something is better than none.
             safe = {k: str(v).encode("utf-8", "backslashreplace").decode() for k, v in line.items()}
-            return self._encode(safe).decode()
+            return _printable_json(self._encode(safe).decode())
+
+
+def _printable_json(text: str) -> str:
+    """The same document. JSON escapes few of the characters that are not printable, and what a
+    terminal obeys, or turns the text round, is among the others."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else _escape(char) for char in text)
+
+
+def _escape(char: str) -> str:
+    units = char.encode("utf-16-be")
+    return "".join(f"\\u{units[at : at + 2].hex()}" for at in range(0, len(units), 2))
 
 
 class TextFormatter(logging.Formatter):

@@ -2,9 +2,11 @@
 
 import asyncio
 import re
+import zlib
 from urllib.parse import urlsplit
 
 import pytest
+from yarl import URL
 
 from osmo_pipeline.web import server
 from osmo_pipeline.web.feed import Feed
@@ -190,6 +192,29 @@ async def test_other_pages_change_nothing(status: int, headers: dict[str, str]) 
         ids = await _ids(site.queue)
         assert (await _change(site, "drop", ids, headers))[0] == status
         assert await _ids(site.queue) == ids
+
+
+async def test_a_guess_that_is_no_text() -> None:
+    """Bytes that are no UTF-8 are as wrong as any others."""
+    async with running(TOKEN) as site:
+        url = URL(site.url)
+        reader, writer = await asyncio.open_connection(url.host, url.port)
+        writer.write(
+            b"POST /letters/drop HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+            b"X-Token: gu\xffssed\r\nContent-Type: application/json\r\nContent-Length: 0\r\n\r\n"
+        )
+        assert (await reader.readline()).startswith(b"HTTP/1.1 403 ")
+        writer.close()
+
+
+async def test_a_bomb_is_not_unpacked() -> None:
+    """A body is as large as it is when it is unpacked, however little travels of it."""
+    async with running(TOKEN) as site:
+        body = zlib.compress(b'{"letters": ["' + bytes(2**20) + b'"]}')
+        headers = {**AUTHORIZED, "Content-Encoding": "deflate"}
+        url = f"{site.url}letters/drop"
+        async with site.session.post(url, data=body, headers=headers) as answer:
+            assert answer.status == 413
 
 
 async def test_its_own_page_may() -> None:

@@ -9,12 +9,16 @@ import msgspec
 from osmo_listener.errors import MalformedError, status_error
 from osmo_listener.informer.source import Event, EventType, T
 from osmo_listener.kubernetes.framing import Framer
+from osmo_transport.message import MAX_REVISION
 
 CHANGES = {each.value: each for each in EventType if each is not EventType.BOOKMARK}
 """The types of events that hold an object."""
 
 ERROR = "ERROR"
 """The type of an event that holds a `Status`."""
+
+_MOST_DIGITS = 20
+"""Of a version: `MAX_REVISION` has fewer."""
 
 
 class StatusDetails(msgspec.Struct, frozen=True, rename="camel"):
@@ -134,8 +138,13 @@ def to_version(text: object) -> int:
     """A resource version as a number, as which Kubernetes promises it to be comparable.
 
     Raises:
-        MalformedError: it is no number.
+        MalformedError: it is no number, or is larger than any that an API server makes.
     """
     if not (isinstance(text, str) and text.isascii() and text.isdecimal()):
         raise MalformedError(f"the API server sent the resource version {text!r}: no number")
+    # Python makes no number of very many digits.
+    if len(text) > _MOST_DIGITS or int(text) > MAX_REVISION:
+        raise MalformedError(
+            f"the API server sent the resource version {text[:_MOST_DIGITS]}…: too large"
+        )
     return int(text)

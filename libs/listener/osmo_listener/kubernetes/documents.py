@@ -8,6 +8,9 @@ import msgspec
 from osmo_listener.kubernetes.nulls import without_nulls
 from osmo_transport.errors import MissingExtraError
 
+MOST_VALUES = 100_000
+"""Values in a document of YAML: a kubeconfig of 1 000 clusters, users and contexts has a third."""
+
 
 def decode_document(content: bytes) -> Any:
     """What JSON says, or the first document of YAML; without nulls.
@@ -32,11 +35,30 @@ def _decode_yaml(content: bytes) -> Any:
     try:
         loader = loader_class(content)
         try:
-            return loader.get_data()
+            if not loader.check_node():
+                return None
+            root = loader.get_node()
+            if _size(root, {}) > MOST_VALUES:
+                raise ValueError("it is too large")
+            return loader.construct_document(root)
         finally:
             loader.dispose()
     except (YAMLError, ValueError):
         raise ValueError("it is neither JSON nor YAML") from None
+
+
+def _size(node: Any, known: dict[int, int]) -> int:
+    """The values in a node of YAML, those of an alias wherever it stands: a few lines of aliases of
+    aliases can stand for more than there is memory. One that holds itself has no end."""
+    if id(node) not in known:
+        known[id(node)] = MOST_VALUES + 1
+        size = 1
+        if not isinstance(node.value, str):
+            for each in node.value:
+                inner = each if isinstance(each, tuple) else (each,)
+                size += sum([_size(part, known) for part in inner])
+        known[id(node)] = size
+    return known[id(node)]
 
 
 @functools.cache

@@ -5,7 +5,6 @@ than the first report may. Only a user with an auth provider needs it (`auth_pro
 """
 
 import base64
-import binascii
 import logging
 import re
 from collections.abc import Mapping
@@ -121,7 +120,7 @@ def _secret(file: str, data: str) -> Secret | None:
         try:
             # Line breaks are no part of it, as for Go.
             return base64.b64decode(data.replace("\r", "").replace("\n", ""), validate=True)
-        except binascii.Error as exc:
+        except ValueError as exc:
             raise KubeconfigError(
                 "the kubeconfig holds certificate data that is no base64"
             ) from exc

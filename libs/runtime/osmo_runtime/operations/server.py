@@ -52,8 +52,8 @@ def address(text: str, of: str = "the operations port") -> tuple[str, int]:
     Raises:
         UsageError: it is none.
     """
-    parts = urlsplit(f"//{text}")
     try:
+        parts = urlsplit(f"//{text}")
         host, port = parts.hostname, parts.port
         (host or "").encode("idna")
     except ValueError:

@@ -1,0 +1,31 @@
+"""All families, by name."""
+
+from tests.fuzz import (
+    bodies,
+    configuration,
+    deployed,
+    frames,
+    kubeconfigs,
+    kubernetes,
+    pages,
+    queues,
+)
+
+FAMILIES = {
+    "frames-msgpack": frames.MSGPACK,
+    "frames-json": frames.JSON,
+    "frames-protobuf": frames.PROTOBUF,
+    "bodies": bodies.BODIES,
+    "deployed-protobuf": deployed.PROTOBUF,
+    "deployed-json": deployed.JSON,
+    "entries": queues.ENTRIES,
+    "directory": queues.DIRECTORY,
+    "kubeconfigs": kubeconfigs.FILES,
+    "plugins": kubeconfigs.PLUGINS,
+    "kubernetes-json": kubernetes.JSON,
+    "kubernetes-protobuf": kubernetes.PROTOBUF,
+    "settings": configuration.SETTINGS,
+    "addresses": configuration.ADDRESSES,
+    "rules": configuration.RULES,
+    "pages": pages.PAGES,
+}

@@ -1,0 +1,37 @@
+"""A short run of each fuzzer, that draws the same each time."""
+
+import logging
+
+import pytest
+
+from tests.fuzz.families import FAMILIES
+from tests.fuzz.family import Family, run
+
+INPUTS = 300
+
+
+@pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES)
+def test_what_others_wrote_is_read_or_refused(family: Family) -> None:
+    """With an error that is documented, soon; and enough of it is read to say something."""
+    logging.disable()
+    try:
+        figures = run(family, INPUTS, 1)
+    finally:
+        logging.disable(logging.NOTSET)
+    assert not figures.found, figures
+    assert figures.read > INPUTS // 100, figures
+
+
+def test_what_must_not_be_is_found() -> None:
+    """An error that is not documented, and a reader that does not come to an end."""
+
+    def read(number: int) -> None:
+        if number == 1:
+            raise KeyError
+        while number == 2:
+            pass
+
+    numbers = iter(range(4))
+    figures = run(Family(lambda _: next(numbers), read, (ValueError,)), 4, 1, most=0.01)
+    assert [found.partition(" ")[0] for found in figures.found] == ["KeyError", "HangError"]
+    assert figures.read == 2
