@@ -3,7 +3,12 @@
 import asyncio
 import ssl
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from contextlib import (
+    AbstractAsyncContextManager,
+    AsyncExitStack,
+    asynccontextmanager,
+    suppress,
+)
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,6 +28,7 @@ from osmo_transport import (
     transport_for,
 )
 from osmo_transport.testing import make_message
+from osmo_transport.transports import tls
 from osmo_transport.transports.tls import system_authorities
 from osmo_transport.transports.websocket.transport import WebSocketTransport
 from tests.helpers import eventually
@@ -209,3 +215,43 @@ async def test_files_that_go_away_are_named(
     with pytest.raises(UsageError, match=r"ca\.pem"):
         async with way.connected(f"{way.scheme}://127.0.0.1:1", TlsConfig(ca_file=ca_file)) as c:
             await c.epoch_after(0)
+
+
+@pytest.mark.parametrize("clients", [3])
+async def test_a_certificate_that_is_replaced_is_used_from_then_on(
+    way: Way,
+    clients: int,
+    trusted: Authority,
+    stranger: Authority,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """By new handshakes; who is connected stays, and a broken new one changes nothing."""
+    monkeypatch.setattr(tls, "LOOK_INTERVAL", 0.0)
+    files = TlsConfig(cert_file=tmp_path / "tls.pem", key_file=tmp_path / "tls.key")
+
+    def put(source: TlsConfig) -> None:
+        assert source.cert_file is not None
+        assert source.key_file is not None
+        (tmp_path / "tls.pem").write_bytes(source.cert_file.read_bytes())
+        (tmp_path / "tls.key").write_bytes(source.key_file.read_bytes())
+
+    put(trusted.signed("server"))
+    old, new = TlsConfig(ca_file=trusted.ca_file), TlsConfig(ca_file=stranger.ca_file)
+    async with way.serving(files) as server, AsyncExitStack() as stack:
+        connected = [
+            await stack.enter_async_context(way.connected(server.url, old, f"b{number}"))
+            for number in range(clients)
+        ]
+        for client in connected:
+            await client.epoch_after(0)
+        (tmp_path / "tls.pem").write_text("half a certi")
+        async with way.connected(server.url, old, "during") as client:
+            await client.epoch_after(0)
+        put(stranger.signed("server"))
+        async with way.connected(server.url, new, "after") as client:
+            await client.epoch_after(0)
+        assert [client.stats.connects for client in connected] == [1] * clients
+        assert all(client.stats.connected for client in connected)
+    assert caplog.text.count("the certificates of before stay") == 1

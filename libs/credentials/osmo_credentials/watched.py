@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from osmo_transport.errors import UsageError
+from osmo_transport.files import state_of
 
 T = TypeVar("T")
 
@@ -39,7 +40,7 @@ class WatchedFile(Generic[T]):
         self.failures = 0
         """How often a new one could not be used."""
         try:
-            self._seen = self._state()
+            self._seen = state_of(path)
             self._content = self._read()
         except FileNotFoundError as exc:
             raise UsageError(f"there is no {path}{absent and f': {absent}'}") from exc
@@ -48,7 +49,7 @@ class WatchedFile(Generic[T]):
 
     def look(self) -> T:
         """The content in force. Costs one question to the file system where nothing changed."""
-        state = self._state_or_failure()
+        state = state_of(self._path)
         if state != self._seen:
             self._seen = state
             try:
@@ -61,17 +62,6 @@ class WatchedFile(Generic[T]):
                 self.changes += 1
                 logger.info("took up the new %s", self._path)
         return self._content
-
-    def _state_or_failure(self) -> object:
-        try:
-            return self._state()
-        except OSError as exc:
-            return str(exc)
-
-    def _state(self) -> object:
-        # What Kubernetes mounts are links that change their target.
-        found = self._path.stat()
-        return found.st_ctime_ns, found.st_ino, found.st_size
 
     def _read(self) -> T:
         with self._path.open("rb") as file:

@@ -1,12 +1,78 @@
 """TLS for every transport over sockets, the same for each: 1.2 or newer, host names checked, and
 the system's authorities where no other is named."""
 
+import logging
 import ssl
+import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from osmo_transport.errors import UsageError
+from osmo_transport.files import state_of
 from osmo_transport.transports.abc import TlsConfig
+
+LOOK_INTERVAL = 1.0
+"""Seconds between two looks at a server's files: however many handshakes there are, the file system
+is asked no more often."""
+
+_log = logging.getLogger(__name__)
+
+
+class Renewal:
+    """Whether a server's certificates have to be loaded again. A file that cannot be used leaves
+    the ones before in force, and that is logged once."""
+
+    def __init__(self, config: TlsConfig, now: Callable[[], float] = time.monotonic) -> None:
+        """The files as they are now have been loaded."""
+        self._config = config
+        self._paths = tuple(filter(None, (config.ca_file, config.cert_file, config.key_file)))
+        self._now = now
+        self._looked = now()
+        self._seen = state_of(*self._paths)
+
+    def due(self) -> ssl.SSLContext | None:
+        """A context of new files that can be used; None: there are none."""
+        if self._now() - self._looked < LOOK_INTERVAL:
+            return None
+        self._looked = self._now()
+        seen, self._seen = self._seen, state_of(*self._paths)
+        if seen == self._seen:
+            return None
+        try:
+            context = server_context(self._config)
+        except UsageError as exc:
+            _log.error("the certificates of before stay: %s", exc)
+            return None
+        _log.info("took up the new certificate in %s", self._config.cert_file)
+        return context
+
+
+class ServerContext(ssl.SSLContext):
+    """A server's context, whose every handshake is made with the newest certificates. What is
+    connected stays as it is."""
+
+    _renewal: Renewal
+    _newest: ssl.SSLContext
+
+    @classmethod
+    def of(cls, config: TlsConfig, now: Callable[[], float] = time.monotonic) -> "ServerContext":
+        """The context of these files.
+
+        Raises:
+            UsageError: as `server_context`.
+        """
+        renewal = Renewal(config, now)
+        context = cls(ssl.PROTOCOL_TLS_SERVER)
+        context._newest = server_context(config)
+        context._renewal = renewal
+        return context
+
+    def wrap_bio(self, *args: Any, **kwargs: Any) -> ssl.SSLObject:
+        """A handshake begins: asyncio's, and uvloop's, both begin here."""
+        self._newest = self._renewal.due() or self._newest
+        return self._newest.wrap_bio(*args, **kwargs)
 
 
 def client_context(config: TlsConfig) -> ssl.SSLContext:

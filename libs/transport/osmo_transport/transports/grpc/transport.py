@@ -33,7 +33,12 @@ from osmo_transport.transports.grpc.connection import (
     GrpcConnection,
     presented,
 )
-from osmo_transport.transports.tls import client_context, server_context, system_authorities
+from osmo_transport.transports.tls import (
+    Renewal,
+    client_context,
+    server_context,
+    system_authorities,
+)
 from osmo_transport.transports.urls import address, parsed
 
 SERVICE = "osmo.transport.v1.Transport"
@@ -348,10 +353,26 @@ def _client_credentials(config: TlsConfig) -> grpc.ChannelCredentials:
 
 
 def _server_credentials(config: TlsConfig) -> grpc.ServerCredentials:
+    renewal = Renewal(config)
     server_context(config)
+
+    def newest() -> grpc.ServerCertificateConfiguration | None:
+        # Asked at each handshake, in a thread of gRPC's, and None is: as before.
+        try:
+            return None if renewal.due() is None else _certificates(config)
+        except UsageError:
+            return None  # replaced a moment ago, and looked at anew at the next handshake
+
+    first = _certificates(config)
+    return grpc.dynamic_ssl_server_credentials(
+        first, newest, require_client_authentication=config.ca_file is not None
+    )
+
+
+def _certificates(config: TlsConfig) -> grpc.ServerCertificateConfiguration:
     ca, key, cert = _read(config)
     pairs = [(key, cert)] if key and cert else []
-    return grpc.ssl_server_credentials(pairs, ca, require_client_auth=ca is not None)
+    return grpc.ssl_server_certificate_configuration(pairs, ca)
 
 
 def open_transport() -> Transport:

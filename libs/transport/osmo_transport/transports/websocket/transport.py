@@ -18,7 +18,7 @@ from osmo_transport.transports.abc import (
     Transport,
 )
 from osmo_transport.transports.sockets import Connections, SocketEndpoint
-from osmo_transport.transports.tls import client_context, server_context
+from osmo_transport.transports.tls import ServerContext, client_context
 from osmo_transport.transports.websocket.handshake import PATH
 
 
@@ -76,7 +76,7 @@ class WebSocketTransport(Transport):
     async def listen(self, url: str, accept: Accept, config: ConnectionConfig) -> Endpoint:
         parts = urls.parsed(url)
         host, port = urls.address(parts)
-        context = server_context(config.tls) if parts.scheme == "wss" else None
+        context = ServerContext.of(config.tls) if parts.scheme == "wss" else None
         connections = Connections(config.max_connections)
 
         async def serve(each: socket.socket) -> asyncio.Server:
