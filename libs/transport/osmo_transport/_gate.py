@@ -21,7 +21,7 @@ MAX_CHECKS = 32
 server, which others ask too."""
 
 UNKNOWN = (
-    "it presented no credential that this server knows: set token_file or token_command, or"
+    "it presented no credential that this server knows: set token.file or token.command, or"
     " tls.cert_file and tls.key_file"
 )
 

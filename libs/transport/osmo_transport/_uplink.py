@@ -302,7 +302,7 @@ class Uplink:
                 newest = await self._tokens.token()
             except TransportError as exc:
                 # The one of before may be good for long yet.
-                self._log_loss(exc)
+                logger.warning("there is no newer token: %s", exc)
                 continue
             if newest != token:
                 token = newest
