@@ -24,7 +24,7 @@ from tests.e2e.backends import Churn
 from tests.e2e.pipeline import BACKEND, IMPATIENT, read_queue, wait_for_cluster
 from tests.e2e.programs import Program, wait_until
 
-PASSWORD = "queue-password"
+PASSWORD = "s3cret-of-the-queue"
 TOKEN = "cluster-token"
 SOON = 60.0
 """Seconds within which a test expects what takes one or two, on however slow a machine."""

@@ -112,7 +112,9 @@ COMMAND_LINES: dict[tuple[str, ...], Sequence[str]] = {
     ("dlq", "drop"): ("LETTERS",),
 }
 """In their order: those that change something come last."""
-NOT_ABOUT_DATA = {("demo",), ("web",), ("completion",)}
+TOKENS = {("tokens", "add"), ("tokens", "list"), ("tokens", "revoke")}
+"""About a file of one's own; `test_tokens` has theirs."""
+NOT_ABOUT_DATA = {("demo",), ("web",), ("completion",), *TOKENS}
 """What only services or the program itself say."""
 WITH_STORE = {"list", "show", "reset", "purge", "top"}
 

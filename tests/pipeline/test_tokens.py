@@ -71,6 +71,20 @@ async def test_what_cannot_be_done_is_said(tmp_path: Path, stop: asyncio.Event) 
         )
 
 
+async def test_nothing_of_a_file_reaches_a_terminal_as_it_is(
+    tmp_path: Path, stop: asyncio.Event, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Somebody else may have written it."""
+    file, hostile = tmp_path / "tokens.json", "\x1b[31m\u202ea\r\nfake line"
+    await tokens.add(AddConfig(name="one", backends=(hostile,), file=file), stop)
+    capsys.readouterr()
+    for as_json in (False, True):
+        await tokens.list_tokens(ListConfig(file=file, json=as_json), stop)
+        printed = capsys.readouterr().out
+        assert printed.replace("\n", "").isprintable()
+        assert not [line for line in printed.splitlines() if line.startswith("fake")]
+
+
 def test_a_token_is_for_some_backend() -> None:
     """Or it would be for none."""
     with pytest.raises(ValueError, match="at least one backend"):

@@ -7,6 +7,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from osmo_transport import (
     ConnectionLostError,
+    CredentialRefusedError,
     FencedError,
     Limits,
     MessageTooLargeError,
@@ -97,7 +98,13 @@ class HostileServer(RuleBasedStateMachine):
     def _say(self, frame: Frame) -> None:
         try:
             answer = self.client.receive(frame, self.world.now)
-        except (PeerError, FencedError, UsageError, ConnectionLostError):
+        except (
+            PeerError,
+            CredentialRefusedError,
+            FencedError,
+            UsageError,
+            ConnectionLostError,
+        ):
             self._part()
         else:
             assert isinstance(answer, Pong | None)

@@ -162,7 +162,7 @@ async def test_what_became_of_clients_is_counted() -> None:
             assert server.resync("another") == 1
             await eventually(lambda: server.stats.resynced == 1)
         assert server.stats.refused == {
-            **dict.fromkeys(("refused", "unavailable"), 0),
+            **dict.fromkeys(("refused", "denied", "expired", "unavailable"), 0),
             **dict.fromkeys(("protocol", "message"), 1),
         }
         assert server.stats.fenced == 0
