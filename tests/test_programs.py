@@ -290,3 +290,31 @@ def test_help_that_nobody_reads(config: type[Any]) -> None:
     )
     os.close(writer)
     assert (done.returncode, done.stderr) == (141, b"")
+
+
+BRACKET = "redis://["
+BROKEN_URLS = {
+    "osmo-operator": ("osmo_operator", ("--listen", "ws://[")),
+    "osmo-operator's queue": ("osmo_operator", ("--queue", BRACKET)),
+    "osmo-worker": ("osmo_worker", ("--queue", BRACKET)),
+    "queue": ("osmo_pipeline", ("queue", "status", "--queue", BRACKET)),
+    "dlq": ("osmo_pipeline", ("dlq", "list", "--queue", BRACKET)),
+    "rules": ("osmo_pipeline", ("rules", "get", "a", "--queue", BRACKET)),
+    "backends": ("osmo_pipeline", ("backends", "list", "--queue", BRACKET)),
+    "top": ("osmo_pipeline", ("top", "--once", "--queue", BRACKET)),
+}
+
+
+@pytest.mark.parametrize("which", BROKEN_URLS)
+def test_a_url_that_is_none_is_wrong_usage(which: str) -> None:
+    """And no defect of ours."""
+    program, arguments = BROKEN_URLS[which]
+    ran = subprocess.run(
+        [sys.executable, "-m", program, *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert (ran.returncode, "Traceback" in ran.stderr) == (2, False), ran.stderr
+    assert "not a valid URL" in ran.stderr

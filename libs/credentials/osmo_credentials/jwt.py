@@ -19,7 +19,6 @@ import urllib.request
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import jwt as pyjwt
 import msgspec
@@ -33,6 +32,7 @@ from osmo_transport.errors import (
     CredentialUncheckedError,
     UsageError,
 )
+from osmo_transport.registry import scheme_of
 
 ALGORITHMS = frozenset(
     f"{family}{bits}" for family in ("RS", "PS", "ES") for bits in (256, 384, 512)
@@ -268,7 +268,7 @@ class JwtAuthenticator(Authenticator):
 def open_authenticator(settings: Mapping[str, str]) -> Authenticator:
     """The authenticator of these settings."""
     read = read_settings("jwt", settings, _Settings)
-    scheme = urlsplit(read.keys).scheme
+    scheme = scheme_of(read.keys)
     if scheme == "http":
         raise UsageError(
             "auth 'jwt' fetches keys over https:// alone: whoever changes them on the"

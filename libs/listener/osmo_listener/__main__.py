@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated
-from urllib.parse import urlsplit
 
 from osmo_listener.config import BackendName, ListenerConfig
 from osmo_listener.errors import KubeconfigError, ListenerError
@@ -34,7 +33,7 @@ class Settings(ListenerConfig, ServiceConfig):
 
     def without_effect(self) -> Iterator[tuple[str, str]]:
         """See `ProgramConfig`."""
-        if urlsplit(self.connect).scheme in PLAIN:
+        if self.connect.partition("://")[0] in PLAIN:
             yield "client.tls", "the URL of --connect is not wss:// or grpcs://"
         for rules in fields(self.rules):
             if rules.name not in self.listeners:

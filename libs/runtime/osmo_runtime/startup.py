@@ -5,11 +5,11 @@ import logging
 import resource
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
-from urllib.parse import urlsplit
 
 import anyio
 
 from osmo_transport import Backoff, BackoffConfig, Queue
+from osmo_transport.registry import scheme_of
 
 _log = logging.getLogger(__name__)
 
@@ -66,7 +66,7 @@ async def unless_stopped(work: Awaitable[T], stop: asyncio.Event) -> T | None:
 
 def warn_of_private_queue(url: str) -> None:
     """Say so in the log if no other program can share the queue at `url`."""
-    if urlsplit(url).scheme == "memory":
+    if scheme_of(url) == "memory":
         _log.warning("the queue is in this process: no other program sees what is in it")
 
 

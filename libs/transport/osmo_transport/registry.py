@@ -70,6 +70,18 @@ async def open_queue(url: str, config: QueueConfig | None = None) -> Queue:
     return queue
 
 
+def scheme_of(url: str) -> str:
+    """The scheme of a URL; empty if it has none.
+
+    Raises:
+        UsageError: it is no URL.
+    """
+    try:
+        return urlsplit(url).scheme
+    except ValueError as exc:
+        raise UsageError(f"{url!r} is not a valid URL: {exc}") from exc
+
+
 def schemes(group: str) -> list[str]:
     """The schemes that an implementation is installed for, ours first."""
     return list(dict.fromkeys(entry.name for entry in (*_ours(group), *_everybodys(group))))
@@ -89,10 +101,7 @@ def find(group: str, url: str) -> Callable[..., Any]:
     Raises:
         UnknownSchemeError, UsageError, MissingExtraError: as `transport_for`.
     """
-    try:
-        scheme = urlsplit(url).scheme
-    except ValueError as exc:
-        raise UsageError(f"{url!r} is not a valid URL: {exc}") from exc
+    scheme = scheme_of(url)
     entry = _entry(group, scheme)
     if entry is None:
         known = ", ".join(f"{name}://" for name in schemes(group))

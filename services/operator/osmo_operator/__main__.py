@@ -4,7 +4,6 @@ import asyncio
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
 from osmo_operator.config import OperatorConfig
 from osmo_operator.service import run_operator
@@ -20,7 +19,7 @@ class Settings(OperatorConfig, ServiceConfig):
 
     def without_effect(self) -> Iterator[tuple[str, str]]:
         """See `ProgramConfig`."""
-        schemes = {urlsplit(url).scheme for url in self.listen}
+        schemes = {url.partition("://")[0] for url in self.listen}
         if schemes <= PLAIN:
             yield "server.tls", "no URL of --listen is wss:// or grpcs://"
         if not schemes & {"grpc", "grpcs"}:

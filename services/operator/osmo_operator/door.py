@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 from osmo_credentials import kinds_of
 from osmo_operator.config import OperatorConfig
 from osmo_transport import UsageError
+from osmo_transport.registry import scheme_of
 from osmo_transport.transports.abc import PLAIN
 from osmo_transport.transports.urls import is_loopback
 
@@ -21,7 +22,7 @@ def check_door(config: OperatorConfig) -> None:
     """
     kinds = kinds_of(config.auth)
     open_urls = [url for url in config.listen if _is_reached(url)]
-    in_the_clear = [url for url in open_urls if urlsplit(url).scheme in PLAIN]
+    in_the_clear = [url for url in open_urls if scheme_of(url) in PLAIN]
     if "mtls" in kinds and config.server.tls.ca_file is None:
         raise UsageError(
             "--auth mtls needs --server-tls-ca-file: the authority that signs the listeners'"
@@ -44,7 +45,7 @@ def check_door(config: OperatorConfig) -> None:
 
 
 def _is_secure(url: str) -> bool:
-    return urlsplit(url).scheme not in PLAIN
+    return scheme_of(url) not in PLAIN
 
 
 def _is_reached(url: str) -> bool:

@@ -4,12 +4,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from osmo_pipeline.config import CommandConfig
 from osmo_reports.directory import Directory, open_directory
 from osmo_runtime.queues import queue_url, with_all_streams
 from osmo_transport import Queue, QueueConfig, UsageError, open_queue
+from osmo_transport.registry import scheme_of
 from osmo_worker.config import StoreConfig
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ def queue_of(config: CommandConfig) -> str:
     Raises:
         UsageError: it ends with this command, or has no layout.
     """
-    if urlsplit(config.queue).scheme == "memory":
+    if scheme_of(config.queue) == "memory":
         raise UsageError(
             f"{config.queue} ends with this command: name the queue of the operators with --queue"
         )
@@ -63,7 +63,7 @@ async def store_of(url: str) -> "StateStore":
     from osmo_worker.store import open_store  # noqa: PLC0415
     from osmo_worker.store.migrating import migrate_store  # noqa: PLC0415
 
-    if urlsplit(url).scheme == "memory":
+    if scheme_of(url) == "memory":
         raise UsageError(
             f"{url} ends with this command: name the store of the workers with --store"
         )
