@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from cryptography import x509
 
-from osmo_credentials.jwt import JwtAuthenticator, KeysOfFile, _Settings
+from osmo_credentials import open_authenticator
 from osmo_credentials.kubernetes import AccountAuthenticator, Review
 from osmo_credentials.mtls import CertificateAuthenticator
 from osmo_credentials.tokens import (
@@ -62,8 +62,8 @@ class TestJwt(AuthenticatorContract):
         self.stranger = JwtIssuer(tmp_path, "two")
 
     def authenticator(self) -> Authenticator:
-        settings = _Settings(issuer=ISSUER, audience=AUDIENCE, keys=str(self.issuer.file))
-        return JwtAuthenticator(settings, KeysOfFile(self.issuer.file))
+        entry = f"jwt?issuer={ISSUER}&audience={AUDIENCE}&keys={self.issuer.file}"
+        return open_authenticator((entry,))
 
     def good(self) -> Presented:
         return Presented(self.issuer.token())

@@ -2,6 +2,7 @@
 it, with nothing appended and nobody fenced or replaced where it is refused."""
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
@@ -80,21 +81,23 @@ WAYS = {
 SECURE = {name: way for name, way in WAYS.items() if way.is_secure}
 
 
-class Kind:
+class Kind(ABC):
     """A kind of tokens: what knows them, and the ways in which one may be wrong."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
+    @abstractmethod
     def authenticator(self) -> Authenticator:
-        raise NotImplementedError
+        """What knows them."""
 
+    @abstractmethod
     def right(self, backend: str = "a") -> str:
-        raise NotImplementedError
+        """One that is good for the backend."""
 
+    @abstractmethod
     def wrong(self) -> Mapping[str, tuple[str, str]]:
         """By what is wrong, the token and what becomes of it."""
-        raise NotImplementedError
 
 
 class Tokens(Kind):

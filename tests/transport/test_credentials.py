@@ -213,8 +213,10 @@ async def test_a_newer_token_is_presented_in_place(
         await eventually(lambda: peer.presented.token == "newer")
         del world.known.tokens["good"]
         world.known.version += 1
+        gate = world.server._hub._gate
+        assert gate is not None
         world.server._hub.tick()
-        await asyncio.sleep(0.05)
+        await eventually(lambda: gate._checking is not None and gate._checking.done())
 
 
 async def test_whoever_is_revoked_is_out(world: World, tmp_path: Path) -> None:

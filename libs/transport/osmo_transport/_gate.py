@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
+from osmo_transport import _tasks
 from osmo_transport.credentials import Authenticator, Identity, Presented
 from osmo_transport.errors import (
     CredentialExpiredError,
@@ -121,10 +122,7 @@ class Gate:
 
     async def aclose(self) -> None:
         """Ask no more. Idempotent."""
-        tasks = [task for task in (self._checking, *self._renewals) if task is not None]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await _tasks.end(self._checking, *self._renewals)
 
     async def _identified(self, presented: Presented, backend: str) -> Identity:
         try:

@@ -16,7 +16,8 @@ import msgspec
 from osmo_transport._text import shown
 from osmo_transport.credentials import MAX_TOKEN
 from osmo_transport.errors import ConnectionLostError, UsageError
-from osmo_transport.transports.urls import is_loopback
+from osmo_transport.transports.abc import PLAIN
+from osmo_transport.transports.urls import stays_here
 
 LOOK_INTERVAL = 5.0
 """Seconds between two looks whether there is a newer token: what is in the file may be revoked or
@@ -27,8 +28,6 @@ COMMAND_TIMEOUT = 30.0
 
 COMMAND_INTERVAL = 300.0
 """Seconds after which a command is run again whose tokens do not say when they end."""
-
-_IN_THE_CLEAR = frozenset({"grpc", "ws"})
 
 SPENT = 0.8
 """Share of a token's time after which the command is asked for another one."""
@@ -189,7 +188,7 @@ def check_in_the_clear(url: str, config: TokenConfig) -> None:
     if (config.file is None and not config.command) or config.insecure:
         return
     parts = urlsplit(url)
-    if parts.scheme in _IN_THE_CLEAR and not is_loopback(parts.hostname or ""):
+    if parts.scheme in PLAIN and not stays_here(url):
         raise UsageError(
             f"everybody on the way to {url} could read the token: use {parts.scheme}s://, or set"
             " token.insecure if something else encrypts the way"

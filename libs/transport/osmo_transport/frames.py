@@ -198,19 +198,10 @@ class Goodbye(_Frame, frozen=True):
     """Seconds that the receiver should wait at least before it connects again."""
 
 
-Frame = (
-    Hello
-    | Occupied
-    | Welcome
-    | Batch
-    | Credential
-    | Stored
-    | Refused
-    | Push
-    | Ping
-    | Pong
-    | Goodbye
-)
+_Alike = Hello | Occupied | Welcome | Credential | Stored | Refused | Push | Ping | Pong | Goodbye
+"""Those that every encoding spells alike."""
+
+Frame = _Alike | Batch
 
 
 Bytes = bytes | bytearray | memoryview
@@ -260,19 +251,7 @@ class _Json:
     base64."""
 
     _encode = msgspec.json.Encoder().encode
-    _decode = msgspec.json.Decoder(
-        Hello
-        | Occupied
-        | Welcome
-        | _JsonBatch
-        | Credential
-        | Stored
-        | Refused
-        | Push
-        | Ping
-        | Pong
-        | Goodbye
-    ).decode
+    _decode = msgspec.json.Decoder(_Alike | _JsonBatch).decode
     _decode_message = msgspec.json.Decoder(Message).decode
     _encode_message = msgspec.msgpack.Encoder().encode
 

@@ -1,14 +1,13 @@
 """Who may report: what `auth` and `insecure` have to say about where the operator listens."""
 
 import logging
-from urllib.parse import urlsplit
 
 from osmo_credentials import kinds_of
 from osmo_operator.config import OperatorConfig
 from osmo_transport import UsageError
 from osmo_transport.registry import scheme_of
 from osmo_transport.transports.abc import PLAIN
-from osmo_transport.transports.urls import is_loopback
+from osmo_transport.transports.urls import stays_here
 
 logger = logging.getLogger(__name__)
 
@@ -21,7 +20,7 @@ def check_door(config: OperatorConfig) -> None:
         UsageError: strangers could report, or nobody; the text says what to choose between.
     """
     kinds = kinds_of(config.auth)
-    open_urls = [url for url in config.listen if _is_reached(url)]
+    open_urls = [url for url in config.listen if not stays_here(url)]
     in_the_clear = [url for url in open_urls if scheme_of(url) in PLAIN]
     if "mtls" in kinds and config.server.tls.ca_file is None:
         raise UsageError(
@@ -46,9 +45,3 @@ def check_door(config: OperatorConfig) -> None:
 
 def _is_secure(url: str) -> bool:
     return scheme_of(url) not in PLAIN
-
-
-def _is_reached(url: str) -> bool:
-    """Whether other machines reach it."""
-    parts = urlsplit(url)
-    return parts.scheme != "memory" and not is_loopback(parts.hostname or "")

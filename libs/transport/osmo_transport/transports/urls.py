@@ -39,6 +39,12 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
+def stays_here(url: str) -> bool:
+    """Whether nobody on another machine is at the other end, or on the way."""
+    parts = urlsplit(url)
+    return parts.scheme == "memory" or is_loopback(parts.hostname or "")
+
+
 def address(parts: SplitResult) -> tuple[str, int]:
     """Host and port of a URL.
 
