@@ -145,12 +145,14 @@ async def test_dead_letters_say_why() -> None:
         assert letter["payload"].startswith('{"payload": {"workflow_uuid": "flow"')
 
 
-async def test_a_large_dead_letter_is_not_taken_apart() -> None:
-    """Its beginning says enough, and the page costs what it costs with small ones."""
+@pytest.mark.parametrize("character", ["x", "é", "\N{GRINNING FACE}"])
+async def test_a_large_dead_letter_is_not_taken_apart(character: str) -> None:
+    """Its beginning says enough, and that it is one; the page costs what it costs with small ones."""
     async with running() as site:
-        await bury(site.queue, 1, message="x" * 500_000)
+        await bury(site.queue, 1, message=character * 100_000)
         (letter,) = (await document(site, view="letters"))["letters"]
         assert len(letter["payload"]) == MAX_TEXT + 1
+        assert letter["payload"].endswith("…")
 
 
 async def test_an_outage_is_said() -> None:

@@ -368,7 +368,8 @@ def _task(task: Task) -> dict[str, object]:
 def _letter(letter: DeadLetter) -> dict[str, object]:
     message = letter.message
     if message is None or len(message.payload) > MAX_PAYLOAD:
-        payload = letter.raw[: MAX_TEXT + 1].decode(errors="replace")
+        # a character is at most four bytes long in UTF-8
+        payload = letter.raw[: 4 * (MAX_TEXT + 1)].decode(errors="replace")
     else:
         payload = json.dumps(content(message, b""), ensure_ascii=False, default=str)
     return {
