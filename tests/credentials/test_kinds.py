@@ -1,8 +1,10 @@
 """What each kind promises beyond the contract: its settings, its files, its caches."""
 
+import asyncio
 import json
 from collections import Counter
 from datetime import UTC, datetime
+from math import inf, nan
 from pathlib import Path
 from typing import Any
 
@@ -178,6 +180,31 @@ async def test_a_new_key_is_found_and_a_withdrawn_one_is_not(tmp_path: Path) -> 
     assert keys.generation != before
 
 
+async def test_a_key_that_took_the_place_of_another_is_noticed(tmp_path: Path) -> None:
+    """Who is connected by the one before is looked at again, although its id is the same."""
+    issuer, other = JwtIssuer(tmp_path, "one"), JwtIssuer(tmp_path, "two")
+    site = Site(issuer.file.read_bytes())
+    keys = site.keys()
+    assert await keys.find("one")
+    before = keys.generation
+    site.now += FETCH_INTERVAL
+    assert await keys.find("one")
+    assert keys.generation == before
+    site.content = other.file.read_bytes().replace(b'"two"', b'"one"')
+    site.now += FETCH_INTERVAL
+    assert await keys.find("one")
+    assert keys.generation != before
+
+
+@pytest.mark.parametrize("times", [{"exp": nan}, {"exp": inf}, {"nbf": nan}, {"exp": 10**400}])
+async def test_a_time_that_is_none_is_refused(times: dict[str, Any], tmp_path: Path) -> None:
+    """Compared with any clock, a token with such an end would never be over."""
+    issuer = JwtIssuer(tmp_path)
+    asked = open_authenticator((f"jwt?issuer={ISSUER}&audience={AUDIENCE}&keys={issuer.file}",))
+    with pytest.raises(CredentialRefusedError, match="not good"):
+        await asked.identify(Presented(issuer.token(**times)))
+
+
 async def test_whoever_presents_unknown_keys_makes_no_more_fetches(tmp_path: Path) -> None:
     """Than one in each pause."""
     site = Site(JwtIssuer(tmp_path).file.read_bytes())
@@ -232,6 +259,31 @@ async def test_keys_that_cannot_be_had(content: Any, tmp_path: Path) -> None:
     assert await keys.find("one")
     site.content, site.now = content, FETCH_PAUSE + FETCH_INTERVAL
     assert await keys.find("one")
+
+
+async def test_an_issuer_that_drips_is_not_read_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each byte comes in time, and all of them would take a day."""
+    monkeypatch.setattr("osmo_credentials.jwt.FETCH_TIMEOUT", 0.05)
+    left = asyncio.Event()
+
+    async def drip(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+        try:
+            while True:
+                writer.write(b" ")
+                await writer.drain()
+                await asyncio.sleep(0)
+        except ConnectionError:
+            left.set()
+        finally:
+            writer.close()
+
+    async with await asyncio.start_server(drip, "127.0.0.1", 0) as site:
+        port = site.sockets[0].getsockname()[1]
+        keys = KeysOfUrl(f"http://127.0.0.1:{port}")
+        with pytest.raises(CredentialUncheckedError, match="not complete after"):
+            await keys.find("one")
+        await left.wait()
 
 
 async def test_a_secret_among_keys_is_not_taken(tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from tests.deploy.tools import (
     CHART,
     EXAMPLES,
     NAMESPACE,
+    RELEASE,
     Object,
     component,
     objects,
@@ -143,6 +144,51 @@ def test_a_listener_gets_its_token(tmp_path: Path) -> None:
     assert mounts["token"] == "/etc/osmo/token"
     volumes = {volume["name"]: volume for volume in spec["volumes"]}
     assert volumes["token"]["secret"]["secretName"] == "osmo-listener-token"
+
+
+def test_a_listener_may_be_known_by_its_service_account(tmp_path: Path) -> None:
+    """The kubelet makes the token for the audience alone; of a second one it is told."""
+    other = {"listener.token.secret": "", "listener.token.audience": "osmo"}
+    made = rendered("standby", other)
+    pod = pods(made, tmp_path, SECRETS, EVERYWHERE)["listener"]
+    config = settings.load(pod.program, PROGRAMS[pod.program], pod.arguments, {}).config
+    assert config.client.token.file == Path("/etc/osmo/token/token")
+    (deployment,) = of_kind(made, "Deployment").values()
+    spec = deployment["spec"]["template"]["spec"]
+    volumes = {volume["name"]: volume for volume in spec["volumes"]}
+    mounts = {each["name"]: each["mountPath"] for each in spec["containers"][0]["volumeMounts"]}
+    (source,) = volumes["identity"]["projected"]["sources"]
+    assert source["serviceAccountToken"]["audience"] == "osmo"
+    assert mounts["identity"] == "/etc/osmo/token"
+    done = template("standby", {"listener.token.audience": "osmo"})
+    assert done.returncode != 0
+    assert "a listener has one token" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("entry", "reviews"),
+    [
+        ("kubernetes?audience=osmo", True),
+        ("kubernetes?audience=osmo&kubeconfig=/etc/osmo/auth/config", False),
+        ("token?file=/etc/osmo/auth/kubernetes", False),
+    ],
+)
+def test_who_asks_the_api_server_whose_a_token_is_may_do_so(entry: str, reviews: bool) -> None:
+    """And nobody else has an account for it, or a way to the API server."""
+    made = rendered("minimal", {"operator.auth": [entry], "networkPolicy.enabled": True})
+    spec = of_kind(made, "Deployment")[f"{RELEASE}-operator"]["spec"]["template"]["spec"]
+    roles = [
+        (each["roleRef"]["name"], each["subjects"])
+        for each in of_kind(made, "ClusterRoleBinding").values()
+    ]
+    subject = {"kind": "ServiceAccount", "name": f"{RELEASE}-operator", "namespace": NAMESPACE}
+    assert (("system:auth-delegator", [subject]) in roles) is reviews
+    assert (subject["name"] in of_kind(made, "ServiceAccount")) is reviews
+    assert spec.get("serviceAccountName") == (subject["name"] if reviews else None)
+    assert spec["automountServiceAccountToken"] is reviews
+    policy = of_kind(made, "NetworkPolicy")[f"{RELEASE}-operator"]
+    ports = {each["port"] for each in policy["spec"]["egress"][0]["ports"]}
+    assert ({443, 6443} <= ports) is reviews
 
 
 def test_any_text_can_be_a_setting(tmp_path: Path) -> None:

@@ -3,9 +3,13 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing, asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
 
+import msgspec
 import pytest
 
+from osmo_credentials.tokens import NamedToken, TokenFile, hash_of, new_token
 from osmo_operator import service
 from osmo_operator.config import OperatorConfig
 from osmo_operator.service import run_operator
@@ -15,12 +19,14 @@ from osmo_reports.directory import RULES_KIND, decode_rules
 from osmo_reports.errors import BackendTakenError
 from osmo_transport import (
     NEW,
+    ClientConfig,
     Greeting,
     Limits,
     Producer,
     QueueUnavailableError,
     ServerConfig,
     SessionConfig,
+    TokenConfig,
     UsageError,
     connect,
     new_message,
@@ -47,12 +53,17 @@ def queue_url(request: pytest.FixtureRequest) -> Iterator[str]:
 
 @asynccontextmanager
 async def serving(
-    queue_url: str, replicas: int = 1, config: ServerConfig | None = None
+    queue_url: str,
+    replicas: int = 1,
+    config: ServerConfig | None = None,
+    auth: tuple[str, ...] = (),
 ) -> AsyncIterator[tuple[Directory, list[str]]]:
     """Operators of one queue; the directory beside it, and where each listens."""
     stop = asyncio.Event()
     server = config or ServerConfig()
-    operator = OperatorConfig(queue=queue_url, listen=("ws://127.0.0.1:0",), server=server)
+    operator = OperatorConfig(
+        queue=queue_url, listen=("ws://127.0.0.1:0",), server=server, auth=auth
+    )
     async with await open_directory(queue_url) as directory, asyncio.TaskGroup() as tasks:
         urls = []
         for _ in range(replicas):
@@ -61,6 +72,27 @@ async def serving(
             urls += await ready
         yield directory, urls
         stop.set()
+
+
+async def test_the_queue_knows_by_which_credential_each_was_let_in(
+    queue_url: str, tmp_path: Path
+) -> None:
+    """So that whoever asks is told, wherever the operator runs."""
+    token = new_token()
+    entry = NamedToken("cluster-a", hash_of(token), ("a",), datetime.now(UTC))
+    file = tmp_path / "tokens.json"
+    file.write_bytes(msgspec.json.encode(TokenFile((entry,))))
+    presents = ClientConfig(token=TokenConfig(file=tmp_path / "token"))
+    (tmp_path / "token").write_text(token)
+    async with (
+        serving(queue_url, auth=(f"token?file={file}",)) as (_, (url,)),
+        connect(url, backend="a", config=presents, introduction=ONE) as client,
+        await open_queue(queue_url) as queue,
+    ):
+        await client.epoch_after(0)
+        (standing,) = await queue.producers(10)
+        assert standing.holder is not None
+        assert standing.holder.credential == "token cluster-a"
 
 
 async def test_a_second_cluster_of_the_same_name_is_refused(queue_url: str) -> None:

@@ -62,7 +62,9 @@ async def queue(place: dict[str, Any]) -> AsyncIterator[Queue]:
 
 async def _reports(queue: Queue, backend: str) -> None:
     """A listener holds the place."""
-    claim = Claim(waits=True, lease=30.0, connection="c", address="10.0.0.7:4711")
+    claim = Claim(
+        waits=True, lease=30.0, connection="c", address="10.0.0.7:4711", credential="token a"
+    )
     await queue.open_producer(Producer(backend, "osmo-listener"), "i1", NEW, claim)
 
 
@@ -107,6 +109,8 @@ async def test_every_backend_is_listed_that_any_of_three_knows(
     (producer,) = one["producers"]
     assert (producer["source"], producer["instance"]) == ("osmo-listener", "i1")
     assert (producer["reports"], producer["epoch"]) == (True, one["epoch"])
+    assert one["credential"] == producer["credential"] == "token a"
+    assert found["registered"]["credential"] is None
     assert found["registered"]["state"] == found[HOSTILE]["state"] == "silent"
     assert found["registered"]["version"] == "9.9"
     blind = heartbeat(version=(1, 2), at=time.time(), watch_ages={"node": 3.0, "workflow": 200.0})

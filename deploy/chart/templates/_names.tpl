@@ -29,6 +29,16 @@ labels:
 {{- end }}
 {{- end }}
 
+{{/* The service account of operators that ask the API server whose a token is; empty: none does. */}}
+{{- define "osmo.reviewer" -}}
+{{- range .Values.operator.auth }}
+{{- if and (regexMatch "^kubernetes([?]|$)" .) (not (contains "kubeconfig=" .)) -}}
+{{ include "osmo.fullname" $ }}-operator
+{{- break }}
+{{- end }}
+{{- end }}
+{{- end }}
+
 {{- define "osmo.serviceAccount" -}}
 {{ .Values.listener.serviceAccount.name | default (printf "%s-listener" (include "osmo.fullname" .)) }}
 {{- end }}

@@ -11,6 +11,7 @@ Everything of one program: its configuration, its pods, and how many of them may
   page       whether it has a page instead of a port of operations
   secrets    by name of the folder in /etc/osmo: the Secret that is mounted there, or an empty text
   account    the service account, whose token is mounted; or an empty text
+  audience   that of a token of the account for somebody else, in /etc/osmo/token; or an empty text
   scaled     whether somebody else says how many there are
 */}}
 {{- define "osmo.program" -}}
@@ -133,6 +134,9 @@ spec:
             - {name: {{ $folder }}, mountPath: /etc/osmo/{{ $folder }}, readOnly: true}
             {{- end }}
             {{- end }}
+            {{- if .audience }}
+            - {name: identity, mountPath: /etc/osmo/token, readOnly: true}
+            {{- end }}
       volumes:
         - name: config
           configMap: {name: {{ include "osmo.fullname" $root }}-{{ .component }}}
@@ -142,6 +146,14 @@ spec:
         - name: {{ $folder }}
           secret: {secretName: {{ $secret }}, defaultMode: 0440}
         {{- end }}
+        {{- end }}
+        {{- with .audience }}
+        - name: identity
+          projected:
+            defaultMode: 0440
+            sources:
+              # The kubelet renews it long before it ends.
+              - serviceAccountToken: {path: token, audience: {{ . | quote }}, expirationSeconds: 3600}
         {{- end }}
       {{- with $values.nodeSelector }}
       nodeSelector:

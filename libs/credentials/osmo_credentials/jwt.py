@@ -14,6 +14,7 @@ and send it over TLS.
 
 import asyncio
 import json
+import math
 import time
 import urllib.request
 from collections.abc import Callable, Mapping
@@ -47,7 +48,7 @@ FETCH_PAUSE = 30.0
 """Seconds between two fetches at least: whoever presents keys that nobody knows makes no more."""
 
 FETCH_TIMEOUT = 5.0
-"""Seconds that a fetch may take."""
+"""Seconds after which a fetch reads no more; one that is silent ends as late as twice that."""
 
 MAX_KEYS = 1024 * 1024
 """Bytes of an issuer's keys."""
@@ -118,6 +119,7 @@ class KeysOfUrl:
         self._now = now
         self._keys: dict[str, Any] = {}
         self._withdrawn: set[str] = set()
+        self._published: object = None
         self._fetched_at: float | None = None
         self._asked_at: float | None = None
         self._why = ""
@@ -154,12 +156,14 @@ class KeysOfUrl:
     async def _renew(self) -> bool:
         self._asked_at = self._now()
         try:
-            found = _keys_in(await asyncio.to_thread(self._fetch, self._url))
+            data = await asyncio.to_thread(self._fetch, self._url)
+            found, published = _keys_in(data), json.loads(data)
         except (OSError, ValueError) as exc:
             self._why = str(exc)
             return False
-        if found.keys() != self._keys.keys():
-            self.generation = object()
+        if published != self._published:
+            # Another key may have the id of one that was withdrawn.
+            self.generation, self._published = object(), published
             self._withdrawn = self._keys.keys() - found.keys()
         self._keys, self._fetched_at = found, self._now()
         return True
@@ -173,11 +177,16 @@ class _NoDetours(urllib.request.HTTPRedirectHandler):
 
 
 def _fetched(url: str) -> bytes:
+    data = bytearray()
+    until = time.monotonic() + FETCH_TIMEOUT
     with urllib.request.build_opener(_NoDetours).open(url, timeout=FETCH_TIMEOUT) as answer:
-        data: bytes = answer.read(MAX_KEYS + 1)
-    if len(data) > MAX_KEYS:
-        raise ValueError(f"more than {MAX_KEYS} bytes of keys")
-    return data
+        while piece := answer.read1(MAX_KEYS):
+            data += piece
+            if len(data) > MAX_KEYS:
+                raise ValueError(f"more than {MAX_KEYS} bytes of keys")
+            if time.monotonic() > until:
+                raise TimeoutError(f"they are not complete after {FETCH_TIMEOUT:g} s")
+    return bytes(data)
 
 
 class JwtAuthenticator(Authenticator):
@@ -240,6 +249,8 @@ class JwtAuthenticator(Authenticator):
                 },
             )
             expires, begins = float(claims["exp"]), float(claims.get("nbf", 0.0))
+            if not (math.isfinite(expires) and math.isfinite(begins)):
+                raise ValueError("its times are no numbers")
         except (pyjwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError) as exc:
             raise CredentialRefusedError(f"the JWT is not good: {exc}") from exc
         if expires + settings.leeway <= self._wall():

@@ -14,7 +14,7 @@ import json
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from math import inf
+from math import inf, isnan
 from typing import Any, NamedTuple
 
 import msgspec
@@ -125,9 +125,10 @@ def _end_of(token: str) -> float:
     """When a token that is good says that it ends."""
     try:
         payload = json.loads(base64.urlsafe_b64decode(token.split(".")[1] + "=="))
-        return float(payload.get("exp", inf))
-    except (ValueError, AttributeError, TypeError):
+        ends = float(payload.get("exp", inf))
+    except (ValueError, AttributeError, TypeError, OverflowError, RecursionError):
         return inf
+    return inf if isnan(ends) else ends
 
 
 def _asking(kubeconfig: str) -> Ask:

@@ -427,7 +427,14 @@ class Hub:
         if self.places is None:
             asks = greeting._replace(claim=AT_ONCE)
         else:
-            claim = Claim(greeting.claim.waits, self.config.lease, peer.name, peer.address)
+            by = greeting.identity
+            claim = Claim(
+                greeting.claim.waits,
+                self.config.lease,
+                peer.name,
+                peer.address,
+                "" if by is None else shown(by.name),
+            )
             asks = greeting._replace(claim=claim)
         while True:
             try:

@@ -147,7 +147,7 @@ async def test_dead_letters_say_why() -> None:
 
 @pytest.mark.parametrize("character", ["x", "é", "\N{GRINNING FACE}"])
 async def test_a_large_dead_letter_is_not_taken_apart(character: str) -> None:
-    """Its beginning says enough, and that it is one; the page costs what it costs with small ones."""
+    """Its beginning says enough, and that it is one; it costs what small ones cost."""
     async with running() as site:
         await bury(site.queue, 1, message=character * 100_000)
         (letter,) = (await document(site, view="letters"))["letters"]

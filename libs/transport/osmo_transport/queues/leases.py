@@ -30,6 +30,9 @@ class Claim(NamedTuple):
     one that was let in can renew or end the lease."""
     address: str = ""
     """Where the process is, for people."""
+    credential: str = ""
+    """The name of the credential by which it was let in, for people; empty: nobody asked for
+    one."""
 
 
 AT_ONCE = Claim()
@@ -45,6 +48,8 @@ class Holder(NamedTuple):
     """Where it is, as the server saw it."""
     since: float
     """When it was let in first, in seconds since the Unix epoch."""
+    credential: str = ""
+    """By which it was let in last; see `Claim.credential`."""
 
 
 class Standing(NamedTuple):
@@ -100,7 +105,8 @@ class Leases:
         if lease is None or not claim.waits or lease.holder.instance == instance:
             return
         if lease.lasts(now):
-            raise OccupiedError(producer, *lease.holder)
+            holder = lease.holder
+            raise OccupiedError(producer, holder.instance, holder.address, holder.since)
 
     def take(self, producer: Producer, instance: str, claim: Claim, now: float) -> None:
         """The process was let in."""
@@ -108,7 +114,7 @@ class Leases:
         if claim.lease > 0:
             known = before is not None and before.holder.instance == instance
             since = before.holder.since if before is not None and known else now
-            holder = Holder(instance, claim.address, since)
+            holder = Holder(instance, claim.address, since, claim.credential)
             self._leases[producer] = Lease(now + claim.lease, holder, claim.connection)
 
     def renew(

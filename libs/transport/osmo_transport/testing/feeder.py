@@ -37,8 +37,9 @@ class Feeder:
         return self.state
 
     async def hold(self, connection: str, lease: float) -> ProducerState:
-        """Be admitted under a lease, or wait: as `open`, from the host of `connection`."""
-        claim = Claim(True, lease, connection, f"host of {connection}")
+        """Be admitted under a lease, or wait: as `open`, from the host of `connection` and
+        by its credential."""
+        claim = Claim(True, lease, connection, f"host of {connection}", f"token of {connection}")
         self.state = await self.queue.open_producer(self.producer, self.instance, self.state, claim)
         return self.state
 

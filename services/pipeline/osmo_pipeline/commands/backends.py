@@ -54,6 +54,7 @@ _COLUMNS = (
     Column("TASKS", "tasks", 6, right=True, show=_tasks),
     Column("NODES", "nodes", 9, right=True, show=_nodes),
     Column("VERSION", "version", 8),
+    Column("BY", "credential", 20),
     Column("FROM", "address"),
 )
 
@@ -71,7 +72,8 @@ class FleetConfig(PatienceConfig, ViewConfig, StorePasswordConfig):
 class ListConfig(FleetConfig):
     """Lists the backends that the operators' queue, the directory beside it, or the store knows. In
     a table `HEARD` is how old the last heartbeat is, `SINCE` for how long the process reports that
-    does so now, and `NODES` how many are available. The exit code is 3 if there is none."""
+    does so now, `NODES` how many are available, and `BY` the credential that let this process in.
+    The exit code is 3 if there is none."""
 
     containing: str = ""
     """Only those with this text in their name; the case does not matter."""
@@ -339,6 +341,7 @@ def described(member: Member, now: float) -> dict[str, object]:
         "namespace": introduced and introduced.namespace,
         "version": introduced and introduced.version,
         "address": holder and holder.address,
+        "credential": (holder and holder.credential) or None,
         "reporting_seconds": holder and round(max(0.0, now - holder.since), 3),
         "epoch": member.epoch,
         "last_heartbeat": row and _written(row.last_heartbeat),
@@ -362,6 +365,7 @@ def described(member: Member, now: float) -> dict[str, object]:
                 "opened": moment(each.opened),
                 "reports": each.holder is not None,
                 "address": each.holder and each.holder.address,
+                "credential": (each.holder and each.holder.credential) or None,
                 "since": each.holder and moment(each.holder.since),
             }
             for each in member.producers

@@ -19,6 +19,7 @@ from osmo_transport.queues.redis.client import Argument, RedisClient
 from osmo_transport.queues.redis.layout import Layout, content_of
 from osmo_transport.queues.redis.member import CHUNK, ORPHANS, READ_BYTES
 from osmo_transport.queues.redis.scripts import looks
+from osmo_transport.queues.redis.scripts.producers import decode_who
 from osmo_transport.queues.redis.scripts.script import Script
 from osmo_transport.queues.rules import check_limit, check_stream, full
 
@@ -160,18 +161,19 @@ class Administration:
         return found
 
 
-def _standing(
-    producer: bytes, opened: bytes, place: bytes, since: bytes, address: bytes
-) -> Standing:
+def _standing(producer: bytes, opened: bytes, place: bytes, since: bytes, who: bytes) -> Standing:
     epoch, sequence, instance = place.decode(errors="replace").split(" ", 2)
-    where = address.decode(errors="replace")
+    holder = None
+    if since:
+        address, credential = decode_who(who)
+        holder = Holder(instance, address, int(since) / 1000, credential)
     return Standing(
         producer=msgspec.json.decode(producer, type=Producer),
         epoch=int(epoch),
         sequence=int(sequence),
         opened=float(opened) / 1000,
         instance=instance,
-        holder=Holder(instance, where, int(since) / 1000) if since else None,
+        holder=holder,
     )
 
 

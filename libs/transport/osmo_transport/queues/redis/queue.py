@@ -211,7 +211,7 @@ class RedisQueue(Queue):
                     int(claim.waits),
                     round(claim.lease * 1000),
                     claim.connection,
-                    claim.address,
+                    producers.encode_who(producers.Who(claim.address, claim.credential)),
                     _MAX_LEASE,
                 ),
             ),
@@ -221,11 +221,11 @@ class RedisQueue(Queue):
         if reply == b"FULL":
             raise too_many_producers()
         if reply[0] == b"OCCUPIED":
-            _, holder, address, since = reply
+            _, holder, who, since = reply
             raise OccupiedError(
                 producer,
                 holder.decode(errors="replace"),
-                address.decode(errors="replace"),
+                producers.decode_who(who).address,
                 int(since) / 1000,
             )
         queue_epoch, epoch, sequence = reply

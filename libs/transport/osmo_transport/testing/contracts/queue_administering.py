@@ -306,6 +306,7 @@ class Administering(QueueSuite):
             assert last.opened >= page[0].opened > 1_577_836_800
             assert last.holder is not None
             assert last.holder[:2] == (holding.instance, "host of c1")
+            assert last.holder.credential == "token of c1"
             assert last.holder.since > 1_577_836_800
             assert {each.holder for each in page[:-1]} == {None}
             walked: list[Standing] = []

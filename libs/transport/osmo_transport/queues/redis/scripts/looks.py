@@ -76,10 +76,10 @@ local now, found = clock(), {}
 local names = redis.call('ZRANGE', KEYS[2], from, from + ARGV[1] - 1, 'WITHSCORES')
 for i = 1, #names, 2 do
   local producer = names[i]
-  local till, since, _, address = lease(KEYS[3], producer)
+  local till, since, _, who = lease(KEYS[3], producer)
   local held = lasts(till, now, ARGV[4])
   local place = redis.call('HGET', KEYS[1], producer) or '0 0 '
-  found[#found + 1] = {producer, names[i + 1], place, held and since or '', held and address or ''}
+  found[#found + 1] = {producer, names[i + 1], place, held and since or '', held and who or ''}
 end
 return found
 """
@@ -87,4 +87,4 @@ return found
 """Tells who reports, in the order in which they connected last. KEYS: producers, when each
 connected, leases. ARGV: how many, the producer and its time behind which to begin (nothing: at the
 beginning), and the most milliseconds of a lease. Returns of each its name, when it connected, its
-place, and while a lease lasts since when and from where it is held."""
+place, and while a lease lasts since when and by whom it is held."""

@@ -1,12 +1,28 @@
 """Who appends, and appending.
 
-A *lease* is `UNTIL SINCE CONNECTION ADDRESS`, in milliseconds of Redis's own clock.
+A *lease* is `UNTIL SINCE CONNECTION WHO`, in milliseconds of Redis's own clock; `WHO` is a
+`Who`, which means nothing here.
 
 A backend's *border* is `HIGHEST LOWEST`: the highest epoch that was handed out to one of its
 producers or is remembered elsewhere, and the lowest that still counts.
 """
 
+from typing import NamedTuple
+
+import msgspec
+
 from osmo_transport.queues.redis.scripts.script import Script, script
+
+
+class Who(NamedTuple):
+    """Who holds a lease, for people; see `queues.leases.Claim`."""
+
+    address: str
+    credential: str
+
+
+encode_who = msgspec.json.Encoder().encode
+decode_who = msgspec.json.Decoder(Who).decode
 
 _BORDER = """
 local function border(borders, backend)
@@ -28,14 +44,14 @@ end
 local function lease(leases, producer)
   local text = redis.call('HGET', leases, producer)
   if not text then return 0 end
-  local till, since, connection, address = text:match('^(%d+) (%d+) (%S*) (.*)$')
-  return tonumber(till), since, connection, address
+  local till, since, connection, who = text:match('^(%d+) (%d+) (%S*) (.*)$')
+  return tonumber(till), since, connection, who
 end
 local function lasts(till, now, most)
   return till > now and till - now <= tonumber(most)
 end
-local function set_lease(leases, producer, till, since, connection, address)
-  local text = string.format('%.0f %s %s ', till, since, connection) .. address
+local function set_lease(leases, producer, till, since, connection, who)
+  local text = string.format('%.0f %s %s ', till, since, connection) .. who
   redis.call('HSET', leases, producer, text)
 end
 """
@@ -69,7 +85,7 @@ local function forget(key, before)
     end
   end
 end
-local waits, lasting, connection, address = ARGV[13] == '1', tonumber(ARGV[14]), ARGV[15], ARGV[16]
+local waits, lasting, connection, who = ARGV[13] == '1', tonumber(ARGV[14]), ARGV[15], ARGV[16]
 local function take(holder)
   if lasting == 0 then
     redis.call('HDEL', KEYS[6], producer)
@@ -78,7 +94,7 @@ local function take(holder)
   local _, since = lease(KEYS[6], producer)
   local moment = clock()
   if holder ~= instance or not since then since = string.format('%.0f', moment) end
-  set_lease(KEYS[6], producer, moment + lasting, since, connection, address)
+  set_lease(KEYS[6], producer, moment + lasting, since, connection, who)
 end
 local stored = redis.call('HGET', KEYS[2], producer)
 local holder
@@ -86,8 +102,8 @@ if stored then
   local e, s, name = stored:match('^(%d+) (%d+) ?(.*)$')
   holder = name
   if waits and holder ~= instance then
-    local till, since, _, where = lease(KEYS[6], producer)
-    if lasts(till, clock(), ARGV[17]) then return {'OCCUPIED', holder, where, since} end
+    local till, since, _, holding = lease(KEYS[6], producer)
+    if lasts(till, clock(), ARGV[17]) then return {'OCCUPIED', holder, holding, since} end
   end
   local held, sequence = tonumber(e), tonumber(s)
   local asks_again = known_epoch < held and holder == instance
@@ -123,8 +139,8 @@ each that has appended nothing yet connected, borders, leases. ARGV: producer, i
 queue epoch, epoch and sequence, milliseconds since the Unix epoch, a fresh queue epoch, backend,
 milliseconds by which a claim may be ahead, the milliseconds before which any is forgotten and
 before which one is that appended nothing, most producers, 1 if it waits, milliseconds of its lease,
-its connection and address, and the most milliseconds of a lease. Returns its state, FENCED, FULL,
-or OCCUPIED with the holder, its address, and since when it holds the place."""
+its connection and who it is, and the most milliseconds of a lease. Returns its state, FENCED, FULL,
+or OCCUPIED with the holder, who that is, and since when it holds the place."""
 
 RENEW = script(
     LEASE
@@ -132,9 +148,9 @@ RENEW = script(
 local now, most, count = clock(), ARGV[1], tonumber(ARGV[2])
 for i = 3, 2 + 3 * count, 3 do
   local producer, connection, rest = ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2])
-  local till, since, holding, address = lease(KEYS[1], producer)
+  local till, since, holding, who = lease(KEYS[1], producer)
   if holding == connection then
-    set_lease(KEYS[1], producer, now + rest, since, connection, address)
+    set_lease(KEYS[1], producer, now + rest, since, connection, who)
   end
 end
 local free = {}
