@@ -410,6 +410,8 @@ class WithPlaces:
     """Its password."""
     other: str = ""
     """Another."""
+    listen: tuple[str, ...] = ()
+    """Some."""
 
 
 def test_a_secret_in_an_argument_is_warned_of() -> None:
@@ -423,6 +425,7 @@ def test_a_secret_in_an_argument_is_warned_of() -> None:
     )
     assert found[1].endswith("OSMO_OTHER in the environment")
     assert "sesame" not in "".join(found)
-    assert not load(
-        "sample", WithPlaces, ["--queue", "redis://u@host"], {"OSMO_OTHER": url}
-    ).warnings
+    harmless = ["--queue", "redis://u@host", "--listen", "ws://[::]:1", "--listen", "grpc://:2"]
+    assert not load("sample", WithPlaces, harmless, {"OSMO_OTHER": url}).warnings
+    found = load("sample", WithPlaces, ["--listen", "ws://:1", "--listen", url], {}).warnings
+    assert "the secret in --listen" in found[0]

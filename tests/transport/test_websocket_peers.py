@@ -6,8 +6,9 @@ Both engines have to hold it alike.
 import asyncio
 import socket
 from collections.abc import Iterator
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AsyncExitStack, ExitStack, contextmanager
 from dataclasses import replace
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -135,6 +136,17 @@ def mute_server() -> Iterator[tuple[str, socket.socket]]:
     """A port that accepts and says nothing."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         yield f"ws://127.0.0.1:{listening.getsockname()[1]}", listening
+
+
+async def test_all_clients_may_come_at_once(ws: Transport) -> None:
+    """While the server is busy with something else: whoever does not fit is dropped by the kernel,
+    and tries again a second later."""
+    async with listening(ws) as server:
+        parts = urlsplit(server.url)
+        with ExitStack() as come:
+            for _ in range(300):
+                place = (parts.hostname, parts.port)
+                come.enter_context(socket.create_connection(place, timeout=0.5))
 
 
 async def test_a_mute_server_is_given_up(ws: Transport) -> None:

@@ -151,7 +151,8 @@ def _build(table: Table, values: Mapping[str, object]) -> Any:
 
 
 def _plain(value: object) -> object:
-    return msgspec.to_builtins(value, enc_hook=str)
+    plain: object = msgspec.to_builtins(value, enc_hook=str)
+    return list(plain) if isinstance(plain, tuple) else plain
 
 
 def _shown(leaf: Leaf, value: object) -> object:

@@ -26,6 +26,10 @@ NEXT_ADDRESS = 0.25
 TURNS_TO_CONNECT = 4
 """Turns of an event loop from a connection that it has accepted to its protocol."""
 
+BACKLOG = 1024
+"""Connections that wait to be accepted: when a server comes back, all its clients come at once, and
+those beyond it are dropped and try again a second later."""
+
 EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 """What the machine lacks for now, and not who asks."""
 
@@ -248,7 +252,7 @@ def _listening(family: int, place: Any) -> socket.socket:
     listening = socket.create_server(
         place,
         family=family,
-        backlog=1024,
+        backlog=BACKLOG,
         dualstack_ipv6=both,
     )
     listening.setblocking(False)

@@ -266,6 +266,7 @@ async def serve(
     return await picows.ws_create_server(
         upgrade,
         sock=listening,
+        backlog=sockets.BACKLOG,
         ssl=context,
         ssl_handshake_timeout=config.open_timeout if context else None,
         max_frame_size=config.limits.frame_bytes,

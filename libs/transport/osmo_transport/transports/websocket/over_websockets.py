@@ -287,6 +287,7 @@ async def serve(
     return await asyncio.get_running_loop().create_server(
         make,
         sock=listening,
+        backlog=sockets.BACKLOG,
         ssl=context,
         ssl_handshake_timeout=config.open_timeout if context else None,
         start_serving=False,
