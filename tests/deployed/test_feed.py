@@ -111,6 +111,31 @@ def keys(frame: Frame) -> tuple[int, list[str]]:
     return frame.first, [read_message(data).key for data in frame.messages]
 
 
+async def test_a_paused_feed_sends_nothing() -> None:
+    """What is put meanwhile leaves when the pause is over, and a ping is answered all the same."""
+    feed, owner, side = opened()
+    feed.send(Welcome("q", 1, 0, LIMITS))
+    feed.pause()
+    put(feed, "a")
+    feed.send(Ping())
+    await turn()
+    assert side.frames[1:] == [Pong()]
+    assert feed.held == 1
+    feed.resume()
+    feed.resume()
+    await turn()
+    assert keys(side.frames[-1]) == (1, ["a"])
+    put(feed, "b")
+    feed.pause()
+    feed.send(Stored(1))
+    await turn()
+    assert len(side.frames) == 3
+    feed.send(Goodbye(GoodbyeCode.CLOSING, "bye"))
+    feed.close()
+    await feed.wait_closed()
+    assert owner.told[-1] == (Goodbye(GoodbyeCode.CLOSING, "bye"), ["b"])
+
+
 async def test_it_says_hello_as_one_who_knows_nothing() -> None:
     """With a fresh name each time."""
     (_, _, one), (_, _, two) = opened(), opened()

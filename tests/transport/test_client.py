@@ -209,6 +209,12 @@ async def test_a_server_that_asks_and_does_not_read_is_not_answered_into_memory(
         def send(self, frame: Frame) -> None:
             self.sent.append(frame)
 
+        def pause(self) -> None:
+            pass
+
+        def resume(self) -> None:
+            pass
+
         def close(self) -> None:
             self.closed.set()
 

@@ -90,6 +90,12 @@ class Wire(BaseConnection):
     def _write(self, data: bytes) -> None:
         self.written.append(MSGPACK.decode(data))
 
+    def pause(self) -> None:
+        pass
+
+    def resume(self) -> None:
+        pass
+
     def _finish(self, error: TransportError) -> None:
         self.finished.append(error)
 

@@ -25,6 +25,12 @@ class Line(Connection):
     def send(self, frame: Frame) -> None:
         self.sent.append(frame)
 
+    def pause(self) -> None:
+        pass
+
+    def resume(self) -> None:
+        pass
+
     def close(self) -> None:
         self.closed.set()
 

@@ -75,6 +75,7 @@ class Feed(Connection, Generic[TokenT]):
         self._sent = 0
         self._acknowledged = 0
         self._scheduled = False
+        self._paused = False
         self._error: TransportError | None = None
         self._over = False
         """Whether the owner knows that the connection ended."""
@@ -145,6 +146,13 @@ class Feed(Connection, Generic[TokenT]):
             case Goodbye():
                 self._part(frame)
 
+    def pause(self) -> None:
+        self._paused = True
+
+    def resume(self) -> None:
+        self._paused = False
+        self._schedule()
+
     def close(self) -> None:
         self._part(Goodbye(GoodbyeCode.CLOSING, "the operator closed the connection"))
 
@@ -186,13 +194,14 @@ class Feed(Connection, Generic[TokenT]):
     def _schedule(self) -> None:
         # In the next turn of the loop: a sink is not called from within its own `send`, and what
         # else arrives in this turn goes along.
-        if self._welcomed and not self._scheduled:
+        if self._welcomed and not (self._scheduled or self._paused):
             self._scheduled = True
             self._loop.call_soon(self._flush)
 
     def _flush(self) -> None:
         self._scheduled = False
-        if self._waiting and self._sent == self._acknowledged and self._error is None:
+        free = self._sent == self._acknowledged and not self._paused
+        if self._waiting and free and self._error is None:
             messages = self._batch()
             first = self._sent + 1
             self._sent += len(messages)

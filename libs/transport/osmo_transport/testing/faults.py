@@ -197,6 +197,14 @@ class _FaultyConnection(Connection, FrameSink):
         if self.open and self._error is None:
             self._out.put(frame)
 
+    def pause(self) -> None:
+        if self.inner is not None:
+            self.inner.pause()
+
+    def resume(self) -> None:
+        if self.inner is not None:
+            self.inner.resume()
+
     def close(self) -> None:
         if self.open and self._error is None:
             self._error = ClosedError("closed by this side")

@@ -8,6 +8,10 @@ protocols the hot path is made of plain calls, so that a message costs no task s
 - *Never blocking.* `send` buffers. What it may have to buffer is bounded by the session's window;
   while more than `WRITE_BUFFER` bytes wait, `writable` is False, and the sink is told when that
   is over.
+- *Held back.* Of a connection that is paused no more arrives than this side had read already, less
+  than `READ_AHEAD` and a frame. The rest waits in buffers of a bounded size, and when those are
+  full the other side is not `writable`. What this side sends passes all the same. An end of the
+  other side may be told when the pause is over.
 - *One end.* `connection_lost` is called exactly once, after the last frame, whichever side ended
   it and however; nothing is called after it. `send` and `close` after the end do nothing.
 - *Deliberate close.* Frames sent before `close` reach a peer that reads them.
@@ -34,6 +38,10 @@ WRITE_BUFFER = 256 * 1024
 """Bytes in a connection's write buffer above which it is not writable: enough to keep a link busy
 for a turn of the event loop, little enough that what comes meanwhile still coalesces."""
 
+
+READ_AHEAD = 1024 * 1024
+"""Bytes that may have been read of a connection before it was paused: several times what an event
+loop reads at once."""
 
 PLAIN = frozenset({"grpc", "memory", "ws"})
 """Schemes of ours that have no use for certificates."""
@@ -119,6 +127,14 @@ class Connection(ABC):
     @abstractmethod
     def send(self, frame: Frame) -> None:
         """Send a frame; see the promises above."""
+
+    @abstractmethod
+    def pause(self) -> None:
+        """Take no more from the other side until `resume`. Idempotent; `close` ends it."""
+
+    @abstractmethod
+    def resume(self) -> None:
+        """Take again what the other side sends. Idempotent."""
 
     @abstractmethod
     def close(self) -> None:

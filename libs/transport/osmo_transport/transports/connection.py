@@ -30,10 +30,10 @@ DEFECT = Goodbye(GoodbyeCode.UNAVAILABLE, "this side made a mistake of its own")
 class BaseConnection(Connection):
     """Base of connections over a wire.
 
-    A subclass says how bytes leave (`_write`), how an end begins (`_finish`), and tells what
-    happens: `_attach`, or `_accept` on the accepting side, when it is open, `_received` for each
-    frame's bytes, `_resumed` when it is writable again, and `_lost` when the wire is gone.
-    Everything else is here: after the first end no frame passes in either direction, and the sink
+    A subclass says how bytes leave (`_write`), how no more come (`pause` and `resume`), how an end
+    begins (`_finish`), and tells what happens: `_attach`, or `_accept` on the accepting side, when
+    it is open, `_received` for each frame's bytes, `_resumed` when it is writable again, and
+    `_lost` when the wire is gone. Everything else is here: after the first end no frame passes in either direction, and the sink
     hears of one end.
 
     What begins with an underscore here and in `WireConnection` is for subclasses, everybody's.
@@ -117,6 +117,8 @@ class BaseConnection(Connection):
         """This side ends the connection; the first reason counts."""
         if self._error is None:
             self._error = error
+            # Or the other side's end, the answer to this one, would not be read.
+            self.resume()
             self._finish(error)
 
     def _lost(self, error: TransportError) -> None:
@@ -150,6 +152,7 @@ class WireConnection(BaseConnection):
         super().__init__(codec, limit)
         self._wire: asyncio.Transport | None = None
         self._writable = True
+        self._paused = False
         self._most_written = WRITE_BUFFER + limit
         self._cut: asyncio.TimerHandle | None = None
         self._peer = "?"
@@ -161,6 +164,22 @@ class WireConnection(BaseConnection):
     @property
     def writable(self) -> bool:
         return self._writable
+
+    def pause(self) -> None:
+        self._paused = True
+        if self._wire is not None:
+            self._wire.pause_reading()
+
+    def resume(self) -> None:
+        if self._paused:
+            self._paused = False
+            self._read_on()
+
+    def _read_on(self) -> None:
+        """Read again, unless there is still a reason not to."""
+        wire = self._wire
+        if self._writable and not self._paused and wire is not None and not wire.is_closing():
+            wire.resume_reading()
 
     def _wired(self, wire: asyncio.Transport, peer: str = "") -> None:
         """This is the wire. `peer` names the other side, where an address does not."""
@@ -200,8 +219,7 @@ class WireConnection(BaseConnection):
     def resume_writing(self) -> None:
         """It is within it again."""
         self._writable = True
-        if self._wire is not None and not self._wire.is_closing():
-            self._wire.resume_reading()
+        self._read_on()
         self._resumed()
 
     def eof_received(self) -> None:

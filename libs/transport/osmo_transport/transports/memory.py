@@ -43,6 +43,7 @@ class MemoryConnection(BaseConnection):
         self._inbox: deque[tuple[Frame, int]] = deque()
         self._buffered = 0
         self._scheduled = False
+        self._paused = False
         self._gone: TransportError | None = None
         """The wire is gone: the sink is told so after what has arrived."""
 
@@ -67,6 +68,13 @@ class MemoryConnection(BaseConnection):
     @property
     def writable(self) -> bool:
         return self._buffered < WRITE_BUFFER
+
+    def pause(self) -> None:
+        self._paused = True
+
+    def resume(self) -> None:
+        self._paused = False
+        self._schedule()
 
     @property
     def over(self) -> bool:
@@ -114,20 +122,20 @@ class MemoryConnection(BaseConnection):
 
     def _schedule(self) -> None:
         heard = self._sink is not None and self._inbox
-        if not self._scheduled and (heard or self._gone):
+        if not (self._scheduled or self._paused) and (heard or self._gone):
             self._scheduled = True
             self._loop.call_soon(self._deliver)
 
     def _deliver(self) -> None:
         self._scheduled = False
-        while self._inbox and self._error is None:
+        while self._inbox and self._error is None and not self._paused:
             frame, size = self._inbox.popleft()
             self._other.taken(size)
             if size > self._limit:
                 self._refuse(PeerError(f"a frame of {size} bytes, and the limit is {self._limit}"))
             else:
                 self._hand_over(frame)
-        if self._gone is not None:
+        if self._gone is not None and not self._paused:
             self._lost(self._gone)
 
 

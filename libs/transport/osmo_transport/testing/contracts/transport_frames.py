@@ -34,7 +34,13 @@ from osmo_transport.testing.contracts.transport_suite import (
     until,
 )
 from osmo_transport.testing.patience import patience
-from osmo_transport.transports.abc import WRITE_BUFFER, Connection
+from osmo_transport.transports.abc import CLOSE_TIMEOUT, READ_AHEAD, WRITE_BUFFER, Connection
+
+NARROW = Limits(message_bytes=100_000, batch_bytes=50_000)
+
+TOO_MANY = 1000
+"""Frames of a quarter of `WRITE_BUFFER` that fit into no buffers between two sides, those of the
+kernel included."""
 
 EVERY_FRAME: tuple[Frame, ...] = (
     Hello(PROTOCOL, "b", "söurce", "l", "q", 2**40, 7, Limits(1, 2, 3, 4), b"\x00\xff"),
@@ -146,6 +152,62 @@ class Frames(TransportSuite):
             await until(lambda: len(accepted.frames) == count)
             await until(lambda: connection.writable)
             assert recorder.resumed
+
+    async def test_a_paused_connection_takes_no_more(self) -> None:
+        """The other side is held back and not lost: it is not `writable` when every buffer between
+        is full, hears what is sent to it, and goes on when the pause is over. Either side may
+        pause."""
+        for accepting_side_pauses in (False, True):
+            async with self.link(NARROW) as (connection, recorder, accepted):
+                pausing, sink, sending, peer = connection, recorder, accepted.connection, accepted
+                if accepting_side_pauses:
+                    pausing, sink, sending, peer = sending, peer, pausing, sink
+                pausing.pause()
+                pausing.pause()
+                frames: list[Frame] = []
+                pings = full = 0
+                while full < 20:
+                    full += 1
+                    while sending.writable:
+                        assert len(frames) < TOO_MANY, "nothing holds it back"
+                        frames.append(batch(len(frames), WRITE_BUFFER // 4))
+                        sending.send(frames[-1])
+                        full = 0
+                    pausing.send(Ping())
+                    pings += 1
+                    await until(lambda peer=peer, pings=pings: len(peer.frames) == pings)  # type: ignore[misc]
+                most = READ_AHEAD + NARROW.frame_bytes
+                assert len(sink.frames) * (WRITE_BUFFER // 4) < most
+                pausing.resume()
+                pausing.resume()
+                await until(lambda sink=sink, last=frames[-1]: last in sink.frames[-1:])  # type: ignore[misc]
+                assert sink.frames == frames
+
+    async def test_a_pause_outlives_no_end(self) -> None:
+        """Who paused and closes says goodbye all the same, and hears of the end; whose peer closes
+        hears of it after the pause, and of everything before it."""
+        async with self.link() as (connection, recorder, accepted):
+            connection.send(Ping())
+            await until(lambda: accepted.frames)
+            accepted.connection.pause()
+            connection.send(batch(1, 10))
+            accepted.connection.send(Goodbye(GoodbyeCode.CLOSING, "bye"))
+            accepted.connection.close()
+            async with asyncio.timeout(CLOSE_TIMEOUT / 2):
+                await accepted.connection.wait_closed()
+            await until(lambda: recorder.ended)
+            assert recorder.frames == [Goodbye(GoodbyeCode.CLOSING, "bye")]
+        async with self.link() as (connection, _, accepted):
+            connection.send(Ping())
+            await until(lambda: accepted.frames)
+            accepted.connection.pause()
+            frames = [batch(number, 10) for number in range(3)]
+            for frame in frames:
+                connection.send(frame)
+            connection.close()
+            accepted.connection.resume()
+            await until(lambda: accepted.ended)
+            assert accepted.frames == [Ping(), *frames]
 
     async def test_frames_sent_before_close_reach_the_peer(self) -> None:
         """Either side may send and close in one breath, also while the other is sending."""

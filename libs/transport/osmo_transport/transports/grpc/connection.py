@@ -94,6 +94,8 @@ class GrpcConnection(BaseConnection):
         self._filled = asyncio.Event()
         self._ended = asyncio.Event()
         self._blocked = False
+        self._may_read = asyncio.Event()
+        self._may_read.set()
 
     @property
     def peer(self) -> str:
@@ -102,6 +104,12 @@ class GrpcConnection(BaseConnection):
     @property
     def writable(self) -> bool:
         return self._queued < WRITE_BUFFER
+
+    def pause(self) -> None:
+        self._may_read.clear()
+
+    def resume(self) -> None:
+        self._may_read.set()
 
     def _write(self, data: bytes) -> None:
         self._queue.append(data)
@@ -155,6 +163,8 @@ class GrpcConnection(BaseConnection):
                     self._end(ConnectionLostError("the other side closed the connection"))
                 else:
                     self._received(data)
+                if not self._may_read.is_set():
+                    await self._may_read.wait()
             self._end(ConnectionLostError("the other side closed the connection"))
         except BROKEN as exc:
             await self._break(exc)
