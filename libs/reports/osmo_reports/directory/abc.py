@@ -4,6 +4,8 @@
   every command sees it.
 - *One cluster.* A backend's name belongs to the cluster that registered it first, until it is
   forgotten.
+- *What a store forgot can be put back*, by whoever still knows it, in any order and by several at
+  once: of rules the highest version stands, of a name the first claim since it was last freed.
 - *Told at once.* `follow_rules` notices a change within milliseconds, whoever made it, and goes on
   with the newest after its connection broke.
 """
@@ -25,6 +27,36 @@ MAX_BACKENDS = 10_000
 """Names that a directory keeps. Who may connect may make new ones, and no store holds them all."""
 
 
+MAX_FREED = 1_000
+"""Names of which a directory keeps that they were freed: so many others may be freed before
+somebody who heard of none of it can put one back."""
+
+
+class Claim(msgspec.Struct, frozen=True):
+    """To whom a backend's name belongs. Times are milliseconds since the Unix epoch, by the store's
+    own clock."""
+
+    registration: Registration | None = None
+    """Who reports it; None: the name is free."""
+    since: int = 0
+    """When the cluster took the name, or somebody who did not tell his."""
+    freed: int = 0
+    """When the name was forgotten last: earlier claims are void. 0: never."""
+
+
+def merged(kept: Claim, known: Claim) -> Claim:
+    """What holds of a name of which a store says `kept` and somebody else knows `known`."""
+    freed = max(kept.freed, known.freed)
+    first, rank = Claim(freed=freed), (True, 0, "")
+    for claim in (kept, known):
+        if claim.registration is not None and claim.since >= freed:
+            uid = claim.registration.cluster_uid
+            its_rank = (not uid, claim.since, uid)
+            if first.registration is None or its_rank < rank:
+                first, rank = Claim(claim.registration, claim.since, freed), its_rank
+    return first
+
+
 class RuleSet(msgspec.Struct, frozen=True):
     """The condition rules of one backend; see `conditions`."""
 
@@ -38,9 +70,12 @@ class Directory(ABC):
     `QueueRefusedError`."""
 
     @abstractmethod
-    async def register(self, backend: str, registration: Registration) -> bool:
+    async def register(
+        self, backend: str, registration: Registration, known: Claim | None = None
+    ) -> bool:
         """Note who reports `backend`; whether nobody had before. A registration that does not tell
         its cluster is compared with none; it is noted where the name belongs to no cluster yet.
+        What the caller knows of the name is put back first, as by `restore_claims`.
 
         Raises:
             BackendTakenError: another cluster has the name.
@@ -54,8 +89,27 @@ class Directory(ABC):
         that those who follow are told. Returns whether it was known or had rules of its own."""
 
     @abstractmethod
+    async def claims(self) -> dict[str, Claim]:
+        """To whom each name belongs, and which were freed: of those the latest `MAX_FREED`."""
+
+    @abstractmethod
+    async def restore_claims(self, known: Mapping[str, Claim]) -> None:
+        """Put back what is `merged` of each name: a claim that is earlier than the one that is
+        kept, unless the name was freed since, and that it was freed. What there is no room for is
+        left out."""
+
+    @abstractmethod
+    def follow_claims(self) -> AsyncGenerator[dict[str, Claim], None]:
+        """What `claims` says, now and within seconds after each change, for ever; also when the
+        store lost them. Close it when done."""
+
     async def backends(self) -> dict[str, Registration]:
         """Who reports each backend, by name."""
+        return {
+            backend: claim.registration
+            for backend, claim in (await self.claims()).items()
+            if claim.registration is not None
+        }
 
     @abstractmethod
     async def set_rules(self, backend: str, rules: Mapping[str, str]) -> RuleSet:
