@@ -11,7 +11,7 @@ import pytest
 from osmo_pipeline.config import DemoConfig
 from osmo_pipeline.demo import run_demo
 from osmo_reports.bodies import Registration
-from osmo_reports.directory import open_directory
+from osmo_reports.directory import Claim, open_directory
 from osmo_transport import (
     Ack,
     QueueRefusedError,
@@ -82,6 +82,10 @@ async def use(url: str) -> None:
         await directory.set_rules("cluster-a", {"Ready": "Unknown"})
         assert await anext(following)
         await following.aclose()
+        claims = directory.follow_claims()
+        assert await anext(claims)
+        await claims.aclose()
+        await directory.restore_claims({"cluster-b": Claim(freed=1)})
         assert await directory.forget("cluster-a")
         messages = [new_message("update_pod", f"w/t/{number}", b"") for number in range(4)]
         await publish(queue, messages, backend="cluster-a")

@@ -81,8 +81,8 @@ class _Hashes:
     def __init__(self) -> None:
         self.fields: list[bytes] = []
 
-    async def run(self, *_: object, **__: object) -> list[Any]:
-        return [self.fields]
+    async def run(self, *commands: object, **_: object) -> list[Any]:
+        return [self.fields for _ in commands]
 
 
 _HASHES = _Hashes()
@@ -97,7 +97,7 @@ def _directory() -> RedisDirectory:
 
 
 def _make_hash(draw: Draw) -> list[bytes]:
-    version = draw.choice((b"7 ", b"", b" ", b"-1 ", b"9" * 5000 + b" ", b"\xd9\xa3 "))
+    version = draw.choice((b"7 ", b"", b" ", b"-1 ", b"9" * 5000 + b" ", b"\xd9\xa3 ", b"7 8 "))
     value = draw.choice((_RULES.json(draw), _REGISTRATION.json(draw)))
     return [draw.choice((b"east", b"", b"\xff", b"\0")), version + value, b"uid\n" + value, value]
 

@@ -19,6 +19,7 @@ from osmo_listener.informer import Informer, InformerConfig, ReflectorConfig
 from osmo_listener.listeners import NodeConfig, NodeListener, WorkflowConfig, WorkflowListener
 from osmo_listener.pods_current import Dated, tell_pods_current
 from osmo_listener.reporter import Reporter
+from osmo_operator.names import Names
 from osmo_operator.relay import Relay
 from osmo_operator.service import admission, resync_strangers, tell_rules
 from osmo_reports.bodies import Registration, encode_introduction
@@ -180,9 +181,10 @@ class OperatorProcess(Process):
 
     async def _run(self, stop: asyncio.Event) -> None:
         queue, rules_known = self._queue, asyncio.Event()
+        names = Names(self._directory, BackoffConfig())
         async with listen(
             URL,
-            admit=admission(queue, self._directory, rules_known),
+            admit=admission(queue, names, rules_known),
             renew=queue.renew,
             config=SERVER,
         ) as server:
@@ -196,6 +198,7 @@ class OperatorProcess(Process):
                     stop,
                     asking.run(partial(resync_strangers, server)),
                     tell_rules(self._directory, server, rules_known, BackoffConfig()),
+                    names.keep(),
                 )
                 server.stop()
                 await relaying

@@ -12,6 +12,7 @@ import pytest
 from osmo_credentials.tokens import NamedToken, TokenFile, hash_of, new_token
 from osmo_operator import service
 from osmo_operator.config import OperatorConfig
+from osmo_operator.names import Names
 from osmo_operator.service import run_operator
 from osmo_reports import Directory, Registration, open_directory
 from osmo_reports.bodies import encode_introduction
@@ -19,6 +20,7 @@ from osmo_reports.directory import RULES_KIND, decode_rules
 from osmo_reports.errors import BackendTakenError
 from osmo_transport import (
     NEW,
+    BackoffConfig,
     ClientConfig,
     Greeting,
     Limits,
@@ -120,7 +122,7 @@ async def test_nobody_is_let_in_before_the_rules_are_known(
     producer = Producer("a", "listener")
     greeting = Greeting(producer, "one", NEW, ONE)
     async with await open_queue(queue_url) as queue, await open_directory(queue_url) as directory:
-        admit = service.admission(queue, directory, known)
+        admit = service.admission(queue, Names(directory, BackoffConfig()), known)
         with pytest.raises(QueueUnavailableError, match="rules"):
             await admit(greeting)
         known.set()

@@ -7,7 +7,8 @@ from contextlib import aclosing
 import pytest
 
 from osmo_reports import Directory, Registration, open_directory
-from osmo_reports.directory import MAX_BACKENDS
+from osmo_reports.directory import MAX_BACKENDS, Claim, redis
+from osmo_reports.errors import BackendTakenError
 from osmo_reports.testing.directory_contract import DirectoryContract
 from osmo_transport.errors import QueueUnavailableError, UnknownSchemeError, UsageError
 from osmo_transport.testing.contracts.queue_suite import PATIENCE
@@ -27,6 +28,10 @@ class InRedis(DirectoryContract):
 
     server: RedisServer
     options = ""
+
+    @pytest.fixture(autouse=True)
+    def _at_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(redis, "CLAIMS_INTERVAL", 0.01)
 
     async def open(self, max_backends: int = MAX_BACKENDS) -> Directory:
         url = f"{self.server.url}?namespace={self.name}{self.options}"
@@ -99,15 +104,38 @@ async def test_versions_rise_by_the_stores_own_clock(server: RedisServer, scheme
 
 @pytest.mark.parametrize("layout", ["own", "osmo"])
 async def test_who_follows_notices_that_the_store_lost_all(
-    server: RedisServer, layout: str
+    server: RedisServer, layout: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Though a store that was wiped wakes nobody."""
+    monkeypatch.setattr(redis, "CLAIMS_INTERVAL", 0.01)
     async with await open_directory(f"{server.url}?layout={layout}") as directory:
         await directory.set_rules("a", {"Ready": "True"})
-        async with patience(PATIENCE), aclosing(directory.follow_rules()) as told:
-            assert set(await anext(told)) == {"a"}
+        await directory.register("a", Registration("uid"))
+        async with (
+            patience(PATIENCE),
+            aclosing(directory.follow_rules()) as rules,
+            aclosing(directory.follow_claims()) as claims,
+        ):
+            assert set(await anext(rules)) == set(await anext(claims)) == {"a"}
             server.flush()
-            assert await anext(told) == {}
+            assert not await anext(rules)
+            assert not await anext(claims)
+
+
+async def test_a_name_without_times_counts_as_taken_first(server: RedisServer) -> None:
+    """As in a store that an operator wrote who kept none: its cluster keeps the name, until it is
+    forgotten."""
+    async with await open_directory(server.url) as directory:
+        server.command("HSET", "{osmo}:backends", "a", 'uid-1\n{"cluster_uid":"uid-1"}')
+        server.command("HSET", "{osmo}:backends:since", "b", "no times")
+        with pytest.raises(BackendTakenError):
+            await directory.register("a", Registration("uid-2"))
+        old = await directory.claims()
+        assert old == {"a": Claim(Registration("uid-1"))}
+        assert not await directory.register("a", Registration("uid-1"))
+        assert await directory.forget("a")
+        await directory.restore_claims(old)
+        assert await directory.register("a", Registration("uid-2"))
 
 
 async def test_rules_that_cannot_be_read_are_left_out(

@@ -14,6 +14,7 @@ from osmo_deployed import ListenerServiceCompanion
 from osmo_operator import figures
 from osmo_operator.config import OperatorConfig
 from osmo_operator.door import check_door
+from osmo_operator.names import Names
 from osmo_operator.relay import Relay
 from osmo_reports.bodies import decode_introduction
 from osmo_reports.directory import RULES_KIND, Directory, RuleSet, encode_rules, open_directory
@@ -85,6 +86,7 @@ async def run_operator(
         directory = await stack.enter_async_context(
             await open_directory(where, limits, max_backends=config.max_backends)
         )
+        names = Names(directory, config.backoff)
         authenticator = None
         if config.auth:
             authenticator = open_authenticator(config.auth)
@@ -92,7 +94,7 @@ async def run_operator(
         server = await stack.enter_async_context(
             listen(
                 *config.listen,
-                admit=admission(queue, directory, rules_known),
+                admit=admission(queue, names, rules_known),
                 renew=queue.renew,
                 config=config.server,
                 authenticator=authenticator,
@@ -121,6 +123,7 @@ async def run_operator(
                 watching.start_soon(asking.run, partial(resync_strangers, server))
                 watching.start_soon(tell_rules, directory, server, rules_known, config.backoff)
                 watching.start_soon(adopt_rules, directory, server)
+                watching.start_soon(names.keep)
                 ready(server.urls)
                 await stop.wait()
                 watching.cancel_scope.cancel()
@@ -133,7 +136,7 @@ async def run_operator(
     logger.info("stopped after %s", counted(relay.stored.total(), "message"))
 
 
-def admission(queue: Queue, directory: Directory, rules_known: asyncio.Event) -> Admit:
+def admission(queue: Queue, names: Names, rules_known: asyncio.Event) -> Admit:
     """Let in who belongs to the backend's cluster, where the queue says that it stands; not before
     the backend's rules are known, or it would judge its nodes by others first."""
 
@@ -145,7 +148,7 @@ def admission(queue: Queue, directory: Directory, rules_known: asyncio.Event) ->
             raise QueueUnavailableError("the queue has not told the condition rules yet")
         registration = decode_introduction(greeting.introduction)
         if registration is not None:
-            await directory.register(producer.backend, registration)
+            await names.register(producer.backend, registration)
         return await queue.open_producer(
             producer, greeting.instance, greeting.known, greeting.claim
         )

@@ -7,11 +7,15 @@ beside that queue.
 
 from osmo_reports.directory.abc import (
     MAX_BACKENDS,
+    MAX_FREED,
     RULES_KIND,
+    Claim,
     Directory,
+    Origin,
     RuleSet,
     decode_rules,
     encode_rules,
+    merged,
 )
 from osmo_transport import QueueConfig, UnknownSchemeError
 from osmo_transport.registry import find
@@ -20,11 +24,15 @@ DIRECTORIES = "osmo_reports.directories"
 
 __all__ = (
     "MAX_BACKENDS",
+    "MAX_FREED",
     "RULES_KIND",
+    "Claim",
     "Directory",
+    "Origin",
     "RuleSet",
     "decode_rules",
     "encode_rules",
+    "merged",
     "open_directory",
 )
 

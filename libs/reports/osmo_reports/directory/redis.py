@@ -1,8 +1,11 @@
-"""The directory in Redis: two hashes, and a stream of one entry that tells of changes of rules."""
+"""The directory in Redis: three hashes, and for names and rules a stream of one entry that tells of
+changes."""
 
+import asyncio
 import logging
 import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from contextlib import suppress
 from typing import Protocol, runtime_checkable
 
 import msgspec
@@ -10,8 +13,16 @@ import msgspec
 from osmo_reports.bodies import Registration
 from osmo_reports.conditions import DEFAULT_RULES, check_rules
 from osmo_reports.directory import scripts
-from osmo_reports.directory.abc import MAX_BACKENDS, Directory, RuleSet, too_many
-from osmo_reports.errors import BackendTakenError
+from osmo_reports.directory.abc import (
+    MAX_BACKENDS,
+    MAX_FREED,
+    Claim,
+    Directory,
+    Origin,
+    RuleSet,
+    too_many,
+)
+from osmo_reports.errors import BackendTakenError, RulesDeclaredError
 from osmo_transport.queues.abc import QueueConfig
 from osmo_transport.queues.redis.address import Address
 from osmo_transport.queues.redis.client import Call, RedisClient
@@ -21,6 +32,13 @@ from osmo_transport.queues.rules import full
 
 BLOCK = 1.0
 """Seconds of one blocking read: within them a connection that is dead is noticed."""
+
+CLAIMS_INTERVAL = 1.0
+"""Seconds between two looks for other claims: when all listeners come at once each may change one,
+and all are read anew."""
+
+RESTORED = 100
+"""Names that are put back in one round trip, for which those who register wait."""
 
 MAX_WAITING = 16
 """Entries of a list of rules that nobody takes: each replaces all that were told before it."""
@@ -92,19 +110,22 @@ class RedisDirectory(Directory):
         self._wall = wall
         prefix = layout.keys.prefix
         self._backends = f"{prefix}:backends"
+        self._since = f"{prefix}:backends:since"
+        self._claims_changed = f"{prefix}:backends:changed"
         self._rules = f"{prefix}:rules"
         self._rules_changed = f"{prefix}:rules:changed"
 
-    async def register(self, backend: str, registration: Registration) -> bool:
-        uid = registration.cluster_uid
-        registered = (backend, uid, _encode(registration), self._max_backends)
-        call: Call = (self._backends,), registered
-        most = self._max_entries
+    async def register(
+        self, backend: str, registration: Registration, known: Claim | None = None
+    ) -> bool:
+        uid, most = registration.cluster_uid, self._max_entries
+        keys = self._of_claims
+        arguments = (*_restored(backend, known or Claim(), self._max_backends), uid)
+        arguments += (_encode(registration),)
         if self._others is not None:
-            keys, arguments = call
-            notices = self._others.notices(backend, self._wall())
-            call = (*keys, *self._streams.values()), (*arguments, most, *notices)
-        (reply,) = await self._client.call(scripts.REGISTER, call)
+            keys += tuple(self._streams.values())
+            arguments += (most, *self._others.notices(backend, self._wall()))
+        (reply,) = await self._client.call(scripts.REGISTER, (keys, arguments))
         if isinstance(reply, list):
             raise full(reply[0], most)
         if isinstance(reply, bytes):
@@ -114,37 +135,78 @@ class RedisDirectory(Directory):
         return bool(reply)
 
     async def forget(self, backend: str) -> bool:
-        keys = (self._backends, self._rules, self._rules_changed, *self._rules_list(backend))
-        default = _encode(DEFAULT_RULES)
-        (known,) = await self._client.call(scripts.FORGET, (keys, (backend, default, MAX_WAITING)))
+        rules = (self._rules, self._rules_changed, *self._rules_list(backend))
+        arguments = (backend, MAX_FREED, _encode(DEFAULT_RULES), MAX_WAITING)
+        call: Call = (*self._of_claims, *rules), arguments
+        (known,) = await self._client.call(scripts.FORGET, call)
         return bool(known)
 
-    async def backends(self) -> dict[str, Registration]:
-        (fields,) = await self._client.run(("HGETALL", self._backends))
-        found: dict[str, Registration] = {}
-        for backend, value in zip(fields[::2], fields[1::2], strict=True):
+    async def claims(self) -> dict[str, Claim]:
+        since, noted = await self._client.run(("HGETALL", self._since), ("HGETALL", self._backends))
+        times: dict[bytes, tuple[int, int]] = {}
+        for name, value in zip(since[::2], since[1::2], strict=True):
+            with suppress(ValueError):
+                taken, freed = map(int, value.split())
+                times[name] = taken, freed
+        found: dict[str, Claim] = {}
+        for name, value in zip(noted[::2], noted[1::2], strict=True):
+            taken, freed = times.pop(name, (0, 0))
             try:
-                found[backend.decode()] = _decode_registration(value.rpartition(b"\n")[2])
+                registration = _decode_registration(value.rpartition(b"\n")[2])
+                found[name.decode()] = Claim(registration, taken, freed)
             except (ValueError, RecursionError) as exc:
-                _log.warning("who reports %r cannot be read in the store: %s", backend, exc)
+                _log.warning("who reports %r cannot be read in the store: %s", name, exc)
+        for name, (_, freed) in times.items():
+            found[name.decode(errors="replace")] = Claim(freed=freed)
         return found
+
+    async def restore_claims(self, known: Mapping[str, Claim]) -> None:
+        calls: list[Call] = [
+            (self._of_claims, _restored(backend, ours, self._max_backends))
+            for backend, ours in known.items()
+        ]
+        for start in range(0, len(calls), RESTORED):
+            await self._client.call(scripts.RESTORE_CLAIM, *calls[start : start + RESTORED])
+
+    async def follow_claims(self) -> AsyncGenerator[dict[str, Claim], None]:
+        seen = b""
+        while True:
+            last = await self._last_change(self._client, self._claims_changed)
+            if last != seen:
+                yield await self.claims()
+                seen = last
+            await asyncio.sleep(CLAIMS_INTERVAL)
+
+    @property
+    def _of_claims(self) -> tuple[str, ...]:
+        return self._backends, self._since, self._claims_changed
 
     async def set_rules(self, backend: str, rules: Mapping[str, str]) -> RuleSet:
         check_rules(rules)
+        reply = await self._set(backend, rules, Origin.COMMAND)
+        if not reply:
+            raise RulesDeclaredError(backend)
+        return _rule_set(reply)
+
+    async def declare_rules(self, backend: str, rules: Mapping[str, str] | None) -> RuleSet | None:
+        if rules is not None:
+            check_rules(rules)
+            return _rule_set(await self._set(backend, rules, Origin.FILE))
+        reply = await self._set(backend, DEFAULT_RULES, Origin.DEFAULT)
+        return _rule_set(reply) if reply else None
+
+    async def _set(self, backend: str, rules: Mapping[str, str], origin: Origin) -> bytes:
         keys = (self._rules, self._rules_changed, *self._rules_list(backend))
-        text = _encode(dict(rules))
-        (version,) = await self._client.call(
-            scripts.SET_RULES, (keys, (backend, text, MAX_WAITING))
-        )
-        return RuleSet(int(version), dict(rules))
+        arguments = (backend, _encode(dict(rules)), MAX_WAITING, origin)
+        reply: bytes
+        (reply,) = await self._client.call(scripts.SET_RULES, (keys, arguments))
+        return reply
 
     async def restore_rules(self, known: Mapping[str, RuleSet]) -> None:
         for backend, ours in known.items():
             keys = (self._rules, self._rules_changed, *self._rules_list(backend))
-            text = _encode(ours.rules)
-            await self._client.call(
-                scripts.RESTORE, (keys, (backend, text, MAX_WAITING, ours.version))
-            )
+            arguments = (backend, _encode(ours.rules), MAX_WAITING, ours.origin, ours.version)
+            await self._client.call(scripts.RESTORE, (keys, arguments))
 
     def _rules_list(self, backend: str) -> tuple[str, ...]:
         """The list by which others are told, if there are others who could be: in a cluster it may
@@ -164,7 +226,13 @@ class RedisDirectory(Directory):
             if isinstance(payload, bytes):
                 keys = (self._rules, self._rules_changed, key)
                 rules = _rules_told(backend, payload)
-                await self._client.call(scripts.ADOPT, (keys, (backend, payload, rules)))
+                (reply,) = await self._client.call(scripts.ADOPT, (keys, (backend, payload, rules)))
+                if reply < 0:
+                    _log.warning(
+                        "rules that were set for %s elsewhere are left out: a file of the"
+                        " operators declares others",
+                        backend,
+                    )
 
     async def rules(self) -> dict[str, RuleSet]:
         return await self._read(self._client)
@@ -173,19 +241,19 @@ class RedisDirectory(Directory):
         client = new_client(self._address)
         try:
             while True:
-                last = await self._last_change(client)
+                last = await self._last_change(client, self._rules_changed)
                 yield await self._read(client)
                 wait = ("XREAD", "BLOCK", round(BLOCK * 1000), "STREAMS", self._rules_changed, last)
                 while not (await client.run(wait, wait=BLOCK))[0]:
                     # A store that lost its memory wakes nobody.
-                    if await self._last_change(client) != last:
+                    if await self._last_change(client, self._rules_changed) != last:
                         break
         finally:
             await client.abort()
 
-    async def _last_change(self, client: RedisClient) -> bytes:
+    async def _last_change(self, client: RedisClient, changes: str) -> bytes:
         """The id of the newest entry that tells of a change, of none `0-0`."""
-        (newest,) = await client.run(("XREVRANGE", self._rules_changed, "+", "-", "COUNT", 1))
+        (newest,) = await client.run(("XREVRANGE", changes, "+", "-", "COUNT", 1))
         last: bytes = newest[0][0] if newest else b"0-0"
         return last
 
@@ -193,15 +261,33 @@ class RedisDirectory(Directory):
         (fields,) = await client.run(("HGETALL", self._rules))
         found: dict[str, RuleSet] = {}
         for backend, value in zip(fields[::2], fields[1::2], strict=True):
-            version, _, rules = value.partition(b" ")
             try:
-                found[backend.decode()] = RuleSet(int(version), _decode(rules))
+                found[backend.decode()] = _rule_set(value)
             except (ValueError, RecursionError) as exc:
                 _log.warning("the rules of %r in the store cannot be read: %s", backend, exc)
         return found
 
     async def aclose(self) -> None:
         await self._client.abort()
+
+
+def _rule_set(value: bytes) -> RuleSet:
+    """Rules as they are stored; those without an origin were set by command.
+
+    Raises:
+        ValueError: they cannot be read.
+    """
+    head, brace, rules = value.partition(b"{")
+    version, _, origin = head.decode().strip().partition(" ")
+    return RuleSet(int(version), _decode(brace + rules), Origin(origin or Origin.COMMAND))
+
+
+def _restored(backend: str, known: Claim, most: int) -> tuple[str | bytes | int, ...]:
+    """The arguments of `scripts.RESTORE_CLAIM`."""
+    noted = b""
+    if known.registration is not None:
+        noted = known.registration.cluster_uid.encode() + b"\n" + _encode(known.registration)
+    return backend, most, MAX_FREED, known.since, known.freed, noted
 
 
 def _rules_told(backend: str, payload: bytes) -> bytes:

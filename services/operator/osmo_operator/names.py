@@ -1,0 +1,67 @@
+"""To whom the backends' names belong, as long as an operator lives: what the queue's store forgets
+of it, the operators still know."""
+
+import logging
+from collections.abc import Mapping
+from contextlib import aclosing
+from typing import NoReturn
+
+import anyio
+
+from osmo_reports import Registration
+from osmo_reports.directory import Claim, Directory, merged
+from osmo_runtime.texts import counted
+from osmo_transport import Backoff, BackoffConfig, QueueRefusedError, QueueUnavailableError
+
+logger = logging.getLogger(__name__)
+
+
+class Names:
+    """What this operator knows of the names in a directory."""
+
+    def __init__(self, directory: Directory, backoff: BackoffConfig) -> None:
+        """`backoff`: the delays while the directory is away."""
+        self._directory = directory
+        self._backoff = backoff
+        self.known: Mapping[str, Claim] = {}
+        """What the directory said last."""
+
+    async def register(self, backend: str, registration: Registration) -> None:
+        """Note who reports `backend`, unless the name is known to belong to another cluster.
+
+        Raises:
+            BackendTakenError, QueueUnavailableError, QueueRefusedError: as `Directory.register`.
+        """
+        await self._directory.register(backend, registration, self.known.get(backend))
+
+    async def keep(self) -> NoReturn:
+        """Learn of every name, for ever, and put back what the directory loses."""
+        delays = Backoff(self._backoff)
+        while True:
+            try:
+                async with aclosing(self._directory.follow_claims()) as following:
+                    async for found in following:
+                        delays = Backoff(self._backoff)
+                        self.known = await self._restored(found)
+            except QueueUnavailableError as exc:
+                logger.debug("cannot ask the queue for the backends' names: %s", exc)
+                await anyio.sleep(delays.next_delay())
+
+    async def _restored(self, found: dict[str, Claim]) -> dict[str, Claim]:
+        """What is `found` in the directory, after it has again what it lost of what was known."""
+        lost = {
+            backend: ours
+            for backend, ours in self.known.items()
+            if merged(kept := found.get(backend, Claim()), ours) != kept
+        }
+        if not lost:
+            return found
+        # That a name was freed is left out where many were freed since.
+        if taken := sum(claim.registration is not None for claim in lost.values()):
+            logger.error("the queue lost to whom the names of %s belong", counted(taken, "backend"))
+        try:
+            await self._directory.restore_claims(lost)
+        except QueueRefusedError as exc:
+            logger.warning("the names of backends are not put back: %s", exc)
+            return found | lost
+        return await self._directory.claims()
