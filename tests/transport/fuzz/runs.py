@@ -11,6 +11,7 @@ from osmo_transport import (
     Client,
     ClientConfig,
     ClosedError,
+    CredentialRefusedError,
     FencedError,
     Limits,
     Push,
@@ -197,7 +198,7 @@ class Victim:
         try:
             await eventually(lambda: self.failure, ANSWER)
             await self.client.flush()
-        except (FencedError, UsageError):
+        except (FencedError, UsageError, CredentialRefusedError):
             return
         except (AssertionError, ClosedError) as exc:
             self._figures.stopped += 1
