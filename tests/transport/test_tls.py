@@ -369,3 +369,76 @@ def test_what_a_process_knows_of_files_it_knows_once(mounted: TlsConfig) -> None
     found = known.of_server()
     assert found.key is not None
     assert found.key.decode().splitlines()[1] not in repr(found)
+
+
+async def test_without_an_authority_those_of_the_system_are_trusted(
+    way: Way, trusted: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And no others, such as those that a library brings along."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(trusted.ca_file))
+    monkeypatch.setenv("SSL_CERT_DIR", "/nowhere")
+    async with way.serving(trusted.signed("server")) as server:
+        async with way.connected(server.url, TlsConfig()) as client:
+            assert await client.epoch_after(0)
+        mine = trusted.signed("client")
+        async with way.connected(server.url, mine) as client:
+            assert await client.epoch_after(0)
+
+
+OLD, NEW = ssl.TLSVersion.TLSv1_1, ssl.TLSVersion.TLSv1_2
+
+
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion.TLSv1_1 is deprecated")
+@pytest.mark.parametrize("newest", [OLD, NEW])
+async def test_tls_1_2_is_the_least_of_a_server(
+    way: Way, trusted: Authority, newest: ssl.TLSVersion
+) -> None:
+    """Whatever else the library would speak."""
+    context = _speaking_up_to(newest, ssl.create_default_context(cafile=trusted.ca_file))
+    async with way.serving(trusted.signed("server")) as server:
+        host, _, port = server.url.rpartition("/")[2].rpartition(":")
+        if newest is OLD:
+            with pytest.raises((ssl.SSLError, ConnectionResetError)):
+                await asyncio.open_connection(host, int(port), ssl=context)
+        else:
+            _, writer = await asyncio.open_connection(host, int(port), ssl=context)
+            writer.transport.abort()
+
+
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion.TLSv1_1 is deprecated")
+async def test_tls_1_2_is_the_least_of_a_client(way: Way, trusted: Authority) -> None:
+    """It says no more to a server that speaks less."""
+    own = trusted.signed("server")
+    assert own.cert_file is not None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(own.cert_file, own.key_file)
+    shaken: list[asyncio.StreamWriter] = []
+    server = await asyncio.start_server(
+        lambda _, writer: shaken.append(writer),
+        "127.0.0.1",
+        0,
+        ssl=_speaking_up_to(OLD, context),
+    )
+    url = f"{way.scheme}://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    tries = 0
+
+    class Counted(ssl.SSLObject):
+        def do_handshake(self) -> None:
+            nonlocal tries
+            tries += 1
+            super().do_handshake()
+
+    context.sslobject_class = Counted
+    async with server, way.connected(url, TlsConfig(ca_file=trusted.ca_file)) as client:
+        await eventually(lambda: tries)
+        assert client.stats.connects == 0
+    assert not shaken
+
+
+def _speaking_up_to(newest: ssl.TLSVersion, context: ssl.SSLContext) -> ssl.SSLContext:
+    """With what OpenSSL by itself would not allow any more."""
+    context.minimum_version = OLD
+    context.maximum_version = newest
+    context.set_ciphers("ALL:@SECLEVEL=0")
+    context.set_alpn_protocols(["h2", "http/1.1"])
+    return context
