@@ -21,6 +21,7 @@ import osmo_operator
 import osmo_operator.__main__
 import osmo_pipeline
 import osmo_pipeline.__main__
+import osmo_runtime.operations
 import osmo_simulator.__main__
 import osmo_worker
 import osmo_worker.__main__
@@ -50,8 +51,9 @@ SERVICES: Mapping[str, ModuleType] = {
     "osmo-listener": osmo_listener,
     "osmo-operator": osmo_operator,
     "osmo-worker": osmo_worker,
+    "each of them": osmo_runtime.operations,
 }
-"""The package of each program that has an operations port."""
+"""The packages whose figures the programs tell that have an operations port."""
 
 
 def configuration(program: str) -> Iterator[str]:

@@ -13,10 +13,10 @@ import yaml
 
 import osmo_listener.figures
 import osmo_operator.figures
+import osmo_runtime.operations.figures
 import osmo_worker.figures
 from osmo_pipeline.__main__ import COMMANDS
 from osmo_runtime.operations import Figure, Kind
-from osmo_runtime.operations.operations import SPANS_DROPPED
 from tests.deploy.tools import CHART, PROMTOOL_MISSING, promtool
 from tests.test_layout import ROOT
 
@@ -33,7 +33,7 @@ FIGURES: dict[str, Figure] = {
         osmo_listener.figures.FIGURES,
         osmo_operator.figures.FIGURES,
         osmo_worker.figures.FIGURES,
-        (SPANS_DROPPED,),
+        osmo_runtime.operations.figures.FIGURES,
     )
     for figure in figures
 }
@@ -252,6 +252,16 @@ CASES = [
         "OsmoObjectsUnreadable",
         {'osmo_listener_unreadable_total{listener="node"}': "0x25 1x5"},
         {'osmo_listener_unreadable_total{listener="node"}': "1x30"},
+    ),
+    Case(
+        "OsmoFileUnusable",
+        {'osmo_file_unusable{instance="a", file="/tls.crt"}': "0x20 1x10"},
+        {'osmo_file_unusable{instance="a", file="/tls.crt"}': "0x26 1x3"},
+    ),
+    Case(
+        "OsmoCertificateEnds",
+        {'osmo_tls_certificate_expiry_seconds{instance="a", file="/tls.crt"}': "259000-60x30"},
+        {'osmo_tls_certificate_expiry_seconds{instance="a", file="/tls.crt"}': "600000-60x30"},
     ),
 ]
 

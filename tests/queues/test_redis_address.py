@@ -25,6 +25,7 @@ from osmo_transport.testing.ports import free_port
 from osmo_transport.testing.redis_server import RedisServer, redis_programs
 from tests.queues.harness import cluster_of_one, current
 from tests.queues.way import way_to
+from tests.transport.certificates import authority
 
 CONFIG = QueueConfig(claim_interval=0.02, retry_base=0.02, max_attempts=3)
 
@@ -140,6 +141,25 @@ async def test_needs_few_permissions() -> None:
             await Feeder(queue).append(report("a"))
         with pytest.raises(QueueRefusedError, match="user"):
             await open_queue(server.url.replace("//", "//reader:pw@"), current(CONFIG))
+
+
+async def test_reads_its_certificates_for_each_connection(tmp_path: Path) -> None:
+    """So that new ones need no restart; those that are open keep theirs."""
+    path = tmp_path / "ca.pem"
+    authorities = []
+    for name in ("one", "other"):
+        folder = tmp_path / name
+        folder.mkdir()
+        authorities.append(authority(folder).ca_file.read_text())
+    path.write_text(authorities[0])
+    address = Address.of(f"rediss://h?ssl_ca_certs={path}")
+    for text in authorities:
+        path.write_text(text)
+        connection = await address.connection()
+        assert isinstance(connection, SSLConnection)
+        found = connection.ssl_context.get().get_ca_certs(binary_form=True)
+        trusted = [ssl.PEM_cert_to_DER_cert(each) in found for each in authorities]
+        assert trusted == [each == text for each in authorities]
 
 
 async def test_speaks_tls(redis_server: RedisServer, tmp_path: Path) -> None:

@@ -300,6 +300,7 @@ async def test_a_token_is_not_sent_in_the_clear() -> None:
         (b"a\r\nInjected: b", UsageError, "more than one printable word"),
         (b"\xff\xfe", UsageError, "more than one printable word"),
         (b"x" * (MAX_TOKEN + 1), UsageError, "longer than"),
+        (b"x" * (MAX_TOKEN + 9), UsageError, "more than"),
     ],
 )
 async def test_what_is_no_token_is_named_and_not_shown(
@@ -317,10 +318,13 @@ async def test_what_is_no_token_is_named_and_not_shown(
 async def test_a_file_that_is_not_there_yet_may_come(tmp_path: Path) -> None:
     """Whoever mounts it may be late."""
     source = TokenSource(TokenConfig(file=tmp_path / "token"))
-    with pytest.raises(ConnectionLostError, match="cannot read the token file"):
+    with pytest.raises(ConnectionLostError, match=r"the token file .* cannot be used"):
         await source.token()
     (tmp_path / "token").write_text(" here \n")
     assert await source.token() == "here"
+    for later in ("", "not here"):
+        (tmp_path / "token").write_text(later)
+        assert await source.token() == "here"
 
 
 class Wall:

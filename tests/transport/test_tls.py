@@ -9,6 +9,7 @@ from contextlib import (
     asynccontextmanager,
     suppress,
 )
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,6 +19,7 @@ from osmo_transport import (
     BackoffConfig,
     Client,
     ClientConfig,
+    ConnectionLostError,
     Server,
     ServerConfig,
     TlsConfig,
@@ -27,8 +29,9 @@ from osmo_transport import (
     listen,
     transport_for,
 )
+from osmo_transport import files as watched_files
 from osmo_transport.testing import make_message
-from osmo_transport.transports.tls import system_authorities
+from osmo_transport.transports.tls import TlsFiles, system_authorities, tls_files
 from osmo_transport.transports.websocket.transport import WebSocketTransport
 from tests.helpers import eventually
 from tests.transport.certificates import Authority, authority
@@ -216,6 +219,22 @@ async def test_files_that_go_away_are_named(
             await c.epoch_after(0)
 
 
+def put(source: TlsConfig, place: TlsConfig) -> None:
+    """Replace a certificate and its key."""
+    for name in ("cert_file", "key_file"):
+        getattr(place, name).write_bytes(getattr(source, name).read_bytes())
+
+
+@pytest.fixture
+def mounted(tmp_path: Path, trusted: Authority) -> TlsConfig:
+    """The files of one side, which somebody keeps fresh."""
+    place = TlsConfig(
+        ca_file=trusted.ca_file, cert_file=tmp_path / "tls.pem", key_file=tmp_path / "tls.key"
+    )
+    put(trusted.signed("first"), place)
+    return place
+
+
 @pytest.mark.parametrize("clients", [3])
 async def test_a_certificate_that_is_replaced_is_used_from_then_on(
     way: Way,
@@ -228,13 +247,7 @@ async def test_a_certificate_that_is_replaced_is_used_from_then_on(
     """By new handshakes; who is connected stays, and a broken new one changes nothing."""
     files = TlsConfig(cert_file=tmp_path / "tls.pem", key_file=tmp_path / "tls.key")
 
-    def put(source: TlsConfig) -> None:
-        assert source.cert_file is not None
-        assert source.key_file is not None
-        (tmp_path / "tls.pem").write_bytes(source.cert_file.read_bytes())
-        (tmp_path / "tls.key").write_bytes(source.key_file.read_bytes())
-
-    put(trusted.signed("server"))
+    put(trusted.signed("server"), files)
     old, new = TlsConfig(ca_file=trusted.ca_file), TlsConfig(ca_file=stranger.ca_file)
     async with way.serving(files) as server, AsyncExitStack() as stack:
         connected = [
@@ -246,9 +259,186 @@ async def test_a_certificate_that_is_replaced_is_used_from_then_on(
         (tmp_path / "tls.pem").write_text("half a certi")
         async with way.connected(server.url, old, "during") as client:
             await client.epoch_after(0)
-        put(stranger.signed("server"))
+        put(stranger.signed("server"), files)
         async with way.connected(server.url, new, "after") as client:
             await client.epoch_after(0)
         assert [client.stats.connects for client in connected] == [1] * clients
         assert all(client.stats.connected for client in connected)
     assert caplog.text.count("what it was before stays in force") == 1
+
+
+async def test_a_client_shows_its_newer_certificate(
+    way: Way, mounted: TlsConfig, trusted: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Soon after it is there, over a new connection, and nothing is lost or told twice."""
+    monkeypatch.setattr(watched_files, "LOOK_INTERVAL", 0.01)
+    own = trusted.signed("server")
+    asking = TlsConfig(ca_file=trusted.ca_file, cert_file=own.cert_file, key_file=own.key_file)
+    async with way.serving(asking) as server, way.connected(server.url, mounted) as client:
+        await client.epoch_after(0)
+        assert shown(server) == [der(trusted.signed("first"))]
+        await client.send(make_message("under way"))
+        (unanswered,) = await server.receive()
+        put(trusted.signed("second"), mounted)
+        await eventually(lambda: client.stats.connects == 2)
+        await eventually(lambda: shown(server) == [der(trusted.signed("second"))])
+        (again,) = await server.receive()
+        assert again.messages == unanswered.messages
+        again.acknowledge()
+        await client.flush()
+        assert (client.stats.acknowledged, client.stats.resent) == (1, 1)
+
+
+def shown(server: Server) -> list[bytes]:
+    """The certificates of who is connected."""
+    return [peer.presented.certificate for peer in server._hub.peers]
+
+
+def der(tls: TlsConfig) -> bytes:
+    """As the other side gets it."""
+    assert tls.cert_file is not None
+    return ssl.PEM_cert_to_DER_cert(tls.cert_file.read_text())
+
+
+def _connected_again(client: Client, connects: int) -> bool:
+    return client.stats.connects > connects
+
+
+async def test_a_client_goes_on_with_the_certificate_that_it_had(
+    way: Way,
+    mounted: TlsConfig,
+    trusted: Authority,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """While what is in its files by now cannot be used, which is told once."""
+    own = trusted.signed("server")
+    asking = TlsConfig(ca_file=trusted.ca_file, cert_file=own.cert_file, key_file=own.key_file)
+    async with way.serving(asking) as server, way.connected(server.url, mounted) as client:
+        await client.epoch_after(0)
+        broken(mounted)
+        for _ in range(2):
+            before = client.stats.connects
+            client._uplink.part(ConnectionLostError("cut by a test"))
+            await eventually(partial(_connected_again, client, before))
+        assert shown(server) == [der(trusted.signed("first"))]
+    assert caplog.text.count("what it was before stays in force") == 1
+
+
+def broken(place: TlsConfig) -> None:
+    """Half of a certificate was written."""
+    assert place.cert_file is not None
+    place.cert_file.write_text("-----BEGIN CERTIFICATE-----\nMIIB")
+
+
+def test_a_client_does_not_go_on_with_what_has_ended(
+    mounted: TlsConfig, trusted: Authority
+) -> None:
+    """It tries again until there is something better."""
+    now = 0.0
+    certificates = TlsFiles(mounted, wall=lambda: now)
+    first = certificates.of_client()
+    broken(mounted)
+    now = first.ends - 1.0
+    assert certificates.of_client() is first
+    now = first.ends
+    with pytest.raises(ConnectionLostError, match=r"tls\.pem"):
+        certificates.of_client()
+    put(trusted.signed("second"), mounted)
+    assert certificates.of_client() is not first
+
+
+def test_a_key_has_to_fit(mounted: TlsConfig, stranger: Authority) -> None:
+    """And an authority has to be there: on either side what was there before stays."""
+    certificates = TlsFiles(mounted)
+    server, client = certificates.of_server(), certificates.of_client()
+    other = stranger.signed("server").key_file
+    assert other is not None
+    assert mounted.key_file is not None
+    mounted.key_file.write_bytes(other.read_bytes())
+    assert certificates.of_server() is server
+    assert certificates.of_client() is client
+
+
+def test_what_a_process_knows_of_files_it_knows_once(mounted: TlsConfig) -> None:
+    """For all endpoints and clients, as long as somebody uses it; and no key is shown."""
+    known = tls_files(mounted)
+    same = TlsConfig(
+        ca_file=mounted.ca_file, cert_file=mounted.cert_file, key_file=mounted.key_file
+    )
+    assert tls_files(same) is known
+    found = known.of_server()
+    assert found.key is not None
+    assert found.key.decode().splitlines()[1] not in repr(found)
+
+
+async def test_without_an_authority_those_of_the_system_are_trusted(
+    way: Way, trusted: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And no others, such as those that a library brings along."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(trusted.ca_file))
+    monkeypatch.setenv("SSL_CERT_DIR", "/nowhere")
+    async with way.serving(trusted.signed("server")) as server:
+        async with way.connected(server.url, TlsConfig()) as client:
+            assert await client.epoch_after(0)
+        mine = trusted.signed("client")
+        async with way.connected(server.url, mine) as client:
+            assert await client.epoch_after(0)
+
+
+OLD, NEW = ssl.TLSVersion.TLSv1_1, ssl.TLSVersion.TLSv1_2
+
+
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion.TLSv1_1 is deprecated")
+@pytest.mark.parametrize("newest", [OLD, NEW])
+async def test_tls_1_2_is_the_least_of_a_server(
+    way: Way, trusted: Authority, newest: ssl.TLSVersion
+) -> None:
+    """Whatever else the library would speak."""
+    context = _speaking_up_to(newest, ssl.create_default_context(cafile=trusted.ca_file))
+    async with way.serving(trusted.signed("server")) as server:
+        host, _, port = server.url.rpartition("/")[2].rpartition(":")
+        if newest is OLD:
+            with pytest.raises((ssl.SSLError, ConnectionResetError)):
+                await asyncio.open_connection(host, int(port), ssl=context)
+        else:
+            _, writer = await asyncio.open_connection(host, int(port), ssl=context)
+            writer.transport.abort()
+
+
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion.TLSv1_1 is deprecated")
+async def test_tls_1_2_is_the_least_of_a_client(way: Way, trusted: Authority) -> None:
+    """It says no more to a server that speaks less."""
+    own = trusted.signed("server")
+    assert own.cert_file is not None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(own.cert_file, own.key_file)
+    shaken: list[asyncio.StreamWriter] = []
+    server = await asyncio.start_server(
+        lambda _, writer: shaken.append(writer),
+        "127.0.0.1",
+        0,
+        ssl=_speaking_up_to(OLD, context),
+    )
+    url = f"{way.scheme}://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    tries = 0
+
+    class Counted(ssl.SSLObject):
+        def do_handshake(self) -> None:
+            nonlocal tries
+            tries += 1
+            super().do_handshake()
+
+    context.sslobject_class = Counted
+    async with server, way.connected(url, TlsConfig(ca_file=trusted.ca_file)) as client:
+        await eventually(lambda: tries)
+        assert client.stats.connects == 0
+    assert not shaken
+
+
+def _speaking_up_to(newest: ssl.TLSVersion, context: ssl.SSLContext) -> ssl.SSLContext:
+    """With what OpenSSL by itself would not allow any more."""
+    context.minimum_version = OLD
+    context.maximum_version = newest
+    context.set_ciphers("ALL:@SECLEVEL=0")
+    context.set_alpn_protocols(["h2", "http/1.1"])
+    return context

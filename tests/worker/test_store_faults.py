@@ -2,6 +2,7 @@
 
 import asyncio
 import sqlite3
+import ssl
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Sequence
@@ -23,6 +24,7 @@ from osmo_worker import (
 from osmo_worker.store import StateStore, open_store
 from osmo_worker.store.schema import SCHEMA_VERSION
 from tests.helpers import eventually
+from tests.transport.certificates import Authority, authority
 from tests.worker.harness import (
     CONFIG,
     QUEUE,
@@ -217,6 +219,48 @@ async def test_each_connection_has_the_password_that_is_in_the_file_then(
         path.write_text("new\n")
         database._backing.disconnect()
         assert await database.call(password) == "new"
+
+
+async def test_each_connection_to_postgresql_reads_its_certificates(tmp_path: Path) -> None:
+    """New ones need no restart: the driver reads the files that the URL names each time."""
+    trusted, stranger = (new_authority(tmp_path / name) for name in ("trusted", "stranger"))
+    own = trusted.signed("server")
+    assert own.cert_file is not None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(own.cert_file, own.key_file)
+    trusting: list[bool] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readexactly(8)  # asks for TLS
+        writer.write(b"S")
+        try:
+            await writer.start_tls(context)
+            # The greeting comes from who trusts the certificate.
+            trusting.append(bool(await reader.read(1)))
+        except (OSError, asyncio.IncompleteReadError):
+            trusting.append(False)
+        writer.close()
+
+    path = tmp_path / "ca.pem"
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    url = f"postgresql://me@127.0.0.1:{port}/db?sslmode=verify-ca&sslrootcert={path}"
+    async with server, open_store(url, STORE) as store:
+        for each in (stranger, trusted, stranger):
+            put(path, each.ca_file.read_bytes())
+            with pytest.raises(StoreUnavailableError):
+                await store.check()
+            await eventually(lambda: trusting)
+            assert trusting.pop() is (each is trusted)
+
+
+def new_authority(folder: Path) -> Authority:
+    folder.mkdir()
+    return authority(folder)
+
+
+def put(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
 
 
 async def test_a_second_password_of_postgresql_is_refused(tmp_path: Path) -> None:

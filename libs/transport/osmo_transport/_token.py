@@ -16,12 +16,9 @@ import msgspec
 from osmo_transport._text import shown
 from osmo_transport.credentials import MAX_TOKEN
 from osmo_transport.errors import ConnectionLostError, UsageError
+from osmo_transport.files import LOOK_INTERVAL, WatchedFile
 from osmo_transport.transports.abc import PLAIN
 from osmo_transport.transports.urls import stays_here
-
-LOOK_INTERVAL = 5.0
-"""Seconds between two looks whether there is a newer token: what is in the file may be revoked or
-over soon, and a look costs next to nothing."""
 
 COMMAND_TIMEOUT = 30.0
 """Seconds that a command may take: it may ask somebody over the network."""
@@ -71,7 +68,8 @@ class TokenSource:
     """
 
     def __init__(self, config: TokenConfig, wall: Callable[[], float] = time.time) -> None:
-        self._file = config.file
+        self._path = config.file
+        self._file: WatchedFile[str] | None = None
         self._command = shlex.split(config.command)
         self._wall = wall
         self._token = ""
@@ -80,7 +78,7 @@ class TokenSource:
     @property
     def given(self) -> bool:
         """Whether there is to be a token."""
-        return self._file is not None or bool(self._command)
+        return self._path is not None or bool(self._command)
 
     async def token(self) -> str:
         """The token of now; empty where none is to be given.
@@ -89,10 +87,12 @@ class TokenSource:
             ConnectionLostError: it cannot be had now.
             UsageError: what is there is no token.
         """
-        if self._file is not None:
-            return _checked(self._read(self._file), str(self._file))
+        if self._path is not None:
+            if self._file is None:
+                self._file = _opened(self._path)
+            return self._file.look()
         if self._command and self._wall() >= self._until:
-            token = _checked(await self._run(), self._command[0])
+            token = self._printed(await self._run())
             now = self._wall()
             ends = _end_of(token)
             spent = COMMAND_INTERVAL if ends is None else (ends - now) * SPENT
@@ -103,13 +103,12 @@ class TokenSource:
         """Wait until it is worth while to look again."""
         await asyncio.sleep(LOOK_INTERVAL)
 
-    def _read(self, path: Path) -> bytes:
+    def _printed(self, data: bytes) -> str:
         try:
-            with path.open("rb") as file:
-                return file.read(MAX_TOKEN + 2)
-        except OSError as exc:
-            # It may be about to be written, as by who mounts it.
-            raise ConnectionLostError(f"cannot read the token file: {exc}") from exc
+            return _checked(data)
+        except ValueError as exc:
+            kind = ConnectionLostError if isinstance(exc, _NoTokenError) else UsageError
+            raise kind(f"what {self._command[0]} printed cannot be used: {exc}") from exc
 
     async def _run(self) -> bytes:
         name = self._command[0]
@@ -153,15 +152,29 @@ async def _start_of(stream: asyncio.StreamReader) -> bytes:
     return kept
 
 
-def _checked(data: bytes, source: str) -> str:
+class _NoTokenError(ValueError):
+    """There is none yet."""
+
+
+def _opened(path: Path) -> WatchedFile[str]:
+    try:
+        return WatchedFile(path, _checked, what="token file", limit=MAX_TOKEN + 2)
+    except UsageError as exc:
+        if isinstance(exc.__cause__, OSError | _NoTokenError):
+            # It may be about to be written, as by who mounts it.
+            raise ConnectionLostError(str(exc)) from exc.__cause__
+        raise
+
+
+def _checked(data: bytes) -> str:
     """The token, which neither a header nor a line of a log could be made of otherwise."""
     token = data.decode("ascii", errors="replace").strip()
     if not token:
-        raise ConnectionLostError(f"there is no token in {source}")
+        raise _NoTokenError("there is no token in it")
     if len(token) > MAX_TOKEN:
-        raise UsageError(f"what is in {source} is no token: it is longer than {MAX_TOKEN}")
+        raise ValueError(f"it is no token: it is longer than {MAX_TOKEN}")
     if not all("!" <= character <= "~" for character in token):
-        raise UsageError(f"what is in {source} is no token: it is more than one printable word")
+        raise ValueError("it is no token: it is more than one printable word")
     return token
 
 

@@ -7,8 +7,9 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from math import inf
 from typing import NoReturn
+from urllib.parse import urlsplit
 
-from osmo_transport import _tasks
+from osmo_transport import _tasks, files
 from osmo_transport._milestones import Milestones
 from osmo_transport._text import shown
 from osmo_transport._token import TokenSource
@@ -33,9 +34,18 @@ from osmo_transport.frames import (
     Welcome,
 )
 from osmo_transport.session import ClientSession, PartedError
-from osmo_transport.transports.abc import Connection, ConnectionConfig, FrameSink, Transport
+from osmo_transport.transports.abc import (
+    PLAIN,
+    Connection,
+    ConnectionConfig,
+    FrameSink,
+    Transport,
+)
+from osmo_transport.transports.tls import tls_files
 
 logger = logging.getLogger("osmo_transport.client")
+
+NEWER_CERTIFICATE = ConnectionLostError("there is a newer certificate to show")
 
 MAX_REASONS = 16
 """Reasons of one outage that are known to have been logged: more than there are in practice."""
@@ -105,6 +115,9 @@ class Uplink:
         self._loop = asyncio.get_running_loop()
         self._backoff = Backoff(backoff)
         self._tokens = tokens
+        self._certificates = tls_files(connection.tls)
+        secure = urlsplit(url).scheme not in PLAIN
+        self._shows_certificate = secure and connection.tls.cert_file is not None
         self._link: _Link | None = None
         self._flush_handle: asyncio.Handle | None = None
         self._known = False
@@ -261,6 +274,8 @@ class Uplink:
         """Each reason once in an outage, however long that is."""
         reason = str(error)
         level = logging.DEBUG if reason in self._reasons else logging.WARNING
+        if error is NEWER_CERTIFICATE:
+            level = logging.INFO
         if len(self._reasons) >= MAX_REASONS:
             self._reasons.clear()
         self._reasons.add(reason)
@@ -269,15 +284,18 @@ class Uplink:
 
     async def _one_connection(self) -> TransportError:
         link = self._link = _Link(self)
-        renewing: asyncio.Task[None] | None = None
+        renewing: list[asyncio.Task[None]] = []
         try:
+            shown = self._shown()
             token = await self._tokens.token()
             config = replace(self._config, token=token)
             link.connection = await self._transport.dial(self._url, link, config)
             link.connection.send(self.session.connect(self._loop.time()))
             self._tick(link)
             if self._tokens.given:
-                renewing = asyncio.create_task(self._renew(link.connection, token))
+                renewing.append(asyncio.create_task(self._renew(link.connection, token)))
+            if shown is not None:
+                renewing.append(asyncio.create_task(self._show_newer(link, shown)))
             return await link.ended
         except HandshakeError as exc:
             return await self._explained(exc)
@@ -287,7 +305,7 @@ class Uplink:
             link.end(ClosedError("closed by this side"))
             self.session.disconnect()
             self._link = self._timed = None
-            await _tasks.end(renewing)
+            await _tasks.end(*renewing)
             if link.ticker is not None:
                 link.ticker.cancel()
             if link.connection is not None:
@@ -309,6 +327,23 @@ class Uplink:
                 connection.send(Credential(token))
                 logger.debug("presents a newer token to %s", self._url)
 
+    def _shown(self) -> bytes | None:
+        """The certificate of now, if one is shown. Raises as `TlsFiles.of_client`."""
+        return self._certificates.of_client().chain if self._shows_certificate else None
+
+    async def _show_newer(self, link: _Link, shown: bytes) -> None:
+        """End the link when there is a newer certificate, which only a new connection can show:
+        before the old one is over, and with it what the server allows."""
+        while True:
+            await asyncio.sleep(files.LOOK_INTERVAL)
+            try:
+                newest = self._shown()
+            except TransportError:
+                continue  # there is none, and that is told already
+            if newest != shown:
+                link.end(NEWER_CERTIFICATE)
+                return
+
     async def _explained(self, error: HandshakeError) -> TransportError:
         """The error, by who answers. Asked at the first try, and then ever more rarely: behind a
         balancer that takes turns each question takes a turn, and what would be a server's could
@@ -317,7 +352,10 @@ class Uplink:
         self._failed += 1
         rare = self._failed & (self._failed - 1) == 0
         if rare and not (self._known and self._failed == 1):
-            return await self._transport.why(self._url, error, self._config)
+            try:
+                return await self._transport.why(self._url, error, self._config)
+            except TransportError:
+                return error  # it cannot be asked with the files that are there now
         return error
 
     def _tick(self, link: _Link) -> None:

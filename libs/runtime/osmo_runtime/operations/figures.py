@@ -118,6 +118,32 @@ class Histogram:
         return [sum(self._buckets[first:last]) for first, last in pairwise(ends)]
 
 
+SPANS_DROPPED = Figure(
+    "osmo_spans_dropped", Kind.COUNTER, "Spans that no collector took; of who pushes spans."
+)
+FILE_FAILURES = Figure(
+    "osmo_file_reload_failures",
+    Kind.COUNTER,
+    "How often a file that somebody else keeps fresh was changed and could not be used.",
+    ("file",),
+)
+FILE_UNUSABLE = Figure(
+    "osmo_file_unusable",
+    Kind.GAUGE,
+    "1 while a file cannot be used and what it was before is in force, else 0.",
+    ("file",),
+)
+CERTIFICATE_EXPIRY = Figure(
+    "osmo_tls_certificate_expiry",
+    Kind.GAUGE,
+    "Time until this side's certificate ends, the one in force; below 0 when it has.",
+    ("file",),
+    "s",
+)
+
+FIGURES = (SPANS_DROPPED, FILE_FAILURES, FILE_UNUSABLE, CERTIFICATE_EXPIRY)
+"""Those that every service tells, where it has what they are about."""
+
 Value = float | Histogram
 Reading = tuple[Value, Mapping[str, str]]
 """A value, and its attributes."""

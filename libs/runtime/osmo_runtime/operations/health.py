@@ -38,6 +38,11 @@ class Readiness:
     def __init__(self, stopping: Callable[[], bool]) -> None:
         self._stopping = stopping
         self._checks: dict[str, Callable[[], Check]] = {}
+        self._hints: dict[str, Callable[[], str]] = {}
+
+    def hint(self, name: str, hint: Callable[[], str]) -> None:
+        """Tell what `hint` says too, where it says something: the service is ready all the same."""
+        self._hints[name] = hint
 
     def add(self, name: str, check: Callable[[], Check]) -> None:
         """Ask `check` too, under a name that is not taken yet."""
@@ -54,6 +59,11 @@ class Readiness:
         if not self._checks:
             return {"service": STARTING}
         found = {name: check() for name, check in self._checks.items()}
+        found |= {
+            name: Check(ok=True, reason=text)
+            for name, hint in self._hints.items()
+            if (text := hint())
+        }
         return {"service": DRAINING, **found} if self._stopping() else found
 
 

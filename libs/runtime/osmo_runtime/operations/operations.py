@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, NoReturn
 import anyio
 
 from osmo_runtime.operations.config import ServiceConfig
-from osmo_runtime.operations.figures import Figure, Kind, Read
+from osmo_runtime.operations.figures import SPANS_DROPPED, Figure, Read
+from osmo_runtime.operations.files import look_at_files, show_files
 from osmo_runtime.operations.health import Check, Liveness, Readiness, Work
 from osmo_transport.errors import MissingExtraError
 
@@ -36,10 +37,6 @@ MAX_PUSH_INTERVAL = 86_400_000
 
 LAST_PUSH = 2.0
 """Seconds that the last push may take: a collector that is away holds up no stop for long."""
-
-SPANS_DROPPED = Figure(
-    "osmo_spans_dropped", Kind.COUNTER, "Spans that no collector took; of who pushes spans."
-)
 
 _log = logging.getLogger(__name__)
 
@@ -168,7 +165,9 @@ async def open_operations(
                 open_tracing(service, exports)
             )
             operations.measure(SPANS_DROPPED, lambda: [(outlet.dropped, {})])
+        show_files(operations)
         async with anyio.create_task_group() as tasks:
+            tasks.start_soon(look_at_files)
             if port is not None:
                 tasks.start_soon(port.run)
             if config.operations or config.progress_file:

@@ -205,7 +205,11 @@ class Transport(ABC):
     ) -> TransportError:
         """Why `dial` failed with `error`, by who answers at the URL, if that can be found out; by
         default it is `error`. To ask takes connections of its own: whoever tries again and again
-        should ask more and more rarely."""
+        should ask more and more rarely.
+
+        Raises:
+            TransportError: the certificates cannot be used now, so that nobody can be asked.
+        """
         return error
 
     @abstractmethod

@@ -235,10 +235,7 @@ class GrpcTransport(Transport):
     ) -> TransportError:
         parts = parsed(url)
         place = (*address(parts), "/")
-        try:
-            context = _plain_context(parts, config.tls)
-        except UsageError:
-            return error  # of the files as they were before, which were good
+        context = _plain_context(parts, config.tls)
         return await strangers.why(url, place, context, strangers.Kind.HTTP2, error)
 
     async def listen(self, url: str, accept: Accept, config: ConnectionConfig) -> Endpoint:
