@@ -41,7 +41,10 @@ from tests.credentials.issuers import AUDIENCE, ISSUER, JwtIssuer, Reviewer
         ("mtls?pattern=all", "the pattern 'all' must hold {backend} once"),
         ("mtls?pattern={backend}{backend}", "must hold {backend} once"),
         ("jwt?issuer=a&audience=b&keys=http://c", "https:// alone"),
-        ("jwt?issuer=a&audience=b&keys=/no/such/file", "there is no /no/such/file"),
+        (
+            "jwt?issuer=a&audience=b&keys=/no/such/file",
+            "the file of keys /no/such/file cannot be used",
+        ),
         ("jwt?issuer=a&audience=b&keys=https://c&algorithms=HS256", "no algorithm 'HS256'"),
         ("jwt?issuer=a&audience=b&keys=https://c&algorithms=none", "no algorithm 'none'"),
         ("jwt?issuer=a&audience=b&keys=https://c&leeway=long", "auth 'jwt'"),
@@ -120,7 +123,7 @@ async def test_a_broken_new_file_changes_nothing(
         path.write_bytes(content)
     for _ in range(3):
         assert await asked.identify(Presented(one))
-    assert caplog.text.count("the one before stays") == 1
+    assert caplog.text.count("what it was before stays") == 1
     two = new_token()
     written(path, named("two", two))
     assert await asked.identify(Presented(two))

@@ -24,7 +24,6 @@ import jwt as pyjwt
 import msgspec
 
 from osmo_credentials.settings import HOLE, Pattern, read_settings
-from osmo_credentials.watched import WatchedFile
 from osmo_transport.credentials import Authenticator, Identity, Presented
 from osmo_transport.errors import (
     CredentialExpiredError,
@@ -32,6 +31,7 @@ from osmo_transport.errors import (
     CredentialUncheckedError,
     UsageError,
 )
+from osmo_transport.files import WatchedFile
 from osmo_transport.registry import scheme_of
 
 ALGORITHMS = frozenset(
@@ -90,7 +90,7 @@ class KeysOfFile:
     """An issuer's keys in a file."""
 
     def __init__(self, path: Path) -> None:
-        self._file = WatchedFile(path, _keys_in)
+        self._file = WatchedFile(path, _keys_in, what="file of keys")
 
     @property
     def generation(self) -> object:

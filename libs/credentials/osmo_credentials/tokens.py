@@ -18,9 +18,9 @@ from typing import Annotated
 import msgspec
 
 from osmo_credentials.settings import read_settings
-from osmo_credentials.watched import WatchedFile
 from osmo_transport.credentials import Authenticator, Identity, Presented
 from osmo_transport.errors import CredentialExpiredError, CredentialRefusedError
+from osmo_transport.files import WatchedFile
 
 PREFIX = "osmo_"
 """With which every token begins, so that scanners find one that lies around."""
@@ -102,7 +102,7 @@ class TokenAuthenticator(Authenticator):
         """
         self._wall = wall
         make = f"osmo-pipeline tokens add NAME --file {file} makes it"
-        self._file = WatchedFile(file, _by_hash, make)
+        self._file = WatchedFile(file, _by_hash, what="file of tokens", absent=make)
 
     @property
     def generation(self) -> object:

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from osmo_transport.errors import UsageError
+from osmo_transport.files import WatchedFile
 
 MAX_PASSWORD = 4096
 """Bytes of a password: longer than any that is in use, and too little for a wrong file."""
@@ -19,10 +19,9 @@ _log = logging.getLogger(__name__)
 
 
 class PasswordFile:
-    """A file with one password, read for each connection. `str()` of it is its path.
+    """A file with one password, looked at for each connection. `str()` of it is its path.
 
-    While the file cannot be read, or is empty because it is being written, the password that it had
-    before goes on to count, and an error in the log says so.
+    While the file cannot be used, the password that it had before goes on to count.
 
     Args:
         path: where the file is.
@@ -33,30 +32,17 @@ class PasswordFile:
     """
 
     def __init__(self, path: Path, clock: Callable[[], float] = time.monotonic) -> None:
-        self._path = path
         self._clock = clock
         self._was_right = False
         self._refused_since: float | None = None
-        self._trouble = ""
-        try:
-            self._password = self._read()
-        except (OSError, ValueError) as exc:
-            raise UsageError(f"the password file {path} cannot be used: {_reason(exc)}") from exc
+        self._file = WatchedFile(path, _password, what="password file", limit=MAX_PASSWORD)
 
     def __str__(self) -> str:
-        return str(self._path)
+        return str(self._file.path)
 
     def read(self) -> str:
         """The password of now, without the end of its line."""
-        try:
-            self._password, self._trouble = self._read(), ""
-        except (OSError, ValueError) as exc:
-            trouble = _reason(exc)
-            if trouble != self._trouble:
-                text = "the password file %s cannot be used, its last password is kept: %s"
-                _log.error(text, self._path, trouble)
-            self._trouble = trouble
-        return self._password
+        return self._file.look()
 
     def accepted(self) -> None:
         """The server has taken the password."""
@@ -71,23 +57,16 @@ class PasswordFile:
         if self._refused_since is None:
             self._refused_since = self._clock()
             text = "the password in %s is refused: waiting %.0f s for the new one"
-            _log.error(text, self._path, ROTATION_TIME)
+            _log.error(text, self, ROTATION_TIME)
         return self._clock() - self._refused_since < ROTATION_TIME
 
-    def _read(self) -> str:
-        with self._path.open("rb") as file:
-            found = file.read(MAX_PASSWORD + 1)
-        if len(found) > MAX_PASSWORD:
-            raise ValueError(f"it has more than {MAX_PASSWORD} bytes")
-        try:
-            password = found.decode().rstrip("\r\n")
-        except UnicodeDecodeError:
-            # Of another sort, whose text would show what was read.
-            raise ValueError("it is no UTF-8") from None
-        if not password:
-            raise ValueError("it is empty")
-        return password
 
-
-def _reason(exc: Exception) -> str:
-    return (exc.strerror if isinstance(exc, OSError) else None) or str(exc)
+def _password(data: bytes) -> str:
+    try:
+        password = data.decode().rstrip("\r\n")
+    except UnicodeDecodeError:
+        # Of another sort, whose text would show what was read.
+        raise ValueError("it is no UTF-8") from None
+    if not password:
+        raise ValueError("it is empty")
+    return password

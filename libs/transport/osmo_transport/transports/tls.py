@@ -1,78 +1,124 @@
 """TLS for every transport over sockets, the same for each: 1.2 or newer, host names checked, and
 the system's authorities where no other is named."""
 
-import logging
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
-from osmo_transport.errors import UsageError
-from osmo_transport.files import state_of
+from osmo_transport.errors import ConnectionLostError, UsageError
+from osmo_transport.files import Watched
 from osmo_transport.transports.abc import TlsConfig
-
-LOOK_INTERVAL = 1.0
-"""Seconds between two looks at a server's files: however many handshakes there are, the file system
-is asked no more often."""
-
-_log = logging.getLogger(__name__)
+from osmo_transport.transports.validity import end_of
 
 
-class Renewal:
-    """Whether a server's certificates have to be loaded again. A file that cannot be used leaves
-    the ones before in force, and that is logged once."""
+@dataclass(frozen=True)
+class Certificates:
+    """What is in the files of one side, in PEM, and the context that is made of it."""
 
-    def __init__(self, config: TlsConfig, now: Callable[[], float] = time.monotonic) -> None:
-        """The files as they are now have been loaded."""
+    context: ssl.SSLContext
+    authorities: bytes | None
+    chain: bytes | None
+    key: bytes | None = field(repr=False)
+    ends: float
+    """When this side's own certificate does, in seconds since the Unix epoch."""
+
+
+class TlsFiles:
+    """The files of one side, read when they change. Those that cannot be used, be it that the key
+    does not fit, or whose certificate has ended, leave the ones before in force."""
+
+    def __init__(self, config: TlsConfig, wall: Callable[[], float] = time.time) -> None:
+        """Nothing is read yet. `wall` gives seconds since the Unix epoch."""
         self._config = config
-        self._paths = tuple(filter(None, (config.ca_file, config.cert_file, config.key_file)))
-        self._now = now
-        self._looked = now()
-        self._seen = state_of(*self._paths)
+        self._paths = tuple(filter(None, (config.cert_file, config.key_file, config.ca_file)))
+        self._wall = wall
 
-    def due(self) -> ssl.SSLContext | None:
-        """A context of new files that can be used; None: there are none."""
-        if self._now() - self._looked < LOOK_INTERVAL:
-            return None
-        self._looked = self._now()
-        seen, self._seen = self._seen, state_of(*self._paths)
-        if seen == self._seen:
-            return None
-        try:
-            context = server_context(self._config)
-        except UsageError as exc:
-            _log.error("the certificates of before stay: %s", exc)
-            return None
-        _log.info("took up the new certificate in %s", self._config.cert_file)
-        return context
+    def of_server(self) -> Certificates:
+        """What a server shows and trusts now.
+
+        Raises:
+            UsageError: as `server_context`, while it never could be used.
+        """
+        return self._of_server.look()
+
+    def of_client(self) -> Certificates:
+        """What a client shows and trusts now.
+
+        Raises:
+            UsageError: as `client_context`, while it never could be used.
+            ConnectionLostError: what is there cannot be used, and what was there before has ended.
+        """
+        if not self._paths:
+            return self._read(client_context)
+        found = self._of_client.look()
+        if self._of_client.trouble and found.ends <= self._wall():
+            raise ConnectionLostError(self._of_client.trouble)
+        return found
+
+    @cached_property
+    def _of_server(self) -> Watched[Certificates]:
+        return self._watched(self._paths, server_context)
+
+    @cached_property
+    def _of_client(self) -> Watched[Certificates]:
+        places = ssl.get_default_verify_paths()
+        system = (places.cafile, places.capath) if self._config.ca_file is None else ()
+        return self._watched((*self._paths, *map(Path, filter(None, system))), client_context)
+
+    def _watched(
+        self, paths: Sequence[Path], make: Callable[[TlsConfig], ssl.SSLContext]
+    ) -> Watched[Certificates]:
+        def read() -> Certificates:
+            return self._read(make)
+
+        if not paths:
+            read()  # says what is missing
+        return Watched("certificate", paths, read, ends=lambda found: found.ends, wall=self._wall)
+
+    def _read(self, make: Callable[[TlsConfig], ssl.SSLContext]) -> Certificates:
+        config = self._config
+        context = make(config)
+        files = config.ca_file, config.cert_file, config.key_file or config.cert_file
+        authorities, chain, key = (None if f is None else f.read_bytes() for f in files)
+        return Certificates(context, authorities, chain, key, end_of(chain or b""))
+
+
+_known: WeakValueDictionary[TlsConfig, TlsFiles] = WeakValueDictionary()
+
+
+def tls_files(config: TlsConfig) -> TlsFiles:
+    """What this process knows of these files, as long as somebody uses it: who dials again has the
+    last good ones, and a broken file is told once, however many endpoints there are."""
+    return _known.setdefault(config, TlsFiles(config))
 
 
 class ServerContext(ssl.SSLContext):
     """A server's context, whose every handshake is made with the newest certificates. What is
     connected stays as it is."""
 
-    _renewal: Renewal
-    _newest: ssl.SSLContext
+    _files: TlsFiles
 
     @classmethod
-    def of(cls, config: TlsConfig, now: Callable[[], float] = time.monotonic) -> "ServerContext":
+    def of(cls, config: TlsConfig) -> "ServerContext":
         """The context of these files.
 
         Raises:
             UsageError: as `server_context`.
         """
-        renewal = Renewal(config, now)
         context = cls(ssl.PROTOCOL_TLS_SERVER)
-        context._newest = server_context(config)
-        context._renewal = renewal
+        context._files = tls_files(config)
+        context._files.of_server()
         return context
 
     def wrap_bio(self, *args: Any, **kwargs: Any) -> ssl.SSLObject:
         """A handshake begins: asyncio's, and uvloop's, both begin here."""
-        self._newest = self._renewal.due() or self._newest
-        return self._newest.wrap_bio(*args, **kwargs)
+        return self._files.of_server().context.wrap_bio(*args, **kwargs)
 
 
 def client_context(config: TlsConfig) -> ssl.SSLContext:

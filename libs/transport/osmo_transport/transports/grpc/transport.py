@@ -34,10 +34,10 @@ from osmo_transport.transports.grpc.connection import (
     presented,
 )
 from osmo_transport.transports.tls import (
-    Renewal,
+    Certificates,
     client_context,
-    server_context,
     system_authorities,
+    tls_files,
 )
 from osmo_transport.transports.urls import address, parsed
 
@@ -235,7 +235,10 @@ class GrpcTransport(Transport):
     ) -> TransportError:
         parts = parsed(url)
         place = (*address(parts), "/")
-        context = _plain_context(parts, config.tls)
+        try:
+            context = _plain_context(parts, config.tls)
+        except UsageError:
+            return error  # of the files as they were before, which were good
         return await strangers.why(url, place, context, strangers.Kind.HTTP2, error)
 
     async def listen(self, url: str, accept: Accept, config: ConnectionConfig) -> Endpoint:
@@ -308,12 +311,15 @@ async def _failure(url: SplitResult, tls: TlsConfig) -> TransportError:
     """A channel does not say why it failed; a plain connection does."""
     host, port = address(url)
     name = url.geturl()
+    failed = HandshakeError(f"cannot connect to {name}: the gRPC handshake failed")
     try:
         _, writer = await sockets.opened(host, port, _plain_context(url, tls))
+    except UsageError:
+        return failed  # with files that were good before: those of now say nothing about it
     except OSError as exc:
         return sockets.connect_error(name, exc)
     writer.transport.abort()
-    return HandshakeError(f"cannot connect to {name}: the gRPC handshake failed")
+    return failed
 
 
 def _plain_context(url: SplitResult, tls: TlsConfig) -> ssl.SSLContext | None:
@@ -336,43 +342,31 @@ async def _bind_error(url: SplitResult) -> TransportError:
     return AddressInUseError(f"{name}: the port was in use a moment ago; try again")
 
 
-def _read(config: TlsConfig) -> tuple[bytes | None, bytes | None, bytes | None]:
-    files = (config.ca_file, config.key_file or config.cert_file, config.cert_file)
-    try:
-        ca, key, cert = (f.read_bytes() if f is not None else None for f in files)
-    except OSError as exc:
-        raise UsageError(f"cannot load the certificates: {exc}") from exc
-    return ca, key, cert
-
-
 def _client_credentials(config: TlsConfig) -> grpc.ChannelCredentials:
-    client_context(config)
-    ca, key, cert = _read(config)
+    found = tls_files(config).of_client()
     # gRPC would trust the authorities that it brings along.
-    return grpc.ssl_channel_credentials(ca or system_authorities() or None, key, cert)
+    authorities = found.authorities or system_authorities() or None
+    return grpc.ssl_channel_credentials(authorities, found.key, found.chain)
 
 
 def _server_credentials(config: TlsConfig) -> grpc.ServerCredentials:
-    renewal = Renewal(config)
-    server_context(config)
+    files = tls_files(config)
+    shown = files.of_server()
 
     def newest() -> grpc.ServerCertificateConfiguration | None:
         # Asked at each handshake, in a thread of gRPC's, and None is: as before.
-        try:
-            return None if renewal.due() is None else _certificates(config)
-        except UsageError:
-            return None  # replaced a moment ago, and looked at anew at the next handshake
+        nonlocal shown
+        before, shown = shown, files.of_server()
+        return None if shown is before else _configuration(shown)
 
-    first = _certificates(config)
     return grpc.dynamic_ssl_server_credentials(
-        first, newest, require_client_authentication=config.ca_file is not None
+        _configuration(shown), newest, require_client_authentication=config.ca_file is not None
     )
 
 
-def _certificates(config: TlsConfig) -> grpc.ServerCertificateConfiguration:
-    ca, key, cert = _read(config)
-    pairs = [(key, cert)] if key and cert else []
-    return grpc.ssl_server_certificate_configuration(pairs, ca)
+def _configuration(found: Certificates) -> grpc.ServerCertificateConfiguration:
+    pairs = [(found.key, found.chain)] if found.key and found.chain else []
+    return grpc.ssl_server_certificate_configuration(pairs, found.authorities)
 
 
 def open_transport() -> Transport:

@@ -18,7 +18,7 @@ from osmo_transport.transports.abc import (
     Transport,
 )
 from osmo_transport.transports.sockets import Connections, SocketEndpoint
-from osmo_transport.transports.tls import ServerContext, client_context
+from osmo_transport.transports.tls import ServerContext, tls_files
 from osmo_transport.transports.websocket.handshake import PATH
 
 
@@ -53,7 +53,7 @@ class WebSocketTransport(Transport):
     async def dial(self, url: str, sink: FrameSink, config: ConnectionConfig) -> Connection:
         self.check(url)
         target = _target(url)
-        context = client_context(config.tls) if target.scheme == "wss" else None
+        context = tls_files(config.tls).of_client().context if target.scheme == "wss" else None
         try:
             async with asyncio.timeout(config.open_timeout):
                 return await self._engine.dial(target.geturl(), context, sink, config)
@@ -69,7 +69,7 @@ class WebSocketTransport(Transport):
         self, url: str, error: HandshakeError, config: ConnectionConfig
     ) -> TransportError:
         target = _target(url)
-        context = client_context(config.tls) if target.scheme == "wss" else None
+        context = tls_files(config.tls).of_client().context if target.scheme == "wss" else None
         place = (*urls.address(target), target.path)
         return await strangers.why(url, place, context, strangers.Kind.WEBSOCKET, error)
 
