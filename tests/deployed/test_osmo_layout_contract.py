@@ -20,7 +20,7 @@ class TestOsmoLayout(_Deployed):
 
     @pytest.fixture(autouse=True)
     def _harness(self, redis_server: RedisServer) -> None:
-        self.harness = OsmoHarness(self.name, redis_server)
+        self.harness = OsmoHarness(self.name, redis_server, by_role=True)
 
 
 class TestOldestOsmoLayout(_Deployed):
@@ -28,4 +28,4 @@ class TestOldestOsmoLayout(_Deployed):
 
     @pytest.fixture(autouse=True)
     def _harness(self, oldest_redis_server: RedisServer) -> None:
-        self.harness = OsmoHarness(self.name, oldest_redis_server)
+        self.harness = OsmoHarness(self.name, oldest_redis_server, by_role=True)

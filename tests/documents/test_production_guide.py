@@ -4,30 +4,75 @@ import asyncio
 import logging
 import re
 from collections.abc import Iterator
-from contextlib import suppress
+from pathlib import Path
+from types import ModuleType
 
 import pytest
 
-from osmo_pipeline.config import DemoConfig
-from osmo_pipeline.demo import run_demo
+from osmo_deployed.layout import OsmoLayout
+from osmo_listener.config import ListenerConfig
+from osmo_listener.service import run_listener
+from osmo_operator.config import OperatorConfig
+from osmo_operator.service import run_operator
 from osmo_reports.bodies import Registration
-from osmo_reports.directory import Claim, open_directory
-from osmo_transport import (
-    Ack,
-    QueueRefusedError,
-    Reject,
-    Retry,
-    new_message,
-    open_queue,
-    publish,
-)
+from osmo_reports.directory import open_directory
+from osmo_reports.directory import scripts as directory
+from osmo_runtime.queues import QueueLayout
+from osmo_simulator.builders import make_node, make_pod, task_labels
+from osmo_simulator.server import Simulator
+from osmo_transport import QueueRefusedError, open_queue
+from osmo_transport.queues.redis.layout import OwnLayout
+from osmo_transport.queues.redis.scripts import entries, looks, producers, state
+from osmo_transport.queues.redis.scripts.script import Script
 from osmo_transport.testing.redis_server import RedisServer, redis_programs
-from tests.documents.guide import ROOT, fenced, inline
+from osmo_worker.config import WorkerConfig
+from osmo_worker.metrics import WorkerMetrics
+from osmo_worker.service import run_worker
+from tests.documents.guide import fenced
+from tests.documents.rights import GUIDE, LAYOUTS, ROLES, allow, denied, rules_of
+from tests.helpers import eventually
 
-GUIDE = "docs/production.md"
-USER = fenced(GUIDE, "user osmo ").split()[1:]
-FOR_THE_LAYOUT = inline(GUIDE, "~backend-connections:*").split()
-ANOTHER_LAYOUT = "layout=osmo"
+_CALL = re.compile(r"redis\.p?call\('([A-Z]+)'(?:, '([A-Z]+)')?")
+
+
+def scripts_of(module: ModuleType) -> set[Script]:
+    """Those that a module defines."""
+    return {found for found in vars(module).values() if isinstance(found, Script)}
+
+
+EVERYBODY = {state.EPOCH, state.STATUS}
+SCRIPTS = {
+    "operator": {
+        *(OwnLayout.append, producers.OPEN, producers.RENEW),
+        *(directory.REGISTER, directory.RESTORE_CLAIM),
+        *(directory.SET_RULES, directory.RESTORE, directory.ADOPT),
+    },
+    "worker": {producers.RAISE, *scripts_of(entries)},
+    "admin": {
+        *(OwnLayout.replay, producers.RESET, *scripts_of(looks)),
+        *(directory.SET_RULES, directory.FORGET),
+    },
+    "reader": scripts_of(looks),
+}
+"""What each role does atomically."""
+
+CONNECTING = {"config|get", "evalsha", "info", "script|load"}
+COMMANDS = {
+    "operator": {"hgetall", "lindex", "xread", "xrevrange"},
+    "worker": {"get", "xpending", "xreadgroup"},
+    "admin": {"hgetall", "xdel"},
+    "reader": {"hgetall"},
+}
+"""And besides."""
+
+LEFT_TO_OTHERS = {"admin": {"set"}, "reader": {"set", "hincrby", "hset"}}
+"""What is done by who may write: see `scripts.state`; a look at leases changes none."""
+
+OF_LISTS = {"operator": {"del", "lindex", "llen", "lpush", "ltrim"}, "admin": {"lpush", "ltrim"}}
+"""What only the deployed layout needs."""
+
+SEEN = 0.05
+"""Seconds between two looks of a service."""
 
 
 @pytest.fixture(scope="module", params=redis_programs())
@@ -37,106 +82,125 @@ def server(request: pytest.FixtureRequest) -> Iterator[RedisServer]:
         yield started
 
 
-def allow(server: RedisServer, *rules: str) -> str:
-    """Let the user of the guide do this and nothing else, with an empty Redis; its URL."""
+def commands_of(scripts: set[Script]) -> set[str]:
+    """What they run, with the subcommand of what has one."""
+    found = {call for script in scripts for call in _CALL.findall(script.text)}
+    return {"|".join(filter(None, call)).lower() for call in found}
+
+
+@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_user_may_do_what_its_scripts_do(role: str, layout: QueueLayout) -> None:
+    """Also in branches that no other test takes; and nothing else."""
+    needed = {*CONNECTING, *COMMANDS[role], *commands_of(EVERYBODY | SCRIPTS[role])}
+    needed -= LEFT_TO_OTHERS.get(role, set())
+    if layout == "own":
+        needed -= OF_LISTS.get(role, set())
+    given = rules_of(role, layout)
+    assert {rule[1:] for rule in given if rule.startswith("+")} == needed
+    assert [rule for rule in given if rule.startswith("-")] == []
+
+
+def test_every_script_is_somebodys() -> None:
+    """A new one is not forgotten."""
+    known = EVERYBODY.union(*SCRIPTS.values())
+    modules = entries, looks, producers, state, directory
+    assert set().union(*map(scripts_of, modules)) <= known
+    assert commands_of({OsmoLayout.append}) == commands_of({OwnLayout.append})
+    assert commands_of({OsmoLayout.replay}) == commands_of({OwnLayout.replay})
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+async def test_the_programs_run_with_these_users(
+    server: RedisServer, layout: QueueLayout, tmp_path: Path
+) -> None:
+    """A listener, an operator and a worker; nothing is denied."""
     server.flush()
-    server.command("ACL", "SETUSER", USER[0], "reset", *rules)
-    server.command("ACL", "LOG", "RESET")
-    return f"redis://osmo:PASSWORD@127.0.0.1:{server.port}/0"
+    users = allow(server, layout)
+    stop, metrics = asyncio.Event(), WorkerMetrics()
+    urls: asyncio.Future[list[str]] = asyncio.get_running_loop().create_future()
+    operator = OperatorConfig(
+        queue=users["operator"], listen=("memory://",), layout=layout, check_interval=SEEN
+    )
+    worker = WorkerConfig(
+        queue=users["worker"],
+        layout=layout,
+        store=f"sqlite:///{tmp_path}/osmo.db",
+        check_interval=SEEN,
+    )
+    kubeconfig = tmp_path / "kubeconfig"
+    async with Simulator() as simulator:
+        kubeconfig.write_text(simulator.kubeconfig("osmo"))
+        simulator.cluster.create("nodes", make_node("n1"))
+        labels, running = task_labels("w", "t"), {"phase": "Running"}
+        simulator.cluster.create("pods", make_pod("task", labels=labels, node="n1", status=running))
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(run_operator(operator, stop, urls.set_result))
+            tasks.create_task(run_worker(worker, stop, lambda: None, metrics=metrics))
+            listener = ListenerConfig(backend="b", connect=(await urls)[0], kubeconfig=kubeconfig)
+            tasks.create_task(run_listener(listener, stop))
+            await eventually(lambda: metrics.of("update_pod").handled)
+            await eventually(lambda: metrics.of("update_node").handled)
+            stop.set()
+    assert not denied(server)
 
 
-def denied(server: RedisServer) -> set[str]:
-    """What the user tried and may not."""
-    entries = (dict(zip(entry[::2], entry[1::2], strict=True)) for entry in _log(server))
-    return {entry[b"object"].decode() for entry in entries}
-
-
-def _log(server: RedisServer) -> list[list[bytes]]:
-    entries: list[list[bytes]] = server.command("ACL", "LOG")
-    return entries
-
-
-SCRIPTED = {
-    found
-    for script in (ROOT / "libs").rglob("*.py")
-    for found in re.findall(r"redis\.p?call\('([A-Z]+)'(?:, '([A-Z]+)')?", script.read_text())
-}
-"""Each command of a script in Redis, with its subcommand if it has one."""
-
-SOON = 0.5
-"""Seconds after which a right that is waited for has been asked for."""
-
-HARMLESS = {"client", "client|setinfo"}
-"""The client library's name, as the guide says."""
-
-
-async def use(url: str) -> None:
-    """Everything that a queue and its directory can do."""
-    async with await open_queue(url) as queue, await open_directory(url) as directory:
-        await directory.register("cluster-a", Registration(cluster_uid="uid"))
-        await directory.set_rules("cluster-a", {"Ready": "True"})
-        await directory.adopt_rules(["cluster-a"])
-        assert "cluster-a" in await directory.rules()
-        following = directory.follow_rules()
-        assert await anext(following)
-        await directory.set_rules("cluster-a", {"Ready": "Unknown"})
-        assert await anext(following)
+@pytest.mark.parametrize("layout", LAYOUTS)
+async def test_the_directory_is_kept_with_these_users(
+    server: RedisServer, layout: QueueLayout
+) -> None:
+    """What operators and commands do there; nothing is denied."""
+    server.flush()
+    users = allow(server, layout)
+    async with (
+        await open_directory(users["operator"]) as told,
+        await open_directory(users["admin"]) as changed,
+        await open_directory(users["reader"]) as seen,
+    ):
+        await told.register("b", Registration(cluster_uid="uid"))
+        rules = await changed.set_rules("b", {"Ready": "True"})
+        await told.adopt_rules(["b"])
+        following = told.follow_rules()
+        assert (await anext(following))["b"] == rules
+        await changed.set_rules("b", {"Ready": "Unknown"})
+        assert (await anext(following))["b"] != rules
         await following.aclose()
-        claims = directory.follow_claims()
-        assert await anext(claims)
-        await claims.aclose()
-        await directory.restore_claims({"cluster-b": Claim(freed=1)})
-        assert await directory.forget("cluster-a")
-        messages = [new_message("update_pod", f"w/t/{number}", b"") for number in range(4)]
-        await publish(queue, messages, backend="cluster-a")
-        await queue.raise_epochs({"cluster-a": 1})
-        async with queue.consumer("workers", "guide") as consumer:
-            taken = await consumer.receive(10)
-            outcomes = (Ack(), Reject("no"), Retry("later", after=0.0))
-            await consumer.settle(list(zip(taken, outcomes, strict=False)))
-        await queue.status()
-        await queue.dead_letters(10)
-        await queue.reset("cluster-a")
+        names = told.follow_claims()
+        claims = await anext(names)
+        await names.aclose()
+        server.flush()
+        await told.restore_rules({"b": rules})
+        assert (await seen.rules())["b"] == (await changed.rules())["b"] == rules
+        await told.declare_rules("b", {"Ready": "True"})
+        await told.restore_claims(claims)
+        assert await seen.backends() == await changed.backends() != {}
+        assert await changed.forget("b")
+    assert not denied(server)
 
 
-def test_the_user_may_do_what_the_scripts_do() -> None:
-    """Also in those branches that no test with this user takes."""
-    allowed = {word[1:] for word in (*USER, *FOR_THE_LAYOUT) if word.startswith("+")}
-    assert len(SCRIPTED) > 20
-    for command, subcommand in SCRIPTED:
-        assert {command.lower(), f"{command}|{subcommand}".lower()} & allowed, command
+async def test_a_reader_looks_at_a_queue_that_nobody_has_opened(server: RedisServer) -> None:
+    """Nothing is made, which he may not."""
+    server.flush()
+    users = allow(server, "own")
+    async with await open_queue(users["reader"]) as queue:
+        assert (await queue.status()).queue_epoch == ""
+    assert server.command("KEYS", "*") == []
 
 
-async def test_the_user_may_do_what_the_programs_need(server: RedisServer) -> None:
-    """A listener, an operator and a worker run with exactly these rights; nothing is denied."""
-    url = allow(server, *USER[1:])
-    config = DemoConfig(queue=f"{url}?namespace=osmo", store="memory://", workflows=1, pace=0.01)
-    await run_demo(config, asyncio.Event())
-    await use(url)
-    assert denied(server) <= HARMLESS
-
-
-async def test_the_user_of_the_deployed_layout(server: RedisServer) -> None:
-    """Needs what the guide adds, and nothing more."""
-    await use(f"{allow(server, *USER[1:], *FOR_THE_LAYOUT)}?{ANOTHER_LAYOUT}")
-    assert denied(server) <= HARMLESS
-
-
-async def test_the_user_sees_no_other_keys(server: RedisServer) -> None:
-    """Those of another namespace are out of its reach, which is said at once."""
-    url = allow(server, *USER[1:])
-    with pytest.raises(QueueRefusedError):
-        await open_queue(f"{url}?namespace=other")
-
-
-@pytest.mark.parametrize("right", [word for word in USER if word.startswith("+x")])
-async def test_each_right_is_needed(server: RedisServer, right: str) -> None:
-    """None of the list is there for nothing, where it is about a stream."""
-    url = allow(server, *(word for word in USER[1:] if word != right))
-    with suppress(QueueRefusedError, TimeoutError):
-        async with asyncio.timeout(SOON):
-            await use(url)
-    assert denied(server) - HARMLESS
+async def test_a_worker_reaches_nothing_but_the_entries(server: RedisServer) -> None:
+    """What operators keep is out of its reach, and so is another namespace."""
+    server.flush()
+    users = allow(server, "own")
+    for role, url in users.items():
+        with pytest.raises(
+            QueueRefusedError, match=rf"osmo-{role} .* use its keys: allow it ~{{x}}:\*"
+        ):
+            await open_queue(url.replace("namespace=osmo", "namespace=x"))
+    async with await open_queue(users["worker"]) as queue:
+        with pytest.raises(QueueRefusedError, match="use its keys"):
+            await queue.reset("b")
+        with pytest.raises(QueueRefusedError, match="use its keys"):
+            await queue.producers(1)
 
 
 def options() -> dict[str, str]:

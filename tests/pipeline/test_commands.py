@@ -1,5 +1,7 @@
 """The commands that tell operators something, as a user types them."""
 
+import asyncio
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -7,8 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from osmo_runtime.queues import QueueLayout
+from osmo_transport import Reject, open_queue, publish
 from osmo_transport.testing.redis_server import RedisServer
+from tests.documents.rights import LAYOUTS, allow, denied
 from tests.pipeline.commands import Commands, commands
+from tests.queues.harness import report_with_body
 
 
 @pytest.fixture(scope="module")
@@ -101,3 +107,45 @@ def test_a_group_of_commands_has_help(osmo_pipeline: Commands) -> None:
     code, out, _ = osmo_pipeline("rules", "--help")
     assert code == 0
     assert "rules set BACKEND TYPE=STATUS" in out
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+async def test_whoever_shows_and_whoever_changes_has_the_rights_of_the_guide(
+    server: RedisServer, osmo_pipeline: Commands, layout: QueueLayout
+) -> None:
+    """Of Redis, and no others are asked for; who may only show is told what he may not."""
+    users = allow(server, layout)
+    async with await open_queue(users["operator"]) as queue:
+        await publish(queue, [report_with_body(name, "update_node") for name in "abc"], backend="b")
+    async with (
+        await open_queue(users["worker"]) as queue,
+        queue.consumer("workers", "w") as consumer,
+        asyncio.timeout(20),
+    ):
+        for _ in "ab":
+            (taken,) = await consumer.receive(1)
+            await consumer.settle([(taken, Reject("no"))])
+
+    def run(role: str, *argv: str) -> tuple[int, str, str]:
+        return osmo_pipeline(*argv, "--queue", users[role], "--layout", layout)
+
+    found = json.loads(run("reader", "dlq", "list", "--json")[1])
+    letters = [letter["letter"] for letter in found]
+    for command in ("queue status", "queue peek", "backends list", "backends show b"):
+        assert run("reader", *command.split())[0] == 0, command
+    assert run("reader", "dlq", "show", *letters)[0] == 0
+    assert run("reader", "rules", "get", "b")[0] == 0
+    assert run("reader", "top", "--once", "--interval=0.01")[0] == 0
+    changes = (
+        ("rules", "set", "b", "Ready=Unknown"),
+        ("dlq", "replay", letters[0]),
+        ("dlq", "drop", letters[1]),
+        ("backends", "forget", "b"),
+    )
+    for change in changes:
+        assert run("admin", *change)[0] == 0, change
+    assert not denied(server)
+    code, _, err = run("reader", *changes[0])
+    assert code == 1
+    assert "does not let the user osmo-reader of the queue's URL" in err
+    assert "with ACL SETUSER osmo-reader" in err

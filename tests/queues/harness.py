@@ -10,6 +10,7 @@ from redis import ConnectionError as RedisConnectionError
 
 from osmo_deployed.layout import OsmoLayout
 from osmo_reports import bodies
+from osmo_runtime.queues import QueueLayout
 from osmo_transport.kinds import stream_weights
 from osmo_transport.message import Message, Version, new_message
 from osmo_transport.queues.abc import Consumer, Queue, QueueConfig
@@ -19,7 +20,9 @@ from osmo_transport.queues.redis import queue as redis
 from osmo_transport.queues.redis.address import Address
 from osmo_transport.queues.redis.consumer import RedisConsumer
 from osmo_transport.testing.redis_server import RedisServer
+from tests.documents import rights
 from tests.helpers import eventually
+from tests.queues.roles import QueueByRole
 
 
 def current(config: QueueConfig) -> QueueConfig:
@@ -98,23 +101,38 @@ class MemoryHarness:
 
 
 class RedisHarness:
-    """A namespace in a Redis server, which is flushed by `wipe`.
+    """A namespace in a Redis server, which is flushed by `wipe`; with `by_role` each part of a
+    queue is done by the user of the production guide who does it.
 
     With a `clock` no time passes by itself: `pass_time` moves it, and in Redis what waits for its
     time; and it ends there the leases of the consumers that are not in `live`, which would have
     renewed theirs.
     """
 
-    def __init__(self, name: str, server: RedisServer, clock: Clock | None = None) -> None:
+    layout: QueueLayout = "own"
+
+    def __init__(
+        self,
+        name: str,
+        server: RedisServer,
+        clock: Clock | None = None,
+        *,
+        by_role: bool = False,
+    ) -> None:
         self.name = name
         self.server = server
         self.clock = clock
+        self._users = rights.allow(server, self.layout, name) if by_role else {}
         self.lease = 0.0
         self.live: Collection[Consumer] = ()
 
     async def open_queue(self, config: QueueConfig) -> Queue:
         self.lease = config.lease
-        url = f"{self.server.url}?namespace={self.name}"
+        if self._users:
+            return await QueueByRole.opened(self._users, lambda url: self._open(url, config))
+        return await self._open(f"{self.server.url}?namespace={self.name}", config)
+
+    async def _open(self, url: str, config: QueueConfig) -> Queue:
         return await redis.open_queue(url, config, clock=self.clock or time.monotonic)
 
     async def crash(self, consumer: Consumer) -> None:
@@ -162,9 +180,10 @@ class OsmoHarness(RedisHarness):
     """The same in the deployed layout, in which nobody but us holds entries, and so leases end as
     they are configured."""
 
-    async def open_queue(self, config: QueueConfig) -> Queue:
-        self.lease = config.lease
-        address = Address.of(self.server.url)
+    layout = "osmo"
+
+    async def _open(self, url: str, config: QueueConfig) -> Queue:
+        address = Address.of(url)
         layout = OsmoLayout(self.name, config, lease=0.001)
         return await redis.open_layout(layout, address, config, clock=self.clock or time.monotonic)
 

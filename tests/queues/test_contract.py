@@ -1,4 +1,5 @@
-"""Both queues keep the contract; Redis in the preferred version and in the oldest supported one."""
+"""Both queues keep the contract; Redis in the preferred version and in the oldest supported one, to
+users who may do what the production guide says, and nothing else."""
 
 import pytest
 
@@ -48,7 +49,7 @@ class TestRedisQueue(InRedis):
 
     @pytest.fixture(autouse=True)
     def _harness(self, redis_server: RedisServer) -> None:
-        self.harness = RedisHarness(self.name, redis_server)
+        self.harness = RedisHarness(self.name, redis_server, by_role=True)
 
 
 class TestOldestRedisQueue(InRedis):
@@ -56,4 +57,4 @@ class TestOldestRedisQueue(InRedis):
 
     @pytest.fixture(autouse=True)
     def _harness(self, oldest_redis_server: RedisServer) -> None:
-        self.harness = RedisHarness(self.name, oldest_redis_server)
+        self.harness = RedisHarness(self.name, oldest_redis_server, by_role=True)

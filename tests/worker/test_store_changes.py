@@ -18,8 +18,9 @@ import pytest
 from osmo_transport import Ack, UsageError
 from osmo_worker import StoreRefusedError, StoreUnavailableError
 from osmo_worker.store import StateStore, database, open_store
-from tests.documents.guide import fenced
+from osmo_worker.store.migrating import migrate_store
 from tests.helpers import eventually
+from tests.worker import roles
 from tests.worker.harness import STORE, apply, delivery, report, until
 from tests.worker.links import Pooler, linked
 
@@ -278,18 +279,43 @@ def _limited(url: str) -> Iterator[tuple[str, psycopg.Connection]]:
         yield url.replace("osmo@", "limited@"), other
 
 
-async def test_the_role_of_the_production_guide(postgres: str) -> None:
-    """Owns its database, and needs no other right; a worker's store holds one connection of it."""
-    sql = fenced("docs/production.md", "CREATE ROLE osmo").replace("osmo", "guide")
-    with admin(postgres, "DROP DATABASE guide WITH (FORCE)", "DROP ROLE guide") as other:
-        for statement in sql.splitlines():
-            other.execute(statement.encode())
-        url = postgres.replace("osmo@", "guide:PASSWORD@").replace("/postgres", "/guide")
-        async with open_store(url, STORE) as store:
-            await apply(store, report())
-            assert await store.counts() == {"RUNNING": 1}
-            count = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'guide'"
-            assert other.execute(count).fetchone() == (1,)
+@pytest.fixture
+def guide(guide_database: str) -> Iterator[psycopg.Connection]:
+    """A connection of the owner of the production guide's tables, which are empty."""
+    roles.empty(guide_database)
+    with psycopg.connect(roles.of(roles.OWNER, guide_database), autocommit=True) as connection:
+        yield connection
+
+
+async def test_the_roles_of_the_production_guide(
+    guide: psycopg.Connection, guide_database: str
+) -> None:
+    """A worker holds one connection, and whoever reads sees what it writes, and writes nothing."""
+    worker, reader = (roles.of(role, guide_database) for role in (roles.WORKER, roles.READER))
+    async with open_store(worker, STORE) as store, open_store(reader, STORE) as seen:
+        await apply(store, report())
+        assert await seen.counts() == {"RUNNING": 1}
+        assert len(await seen.backends()) == 1
+        assert await seen.tally_tasks().complete()
+        with pytest.raises(StoreRefusedError, match="permission denied"):
+            await apply(seen, report("other"))
+        count = f"SELECT count(*) FROM pg_stat_activity WHERE usename = '{roles.WORKER}'"
+        assert guide.execute(count.encode()).fetchone() == (1,)
+
+
+async def test_the_tables_are_changed_by_their_owner_alone(
+    guide: psycopg.Connection, guide_database: str
+) -> None:
+    """A worker that finds them not as it needs them ends, and says who changes them; tables that
+    the owner makes are the worker's to use at once."""
+    worker = roles.of(roles.WORKER, guide_database)
+    guide.execute("DROP TABLE pod_events")
+    async with open_store(worker, STORE) as store:
+        with pytest.raises(StoreRefusedError, match=r"permission denied .*`osmo-worker migrate`"):
+            await store.check()
+        await migrate_store(roles.of(roles.OWNER, guide_database), STORE)
+        await apply(store, report())
+        assert await store.pod_events("flow/pod") == []
 
 
 async def test_a_missing_right_to_create_tables_is_told(postgres: str) -> None:
@@ -300,7 +326,7 @@ async def test_a_missing_right_to_create_tables_is_told(postgres: str) -> None:
                 await store.check()
             other.execute("GRANT USAGE ON SCHEMA public TO limited")
             with pytest.raises(
-                StoreRefusedError, match=r"permission denied.*GRANT the role CREATE"
+                StoreRefusedError, match=r"permission denied.*needs CREATE on the schema"
             ):
                 await store.check()
             other.execute("GRANT CREATE ON SCHEMA public TO limited")

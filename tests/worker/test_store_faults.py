@@ -153,11 +153,18 @@ async def test_a_call_that_gets_no_answer_is_unavailable(path: Path) -> None:
         other.close()
 
 
-async def test_a_database_of_another_schema_version_is_refused(store_url: str) -> None:
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+def owned_url(request: pytest.FixtureRequest, path: Path) -> str:
+    """The URL of an empty store whose tables are the user's own."""
+    if request.param == "sqlite":
+        return f"sqlite:///{path}"
+    url: str = request.getfixturevalue("postgres")
+    return url
+
+
+async def test_a_database_of_another_schema_version_is_refused(owned_url: str) -> None:
     """The error names both versions, and nothing is changed."""
-    if store_url == "memory://":
-        pytest.skip("is always its own")
-    async with open_store(store_url, STORE) as store:
+    async with open_store(owned_url, STORE) as store:
         await store.check()
 
         def spoil() -> None:
@@ -165,7 +172,7 @@ async def test_a_database_of_another_schema_version_is_refused(store_url: str) -
                 connection.execute(text("UPDATE schema_version SET version = 99"))
 
         await store._database.call(spoil)
-    async with open_store(store_url, STORE) as store:
+    async with open_store(owned_url, STORE) as store:
         with pytest.raises(StoreRefusedError, match=f"version 99 and .* knows {SCHEMA_VERSION}"):
             await store.check()
 

@@ -117,6 +117,7 @@ class Address:
 
     name: str
     """For logs and errors."""
+    user: str
     namespace: str
     layout: str
     cluster: bool
@@ -183,6 +184,7 @@ class Address:
         shown = ",".join(f"{host}:{port}" for host, port in places)
         return cls(
             name=f"{scheme}://{shown}/{database}",
+            user=unquote(user) or "default",
             namespace=namespace,
             layout=options.get("layout", "own"),
             cluster=bool(options.get("cluster")),

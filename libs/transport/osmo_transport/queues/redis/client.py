@@ -34,6 +34,7 @@ from osmo_transport.errors import (
     TransportError,
 )
 from osmo_transport.queues.redis.address import Address, RacedConnection
+from osmo_transport.queues.redis.rights import GUIDE, is_missing_right, missing_right
 from osmo_transport.queues.redis.scripts.script import Script
 
 COMMAND_TIMEOUT = 5.0
@@ -120,9 +121,9 @@ class RedisClient:
         except Exception as exc:  # whatever the library, its parser or the event loop raise
             raise self._translated(exc, timeout) from exc
         if check:
-            for reply in replies:
+            for command, reply in zip(commands, replies, strict=True):
                 if type(reply) is ErrorReply:
-                    raise self.refusal(reply.text)
+                    raise self.refusal(reply.text, command)
         return replies
 
     async def _exchange(self, packed: bytes, count: int) -> list[Any]:
@@ -153,11 +154,12 @@ class RedisClient:
         replies = await self.run(*commands, check=False, expect=expect)
         if _NO_SCRIPT in replies:
             load = ("SCRIPT", "LOAD", script.text)
-            replies = await self.run(load, *commands, check=False, expect=expect)
-            del replies[0]
-        for reply in replies:
+            loaded, *replies = await self.run(load, *commands, check=False, expect=expect)
+            if type(loaded) is ErrorReply:
+                raise self.refusal(loaded.text, load)
+        for command, reply in zip(commands, replies, strict=True):
             if type(reply) is ErrorReply:
-                raise self.refusal(reply.text)
+                raise self.refusal(reply.text, command, script.text)
         return replies
 
     async def inspect(self) -> None:
@@ -251,8 +253,10 @@ class RedisClient:
             f"{what}: {text}"
         )
 
-    def refusal(self, text: str) -> Exception:
-        """What an error means that Redis answered."""
+    def refusal(self, text: str, command: Command = (), script: str = "") -> Exception:
+        """What an error means that Redis answered to a command, which ran a script."""
+        if is_missing_right(text):
+            return self._lacking(missing_right(text, command, script, self._address.namespace))
         text = shown(text)
         if "WRONGTYPE" in text:
             return QueueRefusedError(
@@ -266,9 +270,14 @@ class RedisClient:
                 f"{self._address} is no such server as `cluster` or `sentinel` in the queue's URL"
                 f" says ({text})"
             )
-        if _NOT_ALLOWED.search(text):
-            return QueueRefusedError(f"{self._address} does not let the URL's user do this: {text}")
         return QueueUnavailableError(f"{self._address} refused a command: {text}")
+
+    def _lacking(self, right: str) -> Exception:
+        user = self._address.user
+        return QueueRefusedError(
+            f"{self._address} does not let the user {user} of the queue's URL {right} with ACL"
+            f" SETUSER {user}, or name another user in the URL; {GUIDE}, has all that are needed"
+        )
 
 
 _NO_SCRIPT = ErrorReply("NOSCRIPT")
@@ -277,8 +286,3 @@ _ELSEWHERE = re.compile(r"READONLY|MOVED|ASK |CLUSTERDOWN|MASTERDOWN|TRYAGAIN")
 """Another server has the keys, now or soon: the address is asked again."""
 
 _ANOTHER_KIND = re.compile("Cluster mode is not enabled|unknown command .?SENTINEL", re.IGNORECASE)
-
-_NOT_ALLOWED = re.compile(
-    r"NOPERM|ACL failure|no permission|can't (?:run|access)|not allowed to", re.IGNORECASE
-)
-"""What the versions of Redis and Valkey say where a user lacks a right, in a script too."""

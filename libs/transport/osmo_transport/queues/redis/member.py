@@ -361,13 +361,13 @@ class Member:
         *replies, epoch = await self.reader.run(
             *commands, ("GET", self._keys.epoch), wait=wait, expect=2 * READ_BYTES, check=False
         )
-        for reply in replies:
+        for command, reply in zip(commands, replies, strict=True):
             if type(reply) is ErrorReply:
                 if "NOGROUP" in reply.text or "UNBLOCKED" in reply.text:
                     raise NoGroupError
-                raise self.reader.refusal(reply.text)
+                raise self.reader.refusal(reply.text, command)
         if type(epoch) is ErrorReply:
-            raise self.reader.refusal(epoch.text)
+            raise self.reader.refusal(epoch.text, ("GET",))
         self.queue_epoch = (epoch or b"").decode()
         return replies
 

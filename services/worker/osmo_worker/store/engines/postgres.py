@@ -27,8 +27,9 @@ USER_FAULTS = frozenset({"42501", "3F000"})
 ADVICE = {
     "25006": "it is a standby, or was made read-only: the connection is opened anew",
     "3F000": "name a schema in the role's search_path, and let it CREATE there",
-    "42501": "GRANT the role CREATE on the schema, TEMPORARY on the database, and SELECT, INSERT,"
-    " UPDATE and DELETE on its tables",
+    "42501": "GRANT the role TEMPORARY on the database and SELECT, INSERT, UPDATE and DELETE on the"
+    " tables; who makes or changes them, as `osmo-worker migrate`, has to own them and needs CREATE"
+    " on the schema",
     "55P03": "another program holds its lock",
 }
 """What to do about errors of PostgreSQL, by SQLSTATE."""

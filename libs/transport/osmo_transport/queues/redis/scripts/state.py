@@ -1,26 +1,25 @@
 """The queue as a whole.
 
 The *counts* of a stream say how many entries were appended and how many were removed by those who
-settled them, so that what somebody else removes is missed.
+settled them, so that what somebody else removes is missed. Whoever has no right to `SET` may only
+look: for him nothing is made and nothing is missed, which those find out who may.
 """
 
 from osmo_transport.queues.redis.scripts.script import script
 
 EPOCH = script("""
 local epoch = redis.call('GET', KEYS[1])
-if not epoch then
-  epoch = ARGV[1]
-  redis.call('SET', KEYS[1], epoch)
-end
-return epoch
+if not epoch and not redis.pcall('SET', KEYS[1], ARGV[1]).err then epoch = ARGV[1] end
+return epoch or ''
 """)
-"""The queue epoch, which is made if there is none. KEYS: epoch. ARGV: a fresh one."""
+"""The queue epoch, which is made if there is none, by whoever may; else empty. KEYS: epoch. ARGV: a
+fresh one."""
 
 STATUS = script("""
 local epoch = redis.call('GET', KEYS[1])
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local lost, figures, alive = 0, {}, {}
+local lost, figures, alive, gone = 0, {}, {}, {}
 local function map(fields)
   local values = {}
   for i = 1, #fields, 2 do values[fields[i]] = fields[i + 1] end
@@ -51,12 +50,20 @@ for i = 4, #KEYS do
     local counts = redis.call('HMGET', KEYS[3], stream .. ' in', stream .. ' out')
     local missing = (counts[1] or 0) - (counts[2] or 0) - length
     if missing > 0 then lost = lost + missing end
-    if missing ~= 0 then redis.call('HINCRBY', KEYS[3], stream .. ' out', missing) end
+    if missing ~= 0 then gone[stream] = missing end
   end
 end
-if not epoch or lost > 0 then
-  epoch = ARGV[1]
-  redis.call('SET', KEYS[1], epoch)
+if not epoch or next(gone) then
+  local next_epoch = epoch
+  if not epoch or lost > 0 then next_epoch = ARGV[1] end
+  if redis.pcall('SET', KEYS[1], next_epoch).err then
+    epoch, lost = epoch or '', 0
+  else
+    epoch = next_epoch
+    for stream, missing in pairs(gone) do
+      redis.call('HINCRBY', KEYS[3], stream .. ' out', missing)
+    end
+  end
 end
 local consumers = 0
 for _ in pairs(alive) do consumers = consumers + 1 end
