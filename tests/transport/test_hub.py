@@ -3,7 +3,7 @@
 import asyncio
 import time
 
-from osmo_transport import Limits, ProducerState, SessionConfig
+from osmo_transport import Limits, ProducerState, QuotaConfig, SessionConfig
 from osmo_transport._hub import Hub, HubConfig, Incoming, Peer
 from osmo_transport.frames import PROTOCOL, Frame, Hello, Stored, Welcome
 from osmo_transport.session import Greeting
@@ -55,6 +55,7 @@ def new_hub() -> Hub:
         admit_timeout=10.0,
         lease=12.0,
         lease_grace=2.0,
+        quota=QuotaConfig(),
     )
     return Hub(config, admit)
 

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from osmo_transport._gate import Gate
 from osmo_transport._hub import Admit, Hub, HubConfig, Incoming
 from osmo_transport._places import Renew
+from osmo_transport._quota import QuotaConfig
 from osmo_transport.bounds import Bytes, Count, Seconds, SecondsOrZero
 from osmo_transport.credentials import Authenticator
 from osmo_transport.errors import UsageError
@@ -54,6 +55,8 @@ class ServerConfig:
     """Bytes of all clients' batches that may wait to be received, besides those that were received
     and are not answered yet, as many at most; a client whose batch does not fit any more is asked
     to come back in `retry_after` seconds, and sends it again."""
+    quota: QuotaConfig = field(default_factory=QuotaConfig)
+    """How much each backend may send."""
     retry_after: SecondsOrZero = 1.0
     """Seconds that a client is asked to stay away while nothing can be stored."""
     lease: Seconds = 12.0
@@ -89,6 +92,9 @@ class ServerStats(NamedTuple):
     """Clients that were told that a newer one took over."""
     resynced: int
     """Clients that were told that the queue lost its memory."""
+    slowed: Mapping[str, float]
+    """By backend, seconds for which its connections were not read because it had sent more than its
+    quota; of each connection. Of 1 000 backends, and of all further ones as `(others)`."""
 
 
 class Server:
@@ -134,6 +140,7 @@ class Server:
             },
             fenced=goodbyes[GoodbyeCode.FENCED] + goodbyes[GoodbyeCode.OVERTAKEN],
             resynced=goodbyes[GoodbyeCode.RESYNC],
+            slowed=dict(hub.quotas.slowed),
         )
 
     @property
@@ -240,6 +247,7 @@ async def listen(
         admit_timeout=config.admit_timeout,
         lease=config.lease,
         lease_grace=min(config.lease_grace, config.lease),
+        quota=config.quota,
     )
     gate = None
     if authenticator is not None:

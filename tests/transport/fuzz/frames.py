@@ -38,7 +38,9 @@ MEGABYTES = (60_000, 330_000, 700_000, 2_500_000)
 """Of what is large: within the limits of a frame, about at them, and far beyond."""
 
 LIMIT_NAMES = ("window_messages", "window_bytes", "message_bytes", "batch_bytes")
-LETHAL_CODES = (GoodbyeCode.FENCED.value, GoodbyeCode.REFUSED.value)
+LETHAL_CODES = tuple(
+    code.value for code in (GoodbyeCode.DENIED, GoodbyeCode.FENCED, GoodbyeCode.REFUSED)
+)
 """What ends a client for good, as it should."""
 CODES = tuple(code.value for code in GoodbyeCode if code.value not in LETHAL_CODES)
 

@@ -33,8 +33,8 @@ class BaseConnection(Connection):
     A subclass says how bytes leave (`_write`), how no more come (`pause` and `resume`), how an end
     begins (`_finish`), and tells what happens: `_attach`, or `_accept` on the accepting side, when
     it is open, `_received` for each frame's bytes, `_resumed` when it is writable again, and
-    `_lost` when the wire is gone. Everything else is here: after the first end no frame passes in either direction, and the sink
-    hears of one end.
+    `_lost` when the wire is gone. Everything else is here: after the first end no frame passes in
+    either direction, and the sink hears of one end.
 
     What begins with an underscore here and in `WireConnection` is for subclasses, everybody's.
     """
