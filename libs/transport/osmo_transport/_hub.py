@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import count
 
 from osmo_transport import _tasks
+from osmo_transport._crowds import Crowd, address_of
 from osmo_transport._gate import Gate, Pass
 from osmo_transport._places import Hold, Places, Renew
 from osmo_transport._quota import Meter, QuotaConfig, Quotas
@@ -77,6 +78,8 @@ class HubConfig:
     lease: float
     lease_grace: float
     quota: QuotaConfig
+    address_connections: int
+    backend_connections: int
 
 
 _numbers = count()
@@ -90,6 +93,10 @@ class Peer(FrameSink):
         self._connection = connection
         self.scheme = scheme
         """Of the URL at which it came."""
+        self.host = address_of(connection.peer)
+        """Where it is, if that is an address."""
+        self.entered = False
+        """Whether it counts among the connections of its backend."""
         self.session = ServerSession(hub.config.session, hub.now(), vouched=connection.vouched)
         self.number = next(_numbers)
         """Rises from connection to connection."""
@@ -296,6 +303,8 @@ class Hub:
         self._admit = admit
         self._gate = gate
         self._admissions: set[asyncio.Task[None]] = set()
+        self._of_addresses = Crowd(config.address_connections)
+        self._of_backends = Crowd(config.backend_connections)
         self._by_producer: dict[Producer, Peer] = {}
         self._by_instance: dict[tuple[Producer, str], Peer] = {}
         self._pushes: dict[str, dict[str, Push]] = {}
@@ -328,8 +337,11 @@ class Hub:
         """A transport's new connection, at a URL with this scheme."""
         peer = Peer(self, connection, scheme)
         self.peers[peer] = None
+        crowded = self._of_addresses.enter(peer.host) if peer.host else ""
         if self.stopping:
             peer.part(GoodbyeCode.CLOSING, STOPPING)
+        elif crowded:
+            self._turn_away(peer, TransportError(f"this address has {crowded}"))
         return peer
 
     def greeted(self, peer: Peer, greeting: Greeting) -> None:
@@ -365,7 +377,11 @@ class Hub:
         self._by_instance[instance] = peer
         if other is not None:
             other.part(GoodbyeCode.REPLACED, RECONNECTED)
-        return True
+        peer.entered = True
+        crowded = self._of_backends.enter(greeting.producer.backend)
+        if crowded:
+            self._turn_away(peer, TransportError(f"this backend has {crowded}"))
+        return not crowded
 
     def arrived(self, incoming: Incoming) -> None:
         """A client's batch arrived."""
@@ -383,8 +399,12 @@ class Hub:
     def parted(self, peer: Peer, error: TransportError) -> None:
         """A connection ended."""
         self.peers.pop(peer, None)
+        if peer.host:
+            self._of_addresses.leave(peer.host)
         greeting = peer.session.greeting
         if greeting is not None:
+            if peer.entered:
+                self._of_backends.leave(greeting.producer.backend)
             instance = (greeting.producer, greeting.instance)
             if self._by_instance.get(instance) is peer:
                 del self._by_instance[instance]

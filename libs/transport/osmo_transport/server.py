@@ -51,6 +51,14 @@ class ServerConfig:
     than a client waits for its welcome."""
     max_connections: Count = 10_000
     """Connections of one endpoint; a backend has a handful of clients."""
+    max_address_connections: Count = 2_500
+    """Connections from one address, of IPv6 from one network of 64 bits; one more is asked to come
+    back later. Many, because behind one address may be a proxy, or a network of many clients: a
+    proxy in front of all clients needs as much as `max_connections`."""
+    max_backend_connections: Count = 250
+    """Connections of one backend, those that wait for their turn included; one more is asked to
+    come back later. Many times what a backend has, because connections that broke are not all known
+    to have ended yet."""
     inbox_bytes: Bytes = 256 * 1024 * 1024
     """Bytes of all clients' batches that may wait to be received, besides those that were received
     and are not answered yet, as many at most; a client whose batch does not fit any more is asked
@@ -248,6 +256,8 @@ async def listen(
         lease=config.lease,
         lease_grace=min(config.lease_grace, config.lease),
         quota=config.quota,
+        address_connections=config.max_address_connections,
+        backend_connections=config.max_backend_connections,
     )
     gate = None
     if authenticator is not None:
