@@ -20,7 +20,7 @@ from osmo_reports.bodies import (
     UpdatePod,
     decode_body,
 )
-from osmo_transport import Limits, ServerConfig, SessionConfig
+from osmo_transport import Limits, QuotaConfig, ServerConfig, SessionConfig
 from tests.deployed.harness import acknowledged, deployed, pod, serving
 from tests.helpers import eventually
 
@@ -227,3 +227,16 @@ async def test_the_operators_goodbye_is_a_status(stub: Any, code: str) -> None:
         if code == "closing":
             with pytest.raises(aio.AioRpcError, match="this server is stopping"):
                 await listener.stream().read()
+
+
+async def test_a_listener_over_its_quota_is_slowed_down(stub: Any) -> None:
+    """It is acknowledged later, and everything that it sent."""
+    config = ServerConfig(quota=QuotaConfig(messages=100, burst=0.1))
+    limits = DeployedConfig(window_messages=10)
+    async with serving(config, limits=limits) as desk, deployed(stub, desk.target) as listener:
+        call = listener.stream()
+        sent = [pod(str(number)) for number in range(30)]
+        for report in sent:
+            await call.write(report)
+        assert await acknowledged(call, len(sent)) == [report.uuid for report in sent]
+        assert desk.server.stats.slowed["old"] > 0

@@ -175,3 +175,15 @@ def test_frames_after_the_end_are_ignored() -> None:
     assert client.receive(Stored(1), 0.0) is None
     assert client.tick(1000.0) is None
     assert client.unsettled == 1
+
+
+def test_who_is_not_read_is_not_given_up_and_hears_of_the_server() -> None:
+    """A ping in each interval while its connection is paused, since an answer of its would not be
+    heard; after the pause it has its time to be silent again."""
+    server = greeted()
+    said = {now: server.tick(float(now), paused=True) for now in range(100)}
+    assert [now for now, ping in said.items() if ping is not None] == list(range(0, 100, 5))
+    said = {now: server.tick(float(now)) for now in range(100, 114)}
+    assert [now for now, ping in said.items() if ping is not None] == [104]
+    with pytest.raises(ConnectionLostError):
+        server.tick(114.0)

@@ -3,7 +3,7 @@
 import asyncio
 import time
 
-from osmo_transport import Limits, ProducerState, SessionConfig
+from osmo_transport import Limits, ProducerState, QuotaConfig, SessionConfig
 from osmo_transport._hub import Hub, HubConfig, Incoming, Peer
 from osmo_transport.frames import PROTOCOL, Frame, Hello, Stored, Welcome
 from osmo_transport.session import Greeting
@@ -16,7 +16,8 @@ from tests.transport.builders import PRODUCER, batch
 class Line(Connection):
     """It keeps what is sent, and is writable when a test says so."""
 
-    peer, writable = "nobody", True
+    peer: str = "nobody"
+    writable = True
 
     def __init__(self) -> None:
         self.sent: list[Frame] = []
@@ -55,13 +56,17 @@ def new_hub() -> Hub:
         admit_timeout=10.0,
         lease=12.0,
         lease_grace=2.0,
+        quota=QuotaConfig(),
+        address_connections=3,
+        backend_connections=3,
     )
     return Hub(config, admit)
 
 
-async def welcomed(hub: Hub) -> tuple[Peer, Line]:
+async def welcomed(hub: Hub, at: str = "nobody") -> tuple[Peer, Line]:
     """A client that was let in, and its line."""
     line = Line()
+    line.peer = at
     peer = hub.accept(line)
     assert isinstance(peer, Peer)
     peer.frame_received(Hello(PROTOCOL, *PRODUCER, "one", "", 0, 0, Limits()))

@@ -8,6 +8,7 @@
 See `client`, `server` and `queues.abc` for the promises.
 """
 
+from osmo_transport._quota import QuotaConfig
 from osmo_transport._token import TokenConfig
 from osmo_transport.backoff import Backoff, BackoffConfig
 from osmo_transport.client import Client, ClientConfig, ClientStats, connect
@@ -137,6 +138,7 @@ __all__ = (
     "QueueRefusedError",
     "QueueStatus",
     "QueueUnavailableError",
+    "QuotaConfig",
     "Refusal",
     "Reject",
     "Renew",

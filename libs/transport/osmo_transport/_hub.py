@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from itertools import count
 
 from osmo_transport import _tasks
+from osmo_transport._crowds import Crowd, address_of
 from osmo_transport._gate import Gate, Pass
 from osmo_transport._places import Hold, Places, Renew
+from osmo_transport._quota import Meter, QuotaConfig, Quotas
 from osmo_transport._text import shown
 from osmo_transport.errors import (
     ConnectionLostError,
@@ -75,6 +77,9 @@ class HubConfig:
     admit_timeout: float
     lease: float
     lease_grace: float
+    quota: QuotaConfig
+    address_connections: int
+    backend_connections: int
 
 
 _numbers = count()
@@ -88,6 +93,10 @@ class Peer(FrameSink):
         self._connection = connection
         self.scheme = scheme
         """Of the URL at which it came."""
+        self.host = address_of(connection.peer)
+        """Where it is, if that is an address."""
+        self.entered = False
+        """Whether it counts among the connections of its backend."""
         self.session = ServerSession(hub.config.session, hub.now(), vouched=connection.vouched)
         self.number = next(_numbers)
         """Rises from connection to connection."""
@@ -102,6 +111,7 @@ class Peer(FrameSink):
         self.alive = True
         self.admission: asyncio.Task[None] | None = None
         """While it is asked for whether to let it in; ends with the connection."""
+        self._meter: Meter | None = None
         self._stored = 0
         self._ponged = False
 
@@ -113,14 +123,21 @@ class Peer(FrameSink):
     def frame_received(self, frame: Frame) -> None:
         if not self.alive:
             return
+        now = self._hub.now()
         try:
-            got = self.session.receive(frame, self._hub.now(), self._answer)
+            got = self.session.receive(frame, now, self._answer)
         except TransportError as exc:
             self.fail(exc)
             return
         if type(got) is Arrival:
             self._arrived(got)
-        elif type(got) is Greeting:
+            if self._meter is not None:
+                self._meter.charge(len(got.encoded), got.size, now)
+            return
+        # Whatever else it says is work as well.
+        if self._meter is not None:
+            self._meter.charge(1, 0, now)
+        if type(got) is Greeting:
             self._hub.greeted(self, got)
         elif type(got) is Credential:
             self._hub.renewed(self, got.token)
@@ -164,6 +181,8 @@ class Peer(FrameSink):
             self.alive = False
             if self.admission is not None:
                 self.admission.cancel()
+            if self._meter is not None:
+                self._meter.close()
             self._hub.parted(self, error)
 
     @property
@@ -186,8 +205,9 @@ class Peer(FrameSink):
         comes_back = greeting is not None and greeting.claim.waits and self._hub.places is not None
         self.part(GoodbyeCode.OVERTAKEN if comes_back else GoodbyeCode.FENCED, reason)
 
-    def welcome(self, state: ProducerState) -> None:
+    def welcome(self, producer: Producer, state: ProducerState) -> None:
         """Let it in."""
+        self._meter = self._hub.quotas.meter(producer.backend, self._connection)
         self._connection.send(self.session.welcome(state))
 
     def push(self, push: Push) -> None:
@@ -217,7 +237,8 @@ class Peer(FrameSink):
     def tick(self, now: float) -> None:
         """Look at its heartbeat."""
         try:
-            ping = self.session.tick(now)
+            paused = self._meter is not None and self._meter.pauses
+            ping = self.session.tick(now, paused=paused)
         except TransportError as exc:
             self.fail(exc)
             return
@@ -277,10 +298,13 @@ class Hub:
         """How often a client was told to go, by what it was told."""
         self.refused = 0
         """Messages that were refused for themselves alone."""
+        self.quotas = Quotas(config.quota, asyncio.get_running_loop())
         self.stopping = False
         self._admit = admit
         self._gate = gate
         self._admissions: set[asyncio.Task[None]] = set()
+        self._of_addresses = Crowd(config.address_connections)
+        self._of_backends = Crowd(config.backend_connections)
         self._by_producer: dict[Producer, Peer] = {}
         self._by_instance: dict[tuple[Producer, str], Peer] = {}
         self._pushes: dict[str, dict[str, Push]] = {}
@@ -313,8 +337,11 @@ class Hub:
         """A transport's new connection, at a URL with this scheme."""
         peer = Peer(self, connection, scheme)
         self.peers[peer] = None
+        crowded = self._of_addresses.enter(peer.host) if peer.host else ""
         if self.stopping:
             peer.part(GoodbyeCode.CLOSING, STOPPING)
+        elif crowded:
+            self._turn_away(peer, TransportError(f"this address has {crowded}"))
         return peer
 
     def greeted(self, peer: Peer, greeting: Greeting) -> None:
@@ -350,7 +377,11 @@ class Hub:
         self._by_instance[instance] = peer
         if other is not None:
             other.part(GoodbyeCode.REPLACED, RECONNECTED)
-        return True
+        peer.entered = True
+        crowded = self._of_backends.enter(greeting.producer.backend)
+        if crowded:
+            self._turn_away(peer, TransportError(f"this backend has {crowded}"))
+        return not crowded
 
     def arrived(self, incoming: Incoming) -> None:
         """A client's batch arrived."""
@@ -368,8 +399,12 @@ class Hub:
     def parted(self, peer: Peer, error: TransportError) -> None:
         """A connection ended."""
         self.peers.pop(peer, None)
+        if peer.host:
+            self._of_addresses.leave(peer.host)
         greeting = peer.session.greeting
         if greeting is not None:
+            if peer.entered:
+                self._of_backends.leave(greeting.producer.backend)
             instance = (greeting.producer, greeting.instance)
             if self._by_instance.get(instance) is peer:
                 del self._by_instance[instance]
@@ -465,7 +500,7 @@ class Hub:
                 return
             older.fence(f"{OVERTAKEN}: {shown(greeting.instance)} at {peer.address}")
         self._by_producer[producer] = peer
-        peer.welcome(state)
+        peer.welcome(producer, state)
         for push in self._pushes.get(producer.backend, {}).values():
             peer.push(push)
         logger.info(
@@ -514,6 +549,7 @@ class Hub:
             peer.tick(now)
         if self._gate is not None:
             self._gate.tick(self.peers)
+        self.quotas.tick(now)
         self._ticker = asyncio.get_running_loop().call_later(self.config.session.tick, self.tick)
 
     def stop(self) -> None:

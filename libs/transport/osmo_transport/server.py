@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from osmo_transport._gate import Gate
 from osmo_transport._hub import Admit, Hub, HubConfig, Incoming
 from osmo_transport._places import Renew
+from osmo_transport._quota import QuotaConfig
 from osmo_transport.bounds import Bytes, Count, Seconds, SecondsOrZero
 from osmo_transport.credentials import Authenticator
 from osmo_transport.errors import UsageError
@@ -50,10 +51,20 @@ class ServerConfig:
     than a client waits for its welcome."""
     max_connections: Count = 10_000
     """Connections of one endpoint; a backend has a handful of clients."""
+    max_address_connections: Count = 2_500
+    """Connections from one address, of IPv6 from one network of 64 bits; one more is asked to come
+    back later. Many, because behind one address may be a proxy, or a network of many clients: a
+    proxy in front of all clients needs as much as `max_connections`."""
+    max_backend_connections: Count = 250
+    """Connections of one backend, those that wait for their turn included; one more is asked to
+    come back later. Many times what a backend has, because connections that broke are not all known
+    to have ended yet."""
     inbox_bytes: Bytes = 256 * 1024 * 1024
     """Bytes of all clients' batches that may wait to be received, besides those that were received
     and are not answered yet, as many at most; a client whose batch does not fit any more is asked
     to come back in `retry_after` seconds, and sends it again."""
+    quota: QuotaConfig = field(default_factory=QuotaConfig)
+    """How much each backend may send."""
     retry_after: SecondsOrZero = 1.0
     """Seconds that a client is asked to stay away while nothing can be stored."""
     lease: Seconds = 12.0
@@ -89,6 +100,9 @@ class ServerStats(NamedTuple):
     """Clients that were told that a newer one took over."""
     resynced: int
     """Clients that were told that the queue lost its memory."""
+    slowed: Mapping[str, float]
+    """By backend, seconds for which its connections were not read because it had sent more than its
+    quota; of each connection. Of 1 000 backends, and of all further ones as `(others)`."""
 
 
 class Server:
@@ -134,6 +148,7 @@ class Server:
             },
             fenced=goodbyes[GoodbyeCode.FENCED] + goodbyes[GoodbyeCode.OVERTAKEN],
             resynced=goodbyes[GoodbyeCode.RESYNC],
+            slowed=dict(hub.quotas.slowed),
         )
 
     @property
@@ -240,6 +255,9 @@ async def listen(
         admit_timeout=config.admit_timeout,
         lease=config.lease,
         lease_grace=min(config.lease_grace, config.lease),
+        quota=config.quota,
+        address_connections=config.max_address_connections,
+        backend_connections=config.max_backend_connections,
     )
     gate = None
     if authenticator is not None:

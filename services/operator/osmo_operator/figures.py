@@ -58,10 +58,18 @@ RESYNC = Figure(
     Kind.COUNTER,
     "Listeners that were asked for a full snapshot, because the queue lost its memory.",
 )
+SLOWED = Figure(
+    "osmo_operator_slowed",
+    Kind.COUNTER,
+    "Time for which connections of a backend were not read because it had sent more than its quota;"
+    " of each connection. Of 1 000 backends, and of all further ones as (others).",
+    ("backend",),
+    "s",
+)
 
 FIGURES = (
     *(DEPTH, OLDEST, PENDING, DEAD, CONSUMERS),
-    *(APPENDED, APPEND, CONNECTIONS, REFUSED, FENCED, RESYNC),
+    *(APPENDED, APPEND, CONNECTIONS, REFUSED, FENCED, RESYNC, SLOWED),
 )
 """All of them."""
 
@@ -90,3 +98,4 @@ def measure(
     operations.measure(REFUSED, lambda: by("reason", server.stats.refused))
     operations.measure(FENCED, lambda: [(server.stats.fenced, {})])
     operations.measure(RESYNC, lambda: [(server.stats.resynced, {})])
+    operations.measure(SLOWED, lambda: by("backend", server.stats.slowed))

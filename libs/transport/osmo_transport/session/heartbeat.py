@@ -32,3 +32,12 @@ class Heartbeat:
         if now - self._pinged >= self._timeout:
             raise ConnectionLostError(f"the other side has been silent for {silent:.0f} s")
         return False
+
+    def spare(self, now: float) -> bool:
+        """In place of `due` while the other side is not read: what it says would not be heard.
+        Whether to send a ping, so that it hears of this side."""
+        self.heard = now
+        if now - self._pinged < self._interval:
+            return False
+        self._pinged = now
+        return True

@@ -152,8 +152,9 @@ class ServerSession:
             self._unacknowledged_bytes -= batches.popleft()[1]
         return Stored(sequence)
 
-    def tick(self, now: float) -> Ping | None:
-        """Call at least once a second; a ping to send, if it is time.
+    def tick(self, now: float, *, paused: bool = False) -> Ping | None:
+        """Call at least once a second; a ping to send, if it is time. `paused`: the connection is
+        not read, and so the client's silence says nothing.
 
         Raises:
             ConnectionLostError: the client has been silent for too long.
@@ -164,7 +165,8 @@ class ServerSession:
             and now - self._heartbeat.started >= self._config.heartbeat_timeout
         ):
             raise PeerError("no hello in time")
-        return Ping() if self._heartbeat.due(now) else None
+        pings = self._heartbeat.spare(now) if paused else self._heartbeat.due(now)
+        return Ping() if pings else None
 
     def _hello(self, hello: Hello) -> Greeting:
         if self.greeting is not None:

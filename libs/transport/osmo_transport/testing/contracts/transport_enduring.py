@@ -5,11 +5,13 @@ from contextlib import AsyncExitStack
 
 import pytest
 
+from osmo_transport._quota import QuotaConfig
 from osmo_transport.client import Client
 from osmo_transport.errors import (
     FencedError,
     UsageError,
 )
+from osmo_transport.frames import Limits
 from osmo_transport.queues.delivery import ProducerState
 from osmo_transport.server import ServerConfig
 from osmo_transport.session import Greeting, SessionConfig
@@ -21,6 +23,8 @@ from osmo_transport.testing.contracts.transport_suite import (
     until,
 )
 from osmo_transport.testing.faults import Way
+
+TEN_AT_ONCE = SessionConfig(limits=Limits(window_messages=10))
 
 
 class Enduring(TransportSuite):
@@ -221,6 +225,25 @@ class Enduring(TransportSuite):
             server.stop()
             await serving
         assert desk.keys() == [str(number) for number in range(10)]
+
+    async def test_who_sends_more_than_its_quota_is_slowed_down(self) -> None:
+        """And loses nothing, not even its connection: it is not read for a while, again and again,
+        and its own window holds back what is left. Another backend is not concerned."""
+        desk = Desk()
+        config = ServerConfig(quota=QuotaConfig(messages=100, burst=0.1), session=TEN_AT_ONCE)
+        messages = events(30)
+        async with self.server(admit=desk.admit, config=config) as server:
+            serving = asyncio.create_task(desk.serve(server))
+            async with self.client(server) as client, self.client(server, backend="b") as other:
+                for message in messages:
+                    await client.send(message)
+                await send_all(other, [event("other")])
+                await client.flush()
+                assert client.stats.connects == 1
+            server.stop()
+            await serving
+        assert server.stats.slowed.keys() == {"backend"}
+        assert [m.key for m in desk.messages if m.key != "other"] == [m.key for m in messages]
 
     async def test_a_silent_server_is_given_up(self) -> None:
         """The link is open and nothing comes: the client connects again, and nothing is lost."""
