@@ -4,11 +4,13 @@ import os
 import subprocess
 from collections.abc import Generator, Iterator
 from pathlib import Path
+from weakref import WeakSet
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from osmo_simulator import api_server as kube
+from osmo_transport import files
 from osmo_transport.testing.redis_server import RedisServer, redis_programs
 from tests import browser, postgres
 from tests.deploy import tools
@@ -71,6 +73,13 @@ def pytest_report_header() -> list[str]:
 def _version(program: str) -> str:
     said = subprocess.run([program, "--version"], capture_output=True, text=True, check=False)
     return f"{Path(program).name}: {said.stdout.strip()}"
+
+
+@pytest.fixture(autouse=True)
+def _files_of_this_test(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process tells of all files that it watches, and those of another test are known until they
+    are collected."""
+    monkeypatch.setattr(files, "_everything", WeakSet())
 
 
 @pytest.fixture(scope="session")

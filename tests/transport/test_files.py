@@ -112,6 +112,24 @@ def test_what_is_broken_in_the_same_way_again_is_counted_and_not_told(
     assert len(caplog.records) == 2
 
 
+def test_a_reader_with_a_defect_ends_nobody(path: Path) -> None:
+    """What was there before stays, and nothing of the file is shown; at the start it is raised."""
+
+    def inverse(data: bytes) -> float:
+        try:
+            return 1 / int(data)
+        except ValueError as exc:
+            raise KeyError(data) from exc
+
+    file = WatchedFile(path, inverse, what="number")
+    path.write_text("sesame")
+    assert file.look() == 1.0
+    assert "KeyError, a defect" in file.trouble
+    assert "sesame" not in file.trouble
+    with pytest.raises(KeyError):
+        WatchedFile(path, inverse, what="number")
+
+
 def test_what_changes_while_it_is_read_is_not_used(path: Path) -> None:
     """Of two files the one could be of before and the other of after: they are read again at the
     next look, and what was wrong with them meanwhile is neither counted nor told."""

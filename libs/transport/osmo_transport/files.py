@@ -110,7 +110,7 @@ class Watched(Generic[T]):
             if self._ends(content) <= self._wall() < self.ends:
                 end = datetime.fromtimestamp(self._ends(content), UTC)
                 raise ValueError(f"it ended at {end:%Y-%m-%dT%H:%M:%SZ}")
-        except (OSError, ValueError, UsageError) as exc:
+        except Exception as exc:  # noqa: BLE001  (no file ends a program that runs)
             found, why = None, self._reason(exc)
         else:
             found, why = (content,), ""
@@ -130,7 +130,10 @@ class Watched(Generic[T]):
     def _reason(self, exc: Exception) -> str:
         if isinstance(exc, UsageError):
             return str(exc)
-        why = (exc.strerror if isinstance(exc, OSError) else None) or str(exc)
+        if not isinstance(exc, OSError | ValueError):
+            why = f"{type(exc).__name__}, a defect of this program"  # its text may show a secret
+        else:
+            why = (exc.strerror if isinstance(exc, OSError) else None) or str(exc)
         return f"the {self._what} {self.path} cannot be used: {why}"
 
 

@@ -49,13 +49,16 @@ PLAIN = frozenset({"grpc", "memory", "ws"})
 
 @dataclass(frozen=True, kw_only=True)
 class TlsConfig:
-    """Certificates of one side; the paths are PEM files, text is taken for a path."""
+    """Certificates of one side; the paths are PEM files, text is taken for a path. They are read
+    again when they change, and nobody is disconnected; files that cannot be used leave the ones
+    before in force."""
 
     ca_file: Path | None = None
     """Who may sign the other side's certificate; None: the system's authorities (client), nobody is
     asked for one (server)."""
     cert_file: Path | None = None
-    """This side's certificate chain; a server needs one, a client sends it if asked."""
+    """This side's certificate chain; a server needs one, a client sends it if asked. A client
+    connects again to show a newer one."""
     key_file: Path | None = None
     """The private key of `cert_file`."""
 
