@@ -26,7 +26,13 @@ from osmo_reports.bodies import (
     encode_body,
 )
 from osmo_reports.directory import Directory, RuleSet, open_directory
-from osmo_reports.errors import BackendTakenError, BodyError, ReportsError, RulesError
+from osmo_reports.errors import (
+    BackendTakenError,
+    BodyError,
+    ReportsError,
+    RulesDeclaredError,
+    RulesError,
+)
 
 __all__ = (
     "BODY_TYPES",
@@ -44,6 +50,7 @@ __all__ = (
     "Registration",
     "ReportsError",
     "RuleSet",
+    "RulesDeclaredError",
     "RulesError",
     "SnapshotEnd",
     "Taint",

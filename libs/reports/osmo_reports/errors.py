@@ -3,6 +3,7 @@
 ReportsError
 ├── BodyError           who wrote the payload: it does not fit its kind
 ├── RulesError          the caller: condition rules that cannot be used
+├── RulesDeclaredError  the caller: a file of the operators decides, and nobody else
 └── BackendTakenError   the operator of the cluster: its backend's name belongs to another one
 
 All of them are errors of `osmo_transport` too, so that a server that raises one tells its client.
@@ -27,6 +28,18 @@ class RulesError(ReportsError):
     def __init__(self, problems: Sequence[str]) -> None:
         super().__init__("; ".join(problems))
         self.problems = tuple(problems)
+
+
+class RulesDeclaredError(ReportsError):
+    """A file declares the condition rules of `backend`, so that they cannot be set."""
+
+    def __init__(self, backend: str) -> None:
+        super().__init__(
+            f"a file of the operators (--rules-file) declares the rules of {backend}: change them"
+            " there. If no operator has such a file any more, let the default rules hold with"
+            f" osmo-pipeline backends forget {backend}"
+        )
+        self.backend = backend
 
 
 class BackendTakenError(ReportsError):

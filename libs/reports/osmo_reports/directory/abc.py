@@ -12,6 +12,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Iterable, Mapping
+from enum import StrEnum
 from types import TracebackType
 from typing import Self
 
@@ -57,12 +58,26 @@ def merged(kept: Claim, known: Claim) -> Claim:
     return first
 
 
+class Origin(StrEnum):
+    """Who decided the rules of a backend."""
+
+    FILE = "file"
+    """Its operators' file, over which nobody decides."""
+    COMMAND = "command"
+    """`osmo-pipeline rules set`."""
+    DEPLOYED = "deployed"
+    """The service that is already deployed, by `Directory.adopt_rules`."""
+    DEFAULT = "default"
+    """Nobody any more: it was forgotten, or is not in the file any longer."""
+
+
 class RuleSet(msgspec.Struct, frozen=True):
     """The condition rules of one backend; see `conditions`."""
 
     version: int
     """Rises with each change, also after the store was wiped: by the store's own clock."""
     rules: dict[str, str]
+    origin: Origin = Origin.COMMAND
 
 
 class Directory(ABC):
@@ -85,8 +100,9 @@ class Directory(ABC):
     @abstractmethod
     async def forget(self, backend: str) -> bool:
         """Free a backend's name for another cluster, and let the default rules hold for it again:
-        where it had others, `rules` has the default ones from now on, under a higher version, so
-        that those who follow are told. Returns whether it was known or had rules of its own."""
+        where it had others, or a file declared them, `rules` has the default ones from now on,
+        under a higher version, so that those who follow are told. Returns whether it was known or
+        had rules of its own."""
 
     @abstractmethod
     async def claims(self) -> dict[str, Claim]:
@@ -117,7 +133,19 @@ class Directory(ABC):
 
         Raises:
             RulesError: at least one cannot be used; nothing is changed.
+            RulesDeclaredError: a file declares them.
             MissingExtraError: the library that checks them is not installed.
+        """
+
+    @abstractmethod
+    async def declare_rules(self, backend: str, rules: Mapping[str, str] | None) -> RuleSet | None:
+        """Let a file decide the rules of a backend, over whoever did before. None: it does no
+        longer, and the default rules hold where it did. What is declared already changes nothing.
+        Returns what holds now, if anything was ever decided.
+
+        Raises:
+            RulesError: as `set_rules`.
+            MissingExtraError: as `set_rules`.
         """
 
     @abstractmethod

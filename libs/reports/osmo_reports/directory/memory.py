@@ -12,11 +12,12 @@ from osmo_reports.directory.abc import (
     MAX_FREED,
     Claim,
     Directory,
+    Origin,
     RuleSet,
     merged,
     too_many,
 )
-from osmo_reports.errors import BackendTakenError
+from osmo_reports.errors import BackendTakenError, RulesDeclaredError
 from osmo_transport import QueueConfig
 from osmo_transport.transports.urls import parsed
 
@@ -90,9 +91,9 @@ class MemoryDirectory(Directory):
         freed = max(self._now(), kept.since + 1, kept.freed)
         self._claim(backend, Claim(freed=freed))
         known = self._shared.rules.get(backend)
-        if known is None or known.rules == DEFAULT_RULES:
+        if known is None or (known.rules == DEFAULT_RULES and known.origin is not Origin.FILE):
             return kept.registration is not None
-        await self.set_rules(backend, DEFAULT_RULES)
+        self._set(backend, DEFAULT_RULES, Origin.DEFAULT)
         return True
 
     async def claims(self) -> dict[str, Claim]:
@@ -136,10 +137,28 @@ class MemoryDirectory(Directory):
 
     async def set_rules(self, backend: str, rules: Mapping[str, str]) -> RuleSet:
         check_rules(rules)
+        if self._is_declared(backend):
+            raise RulesDeclaredError(backend)
+        return self._set(backend, rules, Origin.COMMAND)
+
+    async def declare_rules(self, backend: str, rules: Mapping[str, str] | None) -> RuleSet | None:
+        known, declared = self._shared.rules.get(backend), self._is_declared(backend)
+        if rules is None:
+            return self._set(backend, DEFAULT_RULES, Origin.DEFAULT) if declared else known
+        check_rules(rules)
+        if declared and known is not None and known.rules == rules:
+            return known
+        return self._set(backend, rules, Origin.FILE)
+
+    def _is_declared(self, backend: str) -> bool:
+        known = self._shared.rules.get(backend)
+        return known is not None and known.origin is Origin.FILE
+
+    def _set(self, backend: str, rules: Mapping[str, str], origin: Origin) -> RuleSet:
         known = self._shared.rules.get(backend)
         # Rises also after the store was wiped.
         version = max(known.version + 1 if known else 0, self._now())
-        return self._keep(backend, RuleSet(version, dict(rules)))
+        return self._keep(backend, RuleSet(version, dict(rules), origin))
 
     async def restore_rules(self, known: Mapping[str, RuleSet]) -> None:
         for backend, ours in known.items():

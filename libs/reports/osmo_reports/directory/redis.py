@@ -18,10 +18,11 @@ from osmo_reports.directory.abc import (
     MAX_FREED,
     Claim,
     Directory,
+    Origin,
     RuleSet,
     too_many,
 )
-from osmo_reports.errors import BackendTakenError
+from osmo_reports.errors import BackendTakenError, RulesDeclaredError
 from osmo_transport.queues.abc import QueueConfig
 from osmo_transport.queues.redis.address import Address
 from osmo_transport.queues.redis.client import Call, RedisClient
@@ -35,6 +36,9 @@ BLOCK = 1.0
 CLAIMS_INTERVAL = 1.0
 """Seconds between two looks for other claims: when all listeners come at once each may change one,
 and all are read anew."""
+
+NO_CHANGE = b"0-0"
+"""What goes before the id of every change."""
 
 RESTORED = 100
 """Names that are put back in one round trip, for which those who register wait."""
@@ -172,8 +176,9 @@ class RedisDirectory(Directory):
         while True:
             last = await self._last_change(self._client, self._claims_changed)
             if last != seen:
-                yield await self.claims()
-                seen = last
+                found = await self.claims()
+                yield found
+                seen = b"" if _came_meanwhile(found, last) else last
             await asyncio.sleep(CLAIMS_INTERVAL)
 
     @property
@@ -182,20 +187,30 @@ class RedisDirectory(Directory):
 
     async def set_rules(self, backend: str, rules: Mapping[str, str]) -> RuleSet:
         check_rules(rules)
+        reply = await self._set(backend, rules, Origin.COMMAND)
+        if not reply:
+            raise RulesDeclaredError(backend)
+        return _rule_set(reply)
+
+    async def declare_rules(self, backend: str, rules: Mapping[str, str] | None) -> RuleSet | None:
+        if rules is not None:
+            check_rules(rules)
+            return _rule_set(await self._set(backend, rules, Origin.FILE))
+        reply = await self._set(backend, DEFAULT_RULES, Origin.DEFAULT)
+        return _rule_set(reply) if reply else None
+
+    async def _set(self, backend: str, rules: Mapping[str, str], origin: Origin) -> bytes:
         keys = (self._rules, self._rules_changed, *self._rules_list(backend))
-        text = _encode(dict(rules))
-        (version,) = await self._client.call(
-            scripts.SET_RULES, (keys, (backend, text, MAX_WAITING))
-        )
-        return RuleSet(int(version), dict(rules))
+        arguments = (backend, _encode(dict(rules)), MAX_WAITING, origin)
+        reply: bytes
+        (reply,) = await self._client.call(scripts.SET_RULES, (keys, arguments))
+        return reply
 
     async def restore_rules(self, known: Mapping[str, RuleSet]) -> None:
         for backend, ours in known.items():
             keys = (self._rules, self._rules_changed, *self._rules_list(backend))
-            text = _encode(ours.rules)
-            await self._client.call(
-                scripts.RESTORE, (keys, (backend, text, MAX_WAITING, ours.version))
-            )
+            arguments = (backend, _encode(ours.rules), MAX_WAITING, ours.origin, ours.version)
+            await self._client.call(scripts.RESTORE, (keys, arguments))
 
     def _rules_list(self, backend: str) -> tuple[str, ...]:
         """The list by which others are told, if there are others who could be: in a cluster it may
@@ -215,7 +230,13 @@ class RedisDirectory(Directory):
             if isinstance(payload, bytes):
                 keys = (self._rules, self._rules_changed, key)
                 rules = _rules_told(backend, payload)
-                await self._client.call(scripts.ADOPT, (keys, (backend, payload, rules)))
+                (reply,) = await self._client.call(scripts.ADOPT, (keys, (backend, payload, rules)))
+                if reply < 0:
+                    _log.warning(
+                        "rules that were set for %s elsewhere are left out: a file of the"
+                        " operators declares others",
+                        backend,
+                    )
 
     async def rules(self) -> dict[str, RuleSet]:
         return await self._read(self._client)
@@ -225,34 +246,52 @@ class RedisDirectory(Directory):
         try:
             while True:
                 last = await self._last_change(client, self._rules_changed)
-                yield await self._read(client)
+                found = await self._read(client)
+                yield found
                 wait = ("XREAD", "BLOCK", round(BLOCK * 1000), "STREAMS", self._rules_changed, last)
                 while not (await client.run(wait, wait=BLOCK))[0]:
                     # A store that lost its memory wakes nobody.
-                    if await self._last_change(client, self._rules_changed) != last:
+                    now = await self._last_change(client, self._rules_changed)
+                    if now != last or _came_meanwhile(found, last):
                         break
         finally:
             await client.abort()
 
     async def _last_change(self, client: RedisClient, changes: str) -> bytes:
-        """The id of the newest entry that tells of a change, of none `0-0`."""
+        """The id of the newest entry that tells of a change, of none `NO_CHANGE`."""
         (newest,) = await client.run(("XREVRANGE", changes, "+", "-", "COUNT", 1))
-        last: bytes = newest[0][0] if newest else b"0-0"
+        last: bytes = newest[0][0] if newest else NO_CHANGE
         return last
 
     async def _read(self, client: RedisClient) -> dict[str, RuleSet]:
         (fields,) = await client.run(("HGETALL", self._rules))
         found: dict[str, RuleSet] = {}
         for backend, value in zip(fields[::2], fields[1::2], strict=True):
-            version, _, rules = value.partition(b" ")
             try:
-                found[backend.decode()] = RuleSet(int(version), _decode(rules))
+                found[backend.decode()] = _rule_set(value)
             except (ValueError, RecursionError) as exc:
                 _log.warning("the rules of %r in the store cannot be read: %s", backend, exc)
         return found
 
     async def aclose(self) -> None:
         await self._client.abort()
+
+
+def _came_meanwhile(found: Mapping[str, object], last: bytes) -> bool:
+    """Whether what was found came after the `last` change was asked for. A store that loses it
+    then says what it said before."""
+    return bool(found) and last == NO_CHANGE
+
+
+def _rule_set(value: bytes) -> RuleSet:
+    """Rules as they are stored; those without an origin were set by command.
+
+    Raises:
+        ValueError: they cannot be read.
+    """
+    head, brace, rules = value.partition(b"{")
+    version, _, origin = head.decode().strip().partition(" ")
+    return RuleSet(int(version), _decode(brace + rules), Origin(origin or Origin.COMMAND))
 
 
 def _restored(backend: str, known: Claim, most: int) -> tuple[str | bytes | int, ...]:

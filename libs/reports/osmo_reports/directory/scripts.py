@@ -101,16 +101,20 @@ to it of a backend that is new and of one that has changed. Returns 1 if it is n
 known, -1 if there are as many already, the uid of the other cluster that has the name, or if the
 stream has no room a list of the number of entries held."""
 
-# A version that falls back after the store was wiped would never be told. Returns the version.
+# A version that falls back after the store was wiped would never be told. Returns what is stored.
 _SET_RULES = """
-local function set_rules(rules, changes, backend, text)
+local function text_of(stored) return stored:match('^[^{]*(.*)$') end
+
+local function is_declared(stored) return stored and stored:match('^%d+ file {') end
+
+local function set_rules(rules, changes, backend, origin, text)
   local stored = redis.call('HGET', rules, backend)
   local version = stored and tonumber(stored:match('^(%d+)')) or 0
   version = math.max(version + 1, now())
-  version = string.format('%.0f', version)
-  redis.call('HSET', rules, backend, version .. ' ' .. text)
+  stored = string.format('%.0f', version) .. ' ' .. origin .. ' ' .. text
+  redis.call('HSET', rules, backend, stored)
   redis.call('XADD', changes, 'MAXLEN', 1, '*', 'backend', backend)
-  return version
+  return stored
 end
 """
 
@@ -128,22 +132,28 @@ SET_RULES = script(
     + _SET_RULES
     + _TELL_OTHERS
     + """
-local version = set_rules(KEYS[1], KEYS[2], ARGV[1], ARGV[2])
-tell_others(KEYS[3], ARGV[2], ARGV[3])
-return version
+local backend, text, origin = ARGV[1], ARGV[2], ARGV[4]
+local stored = redis.call('HGET', KEYS[1], backend)
+if origin == 'command' and is_declared(stored) then return '' end
+if origin == 'default' and not is_declared(stored) then return stored or '' end
+if origin == 'file' and is_declared(stored) and text_of(stored) == text then return stored end
+stored = set_rules(KEYS[1], KEYS[2], backend, origin, text)
+tell_others(KEYS[3], text, ARGV[3])
+return stored
 """
 )
-"""Replaces a backend's rules, and tells who waits. KEYS: rules, their changes, and the list by
-which others are told, if any. ARGV: backend, rules, the most entries of the list. Returns the
-version."""
+"""Decides a backend's rules, and tells who waits. KEYS: rules, their changes, and the list by which
+others are told, if any. ARGV: backend, rules, the most entries of the list, and who decides: a
+`file`, over everybody; a `command`, unless a file does; or, as `default`, a file no longer. Returns
+what is stored then, for a command that decides nothing and where there is nothing an empty text."""
 
 RESTORE = script(
     _TELL_OTHERS
     + """
 local stored = redis.call('HGET', KEYS[1], ARGV[1])
 local version = stored and tonumber(stored:match('^(%d+)')) or 0
-if version >= tonumber(ARGV[4]) then return 0 end
-redis.call('HSET', KEYS[1], ARGV[1], ARGV[4] .. ' ' .. ARGV[2])
+if version >= tonumber(ARGV[5]) then return 0 end
+redis.call('HSET', KEYS[1], ARGV[1], ARGV[5] .. ' ' .. ARGV[4] .. ' ' .. ARGV[2])
 redis.call('XADD', KEYS[2], 'MAXLEN', 1, '*', 'backend', ARGV[1])
 if KEYS[3] and redis.pcall('LLEN', KEYS[3]) == 0 then tell_others(KEYS[3], ARGV[2], ARGV[3]) end
 return 1
@@ -162,8 +172,8 @@ local backend = ARGV[1]
 local registered, since, freed = claim_of(backend)
 keep_freed(backend, math.max(now(), since + 1, freed), tonumber(ARGV[2]))
 local stored = redis.call('HGET', KEYS[4], backend)
-if stored and stored:match('^%d+ (.*)$') ~= ARGV[3] then
-  set_rules(KEYS[4], KEYS[5], backend, ARGV[3])
+if stored and (is_declared(stored) or text_of(stored) ~= ARGV[3]) then
+  set_rules(KEYS[4], KEYS[5], backend, 'default', ARGV[3])
   tell_others(KEYS[6], ARGV[3], ARGV[4])
   return 1
 end
@@ -182,11 +192,12 @@ if redis.call('LINDEX', KEYS[3], 0) ~= ARGV[2] then return 0 end
 redis.call('DEL', KEYS[3])
 if ARGV[3] == '' then return 0 end
 local stored = redis.call('HGET', KEYS[1], ARGV[1])
-if stored and stored:match('^%d+ (.*)$') == ARGV[3] then return 0 end
-set_rules(KEYS[1], KEYS[2], ARGV[1], ARGV[3])
+if stored and text_of(stored) == ARGV[3] then return 0 end
+if is_declared(stored) then return -1 end
+set_rules(KEYS[1], KEYS[2], ARGV[1], 'deployed', ARGV[3])
 return 1
 """
 )
 """Replaces a backend's rules by those that others told last, if they still did, and takes all from
 their list. KEYS: rules, their changes, the list. ARGV: backend, its newest entry, and the rules in
-it, empty if they cannot be read. Returns 1 if there are other rules now."""
+it, empty if they cannot be read. Returns 1 if there are other rules now, -1 if a file decides."""

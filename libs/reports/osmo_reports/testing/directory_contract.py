@@ -8,8 +8,16 @@ import pytest
 
 from osmo_reports.bodies import Registration
 from osmo_reports.conditions import DEFAULT_RULES
-from osmo_reports.directory import MAX_BACKENDS, MAX_FREED, Claim, Directory, RuleSet, merged
-from osmo_reports.errors import BackendTakenError, RulesError
+from osmo_reports.directory import (
+    MAX_BACKENDS,
+    MAX_FREED,
+    Claim,
+    Directory,
+    Origin,
+    RuleSet,
+    merged,
+)
+from osmo_reports.errors import BackendTakenError, RulesDeclaredError, RulesError
 from osmo_transport import QueueUnavailableError
 from osmo_transport.testing.contracts.queue_suite import PATIENCE
 from osmo_transport.testing.contracts.suite import AsyncSuite
@@ -63,8 +71,9 @@ class DirectoryContract(AsyncSuite):
                 assert (await anext(told))["a"] == own
                 assert await directory.forget("a")
                 default = (await anext(told))["a"]
-            assert default.rules == DEFAULT_RULES
+            assert (default.rules, default.origin) == (DEFAULT_RULES, Origin.DEFAULT)
             assert default.version > own.version
+            assert own.origin is Origin.COMMAND
             assert await directory.rules() == {"a": default}
             assert not await directory.forget("a")
             assert not await directory.forget("unknown")
@@ -203,6 +212,37 @@ class DirectoryContract(AsyncSuite):
             assert len(refused.value.problems) == 2
             assert await directory.rules() == {"a": kept}
 
+    async def test_what_a_file_declares_nobody_else_decides(self) -> None:
+        """It goes over what was set; until it declares nothing any more, which only it can say."""
+        async with await self.open() as directory, await self.open() as other:
+            before = await directory.set_rules("a", {"Ready": "1"})
+            declared = await directory.declare_rules("a", {"Ready": "2"})
+            assert declared is not None
+            assert declared.version > before.version
+            assert (declared.rules, declared.origin) == ({"Ready": "2"}, Origin.FILE)
+            with pytest.raises(RulesDeclaredError, match="--rules-file"):
+                await other.set_rules("a", {"Ready": "3"})
+            assert await other.declare_rules("a", {"Ready": "2"}) == declared
+            assert await other.rules() == {"a": declared}
+            withdrawn = await other.declare_rules("a", None)
+            assert withdrawn is not None
+            assert withdrawn.version > declared.version
+            assert (withdrawn.rules, withdrawn.origin) == (DEFAULT_RULES, Origin.DEFAULT)
+            newest = await directory.set_rules("a", {"Ready": "3"})
+            assert await other.declare_rules("a", None) == newest
+            assert await other.declare_rules("b", None) is None
+            assert await other.rules() == {"a": newest}
+
+    async def test_a_forgotten_backend_is_not_declared_any_more(self) -> None:
+        """Also one of which the file declares the default rules."""
+        async with await self.open() as directory:
+            await directory.declare_rules("a", DEFAULT_RULES)
+            assert await directory.forget("a")
+            assert (await directory.rules())["a"].origin is Origin.DEFAULT
+            assert not await directory.forget("a")
+            with pytest.raises(RulesError):
+                await directory.declare_rules("a", {"Ready": "["})
+
     async def test_rules_are_put_back_but_never_over_newer_ones(self) -> None:
         """Under their versions, and who follows is told; a forgotten backend's stay the default."""
         async with await self.open() as directory, await self.open() as other:
@@ -210,7 +250,7 @@ class DirectoryContract(AsyncSuite):
             old = await directory.set_rules("forgotten", {"Ready": "False"})
             await directory.forget("forgotten")
             default = (await directory.rules())["forgotten"]
-            lost = RuleSet(kept.version, {"Ready": "2"})
+            lost = RuleSet(kept.version, {"Ready": "2"}, Origin.DEPLOYED)
             async with patience(PATIENCE), aclosing(other.follow_rules()) as told:
                 await anext(told)
                 for _ in range(2):

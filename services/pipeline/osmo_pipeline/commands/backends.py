@@ -24,7 +24,7 @@ from osmo_pipeline.config import BackendConfig, PatienceConfig, StorePasswordCon
 from osmo_pipeline.errors import NothingFoundError, RefusedError, StoppedError
 from osmo_pipeline.fleet import Member, State, Stored, all_of, members, standings
 from osmo_reports.conditions import DEFAULT_RULES
-from osmo_reports.directory import open_directory
+from osmo_reports.directory import Origin, open_directory
 from osmo_runtime.queues import store_url
 from osmo_runtime.texts import counted
 from osmo_transport import QueueUnavailableError
@@ -168,6 +168,7 @@ async def show_backend(config: ShowConfig, _: asyncio.Event) -> None:
         row |= described(member, time.time())
     row["unavailable_nodes"] = unavailable
     row["rules_version"] = None if rules is None else rules.version
+    row["rules_origin"] = Origin.DEFAULT if rules is None else rules.origin
     row["rules"] = DEFAULT_RULES if rules is None else rules.rules
     if config.json:
         write_json(row)

@@ -9,20 +9,21 @@ from osmo_pipeline.commands.output import hint, say, write_json
 from osmo_pipeline.commands.places import directory_of
 from osmo_pipeline.config import BackendConfig, ViewConfig
 from osmo_reports.conditions import DEFAULT_RULES
-from osmo_reports.directory import RuleSet
+from osmo_reports.directory import Origin, RuleSet
 from osmo_runtime.fields import Setting
 from osmo_runtime.texts import counted
 
 
 @dataclass(frozen=True, kw_only=True)
 class GetRulesConfig(BackendConfig, ViewConfig):
-    """Prints the rules of a backend, as `rules set` takes them."""
+    """Prints the rules of a backend, as `rules set` takes them, and where they come from."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SetRulesConfig(ViewConfig):
     """Replaces the rules by which the nodes of a backend are available: of each condition whose
-    type a pattern finds, the status has to match. The backend's listeners are told at once."""
+    type a pattern finds, the status has to match. The backend's listeners are told at once. It is
+    refused where the operators' file (--rules-file) declares the rules of this backend."""
 
     backend: Annotated[str, Setting(positional=True)]
     """Name of the backend."""
@@ -40,6 +41,7 @@ async def set_rules(config: SetRulesConfig, _: asyncio.Event) -> None:
 
     Raises:
         RulesError: some cannot be used; nothing is changed.
+        RulesDeclaredError: the operators' file declares them.
         TransportError: the queue cannot be used; the text says what to do.
     """
     async with directory_of(config) as directory:
@@ -61,7 +63,8 @@ async def set_rules(config: SetRulesConfig, _: asyncio.Event) -> None:
 
 
 async def get_rules(config: GetRulesConfig, _: asyncio.Event) -> None:
-    """`rules get`: print the rules of a backend, a line each, as a shell takes them.
+    """`rules get`: print the rules of a backend, a line each, as a shell takes them, and where they
+    come from.
 
     Raises:
         TransportError: the queue cannot be used; the text says what to do.
@@ -71,16 +74,29 @@ async def get_rules(config: GetRulesConfig, _: asyncio.Event) -> None:
     if config.json:
         write_json(_described(config.backend, known))
         return
-    if known is None:
-        hint(f"{config.backend} has no rules of its own: these hold everywhere")
+    hint(f"{config.backend} {_ORIGINS[_origin(known)]}")
     for type_, status in (known.rules if known else DEFAULT_RULES).items():
         say(shlex.quote(f"{type_}={status}"))
 
 
+_ORIGINS = {
+    Origin.FILE: "has the rules that the operators' file declares (--rules-file)",
+    Origin.COMMAND: "has rules that were set by command",
+    Origin.DEPLOYED: "has rules that the deployed service set",
+    Origin.DEFAULT: "has no rules of its own: these hold everywhere",
+}
+
+
+def _origin(known: RuleSet | None) -> Origin:
+    return known.origin if known else Origin.DEFAULT
+
+
 def _described(backend: str, known: RuleSet | None) -> dict[str, object]:
-    """The rules of a backend as programs read them; those that hold everywhere have no version."""
+    """The rules of a backend as programs read them; those of which nothing was ever decided have no
+    version."""
     return {
         "backend": backend,
+        "origin": _origin(known),
         "version": known.version if known else None,
         "rules": known.rules if known else DEFAULT_RULES,
     }
