@@ -6,7 +6,8 @@ from pathlib import Path
 
 from tests.deploy.tools import Object, component, of_kind
 
-CONFIG = "/etc/osmo/config/config.toml"
+FOLDER = "/etc/osmo/config"
+CONFIG = f"{FOLDER}/config.toml"
 
 
 @dataclass(frozen=True)
@@ -36,15 +37,17 @@ def pods(
         which = component(deployment)
         spec = deployment["spec"]["template"]["spec"]
         (container,) = spec["containers"]
-        file = folder / f"{which}.toml"
-        file.write_text(configs[name]["data"]["config.toml"].replace("0.0.0.0", addresses[which]))
+        (here := folder / which).mkdir(exist_ok=True)
+        for file, text in configs[name]["data"].items():
+            told = text.replace("0.0.0.0", addresses[which]).replace(FOLDER, str(here))
+            (here / file).write_text(told)
         settings = container["args"].index("--config")
         arguments = container["args"][settings:]
         assert CONFIG in arguments
         made[which] = Pod(
             which,
             " ".join(container["args"][:settings]),
-            tuple(str(file) if each == CONFIG else each for each in arguments),
+            tuple(each.replace(FOLDER, str(here)) for each in arguments),
             {each["name"]: _value(each, secrets) for each in container.get("env", [])},
             spec["terminationGracePeriodSeconds"],
         )

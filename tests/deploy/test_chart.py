@@ -14,8 +14,10 @@ import osmo_operator.__main__
 import osmo_worker.__main__
 from osmo_deployed.layout import OsmoLayout
 from osmo_operator.door import check_door
+from osmo_operator.rules_file import RulesFile
 from osmo_pipeline.web.config import WebConfig
 from osmo_pipeline.web.server import SHUTDOWN_TIMEOUT
+from osmo_reports import open_directory
 from osmo_reports.kinds import WEIGHTS
 from osmo_runtime import __version__, settings
 from osmo_transport import QueueConfig
@@ -189,6 +191,20 @@ def test_who_asks_the_api_server_whose_a_token_is_may_do_so(entry: str, reviews:
     policy = of_kind(made, "NetworkPolicy")[f"{RELEASE}-operator"]
     ports = {each["port"] for each in policy["spec"]["egress"][0]["ports"]}
     assert ({443, 6443} <= ports) is reviews
+
+
+async def test_rules_arrive(tmp_path: Path) -> None:
+    """As a file that the operators can use, by any text; without rules it declares none."""
+    path = configurations("full", tmp_path)["operator"].rules_file
+    assert path == tmp_path / "operator" / "rules.json"
+    rules = {"Ready": "True", "^Gpu.*Problem$": "False|Unknown", '"<&\\ ü {{ f }}': "\\w+"}
+    for given, expected in (({"a": {"Ready": "x"}, "b": rules},) * 2, ({}, {})):
+        data = of_kind(rendered("minimal", {"operator.rules": given}), "ConfigMap")
+        (text,) = (each["data"]["rules.json"] for each in data.values() if len(each["data"]) == 2)
+        path.write_text(text)
+        async with await open_directory("memory://") as directory:
+            told = await RulesFile(path).declare(directory, {})
+        assert {name: known.rules for name, known in told.items()} == expected
 
 
 def test_any_text_can_be_a_setting(tmp_path: Path) -> None:

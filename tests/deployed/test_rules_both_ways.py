@@ -12,7 +12,7 @@ from osmo_operator.config import OperatorConfig
 from osmo_operator.service import run_operator
 from osmo_reports import open_directory
 from osmo_reports.conditions import DEFAULT_RULES
-from osmo_reports.directory import RULES_KIND, Directory, decode_rules
+from osmo_reports.directory import RULES_KIND, Directory, Origin, decode_rules
 from osmo_reports.directory.redis import MAX_WAITING
 from osmo_runtime.queues import queue_url
 from osmo_transport import connect
@@ -186,6 +186,26 @@ async def test_what_cannot_be_read_is_left_out(
         server.command("LPUSH", LIST, '{"rules": {"Ready": "False"}, "new": 1}')
         await directory.adopt_rules(["east"])
         assert (await directory.rules())["east"].rules == {"Ready": "False"}
+
+
+async def test_what_a_file_declares_is_left_alone(
+    server: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What the deployed service sets is taken from the list, and left out with a word; those
+    deployed are told what the file declares."""
+    async with shared(server) as directory:
+        known = await directory.declare_rules("east", {"Ready": "True"})
+        assert server.command("LRANGE", LIST, 0, -1) == [b'{"rules":{"Ready":"True"}}']
+        await directory.adopt_rules(["east"])
+        assert not caplog.text
+        server.command("LPUSH", LIST, '{"rules": {"Ready": "False"}}')
+        await directory.adopt_rules(["east"])
+        assert await directory.rules() == {"east": known}
+        assert "rules that were set for east elsewhere are left out" in caplog.text
+        await directory.declare_rules("east", None)
+        server.command("LPUSH", LIST, '{"rules": {"Ready": "False"}}')
+        await directory.adopt_rules(["east"])
+        assert (await directory.rules())["east"].origin is Origin.DEPLOYED
 
 
 async def test_what_is_put_back_leaves_what_others_told_since(server: RedisServer) -> None:

@@ -161,6 +161,7 @@ async def test_all_of_one_backend_is_shown(
     await backends.show_backend(ShowConfig(**place, backend="a", json=True), stop)
     one = shown(capsys)
     assert (one["backend"], one["state"], one["rules"]) == ("a", "ok", {"Ready": "x"})
+    assert one["rules_origin"] == "command"
     assert (one["unavailable_nodes"], one["nodes"]["unavailable"]) == (["n1"], 1)
     await backends.show_backend(ShowConfig(**_queue(place), backend="a"), stop)
     lines = capsys.readouterr().out.splitlines()
@@ -271,7 +272,8 @@ async def test_programs_read_what_the_other_commands_did(
     """One document each."""
     where = {**_queue(place), "backend": "a", "json": True}
     await rules.get_rules(GetRulesConfig(**where), stop)
-    assert shown(capsys) == {"backend": "a", "version": None, "rules": {"Ready": "True"}}
+    default = {"backend": "a", "origin": "default", "version": None, "rules": {"Ready": "True"}}
+    assert shown(capsys) == default
     await rules.set_rules(SetRulesConfig(**where, rules={"Ready": "False"}), stop)
     done = shown(capsys)
     assert (done["rules"], done["registered"]) == ({"Ready": "False"}, False)

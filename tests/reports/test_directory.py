@@ -7,10 +7,11 @@ from contextlib import aclosing
 import pytest
 
 from osmo_reports import Directory, Registration, open_directory
-from osmo_reports.directory import MAX_BACKENDS, Claim, redis
+from osmo_reports.directory import MAX_BACKENDS, Claim, RuleSet, redis
 from osmo_reports.errors import BackendTakenError
 from osmo_reports.testing.directory_contract import DirectoryContract
 from osmo_transport.errors import QueueUnavailableError, UnknownSchemeError, UsageError
+from osmo_transport.queues.redis.client import RedisClient
 from osmo_transport.testing.contracts.queue_suite import PATIENCE
 from osmo_transport.testing.patience import patience
 from osmo_transport.testing.redis_server import RedisServer
@@ -108,6 +109,7 @@ async def test_who_follows_notices_that_the_store_lost_all(
 ) -> None:
     """Though a store that was wiped wakes nobody."""
     monkeypatch.setattr(redis, "CLAIMS_INTERVAL", 0.01)
+    monkeypatch.setattr(redis, "BLOCK", 0.01)
     async with await open_directory(f"{server.url}?layout={layout}") as directory:
         await directory.set_rules("a", {"Ready": "True"})
         await directory.register("a", Registration("uid"))
@@ -120,6 +122,44 @@ async def test_who_follows_notices_that_the_store_lost_all(
             server.flush()
             assert not await anext(rules)
             assert not await anext(claims)
+
+
+async def test_what_came_while_it_was_read_is_missed_when_it_is_lost(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though the store looks then as it did before."""
+    monkeypatch.setattr(redis, "CLAIMS_INTERVAL", 0.01)
+    monkeypatch.setattr(redis, "BLOCK", 0.01)
+    async with (
+        await open_directory(server.url) as directory,
+        await open_directory(server.url) as other,
+    ):
+        assert isinstance(directory, redis.RedisDirectory)
+        read_claims, read_rules = directory.claims, directory._read
+
+        async def claims() -> dict[str, Claim]:
+            await other.register("a", Registration("uid"))
+            return await read_claims()
+
+        async def rules(client: RedisClient) -> dict[str, RuleSet]:
+            await other.set_rules("a", {"Ready": "True"})
+            return await read_rules(client)
+
+        async with (
+            patience(PATIENCE),
+            aclosing(directory.follow_claims()) as followed_claims,
+            aclosing(directory.follow_rules()) as followed_rules,
+        ):
+            with monkeypatch.context() as meanwhile:
+                meanwhile.setattr(directory, "claims", claims)
+                assert set(await anext(followed_claims)) == {"a"}
+            server.flush()
+            assert not await anext(followed_claims)
+            with monkeypatch.context() as meanwhile:
+                meanwhile.setattr(directory, "_read", rules)
+                assert set(await anext(followed_rules)) == {"a"}
+            server.flush()
+            assert not await anext(followed_rules)
 
 
 async def test_a_name_without_times_counts_as_taken_first(server: RedisServer) -> None:

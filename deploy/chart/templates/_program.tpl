@@ -9,6 +9,7 @@ Everything of one program: its configuration, its pods, and how many of them may
   env        environment variables, as a list in YAML
   ports      by name, beside that of operations
   page       whether it has a page instead of a port of operations
+  files      by name: what else stands in /etc/osmo/config; none if it is left out
   secrets    by name of the folder in /etc/osmo: the Secret that is mounted there, or an empty text
   account    the service account, whose token is mounted; or an empty text
   audience   that of a token of the account for somebody else, in /etc/osmo/token; or an empty text
@@ -39,6 +40,9 @@ metadata:
 data:
   config.toml: |
     {{- $config | trim | nindent 4 }}
+  {{- range $name, $content := .files }}
+  {{ $name }}: {{ $content | quote }}
+  {{- end }}
 ---
 apiVersion: apps/v1
 kind: Deployment

@@ -33,6 +33,11 @@ class OperatorConfig:
     layout: QueueLayout = "own"
     """How the queue in Redis is laid out; osmo: for workers already deployed, as `?layout=osmo` in
     its URL."""
+    rules_file: Path | None = None
+    """File with the condition rules of backends, in TOML, or in JSON if its name ends in .json: a
+    table for each, of what `osmo-pipeline rules set` takes. They hold over what is set by command,
+    which is refused for these backends; one that is not there any more has the default rules.
+    Read again when it changes; give all operators of a queue the same."""
     append_messages: Count = 2_000
     """Messages that one append may carry: enough to fill a round trip to the store, few enough that
     the first of them is acknowledged within some 20 ms."""

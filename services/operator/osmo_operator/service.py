@@ -16,6 +16,7 @@ from osmo_operator.config import OperatorConfig
 from osmo_operator.door import check_door
 from osmo_operator.names import Names
 from osmo_operator.relay import Relay
+from osmo_operator.rules_file import RulesFile
 from osmo_reports.bodies import decode_introduction
 from osmo_reports.directory import RULES_KIND, Directory, RuleSet, encode_rules, open_directory
 from osmo_runtime.operations import Inquiry, Operations, Work
@@ -47,8 +48,8 @@ RULES_TIMEOUT = 5.0
 wait for a welcome."""
 
 RULES_INTERVAL = 1.0
-"""Seconds between two looks for rules that somebody else has set: a list in Redis cannot be waited
-for without taking from it."""
+"""Seconds between two looks for rules that somebody else has set, or declares in a file: a list in
+Redis cannot be waited for without taking from it, and a file not at all."""
 
 
 async def run_operator(
@@ -71,6 +72,7 @@ async def run_operator(
     for url in config.listen:
         transport_for(url)
     check_door(config)
+    file = RulesFile(config.rules_file) if config.rules_file else None
     allow_connections(config.server.max_connections * len(config.listen))
     where = queue_url(config.queue, config.layout, config.queue_password_file)
     limits = with_all_streams(config.limits)
@@ -121,8 +123,12 @@ async def run_operator(
             relaying.start_soon(relay.run)
             async with anyio.create_task_group() as watching:
                 watching.start_soon(asking.run, partial(resync_strangers, server))
-                watching.start_soon(tell_rules, directory, server, rules_known, config.backoff)
+                watching.start_soon(
+                    tell_rules, directory, server, rules_known, config.backoff, file
+                )
                 watching.start_soon(adopt_rules, directory, server)
+                if file is not None:
+                    watching.start_soon(declare_rules, directory, file)
                 watching.start_soon(names.keep)
                 ready(server.urls)
                 await stop.wait()
@@ -157,10 +163,14 @@ def admission(queue: Queue, names: Names, rules_known: asyncio.Event) -> Admit:
 
 
 async def tell_rules(
-    directory: Directory, server: Server, known_first: asyncio.Event, backoff: BackoffConfig
+    directory: Directory,
+    server: Server,
+    known_first: asyncio.Event,
+    backoff: BackoffConfig,
+    file: RulesFile | None = None,
 ) -> NoReturn:
     """Push each backend's condition rules to its listeners, for ever, and put back those that the
-    directory lost; `known_first` is set when they are known."""
+    directory lost, or that the `file` declares; `known_first` is set when they are known."""
     delays = Backoff(backoff)
     newest: dict[str, RuleSet] = {}
     while True:
@@ -174,15 +184,17 @@ async def tell_rules(
                         if backend not in found or found[backend].version < ours.version
                     }
                     newest = found | lost
-                    for backend, known in found.items():
+                    if lost:
+                        await put_back(directory, lost)
+                    if file is not None:
+                        newest = dict(await file.declare(directory, newest))
+                    for backend, known in newest.items():
                         payload = encode_rules(known.rules)
                         try:
                             server.push(backend, Push(RULES_KIND, known.version, payload))
                         except UsageError as exc:
                             logger.warning("the rules of %s are not told: %s", backend, exc)
                     known_first.set()
-                    if lost:
-                        await put_back(directory, lost)
         except QueueUnavailableError as exc:
             logger.debug("cannot ask the queue for condition rules: %s", exc)
             await anyio.sleep(delays.next_delay())
@@ -195,6 +207,17 @@ async def put_back(directory: Directory, lost: Mapping[str, RuleSet]) -> None:
         await directory.restore_rules(lost)
     except QueueRefusedError as exc:
         logger.warning("condition rules are not put back: %s", exc)
+
+
+async def declare_rules(directory: Directory, file: RulesFile) -> NoReturn:
+    """Tell the directory what the file declares, for ever, whenever that has changed."""
+    while True:
+        await anyio.sleep(RULES_INTERVAL)
+        if not file.is_in_force:
+            try:
+                await file.declare(directory, await directory.rules())
+            except QueueUnavailableError as exc:
+                logger.debug("cannot tell the queue condition rules: %s", exc)
 
 
 async def adopt_rules(directory: Directory, server: Server) -> NoReturn:

@@ -37,6 +37,9 @@ CLAIMS_INTERVAL = 1.0
 """Seconds between two looks for other claims: when all listeners come at once each may change one,
 and all are read anew."""
 
+NO_CHANGE = b"0-0"
+"""What goes before the id of every change."""
+
 RESTORED = 100
 """Names that are put back in one round trip, for which those who register wait."""
 
@@ -173,8 +176,9 @@ class RedisDirectory(Directory):
         while True:
             last = await self._last_change(self._client, self._claims_changed)
             if last != seen:
-                yield await self.claims()
-                seen = last
+                found = await self.claims()
+                yield found
+                seen = b"" if _came_meanwhile(found, last) else last
             await asyncio.sleep(CLAIMS_INTERVAL)
 
     @property
@@ -242,19 +246,21 @@ class RedisDirectory(Directory):
         try:
             while True:
                 last = await self._last_change(client, self._rules_changed)
-                yield await self._read(client)
+                found = await self._read(client)
+                yield found
                 wait = ("XREAD", "BLOCK", round(BLOCK * 1000), "STREAMS", self._rules_changed, last)
                 while not (await client.run(wait, wait=BLOCK))[0]:
                     # A store that lost its memory wakes nobody.
-                    if await self._last_change(client, self._rules_changed) != last:
+                    now = await self._last_change(client, self._rules_changed)
+                    if now != last or _came_meanwhile(found, last):
                         break
         finally:
             await client.abort()
 
     async def _last_change(self, client: RedisClient, changes: str) -> bytes:
-        """The id of the newest entry that tells of a change, of none `0-0`."""
+        """The id of the newest entry that tells of a change, of none `NO_CHANGE`."""
         (newest,) = await client.run(("XREVRANGE", changes, "+", "-", "COUNT", 1))
-        last: bytes = newest[0][0] if newest else b"0-0"
+        last: bytes = newest[0][0] if newest else NO_CHANGE
         return last
 
     async def _read(self, client: RedisClient) -> dict[str, RuleSet]:
@@ -269,6 +275,12 @@ class RedisDirectory(Directory):
 
     async def aclose(self) -> None:
         await self._client.abort()
+
+
+def _came_meanwhile(found: Mapping[str, object], last: bytes) -> bool:
+    """Whether what was found came after the `last` change was asked for. A store that loses it
+    then says what it said before."""
+    return bool(found) and last == NO_CHANGE
 
 
 def _rule_set(value: bytes) -> RuleSet:
