@@ -14,6 +14,7 @@ from osmo_transport.client import Client, ClientConfig, ClientStats, connect
 from osmo_transport.credentials import AnyOf, Authenticator, Identity, Presented
 from osmo_transport.errors import (
     AddressInUseError,
+    CertificateError,
     ClosedError,
     ConnectionLostError,
     CredentialExpiredError,
@@ -95,6 +96,7 @@ __all__ = (
     "Authenticator",
     "Backoff",
     "BackoffConfig",
+    "CertificateError",
     "Claim",
     "Client",
     "ClientConfig",

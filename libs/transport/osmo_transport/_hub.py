@@ -10,7 +10,7 @@ from itertools import count
 from osmo_transport import _tasks
 from osmo_transport._gate import Gate, Pass
 from osmo_transport._places import Hold, Places, Renew
-from osmo_transport._text import shown
+from osmo_transport._text import host_of, shown
 from osmo_transport.errors import (
     ConnectionLostError,
     CredentialExpiredError,
@@ -106,9 +106,17 @@ class Peer(FrameSink):
         self._ponged = False
 
     def __str__(self) -> str:
+        return f"{self._name} at {self._connection.peer}"
+
+    @property
+    def _name(self) -> str:
         greeting = self.session.greeting
-        name = str(greeting.producer) if greeting else "a stranger"
-        return f"{name} at {self._connection.peer}"
+        return str(greeting.producer) if greeting else "a stranger"
+
+    @property
+    def origin(self) -> str:
+        """Who it is and where, the same with each try."""
+        return f"{self._name} at {host_of(self._connection.peer)}"
 
     def frame_received(self, frame: Frame) -> None:
         if not self.alive:
@@ -444,7 +452,7 @@ class Hub:
             yield Hold(producer, peer.name, peer.session.heard)
 
     def _turn_away(self, peer: Peer, error: TransportError) -> None:
-        logger.warning("%s is not let in: %s", peer, error)
+        logger.warning("%s is not let in: %s", peer.origin, error)
         peer.fail(error)
 
     def _welcome(self, peer: Peer, greeting: Greeting, state: ProducerState) -> None:

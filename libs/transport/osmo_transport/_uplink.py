@@ -14,6 +14,7 @@ from osmo_transport._text import shown
 from osmo_transport._token import TokenSource
 from osmo_transport.backoff import Backoff, BackoffConfig
 from osmo_transport.errors import (
+    CertificateError,
     ClosedError,
     ConnectionLostError,
     HandshakeError,
@@ -243,8 +244,9 @@ class Uplink:
         while True:
             self._placed_at = None
             error = await self._one_connection()
-            # Where this client had its place before, another server is a passing thing.
-            passing = isinstance(error, WrongServerError) and self._known
+            # Where this client had its place before, another server is a passing thing, and so is
+            # a certificate that was mistaken for the new one.
+            passing = isinstance(error, WrongServerError | CertificateError) and self._known
             if not (is_retryable(error) or passing):
                 logger.error("cannot go on with %s: %s", self._url, error)
                 self.fail(error)

@@ -6,11 +6,13 @@ import ssl
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from osmo_transport.errors import UsageError
 from osmo_transport.files import state_of
+from osmo_transport.transports import refusals
 from osmo_transport.transports.abc import TlsConfig
 
 LOOK_INTERVAL = 1.0
@@ -76,16 +78,19 @@ class ServerContext(ssl.SSLContext):
 
 
 def client_context(config: TlsConfig) -> ssl.SSLContext:
-    """A client's context.
+    """A client's context, for one connection. A server that it does not trust is told why.
 
     Raises:
         UsageError: a file is absent or no PEM file.
     """
-    return _load(ssl.Purpose.SERVER_AUTH, config)
+    context = _load(ssl.Purpose.SERVER_AUTH, config)
+    context.sslobject_class = refusals.ClientTls
+    return context
 
 
 def server_context(config: TlsConfig) -> ssl.SSLContext:
-    """A server's context; a `ca_file` makes client certificates mandatory.
+    """A server's context; a `ca_file` makes client certificates mandatory. Who is refused
+    is told why, and so is the log.
 
     Raises:
         UsageError: a file is absent or no PEM file, or there is no certificate.
@@ -95,7 +100,34 @@ def server_context(config: TlsConfig) -> ssl.SSLContext:
     context = _load(ssl.Purpose.CLIENT_AUTH, config)
     if config.ca_file is not None:
         context.verify_mode = ssl.CERT_REQUIRED
+    context.sslobject_class = refusals.ServerTls
     return context
+
+
+def has_expired(config: TlsConfig) -> bool:
+    """Whether this side's own certificate is over, as the other side would find.
+
+    Raises:
+        UsageError: a file is absent or no PEM file.
+    """
+    own = replace(config, ca_file=config.cert_file)
+    # Of a certificate that is trusted itself the time alone is in question.
+    judge = _load(ssl.Purpose.CLIENT_AUTH, own)
+    judge.verify_mode = ssl.CERT_REQUIRED
+    judge.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    presenting = _load(ssl.Purpose.SERVER_AUTH, own)
+    presenting.check_hostname = False
+    presenting.verify_mode = ssl.CERT_NONE
+    to_judge, to_other = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = presenting.wrap_bio(to_other, to_judge)
+    server = judge.wrap_bio(to_judge, to_other, server_side=True)
+    try:
+        for side in (client, server, client, server):
+            with suppress(ssl.SSLWantReadError):
+                side.do_handshake()
+    except ssl.SSLCertVerificationError as exc:
+        return exc.verify_code == refusals.EXPIRED
+    return False
 
 
 def system_authorities() -> bytes:

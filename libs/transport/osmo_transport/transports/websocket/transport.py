@@ -8,7 +8,7 @@ from typing import Protocol
 from urllib.parse import SplitResult
 
 from osmo_transport.errors import ConnectionLostError, HandshakeError, TransportError
-from osmo_transport.transports import sockets, strangers, urls
+from osmo_transport.transports import refusals, sockets, strangers, urls
 from osmo_transport.transports.abc import (
     Accept,
     Connection,
@@ -57,11 +57,13 @@ class WebSocketTransport(Transport):
         try:
             async with asyncio.timeout(config.open_timeout):
                 return await self._engine.dial(target.geturl(), context, sink, config)
-        except TimeoutError as exc:
-            raise sockets.late_error(url, config.open_timeout) from exc
-        except OSError as exc:
-            raise sockets.connect_error(url, exc) from exc
-        except (ConnectionLostError, RuntimeError) as exc:
+        except (OSError, ConnectionLostError, RuntimeError) as exc:
+            if (found := refusals.found(context)) is not None:
+                raise refusals.named(url, found) from exc
+            if isinstance(exc, TimeoutError):
+                raise sockets.late_error(url, config.open_timeout) from exc
+            if isinstance(exc, OSError):
+                raise sockets.connect_error(url, exc) from exc
             # uvloop says with a RuntimeError that a socket is gone.
             raise HandshakeError(f"cannot connect to {url}: {exc}") from exc
 
