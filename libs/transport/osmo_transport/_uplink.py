@@ -248,7 +248,7 @@ class Uplink:
             # a certificate that was mistaken for the new one.
             passing = isinstance(error, WrongServerError | CertificateError) and self._known
             if not (is_retryable(error) or passing):
-                logger.error("cannot go on with %s: %s", self._url, error)
+                logger.error("cannot go on: %s%s", self._about(str(error)), error)
                 self.fail(error)
                 return
             if self._placed_at is not None:
@@ -266,8 +266,10 @@ class Uplink:
         if len(self._reasons) >= MAX_REASONS:
             self._reasons.clear()
         self._reasons.add(reason)
-        about = "" if self._url in reason else f"{self._url}: "
-        logger.log(level, "%s%s; connecting again", about, reason)
+        logger.log(level, "%s%s; connecting again", self._about(reason), reason)
+
+    def _about(self, reason: str) -> str:
+        return "" if self._url in reason else f"{self._url}: "
 
     async def _one_connection(self) -> TransportError:
         link = self._link = _Link(self)
