@@ -28,7 +28,7 @@ from osmo_transport.transports.websocket.transport import WebSocketTransport
 from tests.helpers import eventually
 from tests.transport.certificates import Authority
 from tests.transport.engines import ENGINES
-from tests.transport.raw import raw_peer
+from tests.transport.raw import BINARY, raw_peer
 
 WAYS = {**{f"ws {engine}": engine for engine in ENGINES}, "grpc": ""}
 
@@ -275,6 +275,22 @@ async def test_a_request_for_another_path_is_named_on_both_sides(
     assert any("404 Not Found: connect to /osmo/v1" in line for line in lines(caplog, "client"))
     (line,) = lines(caplog, "server")
     assert line.endswith("its request was answered with 404: connect to /osmo/v1")
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+async def test_who_breaks_the_protocol_is_one_line_of_the_log(
+    engine: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With where he is, but for the port: with each try it is another."""
+    async with listen("ws://127.0.0.1:0", transport=WebSocketTransport(ENGINES[engine])) as server:
+        for _ in range(2):
+            async with raw_peer(server.url) as peer:
+                await peer.upgrade()
+                peer.message(BINARY, b"\xc1")
+                await peer.read_until_close()
+        await eventually(lambda: server.connections == 0)
+    (line,) = lines(caplog, "server")
+    assert line.startswith("a stranger at 127.0.0.1 is refused: not a frame of this protocol")
 
 
 @pytest.mark.parametrize(("days", "expired"), [(2, False), (-1, True)])

@@ -124,7 +124,7 @@ class Peer(FrameSink):
         try:
             got = self.session.receive(frame, self._hub.now(), self._answer)
         except TransportError as exc:
-            self.fail(exc)
+            self._failed(exc)
             return
         if type(got) is Arrival:
             self._arrived(got)
@@ -169,6 +169,8 @@ class Peer(FrameSink):
 
     def connection_lost(self, error: TransportError) -> None:
         if self.alive:
+            if isinstance(error, PeerError):
+                self._tell_refused(error)
             self.alive = False
             if self.admission is not None:
                 self.admission.cancel()
@@ -227,10 +229,18 @@ class Peer(FrameSink):
         try:
             ping = self.session.tick(now)
         except TransportError as exc:
-            self.fail(exc)
+            self._failed(exc)
             return
         if ping is not None:
             self._connection.send(ping)
+
+    def _failed(self, error: TransportError) -> None:
+        if isinstance(error, PeerError | UsageError):
+            self._tell_refused(error)
+        self.fail(error)
+
+    def _tell_refused(self, error: TransportError) -> None:
+        logger.warning("%s is refused: %s", self.origin, error)
 
     def fail(self, error: TransportError) -> None:
         """End the connection for `error`, of which the client is told what it should do."""
