@@ -13,12 +13,12 @@ import pytest
 import yaml
 
 from osmo_listener.config import ListenerConfig
-from osmo_listener.errors import ForbiddenError
+from osmo_listener.errors import ForbiddenError, ListenerError, NotFoundError
 from osmo_listener.listeners.node import NodeConfig
 from osmo_listener.listeners.registry import ListenersConfig
 from osmo_listener.service import run_listener
 from osmo_simulator.api_server import ApiError, RealCluster, kubectl
-from osmo_transport import Server, listen
+from osmo_transport import Greeting, ProducerState, Server, listen
 from tests.helpers import eventually
 
 pytestmark = pytest.mark.cluster
@@ -176,21 +176,26 @@ async def test_they_are_enough(granted: Granted, real_cluster: RealCluster) -> N
 async def test_what_is_missing_is_named(
     granted: Granted, rights: list[tuple[str, int]], path: str, listener: str, words: str
 ) -> None:
-    """The service ends at start and says which right on what it needs."""
+    """The service ends at start and says which right on what it needs; no operator has heard of
+    it."""
     for role, rule in rights:
         granted.without(role, rule)
     await eventually(lambda: not granted.may("GET", path))
 
-    async def report() -> None:
-        async with asyncio.timeout(20), listening(granted, listener) as server:
-            while await server.receive():
-                pass
-
-    with pytest.raises(ExceptionGroup) as refused:
-        await report()
-    (error,) = leaves(refused.value)
+    error = await fails_unheard(granted.kubeconfig, listener)
     assert isinstance(error, ForbiddenError)
     assert re.search(words, str(error)), str(error)
+
+
+async def test_a_namespace_that_is_not_there_is_named(
+    real_cluster: RealCluster, tmp_path: Path
+) -> None:
+    """Likewise, to one who may know."""
+    kubeconfig = tmp_path / "admin"
+    kubeconfig.write_text(real_cluster.kubeconfig())
+    error = await fails_unheard(kubeconfig, "workflow", namespace="nowhere")
+    assert isinstance(error, NotFoundError)
+    assert "there is no namespace 'nowhere'" in str(error)
 
 
 async def test_the_missing_right_to_label_is_named(
@@ -202,6 +207,26 @@ async def test_the_missing_right_to_label_is_named(
     async with listening(granted, "node", label=True) as server:
         await kinds_of(server, "update_node", "node_inventory")
         await eventually(lambda: "grant this user patch on them" in caplog.text)
+
+
+async def fails_unheard(kubeconfig: Path, listener: str, namespace: str = "osmo") -> Exception:
+    """What ends a listener at its start, of which no operator hears."""
+    heard: list[Greeting] = []
+
+    async def admit(greeting: Greeting) -> ProducerState:
+        heard.append(greeting)
+        return ProducerState("queue", 1, 0)
+
+    async with listen("memory://", admit=admit) as server:
+        config = ListenerConfig(
+            connect=server.url, kubeconfig=kubeconfig, listeners=(listener,), namespace=namespace
+        )
+        with pytest.raises((ExceptionGroup, ListenerError)) as refused:
+            async with asyncio.timeout(20):
+                await run_listener(config, asyncio.Event())
+    assert heard == []
+    (error,) = leaves(ExceptionGroup("all", [refused.value]))
+    return error
 
 
 def leaves(group: ExceptionGroup[Exception]) -> list[Exception]:

@@ -10,7 +10,14 @@ from typing import Any
 import pytest
 
 from osmo_listener.config import ListenerConfig
-from osmo_listener.errors import ForbiddenError, MalformedError
+from osmo_listener.errors import (
+    ForbiddenError,
+    KubeconfigError,
+    ListenerError,
+    MalformedError,
+    NotFoundError,
+    UnauthorizedError,
+)
 from osmo_listener.installed import listener_types
 from osmo_listener.kubernetes.access import find_credentials
 from osmo_listener.kubernetes.identity import read_cluster_uid
@@ -23,8 +30,10 @@ from osmo_simulator.builders import make_event, make_node, make_pod, task_labels
 from osmo_simulator.faults import Fail, Hang
 from osmo_simulator.server import Simulator, SimulatorConfig
 from osmo_transport import (
+    Greeting,
     Limits,
     Message,
+    ProducerState,
     Push,
     Server,
     ServerConfig,
@@ -252,6 +261,40 @@ async def test_an_api_server_that_is_away_at_start_is_waited_for(
         await asyncio.sleep(0.05)
         assert not listening.done()
     assert operator.messages == []
+
+
+@pytest.mark.parametrize(
+    ("fault", "changes", "error"),
+    [
+        (None, {"namespace": "nowhere"}, NotFoundError),
+        (None, {"kubeconfig": Path("/nowhere")}, KubeconfigError),
+        (Fail(code=401, count=None), {}, UnauthorizedError),
+        (Fail(code=403, resource="nodes", verb="list", count=None), {}, ForbiddenError),
+        (Fail(code=403, resource="events", verb="watch", count=None), {}, ForbiddenError),
+    ],
+)
+async def test_a_start_that_fails_is_not_heard_of(
+    fault: Fail | None,
+    changes: dict[str, Any],
+    error: type[ListenerError],
+    simulator: Simulator,
+    tmp_path: Path,
+) -> None:
+    """By no operator: a process that cannot report takes the place of none that can."""
+    heard: list[Greeting] = []
+
+    async def admit(greeting: Greeting) -> ProducerState:
+        heard.append(greeting)
+        return ProducerState("queue", 1, 0)
+
+    if fault is not None:
+        simulator.faults.inject(fault)
+    async with listen("memory://", admit=admit) as server:
+        config = settings(simulator, server, tmp_path, **changes)
+        with pytest.raises((ExceptionGroup, ListenerError)) as failed:
+            await run_listener(config, asyncio.Event())
+    assert ExceptionGroup("why", [failed.value]).subgroup(error) is not None
+    assert heard == []
 
 
 async def test_an_event_about_a_name_without_end_ends_nothing(

@@ -14,7 +14,7 @@ import msgspec
 from osmo_runtime import runner
 from osmo_runtime.fields import Setting
 from osmo_runtime.runner import ProgramConfig, announce
-from osmo_transport.errors import AddressInUseError, UnknownSchemeError
+from osmo_transport.errors import AddressInUseError, CertificateError, UnknownSchemeError
 
 
 class Colour(Enum):
@@ -85,6 +85,7 @@ class FarError(Exception):
 
 ERRORS = {
     "usage": UnknownSchemeError("no transport for 'x://'"),
+    "distrust": CertificateError("the certificate is not trusted"),
     "far": FarError("the far side\nrefused redis://:hunter2@host"),
     "pipe": BrokenPipeError("of something else"),
 }

@@ -117,6 +117,7 @@ def test_print_config(tmp_path: Path) -> None:
         (["--act", "return"], 0, None),
         (["--act", "busy"], 1, "port 1 is in use: choose another"),
         (["--act", "far"], 1, "the far side\nrefused redis://:****@host"),
+        (["--act", "distrust"], 1, "the certificate is not trusted"),
         (["--act", "usage"], 2, "no transport for 'x://'"),
     ],
 )

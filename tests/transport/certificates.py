@@ -26,9 +26,11 @@ class Authority(NamedTuple):
         """Who trusts this trusts the rest."""
         return self.folder / "ca.pem"
 
-    def signed(self, name: str, names: str = NAMES, issuer: str = ISSUER) -> TlsConfig:
-        """A certificate and its key, for the given names; `issuer` is how it names its authority,
-        if at all."""
+    def signed(
+        self, name: str, names: str = NAMES, issuer: str = ISSUER, days: int = 2
+    ) -> TlsConfig:
+        """A certificate and its key, for the given names and days (fewer than 0: it has expired);
+        `issuer` is how it names its authority, if at all."""
         cert, key, request = (self.folder / f"{name}.{end}" for end in ("pem", "key", "csr"))
         if not cert.exists():
             extensions = self.folder / f"{name}.ext"
@@ -36,7 +38,7 @@ class Authority(NamedTuple):
             new_key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
             _openssl("req", *new_key, "-keyout", key, "-out", request, "-subj", f"/CN={name}")
             _openssl(
-                *("x509", "-req", "-in", request, "-days", "2", "-out", cert),
+                *("x509", "-req", "-in", request, "-days", str(days), "-out", cert),
                 *("-CA", self.ca_file, "-CAkey", self.folder / "ca.key"),
                 *("-CAcreateserial", "-extfile", extensions),
             )

@@ -7,6 +7,7 @@ import pytest
 from osmo_transport import errors
 from osmo_transport.errors import (
     AddressInUseError,
+    CertificateError,
     ClosedError,
     ConnectionLostError,
     CredentialExpiredError,
@@ -38,6 +39,7 @@ RETRYABLE: dict[type[TransportError], bool] = {
     UnknownSchemeError: False,
     MissingExtraError: False,
     WrongServerError: False,
+    CertificateError: False,
     UnsendableError: False,
     MessageTooLargeError: False,
     AddressInUseError: False,

@@ -10,6 +10,7 @@ import pytest
 
 from osmo_transport import (
     BackoffConfig,
+    CertificateError,
     Client,
     ClientConfig,
     ConnectionLostError,
@@ -204,10 +205,12 @@ async def test_a_server_of_another_kind_ends_a_client_that_begins() -> None:
     assert transport.tries == 2
 
 
-async def test_a_server_of_another_kind_is_waited_out_by_a_client_that_was_welcomed() -> None:
-    """Its URL was right once: somebody else has the port for now."""
+@pytest.mark.parametrize("wrong", [WRONG, CertificateError("it is not trusted")])
+async def test_what_was_right_once_is_waited_for(wrong: TransportError) -> None:
+    """By a client that was welcomed: somebody else has the port for now, or a wrong certificate was
+    put in the place of the right one."""
     async with listen("memory://taken") as server:
-        transport = Failing(None, WRONG, WRONG, None)
+        transport = Failing(None, wrong, wrong, None)
         async with connect("memory://taken", backend="b", config=QUICK, transport=transport) as it:
             await it.epoch_after(0)
             server.resync("another")

@@ -84,6 +84,30 @@ async def test_random_bytes_are_no_http(ws: Transport) -> None:
         assert server.connections == 1
 
 
+async def test_a_handshake_may_come_in_pieces(ws: Transport) -> None:
+    """On either side, as from a proxy that hands on what it has; what follows is heard."""
+
+    async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while piece := await reader.read(50):
+            writer.write(piece)
+            await asyncio.sleep(0.001)
+        writer.close()
+
+    async def proxy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        async with raw_peer(server.url) as behind, asyncio.TaskGroup() as both_ways:
+            both_ways.create_task(pass_on(reader, behind.writer))
+            both_ways.create_task(pass_on(behind.reader, writer))
+
+    async with listening(ws) as server, await asyncio.start_server(proxy, "127.0.0.1", 0) as front:
+        url = f"ws://127.0.0.1:{front.sockets[0].getsockname()[1]}"
+        async with connected(ws, url) as client:
+            await client.send(make_message())
+            (incoming,) = await server.receive()
+            incoming.acknowledge()
+            await client.flush()
+            assert client.stats.connects == 1
+
+
 async def test_a_slow_handshake_is_cut_off(ws: Transport) -> None:
     """Whoever sends his request byte by byte loses the connection after `open_timeout`."""
     async with (

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Mapping
+from contextlib import closing
 from functools import partial
 from typing import Any
 
@@ -20,9 +21,14 @@ from osmo_listener.config import ListenerConfig
 from osmo_listener.heartbeat import send_heartbeats
 from osmo_listener.installed import listener_types
 from osmo_listener.kubernetes.access import find_credentials
+from osmo_listener.kubernetes.config import Resource
+from osmo_listener.kubernetes.credentials import Credentials
 from osmo_listener.kubernetes.identity import find_cluster_uid
+from osmo_listener.kubernetes.listwatch import ListWatch
+from osmo_listener.kubernetes.starting import until_answered
+from osmo_listener.listeners.registry import ListenerType
 from osmo_listener.log_reports import report_logs
-from osmo_listener.watches import Feed, Watches
+from osmo_listener.watches import Feed, Watches, resources_of
 from osmo_reports.bodies import Registration, encode_introduction
 from osmo_runtime import __version__
 from osmo_runtime.operations import Operations
@@ -52,9 +58,8 @@ async def run_listener(
     """
     types = listener_types(config.listeners)
     credentials = find_credentials(config.kubeconfig, config.context)
-    cluster_uid = config.cluster_uid or await unless_stopped(
-        find_cluster_uid(credentials, config.http), stop
-    )
+    # Before the operator hears of this process: one that cannot report takes nobody's place.
+    cluster_uid = await unless_stopped(_followed(config, types, credentials), stop)
     if cluster_uid is None:
         return
     registration = Registration(
@@ -95,6 +100,25 @@ async def run_listener(
         await stop.wait()
         tasks.cancel_scope.cancel()
     logger.info("stopped after %s", counted(client.stats.acknowledged, "message"))
+
+
+async def _followed(
+    config: ListenerConfig, types: Mapping[str, ListenerType[Any]], credentials: Credentials
+) -> str:
+    """The uid of the cluster, which this process may follow."""
+    cluster_uid = config.cluster_uid or await find_cluster_uid(credentials, config.http)
+    async with asyncio.TaskGroup() as trying:
+        for resource in resources_of(types, config.namespace):
+            trying.create_task(_tried_out(config, resource, credentials))
+    return cluster_uid
+
+
+async def _tried_out(
+    config: ListenerConfig, resource: Resource[Any], credentials: Credentials
+) -> None:
+    source = ListWatch(credentials, resource, config.list_watch, http=config.http)
+    with closing(source):
+        await until_answered(source.try_out, f"cannot follow {resource.path}")
 
 
 def _show(

@@ -36,6 +36,14 @@ if TYPE_CHECKING:
 Work = Coroutine[Any, Any, NoReturn]
 
 
+def resources_of(types: Mapping[str, ListenerType[Any]], namespace: str) -> list[Resource[Any]]:
+    """What these listeners have to be allowed to follow."""
+    found = [each.resource(namespace) for each in types.values()]
+    if "usage" in types:
+        found.append(NODE.resource(namespace))
+    return list({each.path: each for each in found}.values())
+
+
 class Feed:
     """What one listener is told from."""
 

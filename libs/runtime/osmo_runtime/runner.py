@@ -41,7 +41,12 @@ from typing import Any, TextIO, TypeVar
 from osmo_runtime import __version__, completion, logs, settings
 from osmo_runtime.errors import SettingsError
 from osmo_runtime.masking import mask_text
-from osmo_transport.errors import TransportError, UsageError
+from osmo_transport.errors import (
+    CertificateError,
+    TransportError,
+    UsageError,
+    WrongServerError,
+)
 
 
 class ExitCode(IntEnum):
@@ -87,6 +92,8 @@ ErrorCodes = Mapping[type[Exception], int]
 ERROR_CODES: ErrorCodes = {
     SettingsError: ExitCode.MISUSED,
     UsageError: ExitCode.MISUSED,
+    WrongServerError: ExitCode.FAILED,
+    CertificateError: ExitCode.FAILED,
     TransportError: ExitCode.FAILED,
 }
 """Errors whose text tells a user all he needs, and the exit code of each."""

@@ -15,6 +15,7 @@ from osmo_transport.client import Client, ClientConfig, ClientStats, connect
 from osmo_transport.credentials import AnyOf, Authenticator, Identity, Presented
 from osmo_transport.errors import (
     AddressInUseError,
+    CertificateError,
     ClosedError,
     ConnectionLostError,
     CredentialExpiredError,
@@ -96,6 +97,7 @@ __all__ = (
     "Authenticator",
     "Backoff",
     "BackoffConfig",
+    "CertificateError",
     "Claim",
     "Client",
     "ClientConfig",

@@ -12,7 +12,7 @@ from osmo_transport._crowds import Crowd, address_of
 from osmo_transport._gate import Gate, Pass
 from osmo_transport._places import Hold, Places, Renew
 from osmo_transport._quota import Meter, QuotaConfig, Quotas
-from osmo_transport._text import shown
+from osmo_transport._text import host_of, shown
 from osmo_transport.errors import (
     ConnectionLostError,
     CredentialExpiredError,
@@ -116,9 +116,17 @@ class Peer(FrameSink):
         self._ponged = False
 
     def __str__(self) -> str:
+        return f"{self._name} at {self._connection.peer}"
+
+    @property
+    def _name(self) -> str:
         greeting = self.session.greeting
-        name = str(greeting.producer) if greeting else "a stranger"
-        return f"{name} at {self._connection.peer}"
+        return str(greeting.producer) if greeting else "a stranger"
+
+    @property
+    def origin(self) -> str:
+        """Who it is and where, the same with each try."""
+        return f"{self._name} at {host_of(self._connection.peer)}"
 
     def frame_received(self, frame: Frame) -> None:
         if not self.alive:
@@ -127,7 +135,7 @@ class Peer(FrameSink):
         try:
             got = self.session.receive(frame, now, self._answer)
         except TransportError as exc:
-            self.fail(exc)
+            self._failed(exc)
             return
         if type(got) is Arrival:
             self._arrived(got)
@@ -178,6 +186,8 @@ class Peer(FrameSink):
 
     def connection_lost(self, error: TransportError) -> None:
         if self.alive:
+            if isinstance(error, PeerError):
+                self._tell_refused(error)
             self.alive = False
             if self.admission is not None:
                 self.admission.cancel()
@@ -240,10 +250,18 @@ class Peer(FrameSink):
             paused = self._meter is not None and self._meter.pauses
             ping = self.session.tick(now, paused=paused)
         except TransportError as exc:
-            self.fail(exc)
+            self._failed(exc)
             return
         if ping is not None:
             self._connection.send(ping)
+
+    def _failed(self, error: TransportError) -> None:
+        if isinstance(error, PeerError | UsageError):
+            self._tell_refused(error)
+        self.fail(error)
+
+    def _tell_refused(self, error: TransportError) -> None:
+        logger.warning("%s is refused: %s", self.origin, error)
 
     def fail(self, error: TransportError) -> None:
         """End the connection for `error`, of which the client is told what it should do."""
@@ -486,7 +504,7 @@ class Hub:
             yield Hold(producer, peer.name, peer.session.heard)
 
     def _turn_away(self, peer: Peer, error: TransportError) -> None:
-        logger.warning("%s is not let in: %s", peer, error)
+        logger.warning("%s is not let in: %s", peer.origin, error)
         peer.fail(error)
 
     def _welcome(self, peer: Peer, greeting: Greeting, state: ProducerState) -> None:

@@ -15,6 +15,7 @@ from osmo_transport._text import shown
 from osmo_transport._token import TokenSource
 from osmo_transport.backoff import Backoff, BackoffConfig
 from osmo_transport.errors import (
+    CertificateError,
     ClosedError,
     ConnectionLostError,
     HandshakeError,
@@ -256,10 +257,11 @@ class Uplink:
         while True:
             self._placed_at = None
             error = await self._one_connection()
-            # Where this client had its place before, another server is a passing thing.
-            passing = isinstance(error, WrongServerError) and self._known
+            # Where this client had its place before, another server is a passing thing, and so is
+            # a certificate that was mistaken for the new one.
+            passing = isinstance(error, WrongServerError | CertificateError) and self._known
             if not (is_retryable(error) or passing):
-                logger.error("cannot go on with %s: %s", self._url, error)
+                logger.error("cannot go on: %s%s", self._about(str(error)), error)
                 self.fail(error)
                 return
             if self._placed_at is not None:
@@ -279,8 +281,10 @@ class Uplink:
         if len(self._reasons) >= MAX_REASONS:
             self._reasons.clear()
         self._reasons.add(reason)
-        about = "" if self._url in reason else f"{self._url}: "
-        logger.log(level, "%s%s; connecting again", about, reason)
+        logger.log(level, "%s%s; connecting again", self._about(reason), reason)
+
+    def _about(self, reason: str) -> str:
+        return "" if self._url in reason else f"{self._url}: "
 
     async def _one_connection(self) -> TransportError:
         link = self._link = _Link(self)

@@ -5,6 +5,7 @@ TransportError
 │   ├── UnknownSchemeError
 │   ├── MissingExtraError   install the extra that it names
 │   ├── WrongServerError    the URL leads to a server of another kind
+│   ├── CertificateError    one side does not take the other's certificate
 │   └── UnsendableError     one message, that no server would take
 │       └── MessageTooLargeError
 ├── AddressInUseError       who runs the machine: choose another port
@@ -44,6 +45,11 @@ class MissingExtraError(UsageError):
 
 class WrongServerError(UsageError):
     """Another protocol is spoken at the URL's address; the text names it, and what to look at."""
+
+
+class CertificateError(UsageError):
+    """One side does not take the other's certificate, or asks in vain for one; the text names the
+    setting."""
 
 
 class UnsendableError(UsageError):

@@ -1,32 +1,20 @@
 """Which cluster this is."""
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 import msgspec
 
-from osmo_listener.errors import (
-    ListenerError,
-    MalformedError,
-    Reaction,
-    StatusError,
-    UnauthorizedError,
-    reaction,
-)
+from osmo_listener.errors import MalformedError, UnauthorizedError
 from osmo_listener.kubernetes.answers import USER_AGENT, check
 from osmo_listener.kubernetes.config import HttpConfig
 from osmo_listener.kubernetes.credentials import Credentials
 from osmo_listener.kubernetes.http import HttpClient
-from osmo_transport.backoff import Backoff, BackoffConfig
-
-logger = logging.getLogger(__name__)
+from osmo_listener.kubernetes.starting import until_answered
 
 PATH = "/api/v1/namespaces/kube-system"
 """Every cluster has this namespace, and nobody deletes it: its uid is as good as the cluster's."""
-
-LONGEST_RETRY_AFTER = 60.0
-"""Seconds: bound of the delay that a server may ask for."""
 
 _ADVICE = {
     401: "the API server does not accept the credentials ({}): renew the token or the certificate"
@@ -58,18 +46,11 @@ async def find_cluster_uid(
     Raises:
         KubernetesError, KubeconfigError: what no retry mends; the text says what to do.
     """
-    backoff = Backoff(BackoffConfig())
-    while True:
-        try:
-            return await read_cluster_uid(credentials, http)
-        except ListenerError as exc:
-            if reaction(exc, synced=False) is Reaction.RAISE:
-                raise
-            delay = backoff.next_delay()
-            if isinstance(exc, StatusError) and exc.retry_after is not None:
-                delay = max(delay, min(exc.retry_after, LONGEST_RETRY_AFTER))
-            logger.warning("cannot tell which cluster this is, trying again: %s", exc)
-            await sleep(delay)
+    return await until_answered(
+        partial(read_cluster_uid, credentials, http),
+        "cannot tell which cluster this is",
+        sleep=sleep,
+    )
 
 
 async def read_cluster_uid(credentials: Credentials, http: HttpConfig | None = None) -> str:

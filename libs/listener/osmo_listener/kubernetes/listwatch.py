@@ -132,6 +132,26 @@ class ListWatch(Generic[T]):
         finally:
             response.close()
 
+    async def try_out(self) -> None:
+        """List one object and begin a watch, to find out whether both may be done.
+
+        Raises:
+            as `list` and `watch`.
+        """
+        response = await self._get({"limit": "1"})
+        try:
+            await check(response, self._advice)
+            page = self._decoder(response).page(await response.read())
+        finally:
+            response.close()
+        await self._check_namespace(bool(page.objects))
+        query = {"watch": "1", "resourceVersion": str(page.version), "timeoutSeconds": "1"}
+        response = await self._get(query)
+        try:
+            await check(response, self._advice)
+        finally:
+            response.close()
+
     async def _list_pages(self) -> AsyncGenerator[Page[T], None]:
         # The server says at the beginning of a page what comes after it, and encodes a page while
         # it sends it: two are on their way at once.

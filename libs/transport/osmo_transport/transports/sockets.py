@@ -18,6 +18,7 @@ from osmo_transport.errors import (
     TransportError,
     UsageError,
 )
+from osmo_transport.transports import refusals
 from osmo_transport.transports.abc import Connection, Endpoint
 
 NEXT_ADDRESS = 0.25
@@ -157,8 +158,10 @@ async def opened(
         return await asyncio.open_connection(
             sock=wire, ssl=context, server_hostname=host if context else None
         )
-    except BaseException:
+    except BaseException as exc:
         forget(wire)
+        if isinstance(exc, OSError) and (found := refusals.found(context)) is not None:
+            raise found from exc
         raise
 
 
@@ -280,16 +283,13 @@ def late_error(url: str, seconds: float) -> TransportError:
     return HandshakeError(f"{url} did not answer in {seconds:g} s")
 
 
-_BROKE = (ssl.SSLError, ConnectionResetError, ConnectionAbortedError, BrokenPipeError)
+_BROKE = (ConnectionResetError, ConnectionAbortedError, BrokenPipeError)
 """How a connection fails that had been made."""
 
 
 def connect_error(url: str, exc: OSError) -> TransportError:
-    """Why a connection could not be opened: a certificate that is not trusted stays so."""
-    if isinstance(exc, ssl.SSLCertVerificationError):
-        return UsageError(
-            f"{url}: the certificate is not trusted ({exc.verify_message}); name its authority in"
-            " tls.ca_file, and connect to a host that it names"
-        )
+    """Why a connection could not be opened."""
+    if isinstance(exc, ssl.SSLError):
+        return refusals.named(url, exc)
     kind = HandshakeError if isinstance(exc, _BROKE) else ConnectionLostError
     return kind(f"cannot connect to {url}: {exc}")

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from osmo_transport._text import shown
 from osmo_transport.errors import ConnectionLostError, TransportError, WrongServerError
-from osmo_transport.transports import sockets
+from osmo_transport.transports import refusals, sockets
 
 ASK_TIMEOUT = 2.0
 """Seconds for a connection and for an answer: whoever is there says something long before."""
@@ -70,7 +70,10 @@ async def why(
     proxy's while it starts; where another protocol is, none will be: then it is a
     `WrongServerError`.
     """
-    found = await ask(*place, context)
+    try:
+        found = await ask(*place, context)
+    except ssl.SSLError as exc:
+        return refusals.named(url, exc)
     secure = context is not None
     if found is None or (found.kind is wanted and found.secure == secure):
         return otherwise
@@ -103,7 +106,11 @@ def _described(url: str, found: Stranger, otherwise: TransportError) -> str:
 
 async def ask(host: str, port: int, path: str, context: ssl.SSLContext | None) -> Stranger | None:
     """Who answers there, over TLS if there is a `context`; None: nobody, or one with whom the
-    matter is TLS itself."""
+    matter is TLS itself.
+
+    Raises:
+        SSLError: the server says with it why it refuses this client.
+    """
     request = _request(host, port, path)
     try:
         if context is None:
@@ -118,12 +125,16 @@ async def ask(host: str, port: int, path: str, context: ssl.SSLContext | None) -
             return found
         except ssl.SSLCertVerificationError:
             return None
-        except (ssl.SSLError, ConnectionError, TimeoutError):
+        except (ssl.SSLError, ConnectionError, TimeoutError) as exc:
+            if refusals.told(exc):
+                raise
             found = await _asked_plainly(host, port, request)
         if found.kind in (Kind.CLOSES, Kind.SILENT):
             return found._replace(secure=True)  # whether it would speak TLS, it does not say
         return None if found.kind is Kind.TLS else found
-    except _BROKEN:
+    except _BROKEN as exc:
+        if refusals.told(exc):
+            raise
         return None
 
 
@@ -152,7 +163,7 @@ async def _answer(
     """What is said to a question, and whether the connection was ended then.
 
     Raises:
-        OSError: no connection, or no TLS.
+        OSError: no connection, or no TLS, or a server that refuses this client's.
     """
     async with asyncio.timeout(TLS_TIMEOUT if context else ASK_TIMEOUT):
         reader, writer = await sockets.opened(host, port, context)
@@ -172,7 +183,9 @@ async def _answer(
                     pass
     except TimeoutError:
         pass
-    except _BROKEN:
+    except _BROKEN as exc:
+        if refusals.told(exc):
+            raise
         ended = True
     finally:
         writer.transport.abort()

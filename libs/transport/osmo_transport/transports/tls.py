@@ -5,7 +5,7 @@ import ssl
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from weakref import WeakValueDictionary
 
 from osmo_transport.errors import ConnectionLostError, UsageError
 from osmo_transport.files import Watched
+from osmo_transport.transports import refusals
 from osmo_transport.transports.abc import TlsConfig
 from osmo_transport.transports.validity import end_of
 
@@ -121,17 +122,45 @@ class ServerContext(ssl.SSLContext):
         return self._files.of_server().context.wrap_bio(*args, **kwargs)
 
 
+class ClientContext(ssl.SSLContext):
+    """The context of one connection of a client, made with the newest certificates; `refusals`
+    keeps for it why TLS failed."""
+
+    _certificates: Certificates
+
+    @classmethod
+    def of(cls, config: TlsConfig) -> "ClientContext":
+        """A context of these files.
+
+        Raises:
+            UsageError, ConnectionLostError: as `TlsFiles.of_client`.
+        """
+        context = cls(ssl.PROTOCOL_TLS_CLIENT)
+        context._certificates = tls_files(config).of_client()
+        return context
+
+    def wrap_bio(self, *args: Any, **kwargs: Any) -> ssl.SSLObject:
+        """The handshake begins."""
+        made = self._certificates.context.wrap_bio(*args, **kwargs)
+        assert isinstance(made, refusals.ClientTls)
+        made.asked = self
+        return made
+
+
 def client_context(config: TlsConfig) -> ssl.SSLContext:
-    """A client's context.
+    """A client's context. A server that it does not trust is told why.
 
     Raises:
         UsageError: a file is absent or no PEM file.
     """
-    return _load(ssl.Purpose.SERVER_AUTH, config)
+    context = _load(ssl.Purpose.SERVER_AUTH, config)
+    context.sslobject_class = refusals.ClientTls
+    return context
 
 
 def server_context(config: TlsConfig) -> ssl.SSLContext:
-    """A server's context; a `ca_file` makes client certificates mandatory.
+    """A server's context; a `ca_file` makes client certificates mandatory. Who is refused
+    is told why, and so is the log.
 
     Raises:
         UsageError: a file is absent or no PEM file, or there is no certificate.
@@ -141,7 +170,34 @@ def server_context(config: TlsConfig) -> ssl.SSLContext:
     context = _load(ssl.Purpose.CLIENT_AUTH, config)
     if config.ca_file is not None:
         context.verify_mode = ssl.CERT_REQUIRED
+    context.sslobject_class = refusals.ServerTls
     return context
+
+
+def has_expired(config: TlsConfig) -> bool:
+    """Whether this side's own certificate is over, as the other side would find.
+
+    Raises:
+        UsageError: a file is absent or no PEM file.
+    """
+    own = replace(config, ca_file=config.cert_file)
+    # Of a certificate that is trusted itself the time alone is in question.
+    judge = _load(ssl.Purpose.CLIENT_AUTH, own)
+    judge.verify_mode = ssl.CERT_REQUIRED
+    judge.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    presenting = _load(ssl.Purpose.SERVER_AUTH, own)
+    presenting.check_hostname = False
+    presenting.verify_mode = ssl.CERT_NONE
+    to_judge, to_other = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = presenting.wrap_bio(to_other, to_judge)
+    server = judge.wrap_bio(to_judge, to_other, server_side=True)
+    try:
+        for side in (client, server, client, server):
+            with suppress(ssl.SSLWantReadError):
+                side.do_handshake()
+    except ssl.SSLCertVerificationError as exc:
+        return exc.verify_code == refusals.EXPIRED
+    return False
 
 
 def system_authorities() -> bytes:

@@ -16,7 +16,7 @@ from osmo_transport.errors import (
     TransportError,
     UsageError,
 )
-from osmo_transport.transports import sockets, strangers
+from osmo_transport.transports import refusals, sockets, strangers
 from osmo_transport.transports.abc import (
     CLOSE_TIMEOUT,
     Accept,
@@ -36,6 +36,7 @@ from osmo_transport.transports.grpc.connection import (
 from osmo_transport.transports.tls import (
     Certificates,
     client_context,
+    has_expired,
     system_authorities,
     tls_files,
 )
@@ -310,13 +311,54 @@ async def _failure(url: SplitResult, tls: TlsConfig) -> TransportError:
     name = url.geturl()
     failed = HandshakeError(f"cannot connect to {name}: the gRPC handshake failed")
     try:
-        _, writer = await sockets.opened(host, port, _plain_context(url, tls))
+        reader, writer = await sockets.opened(host, port, _plain_context(url, tls))
     except UsageError:
         return failed  # with files that were good before: those of now say nothing about it
     except OSError as exc:
         return sockets.connect_error(name, exc)
-    writer.transport.abort()
+    try:
+        if url.scheme == "grpcs" and await _cut(reader) and await _cut_within_handshake(url, tls):
+            return _refused(name, tls)
+    except UsageError:
+        return failed
+    except OSError as exc:
+        return sockets.connect_error(name, exc)
+    finally:
+        writer.transport.abort()
     return failed
+
+
+async def _cut(reader: asyncio.StreamReader) -> bool:
+    """Whether a server, whose turn it is, ends the connection without a word."""
+    try:
+        async with asyncio.timeout(strangers.ASK_TIMEOUT):
+            return not await reader.read(1)
+    except (TimeoutError, ConnectionError):
+        return False
+
+
+async def _cut_within_handshake(url: SplitResult, tls: TlsConfig) -> bool:
+    """Whether the server ends a handshake half-way. With TLS 1.2 the client's certificate comes
+    within the handshake, and gRPC's own server says no word when it refuses it; one that is away,
+    behind a proxy, would be so after it."""
+    context = _plain_context(url, tls)
+    if context is not None:
+        context.maximum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        _, writer = await sockets.opened(*address(url), context)
+    except (ssl.SSLEOFError, ConnectionResetError, ConnectionAbortedError):
+        return True
+    writer.transport.abort()
+    return False
+
+
+def _refused(name: str, tls: TlsConfig) -> TransportError:
+    """Why a server says nothing to this client's certificate."""
+    if tls.cert_file is None:
+        return refusals.no_certificate(name)
+    if has_expired(tls):
+        return refusals.expired(name)
+    return refusals.unknown_authority(name)
 
 
 def _plain_context(url: SplitResult, tls: TlsConfig) -> ssl.SSLContext | None:

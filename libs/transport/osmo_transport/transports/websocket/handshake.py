@@ -38,6 +38,11 @@ class Answer(NamedTuple):
     status: int = ACCEPTED
     reason: str = ""
 
+    @property
+    def refusal(self) -> str:
+        """What there is to tell of one that is not let in."""
+        return f"its request was answered with {self.status}: {self.reason}"
+
 
 def answer(path: str, wished: Sequence[str], refusal: str) -> Answer:
     """The answer to a request for `path` with the subprotocols `wished`; `refusal`: why there is no

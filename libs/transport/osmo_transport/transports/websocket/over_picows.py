@@ -24,7 +24,7 @@ from osmo_transport._text import shown
 from osmo_transport.credentials import authorization, token_of
 from osmo_transport.errors import ClosedError, ConnectionLostError, PeerError, TransportError
 from osmo_transport.frames import JSON, MSGPACK, Codec
-from osmo_transport.transports import sockets, urls
+from osmo_transport.transports import refusals, sockets, urls
 from osmo_transport.transports.abc import Accept, Connection, ConnectionConfig, FrameSink
 from osmo_transport.transports.connection import WireConnection
 from osmo_transport.transports.sockets import Connections
@@ -253,9 +253,12 @@ async def serve(
         path = request.path.decode(errors="replace")
         given = answer(path, wished, connections.refusal(1))
         if given.status != ACCEPTED:
+            refusals.tell(given.refusal)
             refusal = f"{given.reason}\n".encode()
             response = WSUpgradeResponse.create_error_response(given.status, refusal)
             return WSUpgradeResponseWithListener(response, None)
+        if request.headers.get("Upgrade", "").lower() != "websocket":
+            refusals.tell("it asked for no WebSocket")  # and picows says so to it
         limit = config.limits.frame_bytes
         told = partial(opened, token_of(request.headers.get("Authorization", "")))
         connection = WebSocketConnection(given.codec, limit, told, connections.leave)

@@ -18,7 +18,7 @@ from osmo_transport._text import shown
 from osmo_transport.credentials import authorization, token_of
 from osmo_transport.errors import ConnectionLostError, PeerError, TransportError
 from osmo_transport.frames import JSON, MSGPACK, Codec
-from osmo_transport.transports import sockets
+from osmo_transport.transports import refusals, sockets
 from osmo_transport.transports.abc import Accept, Connection, ConnectionConfig, FrameSink
 from osmo_transport.transports.connection import WireConnection
 from osmo_transport.transports.sockets import Connections
@@ -88,10 +88,13 @@ class WebSocketConnection(WireConnection, asyncio.Protocol):
         """A request to connect came, or its answer; to be said by the side."""
 
     def _ending(self) -> None:
-        """The closing handshake goes on, or the connection failed."""
+        """A handshake goes on, or the connection failed."""
+        expected = self._protocol.close_expected()
+        if self._protocol.state is State.CONNECTING and not expected:
+            return
         if self._error is None:
             self._error = self._why()
-        if self._protocol.close_expected():
+        if expected:
             self._cut_later()
 
     def _why(self) -> TransportError:
@@ -231,6 +234,8 @@ class _Accepted(WebSocketConnection):
         self._accepting = accept
         self._config = config
         self._all = all_
+        self._first = b""
+        """With what it began."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -238,6 +243,14 @@ class _Accepted(WebSocketConnection):
             self._cut_later(self._config.open_timeout)
         else:
             self._abort()
+
+    def data_received(self, data: bytes) -> None:
+        if not self._first:
+            self._first = data[: len(refusals.TLS_RECORD)]
+            if self._first == refusals.TLS_RECORD:
+                self._abort()  # both sides would wait for the other
+                return
+        super().data_received(data)
 
     def _handshake(self, event: Request | Response) -> None:
         protocol, request = self._server, cast("Request", event)
@@ -251,6 +264,7 @@ class _Accepted(WebSocketConnection):
         ]
         given = answer(request.path, wished, self._all.refusal())
         if given.status != ACCEPTED:
+            refusals.tell(given.refusal, self.peer)
             response = protocol.reject(given.status, f"{given.reason}\n")
         else:
             response = protocol.accept(request)
@@ -268,6 +282,11 @@ class _Accepted(WebSocketConnection):
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
         self._all.leave(self)
+        # Who connects and says nothing looks whether somebody listens.
+        if self._first == refusals.TLS_RECORD:
+            refusals.tell(refusals.SPEAKS_TLS, self.peer)
+        elif self._first and self._server.handshake_exc is not None:
+            refusals.tell(f"it asked for no WebSocket: {self._server.handshake_exc}", self.peer)
 
 
 async def serve(

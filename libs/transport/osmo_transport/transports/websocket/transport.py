@@ -8,7 +8,7 @@ from typing import Protocol
 from urllib.parse import SplitResult
 
 from osmo_transport.errors import ConnectionLostError, HandshakeError, TransportError
-from osmo_transport.transports import sockets, strangers, urls
+from osmo_transport.transports import refusals, sockets, strangers, urls
 from osmo_transport.transports.abc import (
     Accept,
     Connection,
@@ -18,7 +18,7 @@ from osmo_transport.transports.abc import (
     Transport,
 )
 from osmo_transport.transports.sockets import Connections, SocketEndpoint
-from osmo_transport.transports.tls import ServerContext, tls_files
+from osmo_transport.transports.tls import ClientContext, ServerContext
 from osmo_transport.transports.websocket.handshake import PATH
 
 
@@ -53,15 +53,17 @@ class WebSocketTransport(Transport):
     async def dial(self, url: str, sink: FrameSink, config: ConnectionConfig) -> Connection:
         self.check(url)
         target = _target(url)
-        context = tls_files(config.tls).of_client().context if target.scheme == "wss" else None
+        context = ClientContext.of(config.tls) if target.scheme == "wss" else None
         try:
             async with asyncio.timeout(config.open_timeout):
                 return await self._engine.dial(target.geturl(), context, sink, config)
-        except TimeoutError as exc:
-            raise sockets.late_error(url, config.open_timeout) from exc
-        except OSError as exc:
-            raise sockets.connect_error(url, exc) from exc
-        except (ConnectionLostError, RuntimeError) as exc:
+        except (OSError, ConnectionLostError, RuntimeError) as exc:
+            if (found := refusals.found(context)) is not None:
+                raise refusals.named(url, found) from exc
+            if isinstance(exc, TimeoutError):
+                raise sockets.late_error(url, config.open_timeout) from exc
+            if isinstance(exc, OSError):
+                raise sockets.connect_error(url, exc) from exc
             # uvloop says with a RuntimeError that a socket is gone.
             raise HandshakeError(f"cannot connect to {url}: {exc}") from exc
 
@@ -69,7 +71,7 @@ class WebSocketTransport(Transport):
         self, url: str, error: HandshakeError, config: ConnectionConfig
     ) -> TransportError:
         target = _target(url)
-        context = tls_files(config.tls).of_client().context if target.scheme == "wss" else None
+        context = ClientContext.of(config.tls) if target.scheme == "wss" else None
         place = (*urls.address(target), target.path)
         return await strangers.why(url, place, context, strangers.Kind.WEBSOCKET, error)
 
