@@ -340,11 +340,13 @@ def test_a_client_does_not_go_on_with_what_has_ended(
     broken(mounted)
     now = first.ends - 1.0
     assert certificates.of_client() is first
+    assert certificates.client_context() is first.context
     now = first.ends
     with pytest.raises(ConnectionLostError, match=r"tls\.pem"):
         certificates.of_client()
     put(trusted.signed("second"), mounted)
     assert certificates.of_client() is not first
+    assert certificates.client_context() is not certificates.client_context()
 
 
 def test_a_key_has_to_fit(mounted: TlsConfig, stranger: Authority) -> None:

@@ -3,7 +3,7 @@ the system's authorities where no other is named."""
 
 import ssl
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -61,25 +61,35 @@ class TlsFiles:
             raise ConnectionLostError(self._of_client.trouble)
         return found
 
+    def client_context(self) -> ssl.SSLContext:
+        """A client's context, for one connection as long as the files can be used.
+
+        Raises:
+            UsageError, ConnectionLostError: as `of_client`.
+        """
+        found = self.of_client()
+        if self._paths and not self._of_client.trouble:
+            with suppress(UsageError):  # they may have been replaced since
+                return client_context(self._config)
+        return found.context
+
     @cached_property
     def _of_server(self) -> Watched[Certificates]:
-        return self._watched(self._paths, server_context)
+        return self._watched(server_context)
 
     @cached_property
     def _of_client(self) -> Watched[Certificates]:
-        places = ssl.get_default_verify_paths()
-        system = (places.cafile, places.capath) if self._config.ca_file is None else ()
-        return self._watched((*self._paths, *map(Path, filter(None, system))), client_context)
+        return self._watched(client_context)
 
-    def _watched(
-        self, paths: Sequence[Path], make: Callable[[TlsConfig], ssl.SSLContext]
-    ) -> Watched[Certificates]:
+    def _watched(self, make: Callable[[TlsConfig], ssl.SSLContext]) -> Watched[Certificates]:
         def read() -> Certificates:
             return self._read(make)
 
-        if not paths:
+        if not self._paths:
             read()  # says what is missing
-        return Watched("certificate", paths, read, ends=lambda found: found.ends, wall=self._wall)
+        return Watched(
+            "certificate", self._paths, read, ends=lambda found: found.ends, wall=self._wall
+        )
 
     def _read(self, make: Callable[[TlsConfig], ssl.SSLContext]) -> Certificates:
         config = self._config

@@ -53,7 +53,7 @@ class WebSocketTransport(Transport):
     async def dial(self, url: str, sink: FrameSink, config: ConnectionConfig) -> Connection:
         self.check(url)
         target = _target(url)
-        context = tls_files(config.tls).of_client().context if target.scheme == "wss" else None
+        context = tls_files(config.tls).client_context() if target.scheme == "wss" else None
         try:
             async with asyncio.timeout(config.open_timeout):
                 return await self._engine.dial(target.geturl(), context, sink, config)
@@ -69,7 +69,7 @@ class WebSocketTransport(Transport):
         self, url: str, error: HandshakeError, config: ConnectionConfig
     ) -> TransportError:
         target = _target(url)
-        context = tls_files(config.tls).of_client().context if target.scheme == "wss" else None
+        context = tls_files(config.tls).client_context() if target.scheme == "wss" else None
         place = (*urls.address(target), target.path)
         return await strangers.why(url, place, context, strangers.Kind.WEBSOCKET, error)
 
