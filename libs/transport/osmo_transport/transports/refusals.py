@@ -5,6 +5,7 @@ A client is told by the alert with which TLS ends. The server writes one line to
 
 import logging
 import ssl
+from copy import copy
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -98,26 +99,30 @@ def _untrusted(url: str, exc: ssl.SSLCertVerificationError) -> TransportError:
 # that goes on it sends what there is; the other side ends it then, or the time limit of handshakes.
 
 _found: WeakKeyDictionary[ssl.SSLContext, ssl.SSLError] = WeakKeyDictionary()
+"""Errors without their tracebacks, which would keep the contexts alive."""
 
 
 def found(context: ssl.SSLContext | None) -> ssl.SSLError | None:
     """Why a client of this context, or its server, did not take the other's certificate, however
-    the connection ended then."""
-    return None if context is None else _found.get(context)
+    the connection ended then; to be asked for once."""
+    return None if context is None else _found.pop(context, None)
 
 
 class ClientTls(ssl.SSLObject):
     """TLS of a client, which tells the server why it does not trust it, and keeps in mind what the
     server tells."""
 
+    _refuses = False
+
     def do_handshake(self) -> None:
         """As that of every `SSLObject`."""
         try:
             super().do_handshake()
         except ssl.SSLCertVerificationError as exc:
-            if self.context in _found:
+            if self._refuses:
                 raise
-            _found[self.context] = exc
+            self._refuses = True
+            _found[self.context] = copy(exc)
             raise ssl.SSLWantReadError from exc
 
     def read(self, len: int = 1024, buffer: Any = None) -> Any:  # noqa: A002
@@ -129,7 +134,7 @@ class ClientTls(ssl.SSLObject):
             raise
         except ssl.SSLError as exc:
             if told(exc):
-                _found[self.context] = exc
+                _found[self.context] = copy(exc)
             raise
 
 
@@ -146,7 +151,7 @@ def tell(why: str, peer: str = "") -> None:
 class ServerTls(ssl.SSLObject):
     """TLS of a server, which tells both sides why it refuses a client."""
 
-    _refused = False
+    _refuses = False
 
     def do_handshake(self) -> None:
         """As that of every `SSLObject`."""
@@ -155,9 +160,9 @@ class ServerTls(ssl.SSLObject):
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError, ssl.SSLEOFError):
             raise
         except ssl.SSLError as exc:
-            if self._refused:
+            if self._refuses:
                 raise
-            self._refused = True
+            self._refuses = True
             tell(_refused(exc))
             if not _by_certificate(exc):
                 raise
