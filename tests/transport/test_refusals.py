@@ -1,5 +1,6 @@
 """Who is refused, and what both sides say of it: each way to be wrong, over each transport."""
 
+import gc
 import logging
 import re
 from collections.abc import Callable
@@ -22,7 +23,7 @@ from osmo_transport import (
     listen,
     transport_for,
 )
-from osmo_transport.transports import strangers
+from osmo_transport.transports import refusals, strangers
 from osmo_transport.transports.tls import has_expired
 from osmo_transport.transports.websocket.transport import WebSocketTransport
 from tests.helpers import eventually
@@ -220,8 +221,10 @@ async def test_a_refusal_is_named_on_both_sides(
 def test_a_refusal_is_named_under_uvloop(
     way: Way, wrong: str, certificates: Certificates, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Whose TLS is another one."""
+    """Whose TLS is another one. Nothing is left of a connection that was refused."""
     uvloop.run(is_named(way, CASES[wrong], certificates, caplog))
+    gc.collect()
+    assert not refusals._found
     logs = {f"refused a client: {CASES[wrong].logs}"}
     assert lines(caplog, "server") == (set() if way.scheme == "grpc" else logs)
 

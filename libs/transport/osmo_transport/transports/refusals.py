@@ -5,6 +5,7 @@ A client is told by the alert with which TLS ends. The server writes one line to
 
 import logging
 import ssl
+from copy import copy
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -98,12 +99,13 @@ def _untrusted(url: str, exc: ssl.SSLCertVerificationError) -> TransportError:
 # that goes on it sends what there is; the other side ends it then, or the time limit of handshakes.
 
 _found: WeakKeyDictionary[ssl.SSLContext, ssl.SSLError] = WeakKeyDictionary()
+"""Errors without their tracebacks, which would keep the contexts alive."""
 
 
 def found(context: ssl.SSLContext | None) -> ssl.SSLError | None:
     """Why a client of this context, or its server, did not take the other's certificate, however
-    the connection ended then."""
-    return None if context is None else _found.get(context)
+    the connection ended then; to be asked for once."""
+    return None if context is None else _found.pop(context, None)
 
 
 class ClientTls(ssl.SSLObject):
@@ -112,15 +114,17 @@ class ClientTls(ssl.SSLObject):
 
     asked: ssl.SSLContext | None = None
     """The context that was asked for it, where another one made it."""
+    _refuses = False
 
     def do_handshake(self) -> None:
         """As that of every `SSLObject`."""
         try:
             super().do_handshake()
         except ssl.SSLCertVerificationError as exc:
-            if self._of in _found:
+            if self._refuses:
                 raise
-            _found[self._of] = exc
+            self._refuses = True
+            _found[self._of] = copy(exc)
             raise ssl.SSLWantReadError from exc
 
     def read(self, len: int = 1024, buffer: Any = None) -> Any:  # noqa: A002
@@ -132,7 +136,7 @@ class ClientTls(ssl.SSLObject):
             raise
         except ssl.SSLError as exc:
             if told(exc):
-                _found[self._of] = exc
+                _found[self._of] = copy(exc)
             raise
 
     @property
@@ -153,7 +157,7 @@ def tell(why: str, peer: str = "") -> None:
 class ServerTls(ssl.SSLObject):
     """TLS of a server, which tells both sides why it refuses a client."""
 
-    _refused = False
+    _refuses = False
 
     def do_handshake(self) -> None:
         """As that of every `SSLObject`."""
@@ -162,9 +166,9 @@ class ServerTls(ssl.SSLObject):
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError, ssl.SSLEOFError):
             raise
         except ssl.SSLError as exc:
-            if self._refused:
+            if self._refuses:
                 raise
-            self._refused = True
+            self._refuses = True
             tell(_refused(exc))
             if not _by_certificate(exc):
                 raise

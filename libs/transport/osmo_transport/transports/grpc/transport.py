@@ -311,60 +311,45 @@ async def _failure(url: SplitResult, tls: TlsConfig) -> TransportError:
     name = url.geturl()
     failed = HandshakeError(f"cannot connect to {name}: the gRPC handshake failed")
     try:
-        reader, writer = await sockets.opened(host, port, _plain_context(url, tls))
+        _, writer = await sockets.opened(host, port, _plain_context(url, tls))
+        writer.transport.abort()
+        refusal = await _refusal(url, tls) if url.scheme == "grpcs" else None
     except UsageError:
         return failed  # with files that were good before: those of now say nothing about it
     except OSError as exc:
         return sockets.connect_error(name, exc)
-    try:
-        if url.scheme == "grpcs" and await _cut(reader) and await _cut_within_handshake(url, tls):
-            return _refused(name, tls)
-    except UsageError:
-        return failed
-    except OSError as exc:
-        return sockets.connect_error(name, exc)
-    finally:
-        writer.transport.abort()
-    return failed
+    return refusal or failed
 
 
-async def _cut(reader: asyncio.StreamReader) -> bool:
-    """Whether a server, whose turn it is, ends the connection without a word."""
-    try:
-        async with asyncio.timeout(strangers.ASK_TIMEOUT):
-            return not await reader.read(1)
-    except (TimeoutError, ConnectionError):
-        return False
+_HALF_WAY = (ssl.SSLEOFError, ConnectionResetError, ConnectionAbortedError)
+"""How a handshake ends that the other side ends without a word."""
 
 
-async def _cut_within_handshake(url: SplitResult, tls: TlsConfig) -> bool:
-    """Whether the server ends a handshake half-way. With TLS 1.2 the client's certificate comes
-    within the handshake, and gRPC's own server says no word when it refuses it; one that is away,
-    behind a proxy, would be so after it."""
-    context = _plain_context(url, tls)
-    if context is not None:
-        context.maximum_version = ssl.TLSVersion.TLSv1_2
+async def _refusal(url: SplitResult, tls: TlsConfig) -> TransportError | None:
+    """Why the server does not take this client's certificate; None: it is not known that it does
+    not. gRPC's own says nothing when it refuses one, but with TLS 1.2 that comes within the
+    handshake, which it ends half-way then, where one that is away behind a proxy completes it."""
+    context = _speaking_http2(tls)
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    name = url.geturl()
     try:
         _, writer = await sockets.opened(*address(url), context)
-    except (ssl.SSLEOFError, ConnectionResetError, ConnectionAbortedError):
-        return True
+    except _HALF_WAY:
+        if tls.cert_file is None:
+            return refusals.no_certificate(name)
+        return refusals.expired(name) if has_expired(tls) else refusals.unknown_authority(name)
+    except OSError as exc:
+        return sockets.connect_error(name, exc) if refusals.told(exc) else None
     writer.transport.abort()
-    return False
-
-
-def _refused(name: str, tls: TlsConfig) -> TransportError:
-    """Why a server says nothing to this client's certificate."""
-    if tls.cert_file is None:
-        return refusals.no_certificate(name)
-    if has_expired(tls):
-        return refusals.expired(name)
-    return refusals.unknown_authority(name)
+    return None
 
 
 def _plain_context(url: SplitResult, tls: TlsConfig) -> ssl.SSLContext | None:
     """TLS as gRPC speaks it, for a connection without gRPC."""
-    if url.scheme != "grpcs":
-        return None
+    return _speaking_http2(tls) if url.scheme == "grpcs" else None
+
+
+def _speaking_http2(tls: TlsConfig) -> ssl.SSLContext:
     context = client_context(tls)
     context.set_alpn_protocols(["h2"])
     return context
