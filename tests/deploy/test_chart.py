@@ -103,7 +103,8 @@ def test_programs_take_their_configuration(example: str, tmp_path: Path) -> None
         schemes = {url.partition(":")[0] for url in found["operator"].listen}
         assert found["listener"].connect.partition(":")[0] in schemes
     if "operator" in found and "worker" in found:
-        assert found["operator"].queue == found["worker"].queue
+        queues = {re.sub("//[^@/]*@", "//", found[name].queue) for name in ("operator", "worker")}
+        assert len(queues) == 1, "but for the user"
         assert found["operator"].layout == found["worker"].layout
 
 
@@ -294,7 +295,28 @@ def test_files_of_certificates_are_mounted(tmp_path: Path) -> None:
         mounted = {mount["mountPath"] for mount in container["volumeMounts"]}
         assert {str(Path(each).parent) for each in files} <= mounted
         found += len(files)
-    assert found == 4 + 2 + 3, "of the operator, a worker and a listener"
+    assert found == 5 + 4 + 3, "of the operator, a worker and a listener"
+
+
+def test_each_program_gets_its_own_password(tmp_path: Path) -> None:
+    """By the name of its user, where it has one, as a file that follows its Secret."""
+    configs = configurations("tls", tmp_path)
+    found = {}
+    for spec, container in pod_specs("tls"):
+        for volume in spec["volumes"]:
+            if volume["name"].endswith("-password"):
+                secret = volume["secret"]
+                (item,) = secret["items"]
+                assert item["path"] == "password"
+                found[container["name"], volume["name"]] = secret["secretName"], item["key"]
+    assert found == {
+        ("operator", "queue-password"): ("redis-passwords", "osmo-operator"),
+        ("worker", "queue-password"): ("redis-passwords", "osmo-worker"),
+        ("worker", "store-password"): ("postgres-password", "password"),
+    }
+    assert configs["operator"].queue.startswith("rediss://osmo-operator@redis:6380/2?")
+    assert configs["worker"].queue.startswith("rediss://osmo-worker@redis:6380/2?")
+    assert configs["worker"].store_password_file == Path("/etc/osmo/store-password/password")
 
 
 def test_a_secret_is_in_no_object() -> None:
@@ -515,6 +537,13 @@ def test_alerts_are_of_the_programs_that_run() -> None:
         ("web.enabled", "yes", "'/web/enabled': got string, want boolean"),
         ("queue.layout", "new", "'/queue/layout': value must be one of 'own', 'osmo'"),
         ("queue.url", "", "say where the queue is: queue.url, or queue.urlSecret.name"),
+        ("queue.url", "redis://a:b@h", "'/queue/url': 'redis://a:b@h' does not match pattern"),
+        ("queue.users.web", "a:b", "'/queue/users/web': 'a:b' does not match pattern"),
+        (
+            "queue",
+            {"urlSecret": {"name": "x"}, "users": {"operator": "a"}},
+            "queue.users and queue.urlSecret exclude each other",
+        ),
         ("store.url", "sqlite:///osmo.db", "'/store/url': 'sqlite:///osmo.db' does not match"),
         ("operator.enabled", False, "say where the operator is: listener.connect"),
         ("operator.ports", {"ws": 0, "grpc": 0}, "an operator needs a port"),

@@ -11,6 +11,7 @@ Everything of one program: its configuration, its pods, and how many of them may
   page       whether it has a page instead of a port of operations
   files      by name: what else stands in /etc/osmo/config; none if it is left out
   secrets    by name of the folder in /etc/osmo: the Secret that is mounted there, or an empty text
+  passwords  of "queue" and "store" those that it uses, whose password may be in a Secret
   account    the service account, whose token is mounted; or an empty text
   audience   that of a token of the account for somebody else, in /etc/osmo/token; or an empty text
   scaled     whether somebody else says how many there are
@@ -30,6 +31,13 @@ Everything of one program: its configuration, its pods, and how many of them may
 {{- range $name := list "queue" "store" }}
 {{- if hasKey $values.config $name }}
 {{- fail (printf "%s.config.%s cannot be set: it follows from %s.url or %s.urlSecret" $.component $name $name $name) }}
+{{- end }}
+{{- end }}
+{{- $passwords := list }}
+{{- range .passwords }}
+{{- if (index $root.Values .).passwordSecret.name }}
+{{- $passwords = append $passwords . }}
+{{- $_ := set $settings (printf "%s_password_file" .) (printf "/etc/osmo/%s-password/password" .) }}
 {{- end }}
 {{- end }}
 {{- $config := include "osmo.toml" (dict "path" "" "of" (mergeOverwrite (deepCopy $values.config) $settings)) }}
@@ -138,6 +146,9 @@ spec:
             - {name: {{ $folder }}, mountPath: /etc/osmo/{{ $folder }}, readOnly: true}
             {{- end }}
             {{- end }}
+            {{- range $passwords }}
+            - {name: {{ . }}-password, mountPath: /etc/osmo/{{ . }}-password, readOnly: true}
+            {{- end }}
             {{- if .audience }}
             - {name: identity, mountPath: /etc/osmo/token, readOnly: true}
             {{- end }}
@@ -150,6 +161,14 @@ spec:
         - name: {{ $folder }}
           secret: {secretName: {{ $secret }}, defaultMode: 0440}
         {{- end }}
+        {{- end }}
+        {{- range $passwords }}
+        - name: {{ . }}-password
+          secret:
+            secretName: {{ (index $root.Values .).passwordSecret.name }}
+            defaultMode: 0440
+            # Its own alone.
+            items: [{key: {{ include "osmo.passwordKey" (dict "root" $root "name" . "component" $.component) | quote }}, path: password}]
         {{- end }}
         {{- with .audience }}
         - name: identity

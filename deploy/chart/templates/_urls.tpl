@@ -13,16 +13,28 @@ that of a URL which names none, or is not known. */}}
 {{- end }}
 {{- end }}
 
-{{/* An environment variable with the URL of the queue or the store: (dict "root" $ "name" "queue"). */}}
+{{/* An environment variable with the URL of the queue or the store: (dict "root" $ "name" "queue"
+"component" "operator"). */}}
 {{- define "osmo.url" -}}
 {{- $given := index .root.Values .name -}}
+{{- $user := get $given.users .component -}}
 - name: OSMO_{{ upper .name }}
-{{- if $given.urlSecret.name }}
+{{- if and $user $given.urlSecret.name }}
+{{- fail (printf "%s.users and %s.urlSecret exclude each other: the URL in the Secret names its user" .name .name) }}
+{{- else if $given.urlSecret.name }}
   valueFrom:
     secretKeyRef: {name: {{ $given.urlSecret.name }}, key: {{ $given.urlSecret.key }}}
 {{- else }}
-  value: {{ required (printf "say where the %s is: %s.url, or %s.urlSecret.name where it holds a password" .name .name .name) $given.url | quote }}
+{{- $url := required (printf "say where the %s is: %s.url, or %s.urlSecret.name where it holds a password" .name .name .name) $given.url }}
+  value: {{ ternary (regexReplaceAll "^([a-z]+://)([^@/]*@)?" $url (printf "${1}%s@" $user)) $url (not (empty $user)) | quote }}
 {{- end }}
+{{- end }}
+
+{{/* The key of a program's password in the Secret of the queue or the store: (dict "root" $ "name"
+"queue" "component" "operator"). */}}
+{{- define "osmo.passwordKey" -}}
+{{- $given := index .root.Values .name -}}
+{{ get $given.users .component | default $given.passwordSecret.key }}
 {{- end }}
 
 {{/* What the scheme of the operator's URLs ends with. */}}

@@ -1,8 +1,9 @@
 """Keeps secrets out of whatever is printed or logged.
 
 Two nets: a value whose *name* ends like a secret's is hidden whole, and in any text the password of
-a URL, a secret in its query and a bearer token are hidden. Where the end of a password is not sure,
-more is hidden rather than less.
+a URL, be it misspelt, a value that is given with the name of a secret (`token=…`), a bearer token
+and a header that authorizes are hidden. Where the end of a password is not sure, more is hidden
+rather than less.
 """
 
 import re
@@ -13,16 +14,38 @@ MASK = "****"
 _NAMES = r"(?:password|passwd|secret|token|authorization|api_?key)"
 _SECRET_NAME = re.compile(rf"{_NAMES}$", re.IGNORECASE)
 _PARTS = re.compile(
-    rf"(?P<user>://[^:/?#\s@]*:)\S*(?=@)"
-    rf"|(?P<query>[?&][\w.-]*{_NAMES}=)[^&\s]*"
+    rf"(?P<named>(?<![\w.-])[\w.-]*{_NAMES}=)[^&\s'\"]+"
+    r"|(?P<header>\bauthorization:\s*(?:\w+\s+)?)\S+"
     r"|(?P<bearer>\bbearer\s+)[\w.~+/=-]{8,}",
     re.IGNORECASE,
 )
 
+# Each begins where a word does, so that no text takes longer than its length says. An image, as
+# `registry/name:tag@sha256:…`, is no URL.
+_UP_TO_HOST = re.compile(r"(?<!\S)\S*@(?!sha\d+:)")
+_USER = re.compile(r"://[^:/?#@]*:")
+_MISSPELT_USER = re.compile(r"(?:^|[/=(,\[])[\w%.+~-]*:")
+
 
 def mask_text(text: str) -> str:
     """`text` without the passwords and tokens that stand in it."""
+    if "@" in text:
+        text = _UP_TO_HOST.sub(_without_password, text)
     return _PARTS.sub(lambda found: f"{found[found.lastgroup or 0]}{MASK}", text)
+
+
+def _without_password(found: re.Match[str]) -> str:
+    whole = found[0]
+    user, start = _USER.search(whole), 0
+    if (
+        user is None
+        and "://" not in whole
+        and not found.string[found.end() : found.end() + 1].isspace()
+    ):
+        # It was to be a URL; what is quoted before it is none of its.
+        start = max(whole.rfind("'"), whole.rfind('"')) + 1
+        user = _MISSPELT_USER.search(whole[start:])
+    return whole if user is None else f"{whole[: start + user.end()]}{MASK}@"
 
 
 def mask(value: object, name: str = "", *, secret: bool = False) -> object:

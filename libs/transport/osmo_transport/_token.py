@@ -7,7 +7,7 @@ import shlex
 import time
 from base64 import urlsafe_b64decode
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -41,7 +41,7 @@ class TokenConfig:
     file: Path | None = None
     """File with the token, which is read again when it changes, as one that somebody keeps fresh
     for this program."""
-    command: str = ""
+    command: str = field(default="", repr=False)
     """Command that prints the token, instead of a file; run again before its token ends, at the
     latest every five minutes where it does not say when it does. No shell is involved."""
     insecure: bool = False

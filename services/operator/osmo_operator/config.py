@@ -24,7 +24,7 @@ class OperatorConfig:
     insecure: bool = False
     """Whether strangers may be let in, or tokens travel in the clear, at an address that other
     machines reach: only where something else keeps them away."""
-    queue: str = "redis://127.0.0.1:6379"
+    queue: str = field(default="redis://127.0.0.1:6379", repr=False)
     """URL of the queue (redis, rediss, valkey, valkeys, or another scheme that is installed); what
     is in `memory://` no other process sees."""
     queue_password_file: Path | None = None

@@ -1,7 +1,7 @@
 """The configuration of the all-in-one process."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 from typing import Annotated
@@ -33,9 +33,9 @@ class DemoConfig(ServiceConfig):
 
     transport: Carrier = Carrier.WS
     """What carries reports from the listener to the operator."""
-    queue: str = "memory://demo"
+    queue: str = field(default="memory://demo", repr=False)
     """URL of the queue (memory, redis, rediss, valkey, valkeys), which no other worker may read."""
-    store: str | None = None
+    store: str | None = field(default=None, repr=False)
     """URL of the state store (sqlite, postgresql, memory); none: a new file, osmo-demo.db."""
     nodes: Count = 10
     """Nodes of the simulated cluster."""
@@ -67,7 +67,7 @@ class DemoConfig(ServiceConfig):
 class CommandConfig(ProgramConfig):
     """What every command about a queue needs to know."""
 
-    queue: str = "redis://127.0.0.1:6379"
+    queue: str = field(default="redis://127.0.0.1:6379", repr=False)
     """URL of the operators' queue (redis, rediss, valkey, valkeys)."""
     queue_password_file: Path | None = None
     """File with the password of the queue in Redis, which its URL then leaves out; read again for

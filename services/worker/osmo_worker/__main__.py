@@ -48,7 +48,7 @@ class MigrateSettings(runner.ProgramConfig):
     left to do, with 1 when it failed, with 2 when the database is not fit, and with 3 when
     `--check` found something to do."""
 
-    store: str = WorkerConfig.store
+    store: str = field(default=WorkerConfig.store, repr=False)
     """URL of the state store: `sqlite:///PATH` or `postgresql://HOST/NAME`."""
     store_password_file: Path | None = None
     """File with the password of the store in PostgreSQL, which its URL then leaves out; read again

@@ -66,7 +66,7 @@ class StoreConfig:
 class WorkerConfig:
     """One worker process."""
 
-    queue: str = "redis://127.0.0.1:6379"
+    queue: str = field(default="redis://127.0.0.1:6379", repr=False)
     """URL of the operators' queue (redis, rediss, valkey, valkeys, or another scheme that is
     installed); what is in `memory://` no other process sees."""
     queue_password_file: Path | None = None
@@ -75,7 +75,7 @@ class WorkerConfig:
     layout: QueueLayout = "own"
     """How the queue in Redis is laid out; osmo: for operators already deployed, as `?layout=osmo`
     in its URL. Its group is then `message_workers`."""
-    store: str = "sqlite:///osmo.db"
+    store: str = field(default="sqlite:///osmo.db", repr=False)
     """URL of the state store: `sqlite:///PATH`, `postgresql://HOST/NAME` or `memory://`. Not looked
     at when `handler` is set."""
     store_password_file: Path | None = None

@@ -5,10 +5,12 @@ Both are told by OpenTelemetry's own variables: `OTEL_SERVICE_NAME`, `OTEL_RESOU
 """
 
 import importlib
+import logging
 import os
 from typing import Any
 
 from osmo_runtime import __version__
+from osmo_runtime.masking import MASK
 from osmo_transport.errors import MissingExtraError, UsageError
 
 try:
@@ -19,6 +21,17 @@ except ImportError as exc:
     raise MissingExtraError(
         f"figures and traces need {exc.name}: pip install 'osmo-pipeline[operations,otel]'"
     ) from exc
+
+
+def _without_value(record: logging.LogRecord) -> bool:
+    """Whoever presents himself to a collector does so by a header, which is shown where it is
+    malformed."""
+    if record.args:
+        record.args = (MASK,)
+    return True
+
+
+logging.getLogger("opentelemetry.util.re").addFilter(_without_value)
 
 
 def resource_of(service: str) -> Resource:

@@ -5,7 +5,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -63,7 +63,7 @@ _COLUMNS = (
 class FleetConfig(PatienceConfig, ViewConfig, StorePasswordConfig):
     """What every command about all backends can be told."""
 
-    store: str | None = None
+    store: str | None = field(default=None, repr=False)
     """URL of the workers' state store (sqlite, postgresql), which knows heartbeats, tasks and
     nodes; none: they are not shown."""
 
@@ -102,7 +102,7 @@ class ResetConfig(BackendConfig, ViewConfig, StorePasswordConfig):
     given out with an epoch of the future: its listeners begin anew, and what they then report
     counts. Let the workers catch up first: what waits in the queue is applied later."""
 
-    store: str
+    store: str = field(repr=False)
     """URL of the workers' state store (sqlite, postgresql)."""
 
 
@@ -112,7 +112,7 @@ class PurgeConfig(BackendConfig, ViewConfig, StorePasswordConfig):
     itself. It is refused while the backend is reported. What is cut short can be run again. The
     exit code is 3 if the store knows no such backend."""
 
-    store: str
+    store: str = field(repr=False)
     """URL of the workers' state store (sqlite, postgresql)."""
     silent_after: Seconds = StoreConfig.silent_after
     """Seconds for which the store must not have heard of it."""

@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Literal
 
@@ -31,7 +31,7 @@ class TopConfig(FleetConfig):
     second, what waits, and with --operations how long reports take. Quit with q or Ctrl-C. Where
     the output is no terminal it is a line for each look."""
 
-    operations: tuple[str, ...] = ()
+    operations: tuple[str, ...] = field(default=(), repr=False)
     """Operations ports of services, host:port or http://host:port, whose figures are added up."""
     interval: Seconds = 2.0
     """Seconds between two looks."""

@@ -1,6 +1,6 @@
 """What the page is told."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from osmo_pipeline.config import PatienceConfig, StorePasswordConfig
 from osmo_transport import QueueConfig
@@ -15,9 +15,9 @@ class WebConfig(PatienceConfig, StorePasswordConfig):
 
     listen: str = "127.0.0.1:8090"
     """Address to serve the page at; port 0: a free one."""
-    store: str
+    store: str = field(repr=False)
     """URL of the workers' state store (sqlite, postgresql)."""
-    operations: tuple[str, ...] = ()
+    operations: tuple[str, ...] = field(default=(), repr=False)
     """Operations ports of the workers, host:port or http://host:port: they tell how long a change
     takes until its row is written."""
     hosts: tuple[str, ...] = ()
