@@ -198,7 +198,7 @@ class OperatorProcess(Process):
                     stop,
                     asking.run(partial(resync_strangers, server)),
                     tell_rules(self._directory, server, rules_known, BackoffConfig()),
-                    names.keep(),
+                    names.keep(server),
                 )
                 server.stop()
                 await relaying

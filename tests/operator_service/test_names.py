@@ -27,6 +27,18 @@ def url(
     return f"{server.url}?layout={request.param}"
 
 
+class Door:
+    """Notes who has to come again."""
+
+    def __init__(self) -> None:
+        self.dismissed: list[str] = []
+
+    def dismiss(self, backend: str, reason: str) -> None:
+        """See `osmo_operator.names.Door`."""
+        assert "uid-1" in reason
+        self.dismissed.append(backend)
+
+
 @asynccontextmanager
 async def opened(url: str) -> AsyncIterator[tuple[Names, Directory]]:
     """The names as a new operator knows them, and its directory."""
@@ -35,11 +47,12 @@ async def opened(url: str) -> AsyncIterator[tuple[Names, Directory]]:
 
 
 @asynccontextmanager
-async def keeping(names: Names) -> AsyncIterator[None]:
-    """Lets it learn of every name, and put them back."""
-    task = asyncio.create_task(names.keep())
+async def keeping(names: Names) -> AsyncIterator[list[str]]:
+    """Lets it learn of every name, and put them back; who had to come to the door again."""
+    door = Door()
+    task = asyncio.create_task(names.keep(door))
     try:
-        yield
+        yield door.dismissed
     finally:
         task.cancel()
         await asyncio.wait([task])
@@ -64,7 +77,8 @@ async def test_a_wrong_cluster_cannot_take_a_name_that_an_operator_knows(
 async def test_every_operator_agrees_after_the_store_was_wiped(
     url: str, server: RedisServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Also where one that knew nothing has let a wrong cluster in meanwhile; each tells it once."""
+    """Also where one that knew nothing has let a wrong cluster in meanwhile, who has to go; each
+    tells it once."""
     async with opened(url) as (here, directory), opened(url) as (there, _), opened(url) as (new, _):
         async with keeping(here), keeping(there):
             for name in ("a", "freed"):
@@ -76,9 +90,12 @@ async def test_every_operator_agrees_after_the_store_was_wiped(
         await new.register("a", TWO)
         await new.register("b", TWO)
         taken = (await directory.claims())["b"]
-        async with keeping(new), keeping(here), keeping(there):
+        await new.register("a", Registration())
+        async with keeping(new) as dismissed, keeping(here) as others, keeping(there):
             after = before | {"b": taken}
             await eventually(lambda: new.known == here.known == there.known == after)
+            await eventually(lambda: dismissed)
+            assert (dismissed, others) == (["a"], [])
         assert await directory.claims() == after
     errors = [r.getMessage() for r in caplog.records if r.levelno == logging.ERROR]
     assert 1 <= errors.count("the queue lost to whom the names of 1 backend belong") <= 2

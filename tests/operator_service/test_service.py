@@ -16,7 +16,7 @@ from osmo_operator.names import Names
 from osmo_operator.service import run_operator
 from osmo_reports import Directory, Registration, open_directory
 from osmo_reports.bodies import encode_introduction
-from osmo_reports.directory import RULES_KIND, decode_rules
+from osmo_reports.directory import RULES_KIND, decode_rules, redis
 from osmo_reports.errors import BackendTakenError
 from osmo_transport import (
     NEW,
@@ -111,6 +111,23 @@ async def test_a_second_cluster_of_the_same_name_is_refused(queue_url: str) -> N
             await first.flush()
         with pytest.raises(BackendTakenError):
             await directory.register("a", Registration("uid-2"))
+
+
+async def test_who_has_lost_its_name_is_turned_away(
+    queue_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though it was connected before the name was another cluster's, wherever that came."""
+    monkeypatch.setattr(redis, "CLAIMS_INTERVAL", 0.01)
+    async with (
+        serving(queue_url) as (directory, (url,)),
+        connect(url, backend="a", introduction=ONE) as first,
+    ):
+        epoch = await first.epoch_after(0)
+        await directory.forget("a")
+        await directory.register("a", Registration("uid-2"))
+        async with patience(PATIENCE):
+            with pytest.raises(UsageError, match=r"uid-2.*uid-1"):
+                await first.epoch_after(epoch)
 
 
 async def test_nobody_is_let_in_before_the_rules_are_known(

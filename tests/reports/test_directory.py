@@ -162,9 +162,12 @@ async def test_what_came_while_it_was_read_is_missed_when_it_is_lost(
             assert not await anext(followed_rules)
 
 
-async def test_a_name_without_times_counts_as_taken_first(server: RedisServer) -> None:
+async def test_a_name_without_times_counts_as_taken_first(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As in a store that an operator wrote who kept none: its cluster keeps the name, until it is
-    forgotten."""
+    forgotten. What somebody wrote by hand keeps nobody from the others."""
+    monkeypatch.setattr(redis, "MAX_FREED", 1)
     async with await open_directory(server.url) as directory:
         server.command("HSET", "{osmo}:backends", "a", 'uid-1\n{"cluster_uid":"uid-1"}')
         server.command("HSET", "{osmo}:backends:since", "b", "no times")
@@ -176,6 +179,13 @@ async def test_a_name_without_times_counts_as_taken_first(server: RedisServer) -
         assert await directory.forget("a")
         await directory.restore_claims(old)
         assert await directory.register("a", Registration("uid-2"))
+        server.command("HSET", "{osmo}:backends", "c", "no cluster")
+        assert not await directory.register("c", Registration("uid-3"))
+        await directory.restore_claims({"c": Claim(Registration("uid-2"), 1)})
+        assert {name: each.cluster_uid for name, each in (await directory.backends()).items()} == {
+            "a": "uid-2",
+            "c": "uid-2",
+        }
 
 
 async def test_rules_that_cannot_be_read_are_left_out(

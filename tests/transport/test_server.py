@@ -168,6 +168,24 @@ async def test_what_became_of_clients_is_counted() -> None:
         assert server.stats.fenced == 0
 
 
+async def test_clients_of_a_backend_can_be_dismissed() -> None:
+    """They are told why and may come again; those of others go on."""
+    async with (
+        listen("memory://") as server,
+        connect(server.url, backend="one") as one,
+        connect(server.url, backend="other") as other,
+    ):
+        for client in (one, other):
+            await client.epoch_after(0)
+        server.dismiss("one", "go")
+        assert server.backends == {"other"}
+        await one.send(make_message())
+        for incoming in await server.receive():
+            incoming.acknowledge()
+        assert server.backends == {"one", "other"}
+        assert server.stats.refused["unavailable"] == 1
+
+
 async def test_what_has_arrived_can_be_had_without_waiting() -> None:
     """Nothing, if nothing has arrived."""
     async with listen("memory://") as server:

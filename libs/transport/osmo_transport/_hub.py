@@ -542,6 +542,11 @@ class Hub:
             peer.part(GoodbyeCode.RESYNC, FORGOTTEN)
         return len(strangers)
 
+    def dismiss(self, backend: str, reason: str) -> None:
+        """See `Server.dismiss`."""
+        for peer in [each for of, each in self._by_producer.items() if of.backend == backend]:
+            peer.part(GoodbyeCode.UNAVAILABLE, reason)
+
     def push(self, backend: str, push: Push) -> None:
         """See `Server.push`."""
         check_name("the kind of a push", push.kind)

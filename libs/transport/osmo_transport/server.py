@@ -190,6 +190,11 @@ class Server:
         memory; returns how many there were."""
         return self._hub.resync(queue_epoch)
 
+    def dismiss(self, backend: str, reason: str) -> None:
+        """Let every client of `backend` connect again, and so be admitted anew, or not; `reason` is
+        told."""
+        self._hub.dismiss(backend, reason)
+
     def push(self, backend: str, push: Push) -> None:
         """Tell all clients of `backend`, those that are connected now and those that will be; a
         lower version than what was told of this kind is ignored. One push of each kind is kept for

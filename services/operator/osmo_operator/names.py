@@ -4,16 +4,23 @@ of it, the operators still know."""
 import logging
 from collections.abc import Mapping
 from contextlib import aclosing
-from typing import NoReturn
+from typing import NoReturn, Protocol
 
 import anyio
 
 from osmo_reports import Registration
-from osmo_reports.directory import Claim, Directory, merged
+from osmo_reports.directory import MAX_BACKENDS, Claim, Directory, merged
 from osmo_runtime.texts import counted
 from osmo_transport import Backoff, BackoffConfig, QueueRefusedError, QueueUnavailableError
 
 logger = logging.getLogger(__name__)
+
+
+class Door(Protocol):
+    """Where listeners are connected: a `Server`."""
+
+    def dismiss(self, backend: str, reason: str) -> None:
+        """Let the listeners of `backend` connect again."""
 
 
 class Names:
@@ -25,6 +32,8 @@ class Names:
         self._backoff = backoff
         self.known: Mapping[str, Claim] = {}
         """What the directory said last."""
+        self._let_in: dict[tuple[str, str], None] = {}
+        """Backends and clusters that were let in here, the latest `MAX_BACKENDS`."""
 
     async def register(self, backend: str, registration: Registration) -> None:
         """Note who reports `backend`, unless the name is known to belong to another cluster.
@@ -33,9 +42,15 @@ class Names:
             BackendTakenError, QueueUnavailableError, QueueRefusedError: as `Directory.register`.
         """
         await self._directory.register(backend, registration, self.known.get(backend))
+        if cluster := registration.cluster_uid:
+            self._let_in.pop((backend, cluster), None)
+            self._let_in[backend, cluster] = None
+            if len(self._let_in) > MAX_BACKENDS:
+                del self._let_in[next(iter(self._let_in))]
 
-    async def keep(self) -> NoReturn:
-        """Learn of every name, for ever, and put back what the directory loses."""
+    async def keep(self, door: Door) -> NoReturn:
+        """Learn of every name, for ever, and put back what the directory loses. Whose name turns
+        out to be another cluster's has to come to the `door` again."""
         delays = Backoff(self._backoff)
         while True:
             try:
@@ -43,6 +58,7 @@ class Names:
                     async for found in following:
                         delays = Backoff(self._backoff)
                         self.known = await self._restored(found)
+                        self._dismiss(door)
             except QueueUnavailableError as exc:
                 logger.debug("cannot ask the queue for the backends' names: %s", exc)
                 await anyio.sleep(delays.next_delay())
@@ -65,3 +81,13 @@ class Names:
             logger.warning("the names of backends are not put back: %s", exc)
             return found | lost
         return await self._directory.claims()
+
+    def _dismiss(self, door: Door) -> None:
+        for backend, cluster in list(self._let_in):
+            registration = self.known.get(backend, Claim()).registration
+            if registration is None or registration.cluster_uid in ("", cluster):
+                continue
+            owner = registration.cluster_uid
+            logger.warning("%s belongs to cluster %s, and not to %s", backend, owner, cluster)
+            del self._let_in[backend, cluster]
+            door.dismiss(backend, f"{backend} belongs to the cluster {owner}")

@@ -129,7 +129,7 @@ async def run_operator(
                 watching.start_soon(adopt_rules, directory, server)
                 if file is not None:
                     watching.start_soon(declare_rules, directory, file)
-                watching.start_soon(names.keep)
+                watching.start_soon(names.keep, server)
                 ready(server.urls)
                 await stop.wait()
                 watching.cancel_scope.cancel()

@@ -32,14 +32,16 @@ local function keep_freed(backend, freed, most)
   local oldest, when
   for place = 1, #all, 2 do
     local since, freed = all[place + 1]:match('^(%d+) (%d+)$')
-    since, freed = tonumber(since), tonumber(freed)
+    since, freed = tonumber(since) or -1, tonumber(freed) or 0
     if since < freed and not (when and when <= freed) then oldest, when = all[place], freed end
   end
   if oldest then redis.call('HDEL', KEYS[2], oldest) end
 end
 
+local function owner_of(noted) return noted:match('^(.*)\\n') or '' end
+
 local function is_before(noted, since, other, others)
-  local uid, uids = noted:match('^(.*)\\n'), other:match('^(.*)\\n')
+  local uid, uids = owner_of(noted), owner_of(other)
   if (uid == '') ~= (uids == '') then return uids == '' end
   return since < others or since == others and uid < uids
 end
@@ -75,7 +77,7 @@ REGISTER = script(
 restore()
 local backend, uid = ARGV[1], ARGV[7]
 local stored, since, freed = claim_of(backend)
-local owner = stored and stored:match('^(.*)\\n')
+local owner = stored and owner_of(stored)
 if stored and owner ~= '' then
   if uid == '' then return 0 end
   if uid ~= owner then return owner end

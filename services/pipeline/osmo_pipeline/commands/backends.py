@@ -92,8 +92,8 @@ class ShowConfig(FleetConfig, BackendConfig):
 @dataclass(frozen=True, kw_only=True)
 class ForgetConfig(BackendConfig, ViewConfig):
     """Frees the name of a backend for another cluster, and lets the default rules hold for it. Stop
-    its listeners first: they go on, and take the name again when they connect anew. The exit code
-    is 3 if nothing is known of it."""
+    its listeners first: they go on, and take the name again when they connect anew before another
+    cluster has it. The exit code is 3 if nothing is known of it."""
 
 
 @dataclass(frozen=True, kw_only=True)
