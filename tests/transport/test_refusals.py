@@ -1,5 +1,6 @@
 """Who is refused, and what both sides say of it: each way to be wrong, over each transport."""
 
+import asyncio
 import gc
 import logging
 import re
@@ -24,7 +25,7 @@ from osmo_transport import (
     transport_for,
 )
 from osmo_transport.transports import refusals, strangers
-from osmo_transport.transports.tls import has_expired
+from osmo_transport.transports.tls import has_expired, server_context
 from osmo_transport.transports.websocket.transport import WebSocketTransport
 from tests.helpers import eventually
 from tests.transport.certificates import Authority
@@ -227,6 +228,17 @@ def test_a_refusal_is_named_under_uvloop(
     assert not refusals._found
     logs = {f"refused a client: {CASES[wrong].logs}"}
     assert lines(caplog, "server") == (set() if way.scheme == "grpc" else logs)
+
+
+async def test_who_says_why_is_heard_over_grpc_too(certificates: Certificates) -> None:
+    """As a proxy in front of a server does, other than gRPC's own."""
+    config = ClientConfig(tls=TlsConfig(ca_file=certificates.trusted.ca_file), drain_timeout=0.0)
+    asking = server_context(certificates.asking)
+    async with await asyncio.start_server(lambda *_: None, "127.0.0.1", 0, ssl=asking) as proxy:
+        url = f"grpcs://127.0.0.1:{proxy.sockets[0].getsockname()[1]}"
+        async with connect(url, backend="b", config=config) as client:
+            with pytest.raises(CertificateError, match="the server asks for a client certificate"):
+                await client.epoch_after(0)
 
 
 NO_TLS = "refused a client: it does not speak TLS: is its URL to begin with wss://?"

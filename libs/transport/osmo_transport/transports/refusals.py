@@ -10,7 +10,12 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from osmo_transport._text import host_of, shown
-from osmo_transport.errors import CertificateError, HandshakeError, TransportError
+from osmo_transport.errors import (
+    CertificateError,
+    ConnectionLostError,
+    HandshakeError,
+    TransportError,
+)
 
 logger = logging.getLogger("osmo_transport.server")
 
@@ -52,8 +57,8 @@ def told(exc: BaseException | None) -> bool:
 
 
 def named(url: str, exc: ssl.SSLError) -> TransportError:
-    """Why TLS failed at `url`: a `HandshakeError` if waiting may mend it, else a
-    `CertificateError`."""
+    """Why TLS failed at `url`: a `CertificateError` if no waiting mends it, a `ConnectionLostError`
+    if that may, a `HandshakeError` if it is not known."""
     if isinstance(exc, ssl.SSLCertVerificationError):
         return _untrusted(url, exc)
     if exc.reason == _EXPIRED_ALERT:
@@ -75,13 +80,15 @@ def unknown_authority(url: str) -> TransportError:
 
 def expired(url: str) -> TransportError:
     """This client's certificate has expired."""
-    return HandshakeError(f"{url}: this client's certificate (tls.cert_file) has expired{_PASSING}")
+    return ConnectionLostError(
+        f"{url}: this client's certificate (tls.cert_file) has expired{_PASSING}"
+    )
 
 
 def _untrusted(url: str, exc: ssl.SSLCertVerificationError) -> TransportError:
     said = exc.verify_message.rstrip(".")
     if exc.verify_code in (EXPIRED, _NOT_YET_VALID):
-        return HandshakeError(f"{url}: the server's {said}{_PASSING}")
+        return ConnectionLostError(f"{url}: the server's {said}{_PASSING}")
     if exc.verify_code in _OTHER_NAMES:
         return CertificateError(
             f"{url}: the server's certificate does not name this host ({said}): connect to a host"

@@ -70,10 +70,9 @@ async def why(
     proxy's while it starts; where another protocol is, none will be: then it is a
     `WrongServerError`.
     """
-    try:
-        found = await ask(*place, context)
-    except ssl.SSLError as exc:
-        return refusals.named(url, exc)
+    found = await ask(*place, context)
+    if (refusal := refusals.found(context)) is not None:
+        return refusals.named(url, refusal)
     secure = context is not None
     if found is None or (found.kind is wanted and found.secure == secure):
         return otherwise
@@ -106,11 +105,7 @@ def _described(url: str, found: Stranger, otherwise: TransportError) -> str:
 
 async def ask(host: str, port: int, path: str, context: ssl.SSLContext | None) -> Stranger | None:
     """Who answers there, over TLS if there is a `context`; None: nobody, or one with whom the
-    matter is TLS itself.
-
-    Raises:
-        SSLError: the server says with it why it refuses this client.
-    """
+    matter is TLS itself."""
     request = _request(host, port, path)
     try:
         if context is None:
@@ -125,16 +120,12 @@ async def ask(host: str, port: int, path: str, context: ssl.SSLContext | None) -
             return found
         except ssl.SSLCertVerificationError:
             return None
-        except (ssl.SSLError, ConnectionError, TimeoutError) as exc:
-            if refusals.told(exc):
-                raise
+        except (ssl.SSLError, ConnectionError, TimeoutError):
             found = await _asked_plainly(host, port, request)
         if found.kind in (Kind.CLOSES, Kind.SILENT):
             return found._replace(secure=True)  # whether it would speak TLS, it does not say
         return None if found.kind is Kind.TLS else found
-    except _BROKEN as exc:
-        if refusals.told(exc):
-            raise
+    except _BROKEN:
         return None
 
 
@@ -163,7 +154,7 @@ async def _answer(
     """What is said to a question, and whether the connection was ended then.
 
     Raises:
-        OSError: no connection, or no TLS, or a server that refuses this client's.
+        OSError: no connection, or no TLS.
     """
     async with asyncio.timeout(TLS_TIMEOUT if context else ASK_TIMEOUT):
         reader, writer = await sockets.opened(host, port, context)
@@ -183,9 +174,7 @@ async def _answer(
                     pass
     except TimeoutError:
         pass
-    except _BROKEN as exc:
-        if refusals.told(exc):
-            raise
+    except _BROKEN:
         ended = True
     finally:
         writer.transport.abort()
