@@ -4,7 +4,8 @@ import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
-from osmo_reports.conditions import ConditionRules
+from osmo_operator.rules_file import read_rules
+from osmo_reports.conditions import ConditionRules, check_rules
 from osmo_reports.directory import decode_rules
 from osmo_runtime import settings
 from osmo_runtime.errors import SettingsError
@@ -87,6 +88,18 @@ def _read_rules(payload: bytes) -> None:
     rules.allow([("Ready", "True"), ("x" * 1000, "\0"), ("", "")])
 
 
+def _make_rules_file(draw: Draw) -> bytes:
+    rules = _make_rules(draw)
+    samples = (b'[east]\nReady = "True"\n"^Gpu.*$" = "False|Unknown"', b'{"east":%b}' % rules)
+    return draw.like(samples) if draw.often(0.7) else draw.choice(samples)
+
+
+def _read_rules_file(data: bytes) -> None:
+    for rules in read_rules(data, is_json=data.startswith(b"{")).values():
+        check_rules(rules)
+
+
 SETTINGS = Family(_make, _read, (SettingsError,))
 ADDRESSES = Family(_make_address, _read_address, ())
 RULES = Family(_make_rules, _read_rules, (ValueError,))
+RULES_FILE = Family(_make_rules_file, _read_rules_file, (ValueError,))

@@ -27,5 +27,6 @@ FAMILIES = {
     "settings": configuration.SETTINGS,
     "addresses": configuration.ADDRESSES,
     "rules": configuration.RULES,
+    "rules-file": configuration.RULES_FILE,
     "pages": pages.PAGES,
 }

@@ -8,7 +8,8 @@ A file has a table for each backend, with what `osmo-pipeline rules set` takes:
 """
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -42,11 +43,8 @@ class RulesFile:
         UsageError: it cannot be used.
         MissingExtraError: the library that checks rules is not installed.
         """
-        is_json = path.suffix == ".json"
-        decode = msgspec.json.decode if is_json else msgspec.toml.decode
-        self._file = WatchedFile(
-            path, lambda data: _checked(decode, data), what="file of condition rules"
-        )
+        read = partial(read_rules, is_json=path.suffix == ".json")
+        self._file = WatchedFile(path, read, what="file of condition rules")
         self._in_force: Declared | None = None
         self._refused = ""
 
@@ -95,13 +93,14 @@ class RulesFile:
         return result
 
 
-def _checked(decode: Callable[[bytes], object], data: bytes) -> Declared:
-    """The rules in the content of a file.
+def read_rules(data: bytes, *, is_json: bool) -> Declared:
+    """The rules in a file, which is TOML unless it is JSON.
 
     Raises:
         ValueError: they cannot be used.
         MissingExtraError: the library that checks them is not installed.
     """
+    decode = msgspec.json.decode if is_json else msgspec.toml.decode
     try:
         backends = msgspec.convert(decode(data), dict[Name, object])
     except RecursionError as exc:
