@@ -259,6 +259,11 @@ CASES = [
         {'osmo_file_unusable{instance="a", file="/tls.crt"}': "0x26 1x3"},
     ),
     Case(
+        "OsmoPasswordRefused",
+        {'osmo_file_refused{instance="a", file="/password"}': "0x20 1x10"},
+        {'osmo_file_refused{instance="a", file="/password"}': "0x29 1x1"},
+    ),
+    Case(
         "OsmoCertificateEnds",
         {'osmo_tls_certificate_expiry_seconds{instance="a", file="/tls.crt"}': "259000-60x30"},
         {'osmo_tls_certificate_expiry_seconds{instance="a", file="/tls.crt"}': "600000-60x30"},

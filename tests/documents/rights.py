@@ -4,7 +4,7 @@ import shlex
 
 from osmo_runtime.queues import QueueLayout
 from osmo_transport.testing.redis_server import RedisServer
-from tests.documents.guide import fenced
+from tests.documents.guide import fenced, inline
 
 GUIDE = "docs/production.md"
 ROLES = ("operator", "worker", "admin", "reader")
@@ -14,6 +14,9 @@ _BLOCKS = {
     "own": ("ACL SETUSER osmo-operator reset",),
     "osmo": ("ACL SETUSER osmo-operator reset", "ACL SETUSER osmo-operator ~backend"),
 }
+
+IN_A_CLUSTER = inline(GUIDE, "+cluster").split()
+"""What all of them need there besides."""
 
 
 def rules_of(role: str, layout: QueueLayout, namespace: str = "osmo") -> list[str]:

@@ -1,7 +1,11 @@
 """The password of Redis changes under an operator and a worker at work."""
 
 import asyncio
+import re
+from collections.abc import Sequence
 from pathlib import Path
+
+import aiohttp
 
 from osmo_reports.bodies import UpdatePod, encode_body
 from osmo_transport import Version, connect, new_message
@@ -13,6 +17,18 @@ from tests.helpers import eventually
 PATIENCE = 30.0
 OLD, NEW = "open-sesame", "shut-sesame"
 WAITS = "is refused: waiting"
+
+
+async def told(value: float, ports: Sequence[str]) -> None:
+    """Return when each program tells that its password is refused, or that it is not; the password
+    itself is never told."""
+    async with asyncio.timeout(PATIENCE), aiohttp.ClientSession() as client:
+        for port in ports:
+            text = ""
+            while not re.search(f"^osmo_file_refused{{.*}} {value}$", text, re.MULTILINE):
+                async with client.get(f"{port}/metrics") as answer:
+                    text = await answer.text()
+                assert "sesame" not in text
 
 
 async def test_nothing_is_lost_and_nobody_restarts(
@@ -27,12 +43,15 @@ async def test_nothing_is_lost_and_nobody_restarts(
         f"--queue={redis_server.url.replace('//', '//osmo@')}",
         f"--queue-password-file={password}",
         "--check-interval=0.05",
+        "--operations=127.0.0.1:0",
+        "--log-level=DEBUG",
         "--backoff-maximum=0.1",
     )
     operator = Program(tmp_path / "o.log", "osmo_operator", "--listen=ws://127.0.0.1:0", *queue)
     worker = Program(tmp_path / "w.log", "osmo_worker", f"--store=sqlite:///{database}", *queue)
     try:
         with operator, worker:
+            ports = operator.operations(), worker.operations()
             async with connect(operator.url(), backend=BACKEND) as client:
                 epoch = await client.epoch_after(0)
 
@@ -51,9 +70,11 @@ async def test_nothing_is_lost_and_nobody_restarts(
                 redis_server.command("CLIENT", "KILL", "USER", "osmo")
                 await report("meanwhile")
                 await eventually(lambda: all(WAITS in each.log() for each in (operator, worker)))
+                await told(1.0, ports)
                 password.write_text(NEW)
                 await client.flush()
             await asyncio.to_thread(wait_for_rows, database, lambda rows: len(rows) == 2, PATIENCE)
+            await told(0.0, ports)
             assert operator.stop() == 0
             assert worker.stop() == 0
     finally:

@@ -23,6 +23,7 @@ from osmo_transport.testing.contracts.queue_suite import drain, figures
 from osmo_transport.testing.feeder import Feeder, report
 from osmo_transport.testing.ports import free_port
 from osmo_transport.testing.redis_server import RedisServer, redis_programs
+from tests.documents import rights
 from tests.queues.harness import cluster_of_one, current
 from tests.queues.way import way_to
 from tests.transport.certificates import authority
@@ -205,6 +206,15 @@ async def once_there(opening: Callable[[], Awaitable[RedisQueue]]) -> RedisQueue
 async def test_asks_a_cluster_for_the_node() -> None:
     """Any of its nodes that answers; everything works against the one that has the queue's slot."""
     with await cluster_of_one() as server:
+        user = rights.allow(server, "own")["reader"]
+        with pytest.raises(
+            QueueRefusedError, match=r"run CLUSTER SLOTS: allow it \+cluster\|slots"
+        ):
+            await open_queue(f"{user}&cluster=true", current(CONFIG))
+        server.command("ACL", "SETUSER", "osmo-reader", *rights.IN_A_CLUSTER)
+        async with await open_queue(f"{user}&cluster=true", current(CONFIG)) as queue:
+            await queue.status()
+        assert not rights.denied(server) - {"cluster|slots", "set"}
         url = f"redis://127.0.0.1:1,127.0.0.1:{server.port}?cluster=true"
         async with (
             await open_queue(url, current(CONFIG)) as queue,

@@ -108,8 +108,13 @@ async def test_readiness_tells_each_check(opened: Opened) -> None:
     """With its age and its reason, as JSON."""
     async with opened(ON_A_FREE_PORT) as port:
         port.operations.check("queue", lambda: Check(ok=True, age=1.5))
+        port.operations.check("store", lambda: Check(ok=True, reason="http://u:sesame@host"))
         check = {"ok": True, "reason": "", "age": 1.5}
-        assert await port.ask("/readyz") == (200, {"ready": True, "checks": {"queue": check}})
+        hidden = {"ok": True, "reason": "http://u:****@host", "age": None}
+        assert await port.ask("/readyz") == (
+            200,
+            {"ready": True, "checks": {"queue": check, "store": hidden}},
+        )
         port.stop.set()
         code, found = await port.ask("/readyz")
         assert (code, found["checks"]["service"]["reason"]) == (503, "stopping")

@@ -91,6 +91,7 @@ def test_of_a_file_that_is_used_twice_the_worst_is_told(path: Path) -> None:
     assert told(operations, path) == {
         "osmo_file_reload_failures_total": 1,
         "osmo_file_unusable": 1,
+        "osmo_file_refused": 0,
         "osmo_tls_certificate_expiry_seconds": 500.0,
     }
     assert operations.readiness.found()["files"].reason.count(str(path)) == 1

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from osmo_transport import UsageError
+from osmo_transport import UsageError, files
 from osmo_transport.passwords import MAX_PASSWORD, ROTATION_TIME, PasswordFile
 
 
@@ -44,9 +44,13 @@ def test_one_that_was_right_is_waited_for(tmp_path: Path, caplog: pytest.LogCapt
     path.write_text("sesame")
     now = 0.0
     file = PasswordFile(path, clock=lambda: now)
+    (watched,) = (each for each in files.watched() if each.path == path)
+    assert not watched.refused
     assert not file.may_follow()
     for _ in range(2):
+        assert watched.refused
         file.accepted()
+        assert not watched.refused
         assert file.may_follow()
         now += ROTATION_TIME - 1
         assert file.may_follow()

@@ -104,14 +104,14 @@ async def test_an_outcome_is_passed_on_as_it_is() -> None:
 
 
 async def test_a_handler_that_raises_is_retried_with_the_reason() -> None:
-    """The reason names the handler and the error."""
+    """The reason names the handler and the error, and no secret: a dead letter keeps it."""
 
     async def handle(delivery: Delivery) -> Outcome:
-        raise KeyError("node")
+        raise KeyError("node", "http://u:sesame@host")
 
     outcome = await _outcome(handle)
     assert isinstance(outcome, Retry)
-    assert "handle raised KeyError: 'node'" in outcome.reason
+    assert "handle raised KeyError: ('node', 'http://u:****@host')" in outcome.reason
 
 
 async def test_a_handler_that_hangs_is_retried_with_the_reason() -> None:

@@ -14,7 +14,7 @@ import psycopg
 import pytest
 from sqlalchemy import text
 
-from osmo_transport import Ack, Delivery, Outcome, UnknownSchemeError, UsageError
+from osmo_transport import Ack, Delivery, Outcome, UnknownSchemeError, UsageError, files
 from osmo_worker import (
     HandlerUnavailableError,
     StoreRefusedError,
@@ -222,10 +222,38 @@ async def test_each_connection_has_the_password_that_is_in_the_file_then(
                 assert isinstance(driver, psycopg.Connection)
                 return driver.info.password
 
+        (file,) = (each for each in files.watched() if each.path == path)
+        file.refused = True
+        database._backing.disconnect()
         assert await database.call(password) == "old"
+        assert not file.refused
         path.write_text("new\n")
         database._backing.disconnect()
         assert await database.call(password) == "new"
+
+
+async def test_a_password_that_postgresql_refuses_is_told_of(tmp_path: Path) -> None:
+    """Until one is accepted; it is waited for, as the right one may come into the file."""
+    path = tmp_path / "password"
+    path.write_text("sesame")
+    refusal = b'SFATAL\0C28P01\0Mpassword authentication failed for user "u"\0\0'
+
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        size = int.from_bytes(await reader.readexactly(4))
+        await reader.readexactly(size - 4)
+        writer.write(b"E" + (len(refusal) + 4).to_bytes(4) + refusal)
+        writer.close()
+
+    async with await asyncio.start_server(refuse, "127.0.0.1", 0) as server:
+        where = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        url = f"postgresql://u@{where}/db?sslmode=disable&gssencmode=disable&password_file={path}"
+        async with open_store(url, STORE) as store:
+            (file,) = (each for each in files.watched() if each.path == path)
+            assert not file.refused
+            with pytest.raises(StoreUnavailableError, match="authentication failed") as refused:
+                await store.check()
+            assert file.refused
+            assert "sesame" not in str(refused.value)
 
 
 async def test_each_connection_to_postgresql_reads_its_certificates(tmp_path: Path) -> None:

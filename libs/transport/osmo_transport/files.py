@@ -77,6 +77,8 @@ class Watched(Generic[T]):
         """How often something new could not be used."""
         self.trouble = ""
         """Why what was there before is in force; empty: what is there is in force."""
+        self.refused = False
+        """Whether he for whom it is refuses what is in force; said by who shows it to him."""
         self._what = what
         self._paths = tuple(paths)
         self._read = read

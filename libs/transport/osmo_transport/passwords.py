@@ -48,10 +48,16 @@ class PasswordFile:
         """The server has taken the password."""
         self._was_right = True
         self._refused_since = None
+        self._file.refused = False
+
+    def refused(self) -> None:
+        """The server has not."""
+        self._file.refused = True
 
     def may_follow(self) -> bool:
-        """The server has refused the password: whether the right one may still come into the file,
-        which is so for `ROTATION_TIME` where it was right before."""
+        """As `refused`; whether the right one may still come into the file, which is so for
+        `ROTATION_TIME` where it was right before."""
+        self.refused()
         if not self._was_right:
             return False
         if self._refused_since is None:

@@ -10,6 +10,7 @@ from typing import Any, Protocol, TypeGuard, runtime_checkable
 
 from osmo_reports.errors import BodyError
 from osmo_reports.kinds import KINDS
+from osmo_runtime.masking import mask_text
 from osmo_transport import (
     Ack,
     Delivery,
@@ -155,7 +156,8 @@ class GuardedHandler:
             elif isinstance(exc, BodyError):
                 return (Reject(str(exc)),)
             else:
-                reason = f"{self._name} raised {type(exc).__name__}: {exc}"
+                # It is kept, with a dead letter too, and shown to who has no other right.
+                reason = mask_text(f"{self._name} raised {type(exc).__name__}: {exc}")
             # Where a hung call was cancelled tells nothing; where one raised, its author asks.
             details = None if scope.expired() else exc
             logger.warning("%s (%s)", reason, _described(deliveries), exc_info=details)

@@ -8,6 +8,7 @@ import msgspec
 from aiohttp import web
 from aiohttp.http import HttpProcessingError
 
+from osmo_runtime.masking import mask_text
 from osmo_runtime.operations.health import Check
 
 _NO_STORE = {"Cache-Control": "no-store"}
@@ -36,7 +37,10 @@ def make_server(
     async def readyz() -> web.Response:
         checks = ready()
         ok = all(check.ok for check in checks.values())
-        found = {name: check._asdict() for name, check in checks.items()}
+        found = {
+            name: check._replace(reason=mask_text(check.reason))._asdict()
+            for name, check in checks.items()
+        }
         body = msgspec.json.encode({"ready": ok, "checks": found})
         return _response(200 if ok else 503, body, "application/json; charset=utf-8")
 

@@ -133,6 +133,12 @@ FILE_UNUSABLE = Figure(
     "1 while a file cannot be used and what it was before is in force, else 0.",
     ("file",),
 )
+FILE_REFUSED = Figure(
+    "osmo_file_refused",
+    Kind.GAUGE,
+    "1 while the server for which the password in a file is refuses it, else 0.",
+    ("file",),
+)
 CERTIFICATE_EXPIRY = Figure(
     "osmo_tls_certificate_expiry",
     Kind.GAUGE,
@@ -141,7 +147,7 @@ CERTIFICATE_EXPIRY = Figure(
     "s",
 )
 
-FIGURES = (SPANS_DROPPED, FILE_FAILURES, FILE_UNUSABLE, CERTIFICATE_EXPIRY)
+FIGURES = (SPANS_DROPPED, FILE_FAILURES, FILE_UNUSABLE, FILE_REFUSED, CERTIFICATE_EXPIRY)
 """Those that every service tells, where it has what they are about."""
 
 Value = float | Histogram

@@ -10,6 +10,7 @@ import anyio
 from osmo_runtime.operations.figures import (
     CERTIFICATE_EXPIRY,
     FILE_FAILURES,
+    FILE_REFUSED,
     FILE_UNUSABLE,
     Figure,
     Reading,
@@ -47,6 +48,7 @@ def show_files(operations: "Operations", wall: Callable[[], float] = time.time) 
 
     tell(FILE_FAILURES, lambda each: each.failures)
     tell(FILE_UNUSABLE, lambda each: bool(each.trouble))
+    tell(FILE_REFUSED, lambda each: each.refused)
     tell(CERTIFICATE_EXPIRY, lambda each: each.ends - wall())
     operations.readiness.hint("files", _unusable)
 

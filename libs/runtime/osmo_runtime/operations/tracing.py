@@ -21,6 +21,7 @@ from opentelemetry.sdk.trace.sampling import ParentBased
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from osmo_runtime import __version__
+from osmo_runtime.masking import mask_text
 from osmo_runtime.operations.outlet import Outlet
 from osmo_runtime.operations.sdk import resource_of
 from osmo_transport import Ack, Delivery, Message, Outcome, ProducerBatch, UsageError
@@ -90,7 +91,8 @@ class Tracer:
         def settle(outcomes: Sequence[Outcome]) -> None:
             for span, outcome in zip(spans, outcomes, strict=True):
                 if span is not None and not isinstance(outcome, Ack):
-                    span.set_status(trace.StatusCode.ERROR, outcome.reason[:MAX_REASON])
+                    reason = mask_text(outcome.reason)[:MAX_REASON]
+                    span.set_status(trace.StatusCode.ERROR, reason)
 
         # What is logged meanwhile is about all of them.
         alone = spans[0] if len(spans) == 1 else None

@@ -235,6 +235,8 @@ class RedisClient:
                     f"{self._address}: the certificate is not trusted ({cause.verify_message});"
                     " name its authority in ssl_ca_certs, and connect to a host that it names"
                 )
+            if isinstance(cause, NoPermissionError):
+                return self.refusal(f"NOPERM {cause}")
             cause = cause.__cause__ or cause.__context__
         if _ANOTHER_KIND.search(text) or (
             isinstance(exc, ResponseError) and not isinstance(exc, ReadOnlyError)

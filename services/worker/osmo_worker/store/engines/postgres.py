@@ -8,7 +8,8 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import URL, Connection, create_engine, event, func, select
+from sqlalchemy import URL, Connection, Dialect, create_engine, event, func, select
+from sqlalchemy.engine.interfaces import DBAPIConnection
 
 from osmo_transport import MissingExtraError, UsageError
 from osmo_transport.passwords import PasswordFile
@@ -33,6 +34,8 @@ ADVICE = {
     "55P03": "another program holds its lock",
 }
 """What to do about errors of PostgreSQL, by SQLSTATE."""
+
+REFUSED_PASSWORD = "password authentication failed"  # noqa: S105  (what a server says of one)
 
 MAX_AGE = 1800
 """Seconds after which a connection is opened anew, so that a name that leads to another server by
@@ -175,12 +178,21 @@ def _with_password_file(url: URL) -> tuple[URL, PasswordFile | None]:
 
 def _identify(
     password: PasswordFile,
-    _dialect: object,
+    dialect: Dialect,
     _record: object,
-    _args: object,
+    arguments: tuple[Any, ...],
     options: dict[str, Any],
-) -> None:
+) -> DBAPIConnection:
     options["password"] = password.read()
+    try:
+        connection = dialect.connect(*arguments, **options)
+    except dialect.loaded_dbapi.OperationalError as exc:
+        # The driver tells no SQLSTATE of a connection that it did not get.
+        if REFUSED_PASSWORD in str(exc):
+            password.refused()
+        raise
+    password.accepted()
+    return connection
 
 
 def _threshold(text: str | tuple[str, ...]) -> int | None:
