@@ -71,7 +71,7 @@ class Bucket:
         if self._paid > begun:  # noqa: PLR1730
             begun = self._paid
         wait = begun + tokens * self._price - now
-        if wait > LONGEST_PAUSE:
+        if wait > LONGEST_PAUSE:  # noqa: PLR1730
             wait = LONGEST_PAUSE
         self._paid = now + wait
         return wait
