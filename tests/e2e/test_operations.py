@@ -20,6 +20,7 @@ from osmo_runtime.operations import Figure, Operations, ServiceConfig, open_oper
 from osmo_runtime.operations.figures import FIGURES as COMMON
 from osmo_simulator.builders import make_node, make_pod, task_labels
 from osmo_simulator.server import Simulator, SimulatorConfig
+from osmo_transport import QuotaConfig, ServerConfig
 from osmo_worker import StoreConfig, WorkerConfig, run_worker
 from osmo_worker import figures as of_worker
 
@@ -92,7 +93,11 @@ async def test_each_service_is_seen_as_it_promises(
     kubeconfig = tmp_path / "kubeconfig"
     kubeconfig.write_text(simulator.kubeconfig("osmo"))
     stop = asyncio.Event()
-    operator = OperatorConfig(queue=QUEUE, listen=("ws://127.0.0.1:0",), check_interval=0.05)
+    # Who has sent anything is slowed down for a moment, and so is told of.
+    slowing = ServerConfig(quota=QuotaConfig(messages=1_000, burst=0.0))
+    operator = OperatorConfig(
+        queue=QUEUE, listen=("ws://127.0.0.1:0",), check_interval=0.05, server=slowing
+    )
     worker = WorkerConfig(
         queue=QUEUE,
         store=f"sqlite:///{tmp_path}/osmo.db",

@@ -232,6 +232,21 @@ async def test_who_says_nothing_keeps_nobody_out(
         assert not opened_[-1].at_eof()
 
 
+async def test_a_connection_is_over_in_time(
+    opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever drips a request, or says nothing."""
+    monkeypatch.setattr(server, "ANSWER_TIMEOUT", 0.1)
+    async with asyncio.timeout(30), opened(ON_A_FREE_PORT) as port:
+        where = address(port.url.removeprefix("http://"))
+        for said in (b"", b"GET /metrics HTTP/1.1\r\nX: "):
+            reader, writer = await asyncio.open_connection(*where)
+            writer.write(said)
+            with suppress(ConnectionResetError):
+                assert await reader.read() == b""
+            writer.close()
+
+
 async def test_how_often_is_asked_bounds_what_it_costs(
     opened: Opened, monkeypatch: pytest.MonkeyPatch
 ) -> None:

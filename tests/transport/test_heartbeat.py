@@ -15,6 +15,7 @@ from osmo_transport.frames import (
     Stored,
 )
 from osmo_transport.queues.leases import Holder
+from osmo_transport.session import ServerSession
 from tests.transport.builders import (
     FRESH,
     batches,
@@ -126,7 +127,7 @@ def test_a_ping_is_answered() -> None:
 def test_a_stranger_must_introduce_itself() -> None:
     """Neither a silent client nor a silent server may hold a connection for ever."""
     with pytest.raises(PeerError, match="no hello"):
-        server_session().tick(10.0)
+        ServerSession(SessionConfig(), 0.0, hello_by=10.0).tick(10.0)
     client = client_session()
     client.connect(100.0)
     assert client.tick(114.0) == Ping()

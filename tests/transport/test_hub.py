@@ -5,7 +5,7 @@ import time
 
 from osmo_transport import Limits, ProducerState, QuotaConfig, SessionConfig
 from osmo_transport._hub import Hub, HubConfig, Incoming, Peer
-from osmo_transport.frames import PROTOCOL, Frame, Hello, Stored, Welcome
+from osmo_transport.frames import PROTOCOL, Frame, Goodbye, GoodbyeCode, Hello, Stored, Welcome
 from osmo_transport.session import Greeting
 from osmo_transport.testing import make_message
 from osmo_transport.transports.abc import Connection
@@ -38,6 +38,10 @@ class Line(Connection):
     async def wait_closed(self) -> None:
         await self.closed.wait()
 
+    def alone(self) -> bool:
+        """Whether nothing was said but the welcome."""
+        return len(self.sent) == 1
+
     def stored(self) -> list[int]:
         """What was acknowledged, one after the other."""
         return [frame.sequence for frame in self.sent if isinstance(frame, Stored)]
@@ -51,7 +55,9 @@ def new_hub() -> Hub:
 
     config = HubConfig(
         session=SessionConfig(),
+        open_timeout=10.0,
         inbox_bytes=10_000_000,
+        inbox_backend_bytes=5_000,
         retry_after=1.0,
         admit_timeout=10.0,
         lease=12.0,
@@ -63,13 +69,15 @@ def new_hub() -> Hub:
     return Hub(config, admit)
 
 
-async def welcomed(hub: Hub, at: str = "nobody") -> tuple[Peer, Line]:
+async def welcomed(
+    hub: Hub, at: str = "nobody", backend: str = PRODUCER.backend
+) -> tuple[Peer, Line]:
     """A client that was let in, and its line."""
     line = Line()
     line.peer = at
     peer = hub.accept(line)
     assert isinstance(peer, Peer)
-    peer.frame_received(Hello(PROTOCOL, *PRODUCER, "one", "", 0, 0, Limits()))
+    peer.frame_received(Hello(PROTOCOL, backend, PRODUCER.source, "one", "", 0, 0, Limits()))
     await eventually(lambda: line.sent)
     assert isinstance(line.sent[0], Welcome)
     return peer, line
@@ -113,4 +121,38 @@ async def test_what_was_stored_while_nothing_could_be_written_is_said_later() ->
     assert line.stored() == [2]
     third.acknowledge()
     assert line.stored() == [2, 3]
+    await hub.aclose()
+
+
+async def test_the_time_for_a_hello_begins_when_a_connection_is_accepted() -> None:
+    """By its transport, which may have taken some of it."""
+    hub = new_hub()
+    late, early = Line(), Line()
+    late.since = hub.now() - hub.config.open_timeout
+    for line in (late, early):
+        hub.accept(line)
+    hub.tick()
+    (goodbye,) = late.sent
+    assert isinstance(goodbye, Goodbye)
+    assert goodbye.reason == "no hello in time"
+    assert not early.sent
+    await hub.aclose()
+
+
+async def test_a_backend_has_its_share_of_the_inbox() -> None:
+    """One that fills its own is asked to come later, and others are not concerned; what was taken
+    makes room again."""
+    hub = new_hub()
+    (one, line), (two, other) = await welcomed(hub), await welcomed(hub, backend="another")
+    for number in range(1, 5):
+        one.frame_received(batch(number, make_message(payload=b"x" * 2000)))
+    goodbye = line.sent[-1]
+    assert isinstance(goodbye, Goodbye)
+    assert goodbye.code is GoodbyeCode.UNAVAILABLE
+    two.frame_received(batch(1, make_message(payload=b"x" * 2000)))
+    assert other.alone()
+    assert [each.producer.backend for each in await hub.receive()] == ["backend"] * 2 + ["another"]
+    for number in range(2, 4):
+        two.frame_received(batch(number, make_message(payload=b"x" * 2000)))
+    assert other.alone()
     await hub.aclose()

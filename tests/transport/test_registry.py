@@ -18,7 +18,8 @@ from osmo_transport import (
 )
 from osmo_transport.testing import make_message
 from osmo_transport.testing.kinds import STATE
-from tests.transport.engines import picows_is_bounded
+from osmo_transport.transports.websocket import over_picows, over_websockets
+from tests.transport.engines import engine_of, picows_is_bounded
 from tests.transport.third_party import install
 
 
@@ -140,6 +141,17 @@ def test_one_engine_of_websockets_is_enough(missing: str, engine: str) -> None:
         "print([name for name in sys.modules if '.websocket.over_' in name])"
     )
     assert said == f"it works\n['osmo_transport.transports.websocket.{engine}']\n"
+
+
+@picows_is_bounded
+def test_a_picows_that_is_made_otherwise_is_not_used(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A newer release may be; that is told, and everything works without it."""
+    assert over_picows.fits()
+    monkeypatch.setattr(over_picows, "WSProtocol", lambda one, two: None)
+    assert engine_of(transport_for("ws://")) is over_websockets
+    assert "this version of picows is not known here" in caplog.text
 
 
 def test_a_missing_extra_of_a_queue_is_named() -> None:

@@ -49,7 +49,7 @@ def wire_of(connection: Connection) -> asyncio.Transport:
 
 async def test_who_says_nothing_is_cut_off(ws: Transport) -> None:
     """A connection without a hello does not live for ever."""
-    config = ServerConfig(session=SessionConfig(heartbeat_timeout=0.1))
+    config = ServerConfig(open_timeout=0.1)
     async with listening(ws, config) as server, upgraded(server) as peer:
         (goodbye,), *_ = await peer.read_until_close()
         assert b"no hello" in goodbye

@@ -72,7 +72,9 @@ class HubConfig:
     """See `ServerConfig`."""
 
     session: SessionConfig
+    open_timeout: float
     inbox_bytes: int
+    inbox_backend_bytes: int
     retry_after: float
     admit_timeout: float
     lease: float
@@ -97,7 +99,14 @@ class Peer(FrameSink):
         """Where it is, if that is an address."""
         self.entered = False
         """Whether it counts among the connections of its backend."""
-        self.session = ServerSession(hub.config.session, hub.now(), vouched=connection.vouched)
+        now = hub.now()
+        self.session = ServerSession(
+            hub.config.session,
+            now,
+            hello_by=(now if connection.since is None else connection.since)
+            + hub.config.open_timeout,
+            vouched=connection.vouched,
+        )
         self.number = next(_numbers)
         """Rises from connection to connection."""
         self.name = f"{hub.name}-{self.number}"
@@ -328,6 +337,7 @@ class Hub:
         self._pushes: dict[str, dict[str, Push]] = {}
         self._inbox: list[Incoming] = []
         self._inbox_bytes = 0
+        self._inbox_of: dict[str, int] = {}
         self._arrival = asyncio.Event()
         self._ticker: asyncio.TimerHandle | None = None
         self.places: Places | None = None
@@ -405,13 +415,18 @@ class Hub:
         """A client's batch arrived."""
         if self.stopping:
             return
-        if self._inbox and self._inbox_bytes + incoming.size > self.config.inbox_bytes:
+        backend, size = incoming.producer.backend, incoming.size
+        of_backend = self._inbox_of.get(backend, 0)
+        if (self._inbox and self._inbox_bytes + size > self.config.inbox_bytes) or (
+            of_backend and of_backend + size > self.config.inbox_backend_bytes
+        ):
             incoming.peer.part(
                 GoodbyeCode.UNAVAILABLE, "the server is overloaded", self.config.retry_after
             )
             return
         self._inbox.append(incoming)
-        self._inbox_bytes += incoming.size
+        self._inbox_bytes += size
+        self._inbox_of[backend] = of_backend + size
         self._arrival.set()
 
     def parted(self, peer: Peer, error: TransportError) -> None:
@@ -445,6 +460,7 @@ class Hub:
         """See `Server.arrived`."""
         taken, self._inbox = self._inbox, []
         self._inbox_bytes = 0
+        self._inbox_of = {}
         return taken
 
     # Who is let in

@@ -56,6 +56,8 @@ class Bucket:
         burst: seconds for which they are saved up.
     """
 
+    __slots__ = ("_burst", "_paid", "_price")
+
     def __init__(self, rate: float, burst: float) -> None:
         self._price = 1 / rate
         self._burst = burst
@@ -64,9 +66,15 @@ class Bucket:
     def take(self, tokens: int, now: float) -> float:
         """Take what there is, and owe the rest, at most what comes in `LONGEST_PAUSE`; seconds
         until that is paid, none or negative if nothing is owed."""
-        paid = max(self._paid, now - self._burst) + tokens * self._price
-        self._paid = min(paid, now + LONGEST_PAUSE)
-        return self._paid - now
+        # Not by `min` and `max`, each of which costs as much as all of this, for every batch.
+        begun = now - self._burst
+        if self._paid > begun:  # noqa: PLR1730
+            begun = self._paid
+        wait = begun + tokens * self._price - now
+        if wait > LONGEST_PAUSE:  # noqa: PLR1730
+            wait = LONGEST_PAUSE
+        self._paid = now + wait
+        return wait
 
     def is_full(self, now: float) -> bool:
         """Whether all is saved up that can be, as at the beginning."""
@@ -80,22 +88,23 @@ class Account:
         self.backend = backend
         self.guests = 0
         """Connections that it is for."""
-        self._buckets = [
-            None if rate == 0 else Bucket(rate, config.burst)
-            for rate in (config.messages, config.bytes)
-        ]
+        self._by_count = Bucket(config.messages, config.burst) if config.messages else None
+        self._by_size = Bucket(config.bytes, config.burst) if config.bytes else None
         self._logged = -inf
 
     def charge(self, messages: int, size: int, now: float) -> float:
         """Account for what a connection has sent; seconds for which it should be read no more, none
         or negative: it may go on."""
-        by_count, by_size = self._buckets
+        by_count, by_size = self._by_count, self._by_size
         wait = -inf if by_count is None else by_count.take(messages, now)
-        return wait if by_size is None else max(wait, by_size.take(size, now))
+        if by_size is not None and (longer := by_size.take(size, now)) > wait:
+            return longer
+        return wait
 
     def is_as_new(self, now: float) -> bool:
         """Whether to forget it would change nothing."""
-        return not self.guests and all(b is None or b.is_full(now) for b in self._buckets)
+        buckets = self._by_count, self._by_size
+        return not self.guests and all(b is None or b.is_full(now) for b in buckets)
 
     def log(self, now: float) -> None:
         """Say that it is slowed down, if that was not said a moment ago."""

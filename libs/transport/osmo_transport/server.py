@@ -45,7 +45,9 @@ class ServerConfig:
     tls: TlsConfig = field(default_factory=TlsConfig)
     """Certificates for secure schemes."""
     open_timeout: Seconds = 10.0
-    """Seconds that a handshake may take."""
+    """Seconds from the moment at which a connection is accepted until the client has said who it
+    is, TLS and HTTP included. Over gRPC, which accepts by itself, until a call begins, and again
+    from there."""
     admit_timeout: Seconds = 10.0
     """Seconds that it may take to say where a client stands; then it is asked to come back. Less
     than a client waits for its welcome."""
@@ -65,6 +67,10 @@ class ServerConfig:
     to come back in `retry_after` seconds, and sends it again."""
     quota: QuotaConfig = field(default_factory=QuotaConfig)
     """How much each backend may send."""
+    inbox_backend_bytes: Bytes = 64 * 1024 * 1024
+    """Bytes of one backend's batches among those that wait to be received, a single larger one
+    aside: the windows of four clients, so that one backend leaves room for others while nothing is
+    received."""
     retry_after: SecondsOrZero = 1.0
     """Seconds that a client is asked to stay away while nothing can be stored."""
     lease: Seconds = 12.0
@@ -255,7 +261,9 @@ async def listen(
         raise UsageError("a server needs a URL to listen at, for example ws://127.0.0.1:0")
     limits = HubConfig(
         session=config.session,
+        open_timeout=config.open_timeout,
         inbox_bytes=config.inbox_bytes,
+        inbox_backend_bytes=config.inbox_backend_bytes,
         retry_after=config.retry_after,
         admit_timeout=config.admit_timeout,
         lease=config.lease,

@@ -3,6 +3,7 @@
 import asyncio
 import re
 import zlib
+from contextlib import suppress
 from urllib.parse import urlsplit
 
 import pytest
@@ -126,6 +127,24 @@ async def test_the_end_waits_for_nobody() -> None:
         await anext(found)
         site.feed.close()
         assert [each async for each in found] == []
+
+
+async def test_who_asks_for_nothing_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At every stage: before a request, within one, within its body, and after an answer."""
+    monkeypatch.setattr(server, "REQUEST_TIMEOUT", 0.1)
+    body = b"Host: localhost\r\nX-Token: %b\r\nContent-Type: application/json\r\n" % TOKEN.encode()
+    async with running(token=TOKEN) as site, asyncio.timeout(30):
+        for said in (
+            b"",
+            b"GET / HTTP/1.1\r\nHost: ",
+            b"POST /letters/drop HTTP/1.1\r\n" + body + b"Content-Length: 9\r\n\r\n{",
+            b"GET /icon.svg HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        ):
+            reader, writer = await asyncio.open_connection("127.0.0.1", urlsplit(site.url).port)
+            writer.write(said)
+            with suppress(ConnectionResetError):
+                await reader.read()
+            writer.close()
 
 
 async def test_a_port_that_is_taken() -> None:

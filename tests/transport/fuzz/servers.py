@@ -21,7 +21,6 @@ from osmo_transport.frames import Hello
 from osmo_transport.transports.abc import Connection, ConnectionConfig, Endpoint, FrameSink
 from osmo_transport.transports.grpc.transport import METHOD, SERVICE
 from osmo_transport.transports.memory import MemoryTransport
-from osmo_transport.transports.sockets import Connections, SocketEndpoint
 from tests.transport.fuzz.frames import (
     AS_JSON,
     AS_MSGPACK,
@@ -210,6 +209,10 @@ def _answer_to(request: bytes, draw: Hostile) -> tuple[bytes, bool]:
             return good + b"\r\n\r\n", False
 
 
+TURNS_TO_CONNECT = 4
+"""Turns of an event loop from a connection that it has accepted to its protocol."""
+
+
 def _cut(writer: asyncio.StreamWriter) -> None:
     # An AttributeError is all that asyncio says where the transport has closed by itself by now.
     with suppress(AttributeError):
@@ -217,9 +220,13 @@ def _cut(writer: asyncio.StreamWriter) -> None:
 
 
 async def _close(server: asyncio.Server) -> None:
-    """Close a server, those that it has just accepted included."""
-    endpoint = SocketEndpoint("", list(server.sockets), [server], Connections(0))
-    await endpoint.aclose()
+    """Close a server. asyncio forgets who has been accepted and is not connected yet, and leaves
+    him waiting: accept no more, and let those come in first."""
+    for each in server.sockets:
+        asyncio.get_running_loop().remove_reader(each.fileno())
+    for _ in range(TURNS_TO_CONNECT):
+        await asyncio.sleep(0)
+    server.close()
 
 
 class HostileWs(HostileServer):

@@ -40,6 +40,10 @@ MOST_WAITING = 100
 """Connections that wait until they are accepted, which takes at most half a second, less than a
 probe waits for its answer; further ones the kernel drops."""
 
+ANSWER_TIMEOUT = 15.0
+"""Seconds from the moment at which a connection is accepted until it is over, answered or not: more
+than a scraper waits."""
+
 SHUTDOWN_TIMEOUT = 1.0
 """Seconds that an answer which is on its way may take when the port is closed."""
 
@@ -93,6 +97,7 @@ class Port:
                 # It is gone already, or there are no descriptors left for now.
                 _log.debug("cannot accept a connection: %s", exc)
             else:
+                loop.call_later(ANSWER_TIMEOUT, transport.abort)
                 self._kept.append(transport)
                 if len(self._kept) > MOST_CONNECTIONS:
                     self._kept.popleft().abort()

@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable
+from math import inf
 from typing import NamedTuple
 
 import msgspec
@@ -69,12 +70,21 @@ class Arrival(msgspec.Struct, frozen=True, gc=False):
 class ServerSession:
     """The server's side of one connection."""
 
-    def __init__(self, config: SessionConfig, now: float, *, vouched: bool = False) -> None:
-        """`vouched`: the other end is part of this process and answers for the versions of its
-        messages; any other client's carry no epoch that it was not given."""
+    def __init__(
+        self,
+        config: SessionConfig,
+        now: float,
+        *,
+        hello_by: float = inf,
+        vouched: bool = False,
+    ) -> None:
+        """`hello_by`: until when the client has to say who it is. `vouched`: the other end is part
+        of this process and answers for the versions of its messages; any other client's carry no
+        epoch that it was not given."""
         self._config = config
         self._limits = config.limits
         self._vouched = vouched
+        self._hello_by = hello_by
         self._heartbeat = Heartbeat(config, now)
         self.greeting: Greeting | None = None
         """Who is at the other end, once it has said so."""
@@ -160,10 +170,7 @@ class ServerSession:
             ConnectionLostError: the client has been silent for too long.
             PeerError: it has not said hello in time.
         """
-        if (
-            self.greeting is None
-            and now - self._heartbeat.started >= self._config.heartbeat_timeout
-        ):
+        if self.greeting is None and now >= self._hello_by:
             raise PeerError("no hello in time")
         pings = self._heartbeat.spare(now) if paused else self._heartbeat.due(now)
         return Ping() if pings else None

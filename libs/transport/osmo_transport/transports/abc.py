@@ -113,6 +113,9 @@ class Connection(ABC):
     """Whether the other end is part of this process, and answers for the versions of its messages:
     an adapter for clients that speak no frames."""
 
+    since: float | None = None
+    """When it was accepted, by the clock of the event loop; None: when `accept` is called."""
+
     presented = Presented()
     """What the other side presented when it connected; of an accepted connection, before `accept`
     is called."""

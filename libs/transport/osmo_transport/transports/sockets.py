@@ -5,7 +5,6 @@ import contextlib
 import errno
 import socket
 import ssl
-from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 from urllib.parse import SplitResult
 
@@ -19,13 +18,10 @@ from osmo_transport.errors import (
     UsageError,
 )
 from osmo_transport.transports import refusals
-from osmo_transport.transports.abc import Connection, Endpoint
+from osmo_transport.transports.abc import Connection
 
 NEXT_ADDRESS = 0.25
 """Seconds after which the next address of a name is tried beside the first: as RFC 8305 says."""
-
-TURNS_TO_CONNECT = 4
-"""Turns of an event loop from a connection that it has accepted to its protocol."""
 
 BACKLOG = 1024
 """Connections that wait to be accepted: when a server comes back, all its clients come at once, and
@@ -74,65 +70,6 @@ class Connections:
         """Wait until they have ended."""
         for connection in list(self._inside):
             await connection.wait_closed()
-
-
-async def serving(
-    listening: Sequence[socket.socket], serve: Callable[[socket.socket], Awaitable[asyncio.Server]]
-) -> list[asyncio.Server]:
-    """A server at each of some listening sockets, all or none: where one cannot be made, and where
-    this is cancelled, none of the sockets listens any more.
-
-    `serve` makes a server that does not accept yet (`start_serving=False`).
-    """
-    servers: list[asyncio.Server] = []
-    try:
-        for each in listening:
-            servers.append(await serve(each))  # noqa: PERF401 - known one by one, to be closed
-        for server in servers:
-            await server.start_serving()
-    except BaseException:
-        for server in servers:
-            server.close()
-        for each in listening:
-            each.close()
-        raise
-    return servers
-
-
-class SocketEndpoint(Endpoint):
-    """Listening sockets with a server of asyncio each, and their connections."""
-
-    def __init__(
-        self,
-        url: str,
-        listening: list[socket.socket],
-        servers: list[asyncio.Server],
-        connections: Connections,
-    ) -> None:
-        self._url = url
-        self._listening = listening
-        self._servers = servers
-        self._connections = connections
-
-    @property
-    def url(self) -> str:
-        return self._url
-
-    async def aclose(self) -> None:
-        loop = asyncio.get_running_loop()
-        # asyncio forgets who has been accepted and is not connected yet when its server closes, and
-        # leaves him waiting: accept no more, and let those come in first.
-        for each in self._listening:
-            if each.fileno() >= 0:
-                loop.remove_reader(each.fileno())
-        self._connections.close()
-        try:
-            for _ in range(TURNS_TO_CONNECT):
-                await asyncio.sleep(0)
-        finally:
-            for server in self._servers:
-                server.close()
-        await self._connections.wait_closed()
 
 
 async def connect(host: str, port: int) -> socket.socket:

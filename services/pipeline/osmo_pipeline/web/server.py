@@ -15,7 +15,14 @@ from osmo_pipeline.web.feed import Feed, Topic
 from osmo_pipeline.web.views import View, view_of
 from osmo_transport import Queue, TransportError, UsageError
 from osmo_transport.errors import AddressInUseError
+from osmo_transport.transports import sockets
+from osmo_transport.transports.door import Door, Visit
 
+REQUEST_TIMEOUT = 10.0
+"""Seconds in which a request has to arrive, from the moment on at which its connection is accepted,
+or the one before was answered; its body has as long again."""
+LINGER = 0.5
+"""Seconds for which the rest of a request that was answered before its end is read."""
 WRITE_TIMEOUT = 15.0
 """Seconds in which a browser has to take what was sent; who does not is cut off."""
 KEEP_ALIVE = 15.0
@@ -75,6 +82,8 @@ class Site:
         self._token = token
         self._hosts = frozenset(host.lower() for host in hosts)
         self._max_viewers = max_viewers
+        self._visits: dict[asyncio.BaseProtocol, Visit] = {}
+        """Of those whose first request has not come: bounded by the door."""
 
     def application(self) -> web.Application:
         """What serves it."""
@@ -89,12 +98,25 @@ class Site:
         app.on_shutdown.append(self._closing)
         return app
 
+    def door(self, make: Callable[[], asyncio.BaseProtocol]) -> Door:
+        """What accepts connections; `make` makes the protocol of one."""
+
+        def come(visit: Visit) -> asyncio.BaseProtocol:
+            protocol = make()
+            self._visits = {each: its for each, its in self._visits.items() if not its.is_over}
+            self._visits[protocol] = visit
+            return protocol
+
+        return Door(come, None, REQUEST_TIMEOUT)
+
     @web.middleware
     async def _guarded(
         self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
     ) -> web.StreamResponse:
         """Refuse who comes by a name that is not ours: a page of others can make its own name lead
         here, and would then be taken for this one."""
+        if (visit := self._visits.pop(request.protocol, None)) is not None:
+            visit.over()
         if not self._is_ours(request.headers.get("Host", "")):
             raise web.HTTPForbidden(
                 text="This page is not served under that name: --hosts says which are its own.\n"
@@ -157,7 +179,11 @@ class Site:
         async def change(request: web.Request) -> web.Response:
             self._authorize(request)
             try:
-                named = msgspec.json.decode(await request.read(), type=Named)
+                async with asyncio.timeout(REQUEST_TIMEOUT):
+                    body = await request.read()
+                named = msgspec.json.decode(body, type=Named)
+            except TimeoutError as exc:
+                raise web.HTTPRequestTimeout from exc
             except (msgspec.DecodeError, UnicodeDecodeError) as exc:
                 raise web.HTTPBadRequest(text=f"{exc}\n") from exc
             if len(named.letters) > MAX_LETTERS:
@@ -197,18 +223,25 @@ async def serving(site: Site, host: str, port: int) -> AsyncIterator[str]:
     runner = web.AppRunner(
         site.application(),
         access_log=None,
+        keepalive_timeout=REQUEST_TIMEOUT,
+        lingering_time=LINGER,
         shutdown_timeout=SHUTDOWN_TIMEOUT,
         handler_cancellation=True,
     )
     await runner.setup()
+    make = runner.server
+    assert make is not None
+    door = site.door(make)
     try:
         try:
-            await web.TCPSite(runner, host, port).start()
+            listening = await sockets.listen(host, port)
         except OSError as exc:
             raise AddressInUseError(f"cannot serve the page at {host}:{port}: {exc}") from exc
-        bound = runner.addresses[0][1]
+        bound = listening[0].getsockname()[1]
+        door.open(listening)
         yield f"http://{f'[{host}]' if ':' in host else host}:{bound}/"
     finally:
+        await door.aclose()
         await runner.cleanup()
 
 

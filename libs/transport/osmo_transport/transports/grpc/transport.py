@@ -76,6 +76,10 @@ SERVER_OPTIONS: tuple[tuple[str, int], ...] = (
 
 Options = list[tuple[str, int | str]]
 
+SPARE = 1_000
+"""Connections beyond `max_connections` that may be there without a call of ours: of health probes,
+of who is told that there are too many, and of who says nothing."""
+
 GRACE = CLOSE_TIMEOUT + 1.0
 """Seconds that a server which stops gives to what is left: calls are cut off after `CLOSE_TIMEOUT`,
 connections without one then."""
@@ -94,9 +98,11 @@ class GrpcEndpoint(Endpoint):
             options=[
                 *SERVER_OPTIONS,
                 *_size_options(config),
-                # A connection that does not come to a call holds nothing for long.
-                ("grpc.server_handshake_timeout_ms", round(config.open_timeout * 1000)),
-                ("grpc.max_connection_idle_ms", round(config.open_timeout * 1000)),
+                # Who does not come to a call holds nothing for longer than both together.
+                ("grpc.server_handshake_timeout_ms", round(config.open_timeout * 500)),
+                ("grpc.max_connection_idle_ms", round(config.open_timeout * 500)),
+                # Those without a call included, which are not told why.
+                ("grpc.max_allowed_incoming_connections", config.max_connections + SPARE),
             ]
         )
         handler = grpc.stream_stream_rpc_method_handler(self._connect)

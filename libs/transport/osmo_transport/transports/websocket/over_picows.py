@@ -10,6 +10,7 @@ from functools import partial
 
 import picows
 from picows import (
+    WSAutoPingStrategy,
     WSCloseCode,
     WSFrame,
     WSListener,
@@ -19,6 +20,7 @@ from picows import (
     WSUpgradeResponse,
     WSUpgradeResponseWithListener,
 )
+from picows.picows import WSProtocol  # type: ignore[attr-defined]
 
 from osmo_transport._text import shown
 from osmo_transport.credentials import authorization, token_of
@@ -27,6 +29,7 @@ from osmo_transport.frames import JSON, MSGPACK, Codec
 from osmo_transport.transports import refusals, sockets, urls
 from osmo_transport.transports.abc import Accept, Connection, ConnectionConfig, FrameSink
 from osmo_transport.transports.connection import WireConnection
+from osmo_transport.transports.door import Visit
 from osmo_transport.transports.sockets import Connections
 from osmo_transport.transports.websocket.handshake import (
     ACCEPTED,
@@ -43,6 +46,9 @@ _quiet.setLevel(logging.WARNING)
 _OTHER_SOCKETS = False
 """Whether aiofastnet moves the bytes instead of the event loop. As fast, measured; but its server
 takes a whole core while the process has no descriptor free (aiofastnet 1.2)."""
+
+READ_BUFFER = 16 * 1024
+"""Bytes at first; it grows with the frames."""
 
 _CLOSE = WSMsgType.CLOSE
 _PING = WSMsgType.PING
@@ -230,24 +236,20 @@ async def dial(
     return connection
 
 
-async def serve(
-    listening: socket.socket,
-    context: ssl.SSLContext | None,
-    accept: Accept,
-    config: ConnectionConfig,
-    connections: Connections,
-) -> asyncio.Server:
-    """What accepts connections at a socket, once it is started; those that are open are in
-    `connections`. Who has asked for nothing when the server closes is cut off by picows, after
-    `open_timeout`."""
+def accepting(
+    accept: Accept, config: ConnectionConfig, connections: Connections
+) -> Callable[[Visit], asyncio.BaseProtocol]:
+    """What makes a protocol for each who comes; those that are let in are in `connections`."""
 
-    def opened(token: str, connection: WebSocketConnection) -> None:
+    def opened(visit: Visit, token: str, connection: WebSocketConnection) -> None:
+        visit.over()
+        connection.since = visit.since
         if connections.enter(connection):
             connection.let_in(accept, token)
         else:
             connection.abandon()
 
-    def upgrade(request: WSUpgradeRequest) -> WSUpgradeResponseWithListener:
+    def upgrade(visit: Visit, request: WSUpgradeRequest) -> WSUpgradeResponseWithListener:
         names = request.headers.get("Sec-WebSocket-Protocol", "").split(",")
         wished = [name.strip() for name in names if name.strip()]
         path = request.path.decode(errors="replace")
@@ -260,23 +262,45 @@ async def serve(
         if request.headers.get("Upgrade", "").lower() != "websocket":
             refusals.tell("it asked for no WebSocket")  # and picows says so to it
         limit = config.limits.frame_bytes
-        told = partial(opened, token_of(request.headers.get("Authorization", "")))
+        told = partial(opened, visit, token_of(request.headers.get("Authorization", "")))
         connection = WebSocketConnection(given.codec, limit, told, connections.leave)
         headers = {"Sec-WebSocket-Protocol": given.subprotocol} if given.subprotocol else None
         response = WSUpgradeResponse.create_101_response(headers)
         return WSUpgradeResponseWithListener(response, connection)
 
-    return await picows.ws_create_server(
+    return lambda visit: _protocol(partial(upgrade, visit), config.limits.frame_bytes)
+
+
+def _protocol(
+    upgrade: Callable[[WSUpgradeRequest], WSUpgradeResponseWithListener], limit: int
+) -> asyncio.BaseProtocol:
+    # As `picows.ws_create_server` makes one, which accepts by itself and lets nobody say until when
+    # somebody has to be let in.
+    protocol: asyncio.BaseProtocol = WSProtocol(
+        None,  # host and port, of a client
+        None,  # path, of a client
+        False,  # not the client's side
         upgrade,
-        sock=listening,
-        backlog=sockets.BACKLOG,
-        ssl=context,
-        ssl_handshake_timeout=config.open_timeout if context else None,
-        max_frame_size=config.limits.frame_bytes,
-        websocket_handshake_timeout=config.open_timeout,
-        # Answered here, where whoever does not read the answers is read no more.
-        enable_auto_pong=False,
-        logger_name=_quiet,
-        use_aiofastnet=_OTHER_SOCKETS,
-        start_serving=False,
+        _quiet,
+        True,  # disconnect when what it calls raises
+        None,  # limit to the time of the handshake: the door has one
+        False,  # ping by itself
+        *(0.0, 0.0, WSAutoPingStrategy.PING_WHEN_IDLE),  # without effect
+        False,  # pong by itself: answered here, where who does not read is read no more
+        limit,
+        None,  # headers of a client
+        READ_BUFFER,
     )
+    return protocol
+
+
+def fits() -> bool:
+    """Whether this picows can be used: how its protocols are made it promises to nobody."""
+    never = WSUpgradeResponseWithListener(WSUpgradeResponse.create_101_response(), None)
+    try:
+        _protocol(lambda _: never, READ_BUFFER)
+    except (TypeError, ValueError):
+        return False
+    except RuntimeError:
+        return True  # for want of an event loop, which is looked for when all else is right
+    return True

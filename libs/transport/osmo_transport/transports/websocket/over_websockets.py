@@ -2,8 +2,8 @@
 
 import asyncio
 import logging
-import socket
 import ssl
+from collections.abc import Callable
 from typing import cast
 
 from websockets.client import ClientProtocol
@@ -21,6 +21,7 @@ from osmo_transport.frames import JSON, MSGPACK, Codec
 from osmo_transport.transports import refusals, sockets
 from osmo_transport.transports.abc import Accept, Connection, ConnectionConfig, FrameSink
 from osmo_transport.transports.connection import WireConnection
+from osmo_transport.transports.door import Visit
 from osmo_transport.transports.sockets import Connections
 from osmo_transport.transports.websocket.handshake import (
     ACCEPTED,
@@ -227,6 +228,7 @@ class _Accepted(WebSocketConnection):
         accept: Accept,
         config: ConnectionConfig,
         all_: Connections,
+        visit: Visit,
     ) -> None:
         limit = config.limits.frame_bytes
         super().__init__(protocol, MSGPACK, limit)
@@ -236,12 +238,12 @@ class _Accepted(WebSocketConnection):
         self._all = all_
         self._first = b""
         """With what it began."""
+        self._visit = visit
+        self.since = visit.since
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        if self._all.enter(self):
-            self._cut_later(self._config.open_timeout)
-        else:
+        if not self._all.enter(self):
             self._abort()
 
     def data_received(self, data: bytes) -> None:
@@ -270,10 +272,10 @@ class _Accepted(WebSocketConnection):
             response = protocol.accept(request)
         if given.subprotocol and response.status_code == ACCEPTED:
             response.headers["Sec-WebSocket-Protocol"] = given.subprotocol
-        self._cut_not()
         protocol.send_response(response)
         self._flush()
         if protocol.state is State.OPEN:
+            self._visit.over()
             self._speak(given.codec)
             headers = request.headers.get_all("Authorization")
             self._presents(token_of(headers[0]) if len(headers) == 1 else "")
@@ -281,6 +283,7 @@ class _Accepted(WebSocketConnection):
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
+        self._visit.over()
         self._all.leave(self)
         # Who connects and says nothing looks whether somebody listens.
         if self._first == refusals.TLS_RECORD:
@@ -289,25 +292,13 @@ class _Accepted(WebSocketConnection):
             refusals.tell(f"it asked for no WebSocket: {self._server.handshake_exc}", self.peer)
 
 
-async def serve(
-    listening: socket.socket,
-    context: ssl.SSLContext | None,
-    accept: Accept,
-    config: ConnectionConfig,
-    connections: Connections,
-) -> asyncio.Server:
-    """What accepts connections at a socket, once it is started; those that are open or about to be
-    are in `connections`."""
+def accepting(
+    accept: Accept, config: ConnectionConfig, connections: Connections
+) -> Callable[[Visit], asyncio.Protocol]:
+    """What makes a protocol for each who comes; those that are let in are in `connections`."""
 
-    def make() -> _Accepted:
+    def make(visit: Visit) -> _Accepted:
         protocol = ServerProtocol(max_size=config.limits.frame_bytes, logger=_quiet)
-        return _Accepted(protocol, accept, config, connections)
+        return _Accepted(protocol, accept, config, connections, visit)
 
-    return await asyncio.get_running_loop().create_server(
-        make,
-        sock=listening,
-        backlog=sockets.BACKLOG,
-        ssl=context,
-        ssl_handshake_timeout=config.open_timeout if context else None,
-        start_serving=False,
-    )
+    return make

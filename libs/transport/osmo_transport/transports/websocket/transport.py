@@ -1,9 +1,10 @@
 """Dialling and listening at `ws://` and `wss://`, over either engine."""
 
 import asyncio
-import socket
+import logging
 import ssl
 import sys
+from collections.abc import Callable
 from typing import Protocol
 from urllib.parse import SplitResult
 
@@ -17,9 +18,12 @@ from osmo_transport.transports.abc import (
     FrameSink,
     Transport,
 )
-from osmo_transport.transports.sockets import Connections, SocketEndpoint
+from osmo_transport.transports.door import Door, SocketEndpoint, Visit
+from osmo_transport.transports.sockets import Connections
 from osmo_transport.transports.tls import ClientContext, ServerContext
 from osmo_transport.transports.websocket.handshake import PATH
+
+_log = logging.getLogger(__name__)
 
 
 class Engine(Protocol):
@@ -30,15 +34,10 @@ class Engine(Protocol):
     ) -> Connection:
         """See `over_websockets.dial`."""
 
-    async def serve(
-        self,
-        listening: socket.socket,
-        context: ssl.SSLContext | None,
-        accept: Accept,
-        config: ConnectionConfig,
-        connections: Connections,
-    ) -> asyncio.Server:
-        """See `over_websockets.serve`."""
+    def accepting(
+        self, accept: Accept, config: ConnectionConfig, connections: Connections
+    ) -> Callable[[Visit], asyncio.BaseProtocol]:
+        """See `over_websockets.accepting`."""
 
 
 class WebSocketTransport(Transport):
@@ -81,15 +80,13 @@ class WebSocketTransport(Transport):
         context = ServerContext.of(config.tls) if parts.scheme == "wss" else None
         connections = Connections(config.max_connections)
 
-        async def serve(each: socket.socket) -> asyncio.Server:
-            return await self._engine.serve(each, context, accept, config, connections)
-
+        make = self._engine.accepting(accept, config, connections)
         try:
             listening = await sockets.listen(host, port)
-            servers = await sockets.serving(listening, serve)
         except OSError as exc:
             raise sockets.bind_error(url, exc) from exc
-        return SocketEndpoint(sockets.url_of(parts, listening[0]), listening, servers, connections)
+        door = Door(make, context, config.open_timeout)
+        return SocketEndpoint(sockets.url_of(parts, listening[0]), listening, door, connections)
 
 
 def _target(url: str) -> SplitResult:
@@ -122,5 +119,8 @@ def _picows() -> Engine | None:
     except ModuleNotFoundError as exc:
         if exc.name != "picows":
             raise
+        return None
+    if not over_picows.fits():
+        _log.warning("this version of picows is not known here: WebSockets go on without it")
         return None
     return over_picows
