@@ -274,7 +274,7 @@ async def test_each_connection_to_postgresql_reads_its_certificates(tmp_path: Pa
             trusting.append(bool(await reader.read(1)))
         except (OSError, asyncio.IncompleteReadError):
             trusting.append(False)
-        writer.close()
+        writer.transport.abort()
 
     path = tmp_path / "ca.pem"
     server = await asyncio.start_server(serve, "127.0.0.1", 0)

@@ -5,7 +5,7 @@ import ssl
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -175,29 +175,12 @@ def server_context(config: TlsConfig) -> ssl.SSLContext:
 
 
 def has_expired(config: TlsConfig) -> bool:
-    """Whether this side's own certificate is over, as the other side would find.
+    """Whether this client's own certificate is over, as the other side would find.
 
     Raises:
-        UsageError: a file is absent or no PEM file.
+        UsageError, ConnectionLostError: as `TlsFiles.of_client`.
     """
-    own = replace(config, ca_file=config.cert_file)
-    # Of a certificate that is trusted itself the time alone is in question.
-    judge = _load(ssl.Purpose.CLIENT_AUTH, own)
-    judge.verify_mode = ssl.CERT_REQUIRED
-    judge.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
-    presenting = _load(ssl.Purpose.SERVER_AUTH, own)
-    presenting.check_hostname = False
-    presenting.verify_mode = ssl.CERT_NONE
-    to_judge, to_other = ssl.MemoryBIO(), ssl.MemoryBIO()
-    client = presenting.wrap_bio(to_other, to_judge)
-    server = judge.wrap_bio(to_judge, to_other, server_side=True)
-    try:
-        for side in (client, server, client, server):
-            with suppress(ssl.SSLWantReadError):
-                side.do_handshake()
-    except ssl.SSLCertVerificationError as exc:
-        return exc.verify_code == refusals.EXPIRED
-    return False
+    return tls_files(config).of_client().ends <= time.time()
 
 
 def system_authorities() -> bytes:
