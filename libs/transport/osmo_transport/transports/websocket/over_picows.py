@@ -296,9 +296,9 @@ def _protocol(
 
 def fits() -> bool:
     """Whether this picows can be used: how its protocols are made it promises to nobody."""
-    never = WSUpgradeResponseWithListener(WSUpgradeResponse.create_101_response(), None)
+    refusal = WSUpgradeResponse.create_error_response(404, b"")
     try:
-        _protocol(lambda _: never, READ_BUFFER)
+        _protocol(lambda _: WSUpgradeResponseWithListener(refusal, None), READ_BUFFER)
     except (TypeError, ValueError):
         return False
     except RuntimeError:
