@@ -122,10 +122,8 @@ async def test_each_service_is_seen_as_it_promises(
         )
         tasks.create_task(run_worker(worker, stop, lambda: None, operations=worker_operations))
         tasks.create_task(run_listener(listener, stop, operations=listener_operations))
-        # Nobody is over his quota here.
-        of_quiet = [each for each in of_operator.FIGURES if each is not of_operator.SLOWED]
         services = (
-            (operator_port, of_quiet, {"queue", "appends"}),
+            (operator_port, of_operator.FIGURES, {"queue", "appends"}),
             (worker_port, of_worker.FIGURES, {"queue", "store", "handling"}),
             (listener_port, of_listener.FIGURES, {"operator", *listener.listeners}),
         )

@@ -16,8 +16,8 @@ NOBODY = cast("Peer", None)
 """Whose the batches are: nothing is answered here."""
 
 backends = st.sampled_from(["east", "west", "north", "south"])
-batches = st.tuples(backends, st.integers(1, 5), st.integers(0, 50))
-"""Backend, messages and bytes."""
+batches = st.tuples(backends, st.integers(1, 5), st.integers(0, 50), st.booleans())
+"""Backend, messages, bytes, and whether it is over its quota."""
 arrivals = st.lists(batches, max_size=8)
 bounds = st.tuples(st.integers(1, 12), st.integers(1, 120))
 """Messages and bytes of a group."""
@@ -26,10 +26,11 @@ moves = st.lists(st.one_of(arrivals, bounds), max_size=40)
 _numbers = count()
 
 
-def batch(backend: str, messages: int, size: int) -> Incoming:
+def batch(backend: str, messages: int, size: int, slowed: bool = False) -> Incoming:
     """A batch that has arrived, with a sequence number of its own."""
     kinds, encoded = ("state",) * messages, (b"message",) * messages
-    return Incoming(Producer(backend, "s"), NEW, next(_numbers), kinds, encoded, NOBODY, size)
+    producer = Producer(backend, "s")
+    return Incoming(producer, NEW, next(_numbers), kinds, encoded, NOBODY, size, slowed)
 
 
 @given(moves)
@@ -53,6 +54,8 @@ def test_is_ordered_bounded_and_fair(steps: list[object]) -> None:
                 sum(b.size for b in group) <= size
             )
             assert fits or len(group) == 1
+            slowed = [each.producer.backend for each in group if each.slowed]
+            assert len(slowed) == len(set(slowed)), "whoever is slowed has one turn in a group"
             for incoming in group:
                 backend = incoming.producer.backend
                 assert waiting[backend].pop(0) is incoming, "out of order"

@@ -2,19 +2,22 @@
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from osmo_transport import QuotaConfig
+from osmo_transport import Limits, QuotaConfig
 from osmo_transport._quota import (
     LOG_INTERVAL,
     LONGEST_PAUSE,
     MAX_NAMED,
     OTHERS,
     SHORTEST_PAUSE,
+    SLOWED_BATCH,
+    SLOWED_FOR,
     Bucket,
     Meter,
     Quotas,
@@ -150,6 +153,23 @@ def test_over_it_a_connection_is_paused_until_that_is_paid(messages: int, size: 
     assert not line.paused
     assert not meter.pauses
     assert quotas.slowed == {"a": pytest.approx(1.0)}
+
+
+def test_who_is_slowed_down_has_small_batches_and_no_precedence() -> None:
+    """As long as it may still send what was held back."""
+    clock = Clock()
+    meter, _ = metered(new_quotas(clock, burst=0.0))
+    assert not meter.slows(clock.now)
+    meter.charge(1, 0, clock.now)
+    clock.move(0.1)
+    assert meter.slows(clock.now)
+    clock.move(SLOWED_FOR)
+    assert not meter.slows(clock.now)
+    quiet, narrow = Limits(), Limits(batch_bytes=1000)
+    assert QuotaConfig().narrowed(quiet) == quiet
+    for quota in (QuotaConfig(messages=1), QuotaConfig(bytes=1)):
+        assert quota.narrowed(quiet) == replace(quiet, batch_bytes=SLOWED_BATCH)
+        assert quota.narrowed(narrow) == narrow
 
 
 def test_a_pause_is_neither_short_nor_long() -> None:

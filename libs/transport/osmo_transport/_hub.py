@@ -53,6 +53,8 @@ class Incoming(ProducerBatch, frozen=True, eq=False):
     """Whose it is; for the verbs."""
     size: int
     """Bytes that it holds in memory."""
+    slowed: bool = False
+    """Whether its backend is over its quota: others go first."""
 
     def acknowledge(self) -> None:
         """Tell the client that this batch, and so all before it, is stored."""
@@ -147,9 +149,7 @@ class Peer(FrameSink):
             self._failed(exc)
             return
         if type(got) is Arrival:
-            self._arrived(got)
-            if self._meter is not None:
-                self._meter.charge(len(got.encoded), got.size, now)
+            self._arrived(got, now)
             return
         # Whatever else it says is work as well.
         if self._meter is not None:
@@ -159,20 +159,26 @@ class Peer(FrameSink):
         elif type(got) is Credential:
             self._hub.renewed(self, got.token)
 
-    def _arrived(self, arrival: Arrival) -> None:
-        session, encoded = self.session, arrival.encoded
-        if session.greeting is not None:
-            self._hub.arrived(
-                Incoming(
-                    session.greeting.producer,
-                    session.state,
-                    arrival.first,
-                    arrival.kinds,
-                    encoded,
-                    self,
-                    arrival.size + MESSAGE_OVERHEAD * len(encoded),
-                )
+    def _arrived(self, arrival: Arrival, now: float) -> None:
+        session, encoded, meter = self.session, arrival.encoded, self._meter
+        if session.greeting is None:
+            return
+        slowed = False
+        if meter is not None:
+            meter.charge(len(encoded), arrival.size, now)
+            slowed = meter.slows(now)
+        self._hub.arrived(
+            Incoming(
+                session.greeting.producer,
+                session.state,
+                arrival.first,
+                arrival.kinds,
+                encoded,
+                self,
+                arrival.size + MESSAGE_OVERHEAD * len(encoded),
+                slowed,
             )
+        )
 
     def _answer(self, frame: Frame) -> None:
         # Refusals are bounded by the window. Whoever only asks could fill the memory with answers,

@@ -4,22 +4,32 @@ import asyncio
 import logging
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 from typing import Protocol
 
 from osmo_transport._text import shown
 from osmo_transport.bounds import CountOrZero, SecondsOrZero
+from osmo_transport.frames import Limits
 
 logger = logging.getLogger("osmo_transport.server")
 
-SHORTEST_PAUSE = 0.1
-"""Seconds, at least: reading again and again for a moment would cost more than it lets through."""
+SHORTEST_PAUSE = 0.01
+"""Seconds, at least: little enough that what comes after it in one go is little, and not so little
+that to read again and again would cost more than it lets through."""
 
 LONGEST_PAUSE = 5.0
 """Seconds, at most: well within the times in which an acknowledgement and an answer to a heartbeat
 are waited for. So what a connection has read in one go is let through each time, whatever it
 is: less than `READ_AHEAD`."""
+
+SLOWED_BATCH = 32 * 1024
+"""Bytes of a batch, at most, where there is a quota: what was held back comes in one go, and for so
+long nobody else is heard. The time that an event loop needs for it is below a millisecond."""
+
+SLOWED_FOR = 1.0
+"""Seconds after a pause for which a connection counts as slowed down: what it could not send is
+still to come."""
 
 LOG_INTERVAL = 60.0
 """Seconds between two lines about one backend."""
@@ -46,6 +56,17 @@ class QuotaConfig:
     burst: SecondsOrZero = 30.0
     """Seconds of its quota that a backend which was quiet may send at once, as it does when it
     starts."""
+
+    @property
+    def is_set(self) -> bool:
+        """Whether there is a bound."""
+        return bool(self.messages or self.bytes)
+
+    def narrowed(self, limits: Limits) -> Limits:
+        """The limits of a server with this quota."""
+        if not self.is_set:
+            return limits
+        return replace(limits, batch_bytes=min(limits.batch_bytes, SLOWED_BATCH))
 
 
 class Bucket:
@@ -139,7 +160,7 @@ class Meter:
         self._connection = connection
         self._loop = loop
         self._slowed = slowed
-        self._since = self._until = 0.0
+        self._since, self._until = 0.0, -inf
         self._timer: asyncio.TimerHandle | None = None
         account.guests += 1
 
@@ -147,6 +168,10 @@ class Meter:
     def pauses(self) -> bool:
         """Whether the connection is not read now."""
         return self._timer is not None
+
+    def slows(self, now: float) -> bool:
+        """Whether the connection is slowed down, or was so a moment ago."""
+        return now < self._until + SLOWED_FOR
 
     def charge(self, messages: int, size: int, now: float) -> None:
         """The connection has sent this."""
@@ -195,7 +220,7 @@ class Quotas:
     def meter(self, backend: str, connection: Pausable) -> Meter | None:
         """The meter of a connection that reports for `backend` from now on; None: there is no bound
         to what it may send."""
-        if not (self._config.messages or self._config.bytes):
+        if not self._config.is_set:
             return None
         account = self._accounts.get(backend)
         if account is None:

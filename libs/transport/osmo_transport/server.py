@@ -5,7 +5,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -259,8 +259,9 @@ async def listen(
     config = config or ServerConfig()
     if not urls:
         raise UsageError("a server needs a URL to listen at, for example ws://127.0.0.1:0")
+    session = replace(config.session, limits=config.quota.narrowed(config.session.limits))
     limits = HubConfig(
-        session=config.session,
+        session=session,
         open_timeout=config.open_timeout,
         inbox_bytes=config.inbox_bytes,
         inbox_backend_bytes=config.inbox_backend_bytes,
@@ -283,7 +284,7 @@ async def listen(
     async with AsyncExitStack() as stack:
         server = Server(hub)
         accepting = ConnectionConfig(
-            limits=config.session.limits,
+            limits=session.limits,
             tls=config.tls,
             open_timeout=config.open_timeout,
             max_connections=config.max_connections,

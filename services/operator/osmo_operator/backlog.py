@@ -8,7 +8,7 @@ from osmo_transport import Incoming
 
 class Backlog:
     """Batches in the order of arrival within a backend; the backends take turns, a batch each, so
-    that one which reports much holds up no other."""
+    that one which reports much holds up no other. One over its quota has one turn in a group."""
 
     def __init__(self) -> None:
         self._lines: OrderedDict[str, deque[Incoming]] = OrderedDict()
@@ -28,8 +28,11 @@ class Backlog:
         """The next group: of at most `messages` messages and `size` bytes, or one batch that is
         larger."""
         group: list[Incoming] = []
+        slowed: set[str] = set()
         while self._lines:
             backend, line = next(iter(self._lines.items()))
+            if backend in slowed:
+                break  # everybody has had a turn since, and this group is to be a short one
             first = line[0]
             messages -= len(first.encoded)
             size -= first.size
@@ -37,6 +40,8 @@ class Backlog:
                 break
             group.append(line.popleft())
             self.size -= first.size
+            if first.slowed:
+                slowed.add(backend)
             if line:
                 self._lines.move_to_end(backend)
             else:

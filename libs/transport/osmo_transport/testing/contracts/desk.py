@@ -26,6 +26,8 @@ class Desk:
         """By which leases end; it stands still until a test moves it."""
         self.renews = True
         """Whether signs of life are noted."""
+        self.slowed: set[str] = set()
+        """Backends of which something came that were over their quota."""
 
     async def admit(self, greeting: Greeting) -> ProducerState:
         """As `Queue.open_producer`."""
@@ -44,6 +46,8 @@ class Desk:
 
     def store(self, incoming: Incoming) -> None:
         """Store what is new, then acknowledge."""
+        if incoming.slowed:
+            self.slowed.add(incoming.producer.backend)
         place = self._record.place(incoming.producer)
         match judge(place, self.queue_epoch, incoming):
             case AppendOutcome.LOST:
