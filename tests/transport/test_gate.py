@@ -268,19 +268,36 @@ async def test_who_decides_may_be_away() -> None:
     assert isinstance(client.ends[0], CredentialExpiredError)
 
 
-async def test_a_change_met_while_others_are_looked_at_is_not_forgotten() -> None:
-    """It is taken up when they are through."""
+async def test_a_change_met_while_others_are_looked_at_is_taken_up_at_once() -> None:
+    """Whoever decides may be silent for long, and what was revoked elsewhere does not wait for it."""
     world = World(good=Identity("g", ("a",), inf, 1.0))
     client = await world.enter("good")
     world.book.turn = asyncio.Event()
     await world.tick()
+    world.book.turn = None
+    world.book.known.clear()
     world.book.version += 1
     await world.tick()
-    world.book.turn.set()
-    await settled()
-    world.book.known.clear()
-    await world.tick(0.0)
     assert client.ends
+    await world.gate.aclose()
+
+
+async def test_a_look_that_took_long_does_not_undo_a_renewal() -> None:
+    """Neither with what it knows of the former token, nor by ending the connection for it."""
+    world = World(old=Identity("o", ("a",), inf, 1.0), new=Identity("n", ("a",), inf, 1.0))
+    client = await world.enter("old")
+    turn = world.book.turn = asyncio.Event()
+    await world.tick()
+    world.book.turn = None
+    world.gate.renew(client, "new")
+    await settled()
+    del world.book.known["old"]
+    turn.set()
+    await settled()
+    assert not client.ends
+    assert client.presented.token == "new"
+    assert client.pass_ is not None
+    assert client.pass_.identity.name == "n"
 
 
 async def test_so_many_are_looked_at_at_a_time() -> None:

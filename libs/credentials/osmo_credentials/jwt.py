@@ -18,6 +18,7 @@ import math
 import time
 import urllib.request
 from collections.abc import Callable, Mapping
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -158,8 +159,8 @@ class KeysOfUrl:
         try:
             data = await asyncio.to_thread(self._fetch, self._url)
             found, published = _keys_in(data), json.loads(data)
-        except (OSError, ValueError) as exc:
-            self._why = str(exc)
+        except (OSError, ValueError, HTTPException) as exc:
+            self._why = str(exc) or type(exc).__name__
             return False
         if published != self._published:
             # Another key may have the id of one that was withdrawn.

@@ -8,6 +8,7 @@ of one is as good as a slow one, and to look it up tells nothing of the others.
 
 import secrets
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -61,8 +62,8 @@ def read_tokens(data: bytes) -> TokenFile:
         found = msgspec.json.decode(data, type=TokenFile)
     except (msgspec.MsgspecError, RecursionError) as exc:
         raise ValueError(str(exc)) from exc
-    names = [token.name for token in found.tokens]
-    if twice := {name for name in names if names.count(name) > 1}:
+    names = Counter(token.name for token in found.tokens)
+    if twice := [name for name, count in names.items() if count > 1]:
         raise ValueError(f"there are two tokens called {min(twice)}")
     return found
 

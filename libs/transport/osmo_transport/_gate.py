@@ -17,9 +17,9 @@ from osmo_transport.errors import (
 
 logger = logging.getLogger("osmo_transport.server")
 
-MAX_CHECKS = 32
-"""Credentials of connected clients that are looked at again at a time: whoever decides may be a
-server, which others ask too."""
+MAX_CHECKS = 1_000
+"""Credentials of connected clients that are looked at again at a time. Whoever asks a server about
+them bounds by himself how much, and one that is silent does not hold up what others decide."""
 
 UNKNOWN = (
     "it presented no credential that this server knows: set token.file or token.command, or"
@@ -103,10 +103,12 @@ class Gate:
         """Call about once a second: end those whose credential is over, and look again at those
         whose turn it is, or at all if what was answered may not hold any more."""
         wall, now = self._wall(), self._now()
-        busy = self._checking is not None and not self._checking.done()
-        generation = self._generation if busy else self._authenticator.generation
+        generation = self._authenticator.generation
         changed = generation != self._generation
         self._generation = generation
+        if changed and self._checking is not None:
+            self._drop(self._checking)  # it may wait for somebody for long
+        busy = not changed and self._checking is not None and not self._checking.done()
         due: list[tuple[Guest, Pass]] = []
         for guest in list(guests):
             held = guest.pass_
@@ -119,6 +121,11 @@ class Gate:
                 due.append((guest, held))
         if due and not busy:
             self._checking = asyncio.create_task(self._look_again(due))
+
+    def _drop(self, checking: "asyncio.Task[None]") -> None:
+        checking.cancel()
+        self._renewals.add(checking)
+        checking.add_done_callback(self._renewals.discard)
 
     async def aclose(self) -> None:
         """Ask no more. Idempotent."""
@@ -160,22 +167,29 @@ class Gate:
                 looking.create_task(one(guest, held))
 
     async def _look(self, guest: Guest, held: Pass, presented: Presented) -> None:
+        before = guest.presented
         try:
-            held.identity = await self._identified(presented, held.backend)
-        except CredentialExpiredError as exc:
-            # What it was let in with may hold still.
-            logger.warning("%s: what it presents anew is of no use: %s", guest, exc)
-        except CredentialUncheckedError as exc:
-            logger.debug("%s: not looked at again: %s", guest, exc)
-            guest.presented = presented
-        except TransportError as exc:
-            logger.warning("%s may report no more: %s", guest, exc)
-            guest.fail(exc)
-        except Exception:
-            logger.exception("%s is not looked at again: a defect of this program", guest)
-        else:
-            guest.presented = presented
+            found: Identity | Exception = await self._identified(presented, held.backend)
+        except Exception as exc:
+            found = exc
+        if guest.presented is not before:
+            return  # something newer was good meanwhile
         held.looked = self._now()
+        match found:
+            case Identity():
+                held.identity, guest.presented = found, presented
+            case CredentialExpiredError():
+                # What it was let in with may hold still.
+                logger.warning("%s: what it presents anew is of no use: %s", guest, found)
+            case CredentialUncheckedError():
+                logger.debug("%s: not looked at again: %s", guest, found)
+                guest.presented = presented
+            case TransportError():
+                logger.warning("%s may report no more: %s", guest, found)
+                guest.fail(found)
+            case _:
+                text = "%s is not looked at again: a defect of this program"
+                logger.error(text, guest, exc_info=found)
 
 
 def _expired(identity: Identity) -> CredentialExpiredError:
