@@ -3,7 +3,7 @@
 import asyncio
 import time
 
-from osmo_transport import Limits, ProducerState, QuotaConfig, SessionConfig
+from osmo_transport import ConnectionLostError, Limits, ProducerState, QuotaConfig, SessionConfig
 from osmo_transport._hub import Hub, HubConfig, Incoming, Peer
 from osmo_transport.frames import PROTOCOL, Frame, Goodbye, GoodbyeCode, Hello, Stored, Welcome
 from osmo_transport.session import Greeting
@@ -140,8 +140,8 @@ async def test_the_time_for_a_hello_begins_when_a_connection_is_accepted() -> No
 
 
 async def test_a_backend_has_its_share_of_the_inbox() -> None:
-    """One that fills its own is asked to come later, and others are not concerned; what was taken
-    makes room again."""
+    """One that fills its own is asked to come later, and others are not concerned; what is answered
+    makes room again, wherever it waited."""
     hub = new_hub()
     (one, line), (two, other) = await welcomed(hub), await welcomed(hub, backend="another")
     for number in range(1, 5):
@@ -151,8 +151,22 @@ async def test_a_backend_has_its_share_of_the_inbox() -> None:
     assert goodbye.code is GoodbyeCode.UNAVAILABLE
     two.frame_received(batch(1, make_message(payload=b"x" * 2000)))
     assert other.alone()
-    assert [each.producer.backend for each in await hub.receive()] == ["backend"] * 2 + ["another"]
-    for number in range(2, 4):
-        two.frame_received(batch(number, make_message(payload=b"x" * 2000)))
-    assert other.alone()
+    taken = await hub.receive()
+    assert [each.producer.backend for each in taken] == ["backend"] * 2 + ["another"]
+    two.frame_received(batch(2, make_message(payload=b"x" * 2000)))
+    taken[-1].acknowledge()
+    two.frame_received(batch(3, make_message(payload=b"x" * 2000)))
+    assert other.stored() == [1]
+    assert len(other.sent) == 2
+    two.frame_received(batch(4, make_message(payload=b"x" * 2000)))
+    assert isinstance(other.sent[-1], Goodbye), "taken, and not answered"
+    two.connection_lost(ConnectionLostError("gone"))
+    three, again = await welcomed(hub, backend="another")
+    three.frame_received(batch(1, make_message(payload=b"x" * 2000)))
+    assert isinstance(again.sent[-1], Goodbye), "what its predecessor sent is held still"
+    for each in [taken[-1], *await hub.receive()]:
+        each.fence()
+    four, last = await welcomed(hub, backend="another")
+    four.frame_received(batch(1, make_message(payload=b"x" * 2000)))
+    assert last.alone()
     await hub.aclose()

@@ -13,6 +13,7 @@ from osmo_transport import Limits, QuotaConfig
 from osmo_transport._quota import (
     LOG_INTERVAL,
     LONGEST_PAUSE,
+    LONGEST_WAIT,
     MAX_NAMED,
     OTHERS,
     SHORTEST_PAUSE,
@@ -199,9 +200,40 @@ def test_connections_of_a_backend_share_and_others_do_not() -> None:
     two.charge(10, 0, clock.now)
     other.charge(1, 0, clock.now)
     clock.move(1.5)
-    assert (first.paused, second.paused, third.paused) == (False, True, False)
+    assert (first.paused, second.paused, third.paused) == (True, True, False)
     clock.move(1.0)
+    assert not first.paused
     assert not second.paused
+
+
+def test_who_connects_anew_owes_what_was_sent_before() -> None:
+    """However many connections there are, and however often they are made."""
+    clock = Clock()
+    quotas = new_quotas(clock, burst=0.0)
+    meter, _ = metered(quotas)
+    meter.charge(20, 0, clock.now)
+    meter.close()
+    later, line = metered(quotas)
+    assert line.paused
+    clock.move(1.9)
+    assert line.paused
+    clock.move(0.2)
+    assert not line.paused
+    later.close()
+
+
+def test_no_connection_is_held_back_for_ever_for_others() -> None:
+    """Or its client would take the server for dead."""
+    clock = Clock()
+    quotas = new_quotas(clock, burst=0.0)
+    (one, first), (two, _) = metered(quotas), metered(quotas)
+    one.charge(100, 0, clock.now)
+    waited = 0.0
+    while first.paused:
+        two.charge(100, 0, clock.now)
+        clock.move(0.5)
+        waited += 0.5
+    assert waited == pytest.approx(LONGEST_WAIT, abs=0.6)
 
 
 def test_a_flood_is_held_to_its_quota_for_hours() -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from itertools import count
@@ -47,7 +47,8 @@ FORGOTTEN = "the queue lost its memory"
 
 
 class Incoming(ProducerBatch, frozen=True, eq=False):
-    """A batch of one client, to be stored and then answered with one of the verbs."""
+    """A batch of one client, to be stored and then answered with one of the verbs, be it that the
+    client has gone: until then it counts among what is held for its backend."""
 
     peer: "Peer"
     """Whose it is; for the verbs."""
@@ -62,10 +63,12 @@ class Incoming(ProducerBatch, frozen=True, eq=False):
 
     def fence(self) -> None:
         """Tell the client that a newer one took over."""
+        self.peer.let_go(self.last)
         self.peer.fence(OVERTAKEN)
 
     def resync(self) -> None:
         """Tell the client that the queue lost its memory."""
+        self.peer.let_go(self.last)
         self.peer.part(GoodbyeCode.RESYNC, FORGOTTEN)
 
 
@@ -123,6 +126,8 @@ class Peer(FrameSink):
         self.admission: asyncio.Task[None] | None = None
         """While it is asked for whether to let it in; ends with the connection."""
         self._meter: Meter | None = None
+        self._held: deque[tuple[int, int]] = deque()
+        """Of the batches that wait for their answers, the last sequence number and the bytes."""
         self._stored = 0
         self._ponged = False
 
@@ -245,8 +250,21 @@ class Peer(FrameSink):
         elif self.alive:
             self._connection.send(push)
 
+    def holds(self, incoming: Incoming) -> None:
+        """A batch of its waits for its answer."""
+        self._held.append((incoming.last, incoming.size))
+
+    def let_go(self, last: int) -> None:
+        """The batches up to the one that ends with the sequence number `last` are answered."""
+        size = 0
+        while self._held and self._held[0][0] <= last:
+            size += self._held.popleft()[1]
+        if size and self.session.greeting is not None:
+            self._hub.let_go(self.session.greeting.producer.backend, size)
+
     def acknowledge(self, batch: ProducerBatch) -> None:
         """A batch of its is stored."""
+        self.let_go(batch.last)
         self._hub.stored(batch)
         self._stored = max(self._stored, batch.last)
         # A client that does not read is not acknowledged, so that its window bounds what it can
@@ -343,7 +361,7 @@ class Hub:
         self._pushes: dict[str, dict[str, Push]] = {}
         self._inbox: list[Incoming] = []
         self._inbox_bytes = 0
-        self._inbox_of: dict[str, int] = {}
+        self._held_of: Counter[str] = Counter()
         self._arrival = asyncio.Event()
         self._ticker: asyncio.TimerHandle | None = None
         self.places: Places | None = None
@@ -422,7 +440,7 @@ class Hub:
         if self.stopping:
             return
         backend, size = incoming.producer.backend, incoming.size
-        of_backend = self._inbox_of.get(backend, 0)
+        of_backend = self._held_of[backend]
         if (self._inbox and self._inbox_bytes + size > self.config.inbox_bytes) or (
             of_backend and of_backend + size > self.config.inbox_backend_bytes
         ):
@@ -432,7 +450,8 @@ class Hub:
             return
         self._inbox.append(incoming)
         self._inbox_bytes += size
-        self._inbox_of[backend] = of_backend + size
+        incoming.peer.holds(incoming)
+        self._held_of[backend] = of_backend + size
         self._arrival.set()
 
     def parted(self, peer: Peer, error: TransportError) -> None:
@@ -466,8 +485,13 @@ class Hub:
         """See `Server.arrived`."""
         taken, self._inbox = self._inbox, []
         self._inbox_bytes = 0
-        self._inbox_of = {}
         return taken
+
+    def let_go(self, backend: str, size: int) -> None:
+        """So many bytes of a backend are held no more."""
+        self._held_of[backend] -= size
+        if self._held_of[backend] <= 0:
+            del self._held_of[backend]
 
     # Who is let in
 

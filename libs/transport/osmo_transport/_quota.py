@@ -23,6 +23,10 @@ LONGEST_PAUSE = 5.0
 are waited for. So what a connection has read in one go is let through each time, whatever it
 is: less than `READ_AHEAD`."""
 
+LONGEST_WAIT = 30.0
+"""Seconds after which a connection is read again although its backend still owes for what others
+sent: a client expects an acknowledgement within a minute."""
+
 SLOWED_BATCH = 32 * 1024
 """Bytes of a batch, at most, where there is a quota: what was held back comes in one go, and for so
 long nobody else is heard. The time that an event loop needs for it is below a millisecond."""
@@ -97,20 +101,29 @@ class Bucket:
         self._paid = now + wait
         return wait
 
+    def owes(self, now: float) -> float:
+        """Seconds until what is owed is paid, none or negative if nothing is."""
+        return self._paid - now
+
     def is_full(self, now: float) -> bool:
         """Whether all is saved up that can be, as at the beginning."""
         return self._paid <= now - self._burst
 
 
 class Account:
-    """What one backend sends."""
+    """What one backend sends, and those of its connections that are not read until that is paid
+    for: one goes after the other, the one that has waited longest first."""
 
-    def __init__(self, backend: str, config: QuotaConfig) -> None:
+    def __init__(self, backend: str, config: QuotaConfig, loop: asyncio.AbstractEventLoop) -> None:
         self.backend = backend
         self.guests = 0
         """Connections that it is for."""
+        self._loop = loop
         self._by_count = Bucket(config.messages, config.burst) if config.messages else None
         self._by_size = Bucket(config.bytes, config.burst) if config.bytes else None
+        self._waiting: dict[Meter, None] = {}
+        """In the order in which they began to wait."""
+        self._timer: asyncio.TimerHandle | None = None
         self._logged = -inf
 
     def charge(self, messages: int, size: int, now: float) -> float:
@@ -122,12 +135,46 @@ class Account:
             return longer
         return wait
 
+    def owes(self, now: float) -> float:
+        """Seconds until all that was sent is paid for, none or negative if it is."""
+        buckets = self._by_count, self._by_size
+        return max(-inf if bucket is None else bucket.owes(now) for bucket in buckets)
+
+    def wait(self, meter: "Meter", now: float) -> None:
+        """A connection is paused, and has to be told when it is over."""
+        self._waiting[meter] = None
+        if self._timer is None:
+            self._rest(now)
+        self._log(now)
+
+    def leave(self, meter: "Meter") -> None:
+        """It has ended."""
+        self._waiting.pop(meter, None)
+        if not self._waiting and self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _rest(self, now: float) -> None:
+        longest = next(iter(self._waiting)).since + LONGEST_WAIT
+        until = max(now + SHORTEST_PAUSE, min(now + self.owes(now), longest))
+        self._timer = self._loop.call_at(until, self._turn)
+
+    def _turn(self) -> None:
+        self._timer = None
+        now = self._loop.time()
+        first = next(iter(self._waiting))
+        if self.owes(now) <= 0 or now >= first.since + LONGEST_WAIT:
+            del self._waiting[first]
+            first.resume()
+        if self._waiting:
+            self._rest(now)
+
     def is_as_new(self, now: float) -> bool:
         """Whether to forget it would change nothing."""
         buckets = self._by_count, self._by_size
         return not self.guests and all(b is None or b.is_full(now) for b in buckets)
 
-    def log(self, now: float) -> None:
+    def _log(self, now: float) -> None:
         """Say that it is slowed down, if that was not said a moment ago."""
         if now - self._logged >= LOG_INTERVAL:
             self._logged = now
@@ -145,9 +192,9 @@ class Pausable(Protocol):
 
 
 class Meter:
-    """Accounts for what one connection sends, and pauses it until that is paid for. Each connection
-    is paused for itself, when it has sent something: those of a backend that have nothing to say
-    are not held up by the others."""
+    """Accounts for what one connection sends, and pauses it until that is paid for. A connection is
+    paused when it has sent something, or is made, and its backend owes: those of a backend that
+    have nothing to say are not held up by the others."""
 
     def __init__(
         self,
@@ -160,51 +207,45 @@ class Meter:
         self._connection = connection
         self._loop = loop
         self._slowed = slowed
-        self._since, self._until = 0.0, -inf
-        self._timer: asyncio.TimerHandle | None = None
-        account.guests += 1
-
-    @property
-    def pauses(self) -> bool:
+        self.pauses = False
         """Whether the connection is not read now."""
-        return self._timer is not None
+        self.since = 0.0
+        """When the last pause began."""
+        self._over = -inf
+        account.guests += 1
+        now = loop.time()
+        if account.owes(now) > 0:
+            self._pause(now)  # or whoever connects anew would have paid
 
     def slows(self, now: float) -> bool:
         """Whether the connection is slowed down, or was so a moment ago."""
-        return now < self._until + SLOWED_FOR
+        return self.pauses or now < self._over + SLOWED_FOR
 
     def charge(self, messages: int, size: int, now: float) -> None:
         """The connection has sent this."""
-        wait = self._account.charge(messages, size, now)
-        if wait > 0:
-            self._pause(wait, now)
+        if self._account.charge(messages, size, now) > 0 and not self.pauses:
+            self._pause(now)
 
     def close(self) -> None:
         """The connection has ended."""
         self._account.guests -= 1
-        if self._timer is not None:
-            self._timer.cancel()
-            self._over()
+        self._account.leave(self)
+        if self.pauses:
+            self._end()
 
-    def _pause(self, wait: float, now: float) -> None:
-        # What had been read already comes after the pause has begun, and is paid for as well.
-        self._until = now + max(wait, SHORTEST_PAUSE)
-        if self._timer is None:
-            self._since = now
-            self._timer = self._loop.call_at(self._until, self._look)
-            self._connection.pause()
-            self._account.log(now)
+    def resume(self) -> None:
+        """It is this connection's turn."""
+        self._end()
+        self._connection.resume()
 
-    def _look(self) -> None:
-        if self._until > self._loop.time():
-            self._timer = self._loop.call_at(self._until, self._look)
-        else:
-            self._over()
-            self._connection.resume()
+    def _pause(self, now: float) -> None:
+        self.pauses, self.since = True, now
+        self._connection.pause()
+        self._account.wait(self, now)
 
-    def _over(self) -> None:
-        self._timer = None
-        self._slowed(self._account.backend, self._loop.time() - self._since)
+    def _end(self) -> None:
+        self.pauses, self._over = False, self._loop.time()
+        self._slowed(self._account.backend, self._over - self.since)
 
 
 class Quotas:
@@ -224,7 +265,7 @@ class Quotas:
             return None
         account = self._accounts.get(backend)
         if account is None:
-            account = self._accounts[backend] = Account(backend, self._config)
+            account = self._accounts[backend] = Account(backend, self._config, self._loop)
         return Meter(account, connection, self._loop, self._count)
 
     def tick(self, now: float) -> None:

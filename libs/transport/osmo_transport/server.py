@@ -68,9 +68,8 @@ class ServerConfig:
     quota: QuotaConfig = field(default_factory=QuotaConfig)
     """How much each backend may send."""
     inbox_backend_bytes: Bytes = 64 * 1024 * 1024
-    """Bytes of one backend's batches among those that wait to be received, a single larger one
-    aside: the windows of four clients, so that one backend leaves room for others while nothing is
-    received."""
+    """Bytes of one backend's batches that wait to be received or answered, a single larger one
+    aside: the windows of four clients, so that one backend leaves room for others."""
     retry_after: SecondsOrZero = 1.0
     """Seconds that a client is asked to stay away while nothing can be stored."""
     lease: Seconds = 12.0

@@ -159,12 +159,12 @@ class GrpcConnection(BaseConnection):
         # sign that it has read everything.
         try:
             while (data := await self._stream.read()) is not aio.EOF:
+                if not self._may_read.is_set():
+                    await self._may_read.wait()
                 if data == END:
                     self._end(ConnectionLostError("the other side closed the connection"))
                 else:
                     self._received(data)
-                if not self._may_read.is_set():
-                    await self._may_read.wait()
             self._end(ConnectionLostError("the other side closed the connection"))
         except BROKEN as exc:
             await self._break(exc)
