@@ -110,7 +110,11 @@ async def test_calls_of_reflection_are_bounded(monkeypatch: pytest.MonkeyPatch) 
     """One more is refused, whoever it is from; one that leaves makes room."""
     monkeypatch.setattr(reflection, "MAX_CALLS", 1)
     ask = reflection_pb2.ServerReflectionRequest(list_services="")
-    async with serving() as desk, aio.insecure_channel(desk.target) as channel:
+    async with (
+        serving() as desk,
+        aio.insecure_channel(desk.target) as channel,
+        asyncio.timeout(5),
+    ):
         stub = reflection_pb2_grpc.ServerReflectionStub(channel)
         first = stub.ServerReflectionInfo()
         await first.write(ask)
