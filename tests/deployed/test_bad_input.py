@@ -13,9 +13,10 @@ import grpc
 import pytest
 from grpc import aio
 
-from osmo_deployed import DeployedConfig
+from osmo_deployed import DeployedConfig, ListenerServiceCompanion
 from osmo_protos import listener_service_pb2 as pb
-from osmo_transport import Limits, ServerConfig, SessionConfig
+from osmo_transport import Limits, ServerConfig, SessionConfig, listen
+from osmo_transport.credentials import Authenticator, Identity, Presented
 from tests.deployed.harness import Desk, acknowledged, deployed, pod, serving
 from tests.helpers import eventually
 
@@ -205,6 +206,41 @@ async def test_streams_of_a_backend_are_bounded(stub: Any) -> None:
         calls[0].cancel()
         await eventually(lambda: desk.server.connections == 2)
         await listener.single(pod("t"))
+
+
+class Slow(Authenticator):
+    """Knows one token, and takes its time over others."""
+
+    kind = "slow"
+
+    async def identify(self, presented: Presented) -> Identity | None:
+        if presented.token != "good":
+            await asyncio.Event().wait()
+        return Identity("token good", ("old",))
+
+
+async def test_made_up_tokens_take_no_streams_of_a_backend() -> None:
+    """Of one that they name: each token has its own bound, and the good one too."""
+
+    def call(token: str) -> Any:
+        metadata = (("backend-name", "old"), ("authorization", f"Bearer {token}"))
+        return raw(channel, "NodeConditionStream", *metadata)
+
+    companion = ListenerServiceCompanion(DeployedConfig(max_streams=2))
+    async with (
+        listen("grpc://127.0.0.1:0", authenticator=Slow(), companions=(companion,)) as server,
+        aio.insecure_channel(server.url.removeprefix("grpc://")) as channel,
+        asyncio.timeout(10),
+    ):
+        made_up = [call(token) for token in ("one", "one", "two", "three")]
+        await eventually(lambda: server.connections == 4)
+        assert await call("good").read()
+        assert await call("good").read()
+        for token in ("good", "one"):
+            code, problem = await failed(call(token).read())
+            assert code is grpc.StatusCode.RESOURCE_EXHAUSTED
+            assert problem == "2 streams of backend old, the limit"
+        assert not any(each.done() for each in made_up)
 
 
 async def test_streams_are_bounded_altogether(stub: Any) -> None:

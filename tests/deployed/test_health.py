@@ -1,6 +1,7 @@
 """What surrounds the service on its port: health, reflection, our own service, and the end."""
 
 import asyncio
+from contextlib import suppress
 from typing import Any
 
 import grpc
@@ -9,8 +10,8 @@ from grpc import aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-from osmo_transport import connect, new_message
-from osmo_transport.transports.grpc import health, transport
+from osmo_transport import ServerConfig, connect, new_message
+from osmo_transport.transports.grpc import health, reflection, transport
 from tests.deployed.harness import Desk, acknowledged, deployed, pod, serving
 from tests.helpers import eventually
 
@@ -89,6 +90,64 @@ async def test_watchers_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
         while await refused():
             pass
+
+
+async def test_watchers_of_one_address_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They leave room for those of another."""
+    monkeypatch.setattr(health, "MAX_ADDRESS_WATCHERS", 1)
+    async with serving() as desk, aio.insecure_channel(desk.target) as channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+        first = stub.Watch(request(""))
+        await first.read()
+        with pytest.raises(aio.AioRpcError, match=r"1 watchers of 127\.0\.0\.1, the limit") as info:
+            await stub.Watch(request("")).read()
+        assert info.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        monkeypatch.setattr(health, "address_of", lambda _: "192.0.2.1")
+        assert (await stub.Watch(request("")).read()).status == SERVING
+
+
+async def test_calls_of_reflection_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One more is refused, whoever it is from; one that leaves makes room."""
+    monkeypatch.setattr(reflection, "MAX_CALLS", 1)
+    ask = reflection_pb2.ServerReflectionRequest(list_services="")
+    async with (
+        serving() as desk,
+        aio.insecure_channel(desk.target) as channel,
+        asyncio.timeout(5),
+    ):
+        stub = reflection_pb2_grpc.ServerReflectionStub(channel)
+        first = stub.ServerReflectionInfo()
+        await first.write(ask)
+        await first.read()
+        with pytest.raises(aio.AioRpcError, match="1 calls of reflection, the limit") as info:
+            await stub.ServerReflectionInfo().read()
+        assert info.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        await first.done_writing()
+        assert await first.read() is aio.EOF
+        second = stub.ServerReflectionInfo()
+        await second.write(ask)
+        assert (await second.read()).list_services_response.service
+
+
+@pytest.mark.parametrize("questions", [0, 1, 2_000])
+async def test_a_call_of_reflection_ends(monkeypatch: pytest.MonkeyPatch, questions: int) -> None:
+    """Also of who asks nothing more, and of who reads no answer; and so does his connection, which
+    is idle then."""
+    monkeypatch.setattr(reflection, "CALL_TIMEOUT", 0.1)
+    config = ServerConfig(open_timeout=0.2)
+    async with serving(config) as desk, aio.insecure_channel(desk.target) as channel:
+        call = reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo()
+        await call.wait_for_connection()
+        asked = reflection_pb2.ServerReflectionRequest(file_containing_symbol=SERVICES[1])
+        with suppress(aio.AioRpcError, asyncio.InvalidStateError):
+            for _ in range(questions):
+                await call.write(asked)
+        state = grpc.ChannelConnectivity.READY
+        async with asyncio.timeout(5):
+            while state is grpc.ChannelConnectivity.READY:
+                await channel.wait_for_state_change(state)
+                state = channel.get_state()
+        assert state is grpc.ChannelConnectivity.IDLE
 
 
 async def test_reflection_lists_the_services(stub: Any) -> None:

@@ -242,8 +242,11 @@ class ListenerService:
             StatusError: there are too many.
         """
         feeds = self._feeds.get(backend, {})
+        # Of the same credential, because nobody has looked at it yet: whoever names the backend
+        # would take what belongs to its listener. Those that are let in, the server bounds.
+        alike = [feed for feed in feeds.values() if _same(feed.presented, by)]
         for limit, number, what in (
-            (self._deployed.max_streams, len(feeds), f"streams of backend {backend}"),
+            (self._deployed.max_streams, len(alike), f"streams of backend {backend}"),
             (self._config.max_connections, self._open, "streams"),
         ):
             if number >= limit:
@@ -322,6 +325,11 @@ class _Shared:
         self._timer.cancel()
         self._on_close()
         self._stack.close()
+
+
+def _same(one: Presented, other: Presented) -> bool:
+    """Whether both present the same, wherever they are."""
+    return one._replace(address="") == other._replace(address="")
 
 
 def _backend_of(context: Context) -> str:

@@ -9,11 +9,16 @@ import grpc
 from grpc import aio
 from grpc_health.v1 import health_pb2
 
+from osmo_transport._crowds import Crowd, address_of
+
 WATCH_INTERVAL = 1.0
 """Seconds between two looks on behalf of a watcher."""
 
 MAX_WATCHERS = 1_000
 """Watchers at once; one more is refused."""
+
+MAX_ADDRESS_WATCHERS = 32
+"""Of them those from one address, so that no stranger takes all; a load balancer has one or two."""
 
 _Context: TypeAlias = "aio.ServicerContext[Any, Any]"
 _Status = health_pb2.HealthCheckResponse
@@ -29,6 +34,7 @@ class Health:
         self._services = {"", *services}
         self._ready = ready
         self._watchers = 0
+        self._of_addresses = Crowd(MAX_ADDRESS_WATCHERS)
         self._closing = asyncio.Event()
 
     @property
@@ -60,23 +66,33 @@ class Health:
         return _Status(status=self._status(request.service))
 
     async def _watch(self, request: Any, context: _Context) -> None:
-        if self._watchers >= MAX_WATCHERS:
-            await context.abort(
-                grpc.StatusCode.RESOURCE_EXHAUSTED, f"{MAX_WATCHERS} watchers, the limit"
-            )
+        host = address_of(context.peer())
+        crowded = self._of_addresses.enter(host)
         self._watchers += 1
         try:
-            told = None
-            while True:
-                closing = self._closing.is_set()
-                status = self._status(request.service)
-                if status != told:
-                    told = status
-                    await context.write(_Status(status=status))
-                if closing:
-                    return
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(WATCH_INTERVAL):
-                        await self._closing.wait()
+            if self._watchers > MAX_WATCHERS:
+                await _refuse(context, f"{MAX_WATCHERS} watchers, the limit")
+            if crowded:
+                await _refuse(context, f"{MAX_ADDRESS_WATCHERS} watchers of {host}, the limit")
+            await self._tell(request.service, context)
         finally:
             self._watchers -= 1
+            self._of_addresses.leave(host)
+
+    async def _tell(self, service: str, context: _Context) -> None:
+        told = None
+        while True:
+            closing = self._closing.is_set()
+            status = self._status(service)
+            if status != told:
+                told = status
+                await context.write(_Status(status=status))
+            if closing:
+                return
+            with suppress(TimeoutError):
+                async with asyncio.timeout(WATCH_INTERVAL):
+                    await self._closing.wait()
+
+
+async def _refuse(context: _Context, why: str) -> None:
+    await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, why)

@@ -4,10 +4,10 @@ from typing import Protocol, cast
 
 import grpc
 from grpc import aio
-from grpc_reflection.v1alpha import reflection
 
 from osmo_transport.transports.abc import Accept, ConnectionConfig
 from osmo_transport.transports.grpc.health import Health
+from osmo_transport.transports.grpc.reflection import Reflection
 
 
 class Service(Protocol):
@@ -38,9 +38,11 @@ class Services:
             if companion.transport == "grpc"
         ]
         names = (own, *(service.name for service in self._services))
-        self._services.append(Health(names, config.ready))
+        self._services += [
+            Health(names, config.ready),
+            Reflection((*names, Health.name)),
+        ]
         server.add_generic_rpc_handlers(tuple(service.handlers for service in self._services))
-        reflection.enable_server_reflection((*names, Health.name, reflection.SERVICE_NAME), server)
 
     def close(self) -> None:
         """End every call."""
