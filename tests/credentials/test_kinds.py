@@ -6,6 +6,7 @@ from collections import Counter
 from datetime import UTC, datetime
 from math import inf, nan
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import msgspec
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 
 from osmo_credentials import open_authenticator
 from osmo_credentials.jwt import FETCH_INTERVAL, FETCH_PAUSE, KeysOfUrl
-from osmo_credentials.kubernetes import AccountAuthenticator, Review
+from osmo_credentials.kubernetes import MAX_ADDRESS_REVIEWS, AccountAuthenticator, Review
 from osmo_credentials.settings import Pattern
 from osmo_credentials.tokens import NamedToken, TokenFile, hash_of, new_token, read_tokens
 from osmo_simulator import api_server
@@ -326,6 +327,34 @@ async def test_an_api_server_is_asked_once_in_a_while() -> None:
     del reviewer.accounts["a.b.c"]
     with pytest.raises(CredentialRefusedError):
         await asked.identify(Presented("a.b.c"))
+
+
+async def test_who_makes_up_tokens_holds_up_himself() -> None:
+    """The API server is asked about a few of one address at a time, about nobody's who has gone,
+    and whoever is elsewhere is let in meanwhile."""
+    slow, asked = Event(), []
+
+    def ask(token: str, _: str) -> Review:
+        asked.append(token)
+        if token.startswith("made"):
+            slow.wait(60)
+        return Review("listener-a", (AUDIENCE,))
+
+    async with AccountAuthenticator(ask, AUDIENCE, "listener-{backend}") as known:
+        flood = [
+            asyncio.create_task(known.identify(Presented(f"made.up.{n}", b"", f"10.0.0.1:{n}")))
+            for n in range(100)
+        ]
+        try:
+            await asyncio.sleep(0)
+            assert await known.identify(Presented("good.to.ken", b"", "10.0.0.2:1"))
+            for each in flood:
+                each.cancel()
+            await asyncio.gather(*flood, return_exceptions=True)
+            assert await known.identify(Presented("good.to.ken", b"", "10.0.0.1:1"))
+        finally:
+            slow.set()
+        assert len(asked) <= MAX_ADDRESS_REVIEWS + 1
 
 
 async def test_an_api_server_that_is_away_decides_nothing() -> None:

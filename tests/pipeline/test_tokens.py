@@ -49,6 +49,19 @@ async def test_a_token_lives_from_add_to_revoke(
     assert await asked.identify(Presented(made["token"]))
 
 
+@pytest.mark.parametrize("name", ["", "bad name", "-x", "x" * 64, "a/b"])
+def test_no_token_gets_a_name_that_its_file_cannot_have(name: str) -> None:
+    """Or nothing in the file could be used any more, nor anything in it be revoked."""
+    with pytest.raises(ValueError, match="cannot be the name of a token"):
+        AddConfig(name=name, backends=("a",))
+
+
+def test_no_token_is_for_a_backend_that_cannot_be() -> None:
+    """Nobody could report with it."""
+    with pytest.raises(ValueError, match="a backend is"):
+        AddConfig(name="one", backends=("a", "b" * 2000))
+
+
 async def test_what_cannot_be_done_is_said(tmp_path: Path, stop: asyncio.Event) -> None:
     """And nothing is changed by it."""
     file = tmp_path / "tokens.json"

@@ -269,7 +269,7 @@ async def test_who_decides_may_be_away() -> None:
 
 
 async def test_a_change_met_while_others_are_looked_at_is_taken_up_at_once() -> None:
-    """Whoever decides may be silent for long, and what was revoked elsewhere does not wait for it."""
+    """Whoever decides may be silent for long, and what was revoked elsewhere does not wait."""
     world = World(good=Identity("g", ("a",), inf, 1.0))
     client = await world.enter("good")
     world.book.turn = asyncio.Event()

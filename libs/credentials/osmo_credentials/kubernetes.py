@@ -14,8 +14,10 @@ import json
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from math import inf, isnan
 from typing import Any, NamedTuple
+from weakref import WeakValueDictionary
 
 import msgspec
 from kubernetes import client, config
@@ -35,6 +37,13 @@ REVIEW_TIMEOUT = 5.0
 
 MAX_CACHED = 10_000
 """Answers that are kept: more than there are listeners."""
+
+MAX_REVIEWS = 32
+"""Tokens about which the API server is asked at a time. Threads of their own: others need those of
+the event loop, to find an address for example."""
+
+MAX_ADDRESS_REVIEWS = 8
+"""Of those, that come from one address: whoever makes up tokens holds up himself."""
 
 
 class _Settings(msgspec.Struct):
@@ -80,12 +89,15 @@ class AccountAuthenticator(Authenticator):
         self._cache = cache
         self._now = now
         self._reviews: OrderedDict[bytes, tuple[float, asyncio.Future[Review]]] = OrderedDict()
+        self._threads = ThreadPoolExecutor(MAX_REVIEWS, "token-review")
+        self._turns: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
+        """By address, of who waits for his turn or is asked about."""
 
     async def identify(self, presented: Presented) -> Identity | None:
         token = presented.token
         if token.count(".") != 2:
             return None
-        review = await self._review(token)
+        review = await self._review(token, presented.address.rpartition(":")[0])
         if not review.user:
             why = f": {review.error}" if review.error else ""
             raise CredentialRefusedError(f"the API server does not know the token{why}")
@@ -96,13 +108,25 @@ class AccountAuthenticator(Authenticator):
             raise CredentialRefusedError(f"the account {review.user} names no backend")
         return Identity(f"account {review.user}", (backend,), _end_of(token), self._cache)
 
-    async def _review(self, token: str) -> Review:
+    async def _review(self, token: str, address: str) -> Review:
         """Of those who ask about one token at a time, one asks the API server."""
         key = hashlib.sha256(token.encode()).digest()
-        kept = self._reviews.get(key)
-        if kept is None or self._now() - kept[0] >= self._cache:
-            asked = asyncio.ensure_future(asyncio.to_thread(self._ask, token, self._audience))
-            asked.add_done_callback(lambda done: done.cancelled() or done.exception())
+        if (kept := self._kept(key)) is None:
+            turns = self._turns.get(address) or asyncio.Semaphore(MAX_ADDRESS_REVIEWS)
+            self._turns[address] = turns
+            # Whoever gives up waits no more, and asks nobody.
+            await turns.acquire()
+            if (kept := self._kept(key)) is not None:
+                turns.release()
+        if kept is None:
+            loop = asyncio.get_running_loop()
+            asked = loop.run_in_executor(self._threads, self._ask, token, self._audience)
+
+            def done(asked: asyncio.Future[Review]) -> None:
+                turns.release()
+                _ = asked.cancelled() or asked.exception()
+
+            asked.add_done_callback(done)
             kept = self._now(), asked
             self._reviews[key] = kept
             self._reviews.move_to_end(key)
@@ -114,6 +138,13 @@ class AccountAuthenticator(Authenticator):
             if self._reviews.get(key) is kept:
                 del self._reviews[key]
             raise CredentialUncheckedError(f"the API server cannot be asked: {_why(exc)}") from exc
+
+    async def aclose(self) -> None:
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def _kept(self, key: bytes) -> tuple[float, asyncio.Future[Review]] | None:
+        kept = self._reviews.get(key)
+        return None if kept is None or self._now() - kept[0] >= self._cache else kept
 
 
 def _why(exc: Exception) -> str:

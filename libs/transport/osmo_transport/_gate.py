@@ -169,9 +169,13 @@ class Gate:
     async def _look(self, guest: Guest, held: Pass, presented: Presented) -> None:
         before = guest.presented
         try:
-            found: Identity | Exception = await self._identified(presented, held.backend)
-        except Exception as exc:
+            found: Identity | TransportError = await self._identified(presented, held.backend)
+        except TransportError as exc:
             found = exc
+        except Exception:
+            logger.exception("%s is not looked at again: a defect of this program", guest)
+            held.looked = self._now()
+            return
         if guest.presented is not before:
             return  # something newer was good meanwhile
         held.looked = self._now()
@@ -184,12 +188,9 @@ class Gate:
             case CredentialUncheckedError():
                 logger.debug("%s: not looked at again: %s", guest, found)
                 guest.presented = presented
-            case TransportError():
+            case _:
                 logger.warning("%s may report no more: %s", guest, found)
                 guest.fail(found)
-            case _:
-                text = "%s is not looked at again: a defect of this program"
-                logger.error(text, guest, exc_info=found)
 
 
 def _expired(identity: Identity) -> CredentialExpiredError:

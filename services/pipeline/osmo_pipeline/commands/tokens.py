@@ -12,13 +12,15 @@ from typing import Annotated
 
 import msgspec
 
-from osmo_credentials.tokens import NamedToken, TokenFile, hash_of, new_token, read_tokens
+from osmo_credentials.tokens import Name, NamedToken, TokenFile, hash_of, new_token, read_tokens
 from osmo_pipeline.commands.output import Column, Listing, hint, say, write_json
 from osmo_pipeline.errors import NothingFoundError, RefusedError
 from osmo_runtime.fields import Setting
 from osmo_runtime.logs import LogLevel
 from osmo_runtime.runner import ProgramConfig
+from osmo_transport import UsageError
 from osmo_transport.bounds import Count
+from osmo_transport.message import check_name
 
 PRIVATE = 0o600
 """The mode of a new file: the names in it are nobody else's business."""
@@ -52,6 +54,18 @@ class AddConfig(TokensConfig):
     def __post_init__(self) -> None:
         if not self.backends:
             raise ValueError("name at least one backend for which the token may report")
+        try:
+            msgspec.convert(self.name, Name)
+        except msgspec.ValidationError:
+            raise ValueError(
+                f"{self.name!r} cannot be the name of a token: that is 1 to 63 letters, digits,"
+                " dots, hyphens and underscores, and begins and ends with a letter or digit"
+            ) from None
+        for backend in self.backends:
+            try:
+                check_name("a backend", backend)
+            except UsageError as exc:
+                raise ValueError(str(exc)) from None
 
 
 @dataclass(frozen=True, kw_only=True)
