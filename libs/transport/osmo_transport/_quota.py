@@ -55,8 +55,8 @@ class QuotaConfig:
     start should not be held up, and what is a flood depends on whoever takes it from the queue. A
     part of what that can do in a second is a good bound."""
     bytes: CountOrZero = 0
-    """Bytes of messages per second; 0: as many as come. Of each connection some 250 kB are let
-    through every 5 seconds, even where that is more."""
+    """Bytes of messages per second; 0: as many as come. What one connection has read in one go,
+    some 250 kB, is let through every 5 seconds, and of each every 30, even where that is more."""
     burst: SecondsOrZero = 30.0
     """Seconds of its quota that a backend which was quiet may send at once, as it does when it
     starts."""
