@@ -16,8 +16,7 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from ipaddress import ip_address
+from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -25,11 +24,9 @@ import anyio
 import jwt
 import msgspec
 import uvloop
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.x509.oid import NameOID
+from cryptography.hazmat.primitives.asymmetric import rsa
 
+from osmo_benchmarks.parts.certificates import Authority
 from osmo_benchmarks.parts.common import Stopwatch, cpu_seconds, program, read_url, spread
 from osmo_benchmarks.programs.client import report
 from osmo_credentials.tokens import NamedToken, TokenFile, hash_of, new_token
@@ -116,50 +113,15 @@ def presented(folder: Path, name: str, made: Sequence[str]) -> list[ClientConfig
 
 def certificates(folder: Path, count: int) -> tuple[Kind, Kind]:
     """TLS alone, and with a certificate of each listener."""
-    authority_key = ec.generate_private_key(ec.SECP256R1())
-    authority = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "authority")])
-
-    def signed(name: str, subject: x509.Name, key: ec.EllipticCurvePrivateKey) -> Path:
-        now, is_authority = datetime.now(UTC), subject == authority
-        names = [x509.DNSName("localhost"), x509.IPAddress(ip_address("127.0.0.1"))]
-        certificate = (
-            x509.CertificateBuilder(authority, subject, key.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - timedelta(hours=1))
-            .not_valid_after(now + timedelta(hours=1))
-            .add_extension(x509.BasicConstraints(is_authority, None), critical=True)
-            .add_extension(x509.SubjectAlternativeName(names), critical=False)
-            .sign(authority_key, hashes.SHA256())
-        )
-        path = folder / f"{name}.pem"
-        path.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-        path.with_suffix(".key").write_bytes(
-            key.private_bytes(
-                serialization.Encoding.PEM,
-                serialization.PrivateFormat.PKCS8,
-                serialization.NoEncryption(),
-            )
-        )
-        return path
-
-    ca = signed("ca", authority, authority_key)
-    leaf = ec.generate_private_key(ec.SECP256R1())
-
-    def known_as(name: str, common_name: str) -> TlsConfig:
-        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
-        path = signed(name, subject, leaf)
-        return TlsConfig(ca_file=ca, cert_file=path, key_file=path.with_suffix(".key"))
-
-    server = known_as("server", "server")
+    authority = Authority(folder)
+    server = authority.write("server")
     secure = (
         *("--server-tls-cert-file", str(server.cert_file)),
         *("--server-tls-key-file", str(server.key_file)),
     )
-    asks = (*secure, "--server-tls-ca-file", str(ca), "--auth", "mtls")
-    alone = [ClientConfig(tls=TlsConfig(ca_file=ca)) for _ in range(count)]
-    known = [
-        ClientConfig(tls=known_as(f"client-{number}", backend(number))) for number in range(count)
-    ]
+    asks = (*secure, "--server-tls-ca-file", str(authority.file), "--auth", "mtls")
+    alone = [ClientConfig(tls=TlsConfig(ca_file=authority.file)) for _ in range(count)]
+    known = [ClientConfig(tls=authority.write(backend(number))) for number in range(count)]
     return Kind("none, TLS", secure, "wss", alone), Kind("mtls", asks, "wss", known)
 
 

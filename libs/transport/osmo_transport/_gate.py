@@ -75,7 +75,8 @@ class Gate:
         self._wall = wall
         self._generation = authenticator.generation
         self._checking: asyncio.Task[None] | None = None
-        self._renewals: set[asyncio.Task[None]] = set()
+        self._owned: set[asyncio.Task[None]] = set()
+        """Renewals, and looks that were given up."""
 
     async def admit(self, presented: Presented, backend: str) -> Pass:
         """Let in a client that wants to report for `backend`.
@@ -95,9 +96,7 @@ class Gate:
         held.newest = token
         if not held.renewing:
             held.renewing = True
-            task = asyncio.create_task(self._renew(guest, held))
-            self._renewals.add(task)
-            task.add_done_callback(self._renewals.discard)
+            self._own(asyncio.create_task(self._renew(guest, held)))
 
     def tick(self, guests: Iterable[Guest]) -> None:
         """Call about once a second: end those whose credential is over, and look again at those
@@ -107,7 +106,8 @@ class Gate:
         changed = generation != self._generation
         self._generation = generation
         if changed and self._checking is not None:
-            self._drop(self._checking)  # it may wait for somebody for long
+            self._checking.cancel()  # it may wait for somebody for long
+            self._own(self._checking)
         busy = not changed and self._checking is not None and not self._checking.done()
         due: list[tuple[Guest, Pass]] = []
         for guest in list(guests):
@@ -122,14 +122,13 @@ class Gate:
         if due and not busy:
             self._checking = asyncio.create_task(self._look_again(due))
 
-    def _drop(self, checking: "asyncio.Task[None]") -> None:
-        checking.cancel()
-        self._renewals.add(checking)
-        checking.add_done_callback(self._renewals.discard)
+    def _own(self, task: "asyncio.Task[None]") -> None:
+        self._owned.add(task)
+        task.add_done_callback(self._owned.discard)
 
     async def aclose(self) -> None:
         """Ask no more. Idempotent."""
-        await _tasks.end(self._checking, *self._renewals)
+        await _tasks.end(self._checking, *self._owned)
 
     async def _identified(self, presented: Presented, backend: str) -> Identity:
         try:
