@@ -5,7 +5,7 @@ import logging
 import random
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -281,6 +281,20 @@ async def test_who_reads_no_acknowledgements_is_read_no_more(stub: Any) -> None:
             await listener.introduce()
         assert desk.taken <= taken + 1
         sending.cancel()
+
+
+async def test_who_reads_nothing_of_the_first_answer_is_cut_off_quietly(stub: Any) -> None:
+    """Not even what a stopping server tells him gets through; the log holds no error for that."""
+    unread = ("grpc.http2.bdp_probe", 0), ("grpc.http2.lookahead_bytes", 1)
+    async with AsyncExitStack() as listeners:
+        async with serving() as desk:
+            listener = await listeners.enter_async_context(
+                deployed(stub, desk.target, "old", *unread)
+            )
+            call = listener.stream()
+            await call.write(pod("a"))
+            await eventually(lambda: desk.taken)
+        assert not desk.server.connections
 
 
 async def test_a_silent_listener_costs_a_place_only(stub: Any) -> None:

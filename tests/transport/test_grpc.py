@@ -1,6 +1,7 @@
 """What only the gRPC transport has: HTTP/2, its status codes, and rude peers by its means."""
 
 import asyncio
+import logging
 import random
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -216,6 +217,18 @@ async def test_who_never_reads_is_bounded_and_cut_off() -> None:
         assert most < 2_000_000
         server.stop()
         await working
+
+
+async def test_who_reads_nothing_of_the_welcome_is_cut_off_quietly(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Not even what a stopping server tells him gets through; the log holds no error for that."""
+    unread = (("grpc.http2.bdp_probe", 0), ("grpc.http2.lookahead_bytes", 1))
+    async with AsyncExitStack() as outlives_the_server, listen("grpc://127.0.0.1:0") as server:
+        call = await outlives_the_server.enter_async_context(stream(server, *unread))
+        await call.write(PROTOBUF.encode(HELLO))
+        await eventually(lambda: server.connections == 1)
+    assert not [each for each in caplog.records if each.levelno >= logging.ERROR]
 
 
 async def test_closing_does_not_wait_for_a_peer_that_does_not_answer() -> None:

@@ -106,6 +106,9 @@ class _Stream(FeedOwner[TokenT]):
             async with asyncio.timeout(CLOSE_TIMEOUT if self._ending else None) as deadline:
                 self._deadline = deadline
                 try:
+                    # By itself: with a first answer that is not read gRPC would send it twice, and
+                    # the call could not be ended with a status.
+                    await self._context.send_initial_metadata(())
                     await self._write()
                 finally:
                     self._deadline = None

@@ -29,6 +29,7 @@ from osmo_transport.transports.abc import (
 )
 from osmo_transport.transports.grpc.connection import (
     AUTHORIZATION,
+    BROKEN,
     END,
     GrpcConnection,
     presented,
@@ -153,6 +154,10 @@ class GrpcEndpoint(Endpoint):
         connection.presented = presented(context)
         self._connections.add(connection)
         try:
+            # By itself: with a first frame that is not read gRPC would send it twice, and the call
+            # could not be ended.
+            with suppress(*BROKEN):
+                await context.send_initial_metadata(())
             await connection.serve(self._accept)
         finally:
             self._connections.discard(connection)
