@@ -39,7 +39,7 @@ from tests.credentials.issuers import AUDIENCE, ISSUER, JwtIssuer, Reviewer
         ("token?fiel=x", "auth 'token' knows no 'fiel': it knows file"),
         ("token?file=x&file=y", "auth 'token' says file twice"),
         ("token?file", "must look like NAME=VALUE"),
-        ("token?file=/no/such/file", "osmo-pipeline tokens add NAME --file /no/such/file makes it"),
+        ("token?file=/no/such/file", "tokens add NAME BACKEND --auth-file /no/such/file makes it"),
         ("mtls?from=mail", "auth 'mtls'"),
         ("mtls?pattern=all", "the pattern 'all' must hold {backend} once"),
         ("mtls?pattern={backend}{backend}", "must hold {backend} once"),
@@ -105,7 +105,7 @@ async def test_a_token_that_is_added_is_known_and_one_that_is_revoked_is_not(
     written(path, named("two", two))
     assert asked.generation != before
     assert await asked.identify(Presented(two))
-    with pytest.raises(CredentialRefusedError, match="no such token"):
+    with pytest.raises(CredentialRefusedError, match="does not know the token"):
         await asked.identify(Presented(one))
 
 

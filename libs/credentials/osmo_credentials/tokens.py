@@ -28,6 +28,9 @@ PREFIX = "osmo_"
 
 TOKEN_BYTES = 32
 
+LENGTH = len(PREFIX) + len(secrets.token_urlsafe(TOKEN_BYTES))
+"""Characters of a token."""
+
 Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?\Z")]
 Hash = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
 
@@ -102,7 +105,7 @@ class TokenAuthenticator(Authenticator):
             UsageError: there is no such file, or it is none of tokens.
         """
         self._wall = wall
-        make = f"osmo-pipeline tokens add NAME --file {file} makes it"
+        make = f"osmo-pipeline tokens add NAME BACKEND --auth-file {file} makes it"
         self._file = WatchedFile(file, _by_hash, what="file of tokens", absent=make)
 
     @property
@@ -114,8 +117,14 @@ class TokenAuthenticator(Authenticator):
         if not presented.token.startswith(PREFIX):
             return None
         token = self._file.look().get(hash_of(presented.token))
+        if token is None and len(presented.token) != LENGTH:
+            raise CredentialRefusedError(
+                "the token is malformed: it is not as long as those of `osmo-pipeline tokens add`"
+            )
         if token is None:
-            raise CredentialRefusedError("no such token is known here: it was revoked, or never")
+            raise CredentialRefusedError(
+                "this server does not know the token: it was revoked, or never added"
+            )
         identity = Identity(f"token {token.name}", token.backends, lasts_until(token))
         if identity.expires <= self._wall():
             raise CredentialExpiredError(f"{identity.name} has expired")
