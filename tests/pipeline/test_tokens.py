@@ -46,6 +46,11 @@ async def test_a_token_lives_from_add_to_revoke(
     listed = capsys.readouterr().out
     assert "one" in listed
     assert "eu-*" in listed
+    assert [line.split()[2] for line in listed.splitlines()] == [
+        "EXPIRES",
+        "never",
+        made["expires"],
+    ]
     assert token not in listed
     await tokens.revoke(RevokeConfig(name="one", auth_file=file), stop)
     with pytest.raises(CredentialRefusedError):

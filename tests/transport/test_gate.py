@@ -1,6 +1,7 @@
 """Who is let in by what he presented, for how long, and what is asked again: without a network."""
 
 import asyncio
+import logging
 from dataclasses import dataclass, field
 from math import inf
 
@@ -219,6 +220,20 @@ async def test_a_thousand_renewals_in_place() -> None:
         await world.tick()
     assert not client.ends
     assert client.presented.token == "t1000"
+
+
+async def test_who_presents_another_credential_is_told_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """So that it can be known when the one before may be revoked."""
+    caplog.set_level(logging.INFO)
+    world = World(old=Identity("book old", ("a",)), new=Identity("book new", ("a",), inf, 1.0))
+    client = await world.enter("old")
+    world.gate.renew(client, "new")
+    await settled()
+    await world.tick()
+    (line,) = caplog.messages
+    assert line.endswith("reports by book new from now on")
 
 
 async def test_a_renewal_for_another_backend_ends_the_connection() -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from osmo_transport import _tasks
+from osmo_transport._text import shown
 from osmo_transport.credentials import Authenticator, Identity, Presented
 from osmo_transport.errors import (
     CredentialExpiredError,
@@ -180,6 +181,8 @@ class Gate:
         held.looked = self._now()
         match found:
             case Identity():
+                if found.name != held.identity.name:
+                    logger.info("%s reports by %s from now on", guest, shown(found.name))
                 held.identity, guest.presented = found, presented
             case CredentialExpiredError():
                 # What it was let in with may hold still.
@@ -188,7 +191,7 @@ class Gate:
                 logger.debug("%s: not looked at again: %s", guest, found)
                 guest.presented = presented
             case _:
-                text = f"{held.identity.name} may report no more: {found}"
+                text = f"{shown(held.identity.name)} may report no more: {found}"
                 logger.warning("%s: %s", guest, text)
                 guest.told = True
                 guest.fail(CredentialRefusedError(text))

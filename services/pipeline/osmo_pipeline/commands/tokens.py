@@ -90,7 +90,7 @@ class RevokeConfig(TokensConfig):
 _COLUMNS = (
     Column("NAME", "name", 24),
     Column("CREATED", "created", 25),
-    Column("EXPIRES", "expires", 25, show=lambda moment: moment or "never"),
+    Column("EXPIRES", "expires", 25),
     Column("BACKENDS", "backends", show=" ".join),
 )
 
@@ -151,7 +151,8 @@ async def list_tokens(config: ListConfig, _: asyncio.Event) -> None:
     found = _read(config.auth_file)
     with Listing(_COLUMNS, as_json=config.json) as out:
         for token in found.tokens:
-            out.add(_described(token))
+            row = _described(token)
+            out.add(row if config.json else {**row, "expires": row["expires"] or "never"})
     if not found.tokens:
         raise NothingFoundError(f"there is no token in {config.auth_file}")
 
