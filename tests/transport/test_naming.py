@@ -17,7 +17,8 @@ PROGRAMS = (Settings, OperatorSettings, WorkerSettings)
 LEAVES: dict[str, Leaf] = {leaf.key: leaf for each in PROGRAMS for leaf in read_table(each).walk()}
 IN_TABLES = {key for key in LEAVES if "." in key}
 ENDINGS = {".".join(key.split(".")[at:]) for key in IN_TABLES for at in range(key.count("."))}
-BARE = re.compile(rf"(?<![\w.-])(?:{'|'.join(map(re.escape, sorted(ENDINGS)))})(?![\w(.-])")
+ALONE = ENDINGS | {LEAVES[key].flag for key in IN_TABLES}
+WORD = re.compile(r"(?<![\w.-])(?:--[a-z-]+|[a-z_]+(?:\.[a-z_]+)+)(?![\w(.-])")
 NAMED = re.compile(r"""\bsetting\(["']([a-z_.]+)["']\)""")
 
 
@@ -26,6 +27,11 @@ def sources() -> dict[str, str]:
     """The code of all programs, by where it is."""
     paths = [path for folder in ("libs", "services") for path in (ROOT / folder).rglob("*.py")]
     return {str(path.relative_to(ROOT)): path.read_text() for path in paths}
+
+
+def names_alone(text: str) -> bool:
+    """Whether a setting is in it by one of its names."""
+    return not ALONE.isdisjoint(WORD.findall(text))
 
 
 def texts(tree: ast.Module) -> Iterator[str]:
@@ -60,13 +66,13 @@ def test_every_setting_that_a_message_names_is_one() -> None:
     assert named <= LEAVES.keys()
 
 
-def test_no_message_names_a_key_of_a_file_alone() -> None:
-    """Whoever typed an option would not find it."""
+def test_no_message_names_a_setting_by_one_of_its_names_alone() -> None:
+    """Whoever typed an option would not find its key in a file, nor the other way round."""
     found = {
         (path, text)
         for path, code in sources().items()
-        if BARE.search(code)
+        if names_alone(code)
         for text in texts(ast.parse(code))
-        if " " in text and BARE.search(text)
+        if " " in text and names_alone(text)
     }
     assert not found

@@ -21,6 +21,7 @@ from osmo_runtime.runner import ProgramConfig
 from osmo_transport import UsageError
 from osmo_transport.bounds import Count
 from osmo_transport.message import check_name
+from osmo_transport.naming import setting
 
 PRIVATE = 0o600
 """The mode of a new file: the names in it are nobody else's business."""
@@ -135,7 +136,7 @@ def _tell_added(config: AddConfig, added: NamedToken, token: str) -> None:
         say(token)
         hint(
             "this is shown once: put it into a file that nobody else may read (--token-file FILE"
-            " makes one), and name that to the listener with --client-token-file"
+            f" makes one), and name that to the listener with {setting('client.token.file')}"
         )
     else:
         say(f"{added.name}: its token is in {config.token_file}")
