@@ -191,7 +191,9 @@ class Gate:
                 logger.debug("%s: not looked at again: %s", guest, found)
                 guest.presented = presented
             case _:
-                text = f"{shown(held.identity.name)} may report no more: {found}"
+                text, name = str(found), shown(held.identity.name)
+                if name not in text:
+                    text = f"{name} may report no more: {text}"
                 logger.warning("%s: %s", guest, text)
                 guest.told = True
                 guest.fail(CredentialRefusedError(text))
