@@ -39,7 +39,7 @@ from tests.credentials.issuers import AUDIENCE, ISSUER, JwtIssuer, Reviewer
         ("token?fiel=x", "auth 'token' knows no 'fiel': it knows file"),
         ("token?file=x&file=y", "auth 'token' says file twice"),
         ("token?file", "must look like NAME=VALUE"),
-        ("token?file=/no/such/file", "osmo-pipeline tokens add NAME --file /no/such/file makes it"),
+        ("token?file=/no/such/file", "tokens add NAME BACKEND --auth-file /no/such/file makes it"),
         ("mtls?from=mail", "auth 'mtls'"),
         ("mtls?pattern=all", "the pattern 'all' must hold {backend} once"),
         ("mtls?pattern={backend}{backend}", "must hold {backend} once"),
@@ -105,8 +105,34 @@ async def test_a_token_that_is_added_is_known_and_one_that_is_revoked_is_not(
     written(path, named("two", two))
     assert asked.generation != before
     assert await asked.identify(Presented(two))
-    with pytest.raises(CredentialRefusedError, match="no such token"):
-        await asked.identify(Presented(one))
+    for token, why in (
+        (one, "^token one was revoked$"),
+        (new_token(), "^this server does not know the token: it was revoked before its start, or"),
+        (two[:-1], "^the token is malformed"),
+        (f"{two}x", "^the token is malformed"),
+    ):
+        with pytest.raises(CredentialRefusedError, match=why):
+            await asked.identify(Presented(token))
+    written(path, named("one", one))
+    assert await asked.identify(Presented(one))
+
+
+async def test_so_many_revoked_tokens_have_their_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The latest."""
+    monkeypatch.setattr("osmo_credentials.tokens.MAX_REVOKED", 2)
+    path, tokens = tmp_path / "tokens.json", [new_token() for _ in range(3)]
+    written(path, *(named(f"t{at}", token) for at, token in enumerate(tokens)))
+    asked = open_authenticator((f"token?file={path}",))
+    for left in range(1, 4):
+        written(path, *(named(f"t{at}", tokens[at]) for at in range(left, 3)))
+        assert asked.generation is not None
+    for token, why in zip(
+        tokens, ("does not know", "t1 was revoked", "t2 was revoked"), strict=True
+    ):
+        with pytest.raises(CredentialRefusedError, match=why):
+            await asked.identify(Presented(token))
 
 
 @pytest.mark.parametrize(

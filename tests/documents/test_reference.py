@@ -34,10 +34,11 @@ def test_every_setting_is_told(reference: Any) -> None:
         assert f"}} {program.split()[0]}" in page
         lines = list(reference.configuration(program))
         for leaf in read_table(config).walk():
-            (place,) = (n for n, line in enumerate(lines) if f", `{leaf.key}`; default: " in line)
+            (place,) = (n for n, line in enumerate(lines) if f"`{leaf.key}`; default: " in line)
             assert leaf.flag.lstrip("-") in lines[place - 2]
             assert re.fullmatch(r": \S.*\n", lines[place - 1]), leaf.key
-            assert lines[place].startswith(f"  `{leaf.env_names[0]}`, ")
+            names = ", ".join(f"`{name}`" for name in (*leaf.env_names, leaf.key))
+            assert lines[place].startswith(f"  {names}; default: ")
 
 
 def test_nothing_of_this_machine_is_told(reference: Any) -> None:

@@ -60,12 +60,14 @@ async def queue(place: dict[str, Any]) -> AsyncIterator[Queue]:
         yield opened
 
 
-async def _reports(queue: Queue, backend: str) -> None:
+async def _reports(
+    queue: Queue, backend: str, source: str = "osmo-listener", credential: str = "token a"
+) -> None:
     """A listener holds the place."""
     claim = Claim(
-        waits=True, lease=30.0, connection="c", address="10.0.0.7:4711", credential="token a"
+        waits=True, lease=30.0, connection="c", address="10.0.0.7:4711", credential=credential
     )
-    await queue.open_producer(Producer(backend, "osmo-listener"), "i1", NEW, claim)
+    await queue.open_producer(Producer(backend, source), "i1", NEW, claim)
 
 
 async def _registers(place: dict[str, Any], backend: str) -> None:
@@ -109,8 +111,8 @@ async def test_every_backend_is_listed_that_any_of_three_knows(
     (producer,) = one["producers"]
     assert (producer["source"], producer["instance"]) == ("osmo-listener", "i1")
     assert (producer["reports"], producer["epoch"]) == (True, one["epoch"])
-    assert one["credential"] == producer["credential"] == "token a"
-    assert found["registered"]["credential"] is None
+    assert one["credentials"] == [producer["credential"]] == ["token a"]
+    assert found["registered"]["credentials"] is None
     assert found["registered"]["state"] == found[HOSTILE]["state"] == "silent"
     assert found["registered"]["version"] == "9.9"
     blind = heartbeat(version=(1, 2), at=time.time(), watch_ages={"node": 3.0, "workflow": 200.0})
@@ -266,14 +268,54 @@ async def test_a_purge_that_is_stopped_says_what_it_did(
     assert capsys.readouterr().out == "a: removed 0 events, 3 tasks, 0 usage, 0 nodes and itself\n"
 
 
+async def test_all_are_told_that_report_a_backend_by_a_credential_of_their_own(
+    place: dict[str, Any], queue: Queue, stop: asyncio.Event, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The same one once."""
+    await _reports(queue, "a", "pods", "token one")
+    await _reports(queue, "a", "nodes", "token two")
+    await _reports(queue, "a", "events", "token two")
+    await _reports(queue, "a", "usage", "")
+    await backends.show_backend(ShowConfig(**_queue(place), backend="a", json=True), stop)
+    row = shown(capsys)
+    assert sorted(row["credentials"]) == ["token one", "token two"]
+    by_source = {each["source"]: each["credential"] for each in row["producers"]}
+    assert by_source == {
+        "pods": "token one",
+        "nodes": "token two",
+        "events": "token two",
+        "usage": None,
+    }
+    await backends.list_backends(ListConfig(**_queue(place)), stop)
+    assert "token two token one" in capsys.readouterr().out
+
+
+async def test_no_rules_of_a_backend_that_is_not_known_may_be_back_soon(
+    place: dict[str, Any], queue: Queue, stop: asyncio.Event, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As after the queue lost its memory; of one that is known there are none."""
+    config = GetRulesConfig(**_queue(place), backend="a")
+    await rules.get_rules(config, stop)
+    assert "operators put back what they know within seconds" in capsys.readouterr().err
+    await _registers(place, "a")
+    await rules.get_rules(config, stop)
+    assert "a has no rules of its own" in (said := capsys.readouterr().err)
+    assert "put back" not in said
+
+
 async def test_programs_read_what_the_other_commands_did(
     place: dict[str, Any], queue: Queue, stop: asyncio.Event, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """One document each."""
     where = {**_queue(place), "backend": "a", "json": True}
     await rules.get_rules(GetRulesConfig(**where), stop)
-    default = {"backend": "a", "origin": "default", "version": None, "rules": {"Ready": "True"}}
-    assert shown(capsys) == default
+    assert shown(capsys) == {
+        "backend": "a",
+        "origin": "default",
+        "version": None,
+        "rules": {"Ready": "True"},
+        "registered": False,
+    }
     await rules.set_rules(SetRulesConfig(**where, rules={"Ready": "False"}), stop)
     done = shown(capsys)
     assert (done["rules"], done["registered"]) == ({"Ready": "False"}, False)

@@ -1,6 +1,7 @@
 """Settings that the command line tells apart by their place."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated
 
 import pytest
@@ -34,18 +35,25 @@ def test_places_and_options_mix() -> None:
     assert read("--force", "b", "a=c=d", "e=") == config
 
 
-def test_the_other_sources_are_as_for_options() -> None:
-    """The environment stands in for a place that is empty."""
-    assert read(OSMO_BACKEND="b", OSMO_NAMES="a=b,c=d") == Config(
-        backend="b", names={"a": "b", "c": "d"}
-    )
-    assert read("b", OSMO_BACKEND="x", OSMO_NAMES="a=b").backend == "b"
+def test_what_a_command_is_about_never_comes_from_the_environment(tmp_path: Path) -> None:
+    """Where the same name may be set for another program. A file that is named stands in."""
+    with pytest.raises(SettingsError, match="names is missing"):
+        read("b", OSMO_BACKEND="x", OSMO_NAMES="a=b")
+    file = tmp_path / "rename.toml"
+    file.write_text('backend = "b"\nnames = {a = "b"}\n')
+    assert read("--config", str(file), OSMO_BACKEND="x").backend == "b"
+    assert read("c", "--config", str(file)).backend == "c"
+
+
+def test_what_looks_like_a_secret_can_be_given_nowhere_else() -> None:
+    """So nobody is told to."""
+    assert not load("rename", Config, ["b", "password=x"], {}).warnings
 
 
 @pytest.mark.parametrize(
     ("argv", "refusal"),
     [
-        ((), "backend is missing: give BACKEND, or OSMO_BACKEND in the environment"),
+        ((), "backend is missing: give BACKEND, or backend in the file of --config"),
         (("b",), "names is missing: give NAMES"),
         (("b", "a"), r"NAMES: \['a'\] is not allowed"),
         (("--backend", "b"), "unknown option '--backend'"),
@@ -72,7 +80,9 @@ def test_the_help_shows_the_places(capsys: pytest.CaptureFixture[str]) -> None:
     """In the order in which they are given."""
     with pytest.raises(SystemExit):
         read("--help")
-    assert "usage: rename BACKEND KEY=VALUE ... [options]" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "usage: rename BACKEND KEY=VALUE ... [options]" in said
+    assert "Of whom. [required]" in said
 
 
 def test_the_help_shows_a_place_that_may_be_left_out(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,6 +1,7 @@
 """Who is let in by what he presented, for how long, and what is asked again: without a network."""
 
 import asyncio
+import logging
 from dataclasses import dataclass, field
 from math import inf
 
@@ -17,6 +18,7 @@ from osmo_transport import (
     TransportError,
 )
 from osmo_transport._gate import MAX_CHECKS, Gate, Pass
+from osmo_transport._text import MAX_SHOWN
 
 TIMEOUT = 5.0
 
@@ -75,6 +77,7 @@ class Client:
 
     presented: Presented
     pass_: Pass | None = None
+    told: bool = False
     ends: list[TransportError] = field(default_factory=list)
 
     def fail(self, error: TransportError) -> None:
@@ -148,13 +151,40 @@ async def test_who_may_not_is_told_why() -> None:
     """Without a credential, with an unknown one, for another backend, or too late."""
     world = World(good=Identity("book good", ("a",)), old=Identity("book old", ("a",), 999.0))
     for token, backend, error, text in (
-        ("", "a", CredentialRefusedError, "presented no credential"),
+        ("", "a", CredentialRefusedError, "it presented no credential: set --client-token-file"),
         ("bad", "a", CredentialRefusedError, "no such token"),
         ("good", "b", CredentialRefusedError, "book good may not report for b"),
         ("old", "a", CredentialExpiredError, "book old has expired"),
     ):
         with pytest.raises(error, match=text):
             await world.enter(token, backend)
+
+
+class Nobody(Authenticator):
+    """Takes what is presented for nothing of its own."""
+
+    kind = "nobody"
+
+    async def identify(self, presented: Presented) -> Identity | None:
+        return None
+
+
+@pytest.mark.parametrize(
+    ("presented", "text"),
+    [
+        (Presented(), "presented no credential"),
+        (Presented("s3cret"), "the token that it presented is malformed, or of a kind that"),
+        (Presented("s3cret", b"der"), "the token that it presented is malformed"),
+        (Presented(certificate=b"der"), "lets nobody in by a certificate"),
+    ],
+)
+async def test_what_no_kind_knows_is_told_as_what_it_is(presented: Presented, text: str) -> None:
+    """As long as a client shows a reason, and without the secret."""
+    gate = Gate(Nobody(), TIMEOUT, Clock(), Clock())
+    with pytest.raises(CredentialRefusedError, match=text) as caught:
+        await gate.admit(presented, "a")
+    assert "s3cret" not in str(caught.value)
+    assert len(str(caught.value)) <= MAX_SHOWN
 
 
 async def test_nobody_waits_for_ever_for_who_decides() -> None:
@@ -190,6 +220,20 @@ async def test_a_thousand_renewals_in_place() -> None:
         await world.tick()
     assert not client.ends
     assert client.presented.token == "t1000"
+
+
+async def test_who_presents_another_credential_is_told_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """So that it can be known when the one before may be revoked."""
+    caplog.set_level(logging.INFO)
+    world = World(old=Identity("book old", ("a",)), new=Identity("book new", ("a",), inf, 1.0))
+    client = await world.enter("old")
+    world.gate.renew(client, "new")
+    await settled()
+    await world.tick()
+    (line,) = caplog.messages
+    assert line.endswith("reports by book new from now on")
 
 
 async def test_a_renewal_for_another_backend_ends_the_connection() -> None:
@@ -238,6 +282,8 @@ async def test_whoever_is_revoked_is_out_at_the_next_tick() -> None:
     world.book.version += 1
     await world.tick()
     assert isinstance(bad.ends[0], CredentialRefusedError)
+    assert str(bad.ends[0]) == "b may report no more: no such token"
+    assert bad.told
     assert not good.ends
 
 

@@ -24,6 +24,7 @@ from osmo_transport import (
     listen,
     transport_for,
 )
+from osmo_transport.naming import setting
 from osmo_transport.transports import refusals, strangers
 from osmo_transport.transports.tls import has_expired, server_context
 from osmo_transport.transports.websocket.transport import WebSocketTransport
@@ -99,28 +100,30 @@ class Case:
     """Whether the server, and the client, speaks TLS."""
 
 
-OWN = "it does not take the certificate of this server (tls.cert_file): "
+CERT = re.escape(setting("client.tls.cert_file"))
+CA = setting("server.tls.ca_file")
+OWN = f"it does not take the certificate of this server, {setting('server.tls.cert_file')}: "
 
 CASES = {
     "no client certificate": Case(
         lambda c: c.asking,
         lambda c: TlsConfig(ca_file=c.trusted.ca_file),
-        r"the server asks for a client certificate: name one in tls\.cert_file and tls\.key_file",
-        "it has no certificate, and tls.ca_file asks for one",
+        f"the server asks for a client certificate: name one in {CERT} and --client-tls-key-file",
+        f"it has no certificate, and {CA} asks for one",
         CertificateError,
     ),
     "a client certificate of a stranger's": Case(
         lambda c: c.asking,
         lambda c: c.with_authority(c.stranger.signed("client")),
-        r"does not trust the authority of this client's certificate \(tls\.cert_file\)",
-        "its certificate is not good for tls.ca_file: unable to get local issuer certificate",
+        f"does not trust the authority of this client's certificate, {CERT}",
+        f"its certificate is not good for {CA}: unable to get local issuer certificate",
         CertificateError,
     ),
     "an expired client certificate": Case(
         lambda c: c.asking,
         lambda c: c.with_authority(c.trusted.signed("old", days=-1)),
-        r"this client's certificate \(tls\.cert_file\) has expired; tried again",
-        "its certificate is not good for tls.ca_file: certificate has expired",
+        f"this client's certificate, {CERT}, has expired; tried again",
+        f"its certificate is not good for {CA}: certificate has expired",
     ),
     "an expired server certificate": Case(
         lambda c: c.trusted.signed("old", days=-1),
@@ -138,7 +141,7 @@ CASES = {
     "an untrusted authority": Case(
         lambda c: c.server,
         lambda c: TlsConfig(ca_file=c.stranger.ca_file),
-        r"the server's certificate is not trusted .*: name its authority in tls\.ca_file",
+        "the server's certificate is not trusted .*: name its authority in --client-tls-ca-file",
         f"{OWN}unknown ca",
         CertificateError,
     ),
@@ -189,13 +192,16 @@ async def is_named(
         url = server.url.replace(f"{at_server}:", f"{at_client}:")
         async with connect(url, backend="b", config=config, transport=transport) as client:
             if case.ends is not None:
-                with pytest.raises(case.ends, match=case.says):
+                # Whoever gets the error tells it, and nobody else.
+                with pytest.raises(case.ends, match=case.says) as caught:
                     await client.epoch_after(0)
+                assert url in str(caught.value)
+                assert not lines(caplog, "client")
             else:
                 await eventually(lambda: lines(caplog, "client"))
+                (line,) = lines(caplog, "client")
+                assert re.search(case.says, line)
             assert client.stats.connects == 0
-    (line,) = lines(caplog, "client")
-    assert re.search(case.says, line)
 
 
 @pytest.mark.usefixtures("no_socket_left")

@@ -28,6 +28,12 @@ PREFIX = "osmo_"
 
 TOKEN_BYTES = 32
 
+LENGTH = len(PREFIX) + len(secrets.token_urlsafe(TOKEN_BYTES))
+"""Characters of a token."""
+
+MAX_REVOKED = 1_000
+"""Revoked tokens whose names are kept in mind, the latest: whoever still tries them is told."""
+
 Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?\Z")]
 Hash = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
 
@@ -102,24 +108,47 @@ class TokenAuthenticator(Authenticator):
             UsageError: there is no such file, or it is none of tokens.
         """
         self._wall = wall
-        make = f"osmo-pipeline tokens add NAME --file {file} makes it"
+        make = f"osmo-pipeline tokens add NAME BACKEND --auth-file {file} makes it"
         self._file = WatchedFile(file, _by_hash, what="file of tokens", absent=make)
+        self._known = self._file.look()
+        self._revoked: dict[str, str] = {}
+        """The names of tokens that are not in the file any more, by hash."""
 
     @property
     def generation(self) -> object:
-        self._file.look()
+        self._look()
         return self._file.changes
+
+    def _look(self) -> Mapping[str, NamedToken]:
+        """The tokens of now."""
+        before, found = self._known, self._file.look()
+        if found is not before:
+            self._known = found
+            self._revoked |= {each: before[each].name for each in before.keys() - found.keys()}
+            for oldest in list(self._revoked)[:-MAX_REVOKED]:
+                del self._revoked[oldest]
+        return found
 
     async def identify(self, presented: Presented) -> Identity | None:
         if not presented.token.startswith(PREFIX):
             return None
-        token = self._file.look().get(hash_of(presented.token))
+        hashed = hash_of(presented.token)
+        token = self._look().get(hashed)
         if token is None:
-            raise CredentialRefusedError("no such token is known here: it was revoked, or never")
+            raise CredentialRefusedError(self._why_unknown(presented.token, hashed))
         identity = Identity(f"token {token.name}", token.backends, lasts_until(token))
         if identity.expires <= self._wall():
             raise CredentialExpiredError(f"{identity.name} has expired")
         return identity
+
+    def _why_unknown(self, token: str, hashed: str) -> str:
+        if name := self._revoked.get(hashed):
+            return f"token {name} was revoked"
+        if len(token) != LENGTH:
+            return "the token is malformed: it has not the length of a token of ours"
+        return (
+            "this server does not know the token: it was revoked before its start, or never added"
+        )
 
 
 def _by_hash(data: bytes) -> dict[str, NamedToken]:

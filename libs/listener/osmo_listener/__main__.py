@@ -12,6 +12,7 @@ from osmo_listener.errors import KubeconfigError, ListenerError
 from osmo_runtime import runner
 from osmo_runtime.fields import Setting
 from osmo_runtime.operations import ServiceConfig, open_operations
+from osmo_transport.naming import setting
 from osmo_transport.transports.abc import PLAIN
 
 NAME_IN_WORDS = "up to 63 letters, digits, '-', '_' and '.', a letter or digit at both ends"
@@ -39,7 +40,7 @@ class Settings(ListenerConfig, ServiceConfig):
             if rules.name not in self.listeners:
                 yield f"rules.{rules.name}", f"--listeners does not name {rules.name}"
         if not self.rules.node.label or "node" not in self.listeners:
-            yield "labeller", "no node is labelled without --rules-node-label"
+            yield "labeller", f"no node is labelled without {setting('rules.node.label')}"
         if not self.report_logs:
             yield "log_reports", "--no-report-logs is set"
 

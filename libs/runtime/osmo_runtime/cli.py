@@ -118,7 +118,9 @@ class Parser(argparse.ArgumentParser):
         for key, (leaf, action) in self._fields.items():
             default = default_of(leaf)
             known = "required" if default is None else f"default {default}"
-            facts = f"[env {' or '.join(leaf.env_names)}; {known}]"
+            facts = (
+                f"[env {' or '.join(leaf.env_names)}; {known}]" if leaf.env_names else f"[{known}]"
+            )
             action.help = f"{docs.get(key, '')} {facts}".replace("%", "%%")
             if leaf.setting.positional and leaf.shape is Shape.SCALAR and not leaf.setting.metavar:
                 action.metavar = leaf.flag

@@ -15,6 +15,8 @@ from enum import Enum
 from itertools import pairwise
 from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
+from osmo_transport.naming import option
+
 ENV_PREFIX = "OSMO_"
 
 
@@ -25,7 +27,9 @@ class Setting:
     aliases: tuple[str, ...] = ()
     """Further names of its environment variable, written out, after the one of the field."""
     positional: bool = False
-    """On the command line it is told apart by its place, not by its name: `rules set NAME A=B`."""
+    """On the command line it is told apart by its place, not by its name: `rules set NAME A=B`. The
+    environment has none: what a command is about is not to come from what is set for another one.
+    """
     metavar: str = ""
     """What stands for a value in the help and in errors, where the type's own word says too little.
     """
@@ -71,11 +75,14 @@ class Leaf:
         is told apart by its place."""
         if self.setting.positional:
             return self.path[-1].upper()
-        return "--" + "-".join(self.path).replace("_", "-")
+        return option(self.key)
 
     @property
     def env_names(self) -> tuple[str, ...]:
-        """Its names in the environment, such as `OSMO_LIMITS_MAX_ENTRIES`; the first one wins."""
+        """Its names in the environment, such as `OSMO_LIMITS_MAX_ENTRIES`; the first one wins. One
+        that is told apart by its place has none."""
+        if self.setting.positional:
+            return ()
         return (ENV_PREFIX + "_".join(self.path).upper(), *self.setting.aliases)
 
 

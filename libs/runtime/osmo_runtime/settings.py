@@ -117,9 +117,11 @@ def load(
         elif leaf.key in in_file:
             origin, raw, typed = f"{file}: {leaf.key}", in_file[leaf.key], True
         elif leaf.default is MISSING:
+            variables = " or ".join(leaf.env_names)
             raise SettingsError(
-                f"{leaf.key} is missing: give {leaf.flag}, or {' or '.join(leaf.env_names)} in the"
-                f" environment, or {leaf.key} in the file of --config"
+                f"{leaf.key} is missing: give {leaf.flag},"
+                f"{f' or {variables} in the environment,' if variables else ''}"
+                f" or {leaf.key} in the file of --config"
             )
         else:
             continue
@@ -171,6 +173,8 @@ def _to_dict(table: Table, config: object) -> dict[str, object]:
 
 def _in_arguments(table: Table, config: object, origins: Mapping[str, str]) -> Iterator[str]:
     for leaf in table.walk():
+        if leaf.setting.positional:
+            continue  # it could be given nowhere else
         value = functools.reduce(getattr, leaf.path, config)
         if origins.get(leaf.key) == leaf.flag and _shown(leaf, value) != _plain(value):
             file = next(

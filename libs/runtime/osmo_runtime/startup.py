@@ -9,6 +9,7 @@ from typing import TypeVar
 import anyio
 
 from osmo_transport import Backoff, BackoffConfig, Queue
+from osmo_transport.naming import setting
 from osmo_transport.registry import scheme_of
 
 _log = logging.getLogger(__name__)
@@ -91,9 +92,9 @@ def allow_connections(most: int) -> None:
     if granted < needed:
         _log.warning(
             "this process may have %d files open, and needs %d for the %d connections that are"
-            " allowed: raise the limit (ulimit -n, LimitNOFILE= of systemd), or lower"
-            " server.max_connections",
+            " allowed: raise the limit (ulimit -n, LimitNOFILE= of systemd), or lower %s",
             granted,
             needed,
             most,
+            setting("server.max_connections"),
         )

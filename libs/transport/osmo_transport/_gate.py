@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from osmo_transport import _tasks
+from osmo_transport._text import shown
 from osmo_transport.credentials import Authenticator, Identity, Presented
 from osmo_transport.errors import (
     CredentialExpiredError,
@@ -14,6 +15,7 @@ from osmo_transport.errors import (
     CredentialUncheckedError,
     TransportError,
 )
+from osmo_transport.naming import setting
 
 logger = logging.getLogger("osmo_transport.server")
 
@@ -21,10 +23,7 @@ MAX_CHECKS = 1_000
 """Credentials of connected clients that are looked at again at a time. Whoever asks a server about
 them bounds by himself how much, and one that is silent does not hold up what others decide."""
 
-UNKNOWN = (
-    "it presented no credential that this server knows: set token.file or token.command, or"
-    " tls.cert_file and tls.key_file"
-)
+MEND = f"set {setting('client.token.file')}, or {setting('client.tls.cert_file')}"
 
 
 class Guest(Protocol):
@@ -32,6 +31,8 @@ class Guest(Protocol):
 
     presented: Presented
     pass_: "Pass | None"
+    told: bool
+    """Whether the log has why it has to go."""
 
     def fail(self, error: TransportError) -> None:
         """End its connection."""
@@ -139,7 +140,7 @@ class Gate:
                 f"nobody could say within {self._timeout:g} s whose credential this is"
             ) from exc
         if identity is None:
-            raise CredentialRefusedError(UNKNOWN)
+            raise CredentialRefusedError(_unknown(presented))
         if not identity.may_report(backend):
             raise CredentialRefusedError(f"{identity.name} may not report for {backend}")
         if identity.expires <= self._wall():
@@ -180,6 +181,8 @@ class Gate:
         held.looked = self._now()
         match found:
             case Identity():
+                if found.name != held.identity.name:
+                    logger.info("%s reports by %s from now on", guest, shown(found.name))
                 held.identity, guest.presented = found, presented
             case CredentialExpiredError():
                 # What it was let in with may hold still.
@@ -188,8 +191,24 @@ class Gate:
                 logger.debug("%s: not looked at again: %s", guest, found)
                 guest.presented = presented
             case _:
-                logger.warning("%s may report no more: %s", guest, found)
-                guest.fail(found)
+                text, name = str(found), shown(held.identity.name)
+                if name not in text:
+                    text = f"{name} may report no more: {text}"
+                logger.warning("%s: %s", guest, text)
+                guest.told = True
+                guest.fail(CredentialRefusedError(text))
+
+
+def _unknown(presented: Presented) -> str:
+    """What to say of a credential that no kind takes for one of its own."""
+    if presented.token:
+        return (
+            "the token that it presented is malformed, or of a kind that this server does not take"
+            " (--auth): look at what is in the file, or what the command prints"
+        )
+    if presented.certificate:
+        return f"this server lets nobody in by a certificate (--auth): {MEND}"
+    return f"it presented no credential: {MEND}"
 
 
 def _expired(identity: Identity) -> CredentialExpiredError:

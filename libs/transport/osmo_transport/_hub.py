@@ -122,6 +122,8 @@ class Peer(FrameSink):
         """What it was let in with, where the server asks for credentials."""
         self.waits = False
         """Whether it was told to wait for its turn."""
+        self.told = False
+        """Whether the log has why it has to go."""
         self.alive = True
         self.admission: asyncio.Task[None] | None = None
         """While it is asked for whether to let it in; ends with the connection."""
@@ -294,6 +296,7 @@ class Peer(FrameSink):
         self.fail(error)
 
     def _tell_refused(self, error: TransportError) -> None:
+        self.told = True
         logger.warning("%s is refused: %s", self.origin, error)
 
     def fail(self, error: TransportError) -> None:
@@ -472,7 +475,7 @@ class Hub:
                 # One whose connection broke comes back at once; if it has gone, nobody waits long.
                 rest = 0.0 if peer.session.left else self.config.lease_grace
                 self.places.end(greeting.producer, peer.name, rest)
-        logger.info("%s left: %s", peer, error)
+        logger.log(logging.DEBUG if peer.told else logging.INFO, "%s left: %s", peer, error)
 
     async def receive(self) -> list[Incoming]:
         """See `Server.receive`."""
@@ -550,6 +553,7 @@ class Hub:
             yield Hold(producer, peer.name, peer.session.heard)
 
     def _turn_away(self, peer: Peer, error: TransportError) -> None:
+        peer.told = True
         logger.warning("%s is not let in: %s", peer.origin, error)
         peer.fail(error)
 

@@ -47,19 +47,20 @@ OTHERS = "(others)"
 
 @dataclass(frozen=True, kw_only=True)
 class QuotaConfig:
-    """What all connections of one backend may send together. Over it they are read more slowly, and
-    lose nothing: the rest waits at the client."""
+    """What all connections of each backend may send together, at each server. Over it they are read
+    more slowly, and lose nothing: the rest waits at the client."""
 
     messages: CountOrZero = 0
-    """Messages per second; 0: as many as come. No bound by default: who reports everything at its
-    start should not be held up, and what is a flood depends on whoever takes it from the queue. A
-    part of what that can do in a second is a good bound."""
+    """Messages per second of each backend, at each server; 0: as many as come. No bound by default:
+    who reports everything at its start should not be held up, and what is a flood depends on
+    whoever takes it from the queue. A part of what that can do in a second is a good bound."""
     bytes: CountOrZero = 0
-    """Bytes of messages per second; 0: as many as come. What one connection has read in one go,
-    some 250 kB, is let through every 5 seconds, and of each every 30, even where that is more."""
+    """Bytes of messages per second of each backend, at each server; 0: as many as come. What one
+    connection has read in one go, some 250 kB, is let through every 5 seconds, and of each every
+    30, even where that is more."""
     burst: SecondsOrZero = 30.0
-    """Seconds of its quota that a backend which was quiet may send at once, as it does when it
-    starts."""
+    """Seconds of its quota that each backend may send at once, at each server, after it was quiet,
+    as it does when it starts."""
 
     @property
     def is_set(self) -> bool:

@@ -17,6 +17,7 @@ from osmo_transport._text import shown
 from osmo_transport.credentials import MAX_TOKEN
 from osmo_transport.errors import ConnectionLostError, UsageError
 from osmo_transport.files import LOOK_INTERVAL, WatchedFile
+from osmo_transport.naming import setting
 from osmo_transport.transports.abc import PLAIN
 from osmo_transport.transports.urls import stays_here
 
@@ -162,7 +163,9 @@ def _opened(path: Path) -> WatchedFile[str]:
     except UsageError as exc:
         if isinstance(exc.__cause__, OSError | _NoTokenError):
             # It may be about to be written, as by who mounts it.
-            raise ConnectionLostError(str(exc)) from exc.__cause__
+            raise ConnectionLostError(
+                f"{exc}; tried again until it is there, however long that takes"
+            ) from exc.__cause__
         raise
 
 
@@ -204,5 +207,5 @@ def check_in_the_clear(url: str, config: TokenConfig) -> None:
     if parts.scheme in PLAIN and not stays_here(url):
         raise UsageError(
             f"everybody on the way to {url} could read the token: use {parts.scheme}s://, or set"
-            " token.insecure if something else encrypts the way"
+            f" {setting('client.token.insecure')} if something else encrypts the way"
         )

@@ -261,7 +261,7 @@ class Uplink:
             # a certificate that was mistaken for the new one.
             passing = isinstance(error, WrongServerError | CertificateError) and self._known
             if not (is_retryable(error) or passing):
-                logger.error("cannot go on: %s%s", self._about(str(error)), error)
+                error.args = (f"{self._about(str(error))}{error}",)  # told by whoever gets it
                 self.fail(error)
                 return
             if self._placed_at is not None:

@@ -26,6 +26,8 @@ TransportError
     └── QueueLostError          the store forgot what it had acknowledged: start a snapshot
 """
 
+from osmo_transport.naming import setting
+
 
 class TransportError(Exception):
     """The root of every error of this library."""
@@ -62,7 +64,7 @@ class MessageTooLargeError(UnsendableError):
     def __init__(self, size: int, limit: int) -> None:
         super().__init__(
             f"the message takes {size} bytes and the limit is {limit}: send less, or raise"
-            " limits.message_bytes on both sides"
+            f" {setting('client.session.limits.message_bytes')} and the server's"
         )
         self.size = size
         self.limit = limit

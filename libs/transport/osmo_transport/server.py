@@ -52,15 +52,15 @@ class ServerConfig:
     """Seconds that it may take to say where a client stands; then it is asked to come back. Less
     than a client waits for its welcome."""
     max_connections: Count = 10_000
-    """Connections of one endpoint; a backend has a handful of clients."""
+    """Connections of each endpoint of a server; a backend has a handful of clients."""
     max_address_connections: Count = 2_500
-    """Connections from one address, of IPv6 from one network of 64 bits; one more is asked to come
-    back later. Many, because behind one address may be a proxy, or a network of many clients: a
-    proxy in front of all clients needs as much as `max_connections`."""
+    """Connections from each address, of IPv6 from one network of 64 bits, at each server; one more
+    is asked to come back later. Many, because behind one address may be a proxy, or a network of
+    many clients: a proxy in front of all clients needs as much as `max_connections`."""
     max_backend_connections: Count = 250
-    """Connections of one backend, those that wait for their turn included; one more is asked to
-    come back later. Many times what a backend has, because connections that broke are not all known
-    to have ended yet."""
+    """Connections of each backend, those that wait for their turn included, at each server; one
+    more is asked to come back later. Many times what a backend has, because connections that broke
+    are not all known to have ended yet."""
     inbox_bytes: Bytes = 256 * 1024 * 1024
     """Bytes of all clients' batches that may wait to be received, besides those that were received
     and are not answered yet, as many at most; a client whose batch does not fit any more is asked

@@ -5,6 +5,7 @@ import logging
 from osmo_credentials import kinds_of
 from osmo_operator.config import OperatorConfig
 from osmo_transport import UsageError
+from osmo_transport.naming import setting
 from osmo_transport.registry import scheme_of
 from osmo_transport.transports.abc import PLAIN
 from osmo_transport.transports.urls import stays_here
@@ -24,8 +25,8 @@ def check_door(config: OperatorConfig) -> None:
     in_the_clear = [url for url in open_urls if scheme_of(url) in PLAIN]
     if "mtls" in kinds and config.server.tls.ca_file is None:
         raise UsageError(
-            "--auth mtls needs --server-tls-ca-file: the authority that signs the listeners'"
-            " certificates"
+            f"--auth mtls needs {setting('server.tls.ca_file')}: the authority that signs the"
+            " listeners' certificates"
         )
     if "mtls" in kinds and not any(_is_secure(url) for url in config.listen):
         raise UsageError("--auth mtls needs a URL of --listen that is wss:// or grpcs://")

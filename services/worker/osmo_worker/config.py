@@ -8,6 +8,7 @@ from pathlib import Path
 from osmo_runtime.queues import QueueLayout
 from osmo_transport import BackoffConfig, QueueConfig
 from osmo_transport.bounds import Count, CountOrZero, Seconds, SecondsOrZero
+from osmo_transport.naming import setting
 
 
 def default_name() -> str:
@@ -127,19 +128,20 @@ class WorkerConfig:
         if not self.handler and self.handler_timeout <= self.store_limits.call_timeout:
             raise ValueError(
                 f"handler_timeout ({self.handler_timeout}) must be longer than"
-                f" store_limits.call_timeout ({self.store_limits.call_timeout})"
+                f" {setting('store_limits.call_timeout')} ({self.store_limits.call_timeout})"
             )
         in_queue = self.limits.max_attempts * (self.limits.lease + self.limits.retry_maximum)
         for name in ("task_retention", "node_retention"):
             kept = getattr(self.store_limits, name)
             if not self.handler and 0 < kept <= in_queue:
                 raise ValueError(
-                    f"store_limits.{name} ({kept}) must be 0, or longer than a report can be in the"
-                    f" queue ({in_queue}: limits.max_attempts times lease and retry_maximum)"
+                    f"{setting(f'store_limits.{name}')} ({kept}) must be 0, or longer than a report"
+                    f" can be in the queue ({in_queue}: {setting('limits.max_attempts')} times"
+                    " lease and retry_maximum)"
                 )
         attempts = self.store_limits.snapshot_attempts
         if not self.handler and attempts >= self.limits.max_attempts:
             raise ValueError(
-                f"store_limits.snapshot_attempts ({attempts}) must be"
-                f" less than limits.max_attempts ({self.limits.max_attempts})"
+                f"{setting('store_limits.snapshot_attempts')} ({attempts}) must be"
+                f" less than {setting('limits.max_attempts')} ({self.limits.max_attempts})"
             )

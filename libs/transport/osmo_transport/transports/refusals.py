@@ -16,6 +16,7 @@ from osmo_transport.errors import (
     HandshakeError,
     TransportError,
 )
+from osmo_transport.naming import setting
 
 logger = logging.getLogger("osmo_transport.server")
 
@@ -33,17 +34,20 @@ _OTHER_NAMES = (62, 64)
 
 _PASSING = "; tried again until it is renewed"
 
-_MISSING = "the server asks for a client certificate: name one in tls.cert_file and tls.key_file"
+_CA, _CERT, _KEY = (setting(f"client.tls.{name}_file") for name in ("ca", "cert", "key"))
+_SERVER_CA, _SERVER_CERT = setting("server.tls.ca_file"), setting("server.tls.cert_file")
+
+_MISSING = f"the server asks for a client certificate: name one in {_CERT} and {_KEY}"
 _UNKNOWN_AUTHORITY = (
-    "the server does not trust the authority of this client's certificate (tls.cert_file): it has"
-    " to be one of the server's tls.ca_file"
+    f"the server does not trust the authority of this client's certificate, {_CERT}: it has to be"
+    f" one of the server's {_SERVER_CA}"
 )
 _ALERTS = {
     "TLSV13_ALERT_CERTIFICATE_REQUIRED": _MISSING,
     "TLSV1_ALERT_UNKNOWN_CA": _UNKNOWN_AUTHORITY,
-    "SSLV3_ALERT_BAD_CERTIFICATE": "the server refuses this client's certificate (tls.cert_file)",
-    "SSLV3_ALERT_CERTIFICATE_REVOKED": "this client's certificate (tls.cert_file) was revoked",
-    "SSLV3_ALERT_UNSUPPORTED_CERTIFICATE": "this client's certificate (tls.cert_file) is not made"
+    "SSLV3_ALERT_BAD_CERTIFICATE": f"the server refuses this client's certificate, {_CERT}",
+    "SSLV3_ALERT_CERTIFICATE_REVOKED": f"this client's certificate, {_CERT}, was revoked",
+    "SSLV3_ALERT_UNSUPPORTED_CERTIFICATE": f"this client's certificate, {_CERT}, is not made"
     " for clients",
 }
 """What no waiting mends, by the alert with which a server says it."""
@@ -80,9 +84,7 @@ def unknown_authority(url: str) -> TransportError:
 
 def expired(url: str) -> TransportError:
     """This client's certificate has expired."""
-    return ConnectionLostError(
-        f"{url}: this client's certificate (tls.cert_file) has expired{_PASSING}"
-    )
+    return ConnectionLostError(f"{url}: this client's certificate, {_CERT}, has expired{_PASSING}")
 
 
 def _untrusted(url: str, exc: ssl.SSLCertVerificationError) -> TransportError:
@@ -95,8 +97,7 @@ def _untrusted(url: str, exc: ssl.SSLCertVerificationError) -> TransportError:
             " that it names"
         )
     return CertificateError(
-        f"{url}: the server's certificate is not trusted ({said}): name its authority in"
-        " tls.ca_file"
+        f"{url}: the server's certificate is not trusted ({said}): name its authority in {_CA}"
     )
 
 
@@ -196,12 +197,12 @@ def _refused(exc: ssl.SSLError) -> str:
     """Why a server refuses a client."""
     reason = exc.reason or str(exc)
     if isinstance(exc, ssl.SSLCertVerificationError):
-        return f"its certificate is not good for tls.ca_file: {exc.verify_message}"
+        return f"its certificate is not good for {_SERVER_CA}: {exc.verify_message}"
     if reason == _NO_CERTIFICATE:
-        return "it has no certificate, and tls.ca_file asks for one"
+        return f"it has no certificate, and {_SERVER_CA} asks for one"
     if "_ALERT_" in reason:
         alert = reason.partition("_ALERT_")[2].replace("_", " ").lower()
-        return f"it does not take the certificate of this server (tls.cert_file): {alert}"
+        return f"it does not take the certificate of this server, {_SERVER_CERT}: {alert}"
     if reason in _NO_TLS:
         return "it does not speak TLS: is its URL to begin with wss://?"
     return f"the TLS handshake failed: {reason.replace('_', ' ').lower()}"

@@ -13,7 +13,8 @@ from weakref import WeakValueDictionary
 
 from osmo_transport.errors import ConnectionLostError, UsageError
 from osmo_transport.files import Watched
-from osmo_transport.transports import refusals
+from osmo_transport.naming import setting
+from osmo_transport.transports import pem, refusals
 from osmo_transport.transports.abc import TlsConfig
 from osmo_transport.transports.validity import end_of
 
@@ -151,7 +152,7 @@ def client_context(config: TlsConfig) -> ssl.SSLContext:
     """A client's context. A server that it does not trust is told why.
 
     Raises:
-        UsageError: a file is absent or no PEM file.
+        UsageError: a file cannot be used; the text says which, and why.
     """
     context = _load(ssl.Purpose.SERVER_AUTH, config)
     context.sslobject_class = refusals.ClientTls
@@ -163,10 +164,12 @@ def server_context(config: TlsConfig) -> ssl.SSLContext:
     is told why, and so is the log.
 
     Raises:
-        UsageError: a file is absent or no PEM file, or there is no certificate.
+        UsageError: a file cannot be used; the text says which, and why. Or there is no
+            certificate.
     """
     if config.cert_file is None:
-        raise UsageError("a secure endpoint needs tls.cert_file and tls.key_file")
+        needed = [setting(f"server.tls.{name}_file") for name in ("cert", "key")]
+        raise UsageError(f"a secure endpoint needs {' and '.join(needed)}")
     context = _load(ssl.Purpose.CLIENT_AUTH, config)
     if config.ca_file is not None:
         context.verify_mode = ssl.CERT_REQUIRED
@@ -199,14 +202,39 @@ def system_authorities() -> bytes:
 
 
 def _load(purpose: ssl.Purpose, config: TlsConfig) -> ssl.SSLContext:
+    side = "client" if purpose is ssl.Purpose.SERVER_AUTH else "server"
     try:
         context = ssl.create_default_context(purpose, cafile=config.ca_file)
-        if config.cert_file is not None:
-            context.load_cert_chain(config.cert_file, config.key_file)
-    except (OSError, ssl.SSLError) as exc:
-        names = [str(f) for f in (config.ca_file, config.cert_file, config.key_file) if f]
-        raise UsageError(f"cannot load the certificates {', '.join(names)}: {exc}") from exc
+    except OSError as exc:
+        assert config.ca_file is not None
+        why = pem.wrong_with_certificates(config.ca_file) or str(exc)
+        raise _unusable(f"{side}.tls.ca_file", config.ca_file, why) from exc
+    if config.cert_file is not None:
+        try:
+            context.load_cert_chain(config.cert_file, config.key_file, pem.no_password)
+        except OSError as exc:
+            raise _unloadable(side, config.cert_file, config.key_file, exc) from exc
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     # Python 3.13 refuses authorities that every other library on the machine trusts.
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     return context
+
+
+def _unloadable(side: str, cert_file: Path, key_file: Path | None, exc: OSError) -> UsageError:
+    """The error that says which of the two is no good, and why."""
+    if why := pem.wrong_with_certificates(cert_file):
+        return _unusable(f"{side}.tls.cert_file", cert_file, why)
+    if key_file is None:
+        missing = f"without {setting(f'{side}.tls.key_file')} it holds the key, too: "
+        return _unusable(
+            f"{side}.tls.cert_file", cert_file, missing + pem.wrong_with_key(cert_file)
+        )
+    if isinstance(exc, ssl.SSLError) and exc.reason in pem.OTHERS_KEY:
+        why = f"the private key in it does not belong to the certificate in {cert_file}"
+    else:
+        why = pem.wrong_with_key(key_file)
+    return _unusable(f"{side}.tls.key_file", key_file, why)
+
+
+def _unusable(key: str, path: Path, why: str) -> UsageError:
+    return UsageError(f"{path} of {setting(key)} cannot be used: {why}")

@@ -54,7 +54,7 @@ _COLUMNS = (
     Column("TASKS", "tasks", 6, right=True, show=_tasks),
     Column("NODES", "nodes", 9, right=True, show=_nodes),
     Column("VERSION", "version", 8),
-    Column("BY", "credential", 20),
+    Column("BY", "credentials", 20, show=" ".join),
     Column("FROM", "address"),
 )
 
@@ -72,7 +72,8 @@ class FleetConfig(PatienceConfig, ViewConfig, StorePasswordConfig):
 class ListConfig(FleetConfig):
     """Lists the backends that the operators' queue, the directory beside it, or the store knows. In
     a table `HEARD` is how old the last heartbeat is, `SINCE` for how long the process reports that
-    does so now, `NODES` how many are available, and `BY` the credential that let this process in.
+    does so now, `NODES` how many are available, and `BY` the credentials that let those in who
+    report it: each of its sources has a process of its own, and who stands by is not among them.
     The exit code is 3 if there is none."""
 
     containing: str = ""
@@ -342,7 +343,7 @@ def described(member: Member, now: float) -> dict[str, object]:
         "namespace": introduced and introduced.namespace,
         "version": introduced and introduced.version,
         "address": holder and holder.address,
-        "credential": (holder and holder.credential) or None,
+        "credentials": _credentials(member),
         "reporting_seconds": holder and round(max(0.0, now - holder.since), 3),
         "epoch": member.epoch,
         "last_heartbeat": row and _written(row.last_heartbeat),
@@ -372,6 +373,12 @@ def described(member: Member, now: float) -> dict[str, object]:
             for each in member.producers
         ],
     }
+
+
+def _credentials(member: Member) -> list[str] | None:
+    """Of all who report it now, that of the last that connected first; None: none is known."""
+    holders = [each.holder for each in member.producers if each.holder is not None]
+    return list(dict.fromkeys(each.credential for each in holders if each.credential)) or None
 
 
 def _written(at: datetime | None) -> str | None:

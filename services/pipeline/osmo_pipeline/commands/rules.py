@@ -16,7 +16,9 @@ from osmo_runtime.texts import counted
 
 @dataclass(frozen=True, kw_only=True)
 class GetRulesConfig(BackendConfig, ViewConfig):
-    """Prints the rules of a backend, as `rules set` takes them, and where they come from."""
+    """Prints the rules of a backend, as `rules set` takes them, and where they come from. Of one
+    that nobody has registered none are known, or not yet: operators put back within seconds what a
+    queue forgot."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,10 +73,16 @@ async def get_rules(config: GetRulesConfig, _: asyncio.Event) -> None:
     """
     async with directory_of(config) as directory:
         known = (await directory.rules()).get(config.backend)
+        is_registered = config.backend in await directory.backends()
     if config.json:
-        write_json(_described(config.backend, known))
+        write_json({**_described(config.backend, known), "registered": is_registered})
         return
     hint(f"{config.backend} {_ORIGINS[_origin(known)]}")
+    if known is None and not is_registered:
+        hint(
+            f"but the queue knows no backend {config.backend}: either there is none, or the queue"
+            " lost its memory just now, and operators put back what they know within seconds"
+        )
     for type_, status in (known.rules if known else DEFAULT_RULES).items():
         say(shlex.quote(f"{type_}={status}"))
 

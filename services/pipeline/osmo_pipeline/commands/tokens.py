@@ -21,6 +21,7 @@ from osmo_runtime.runner import ProgramConfig
 from osmo_transport import UsageError
 from osmo_transport.bounds import Count
 from osmo_transport.message import check_name
+from osmo_transport.naming import setting
 
 PRIVATE = 0o600
 """The mode of a new file: the names in it are nobody else's business."""
@@ -30,7 +31,7 @@ PRIVATE = 0o600
 class TokensConfig(ProgramConfig):
     """What every command about tokens needs to know."""
 
-    file: Path = Path("tokens.json")
+    auth_file: Path = Path("tokens.json")
     """The file that operators are told of with --auth token?file=FILE; it holds hashes, and no
     tokens."""
     json: bool = False
@@ -41,8 +42,8 @@ class TokensConfig(ProgramConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class AddConfig(TokensConfig):
-    """Makes a token with which a listener may report for some backends, and prints it once: it
-    cannot be shown again. Operators know it within seconds."""
+    """Makes a token with which a listener may report for some backends. It is printed once, or
+    written to --token-file, and cannot be shown again. Operators know it within seconds."""
 
     name: Annotated[str, Setting(positional=True)]
     """What it is called in logs and lists."""
@@ -50,10 +51,15 @@ class AddConfig(TokensConfig):
     """Backends for which it may report; * stands for any characters."""
     days: Count | None = None
     """Days after which it ends; none: never."""
+    token_file: Path | None = None
+    """Write the token to this file, which nobody else may read, instead of printing it: in one
+    step, over what is there, as a listener that is told of it with --client-token-file needs it."""
 
     def __post_init__(self) -> None:
         if not self.backends:
             raise ValueError("name at least one backend for which the token may report")
+        if self.token_file == self.auth_file:
+            raise ValueError(f"auth_file and token_file are both {self.auth_file}: name two files")
         try:
             msgspec.convert(self.name, Name)
         except msgspec.ValidationError:
@@ -85,7 +91,7 @@ class RevokeConfig(TokensConfig):
 _COLUMNS = (
     Column("NAME", "name", 24),
     Column("CREATED", "created", 25),
-    Column("EXPIRES", "expires", 25, show=lambda moment: moment or "never"),
+    Column("EXPIRES", "expires", 25),
     Column("BACKENDS", "backends", show=" ".join),
 )
 
@@ -108,20 +114,32 @@ async def add(config: AddConfig, _: asyncio.Event) -> None:
     def change(found: TokenFile) -> TokenFile:
         if any(each.name == config.name for each in found.tokens):
             raise RefusedError(
-                f"there is a token {config.name!r} in {config.file} already: choose another name,"
-                " and revoke the old one when its listener has the new one"
+                f"there is a token {config.name!r} in {config.auth_file} already: choose another"
+                " name, and revoke the old one when its listener has the new one"
             )
         return TokenFile((*found.tokens, added))
 
-    _change(config.file, change)
+    if config.token_file is None:
+        _change(config.auth_file, change)
+    else:
+        # First, so that no token is known to operators that nobody has.
+        with _replacing(config.token_file, f"{token}\n".encode(), PRIVATE):
+            _change(config.auth_file, change)
+    _tell_added(config, added, token)
+
+
+def _tell_added(config: AddConfig, added: NamedToken, token: str) -> None:
     if config.json:
-        write_json({**_described(added), "token": token})
-        return
-    say(token)
-    hint(
-        "this is shown once: put it into a file of the listener, and name that file with"
-        " --client-token-file"
-    )
+        file = config.token_file
+        write_json(_described(added) | ({"token": token} if file is None else {"token_file": file}))
+    elif config.token_file is None:
+        say(token)
+        hint(
+            "this is shown once: put it into a file that nobody else may read (--token-file FILE"
+            f" makes one), and name that to the listener with {setting('client.token.file')}"
+        )
+    else:
+        say(f"{added.name}: its token is in {config.token_file}")
 
 
 async def list_tokens(config: ListConfig, _: asyncio.Event) -> None:
@@ -131,12 +149,13 @@ async def list_tokens(config: ListConfig, _: asyncio.Event) -> None:
         NothingFoundError: there is none.
         RefusedError: the file cannot be used.
     """
-    found = _read(config.file)
+    found = _read(config.auth_file)
     with Listing(_COLUMNS, as_json=config.json) as out:
         for token in found.tokens:
-            out.add(_described(token))
+            row = _described(token)
+            out.add(row if config.json else {**row, "expires": row["expires"] or "never"})
     if not found.tokens:
-        raise NothingFoundError(f"there is no token in {config.file}")
+        raise NothingFoundError(f"there is no token in {config.auth_file}")
 
 
 async def revoke(config: RevokeConfig, _: asyncio.Event) -> None:
@@ -152,11 +171,11 @@ async def revoke(config: RevokeConfig, _: asyncio.Event) -> None:
         if len(left) == len(found.tokens):
             names = ", ".join(token.name for token in found.tokens) or "none"
             raise NothingFoundError(
-                f"there is no token {config.name!r} in {config.file}; there are {names}"
+                f"there is no token {config.name!r} in {config.auth_file}; there are {names}"
             )
         return TokenFile(left)
 
-    _change(config.file, change)
+    _change(config.auth_file, change)
     if config.json:
         write_json({"name": config.name, "revoked": True})
     else:
@@ -187,13 +206,33 @@ def _change(path: Path, change: Callable[[TokenFile], TokenFile]) -> None:
         with _alone(path):
             data = msgspec.json.format(msgspec.json.encode(change(_read(path))), indent=2)
             mode = path.stat().st_mode & 0o777 if path.exists() else PRIVATE
-            part = path.with_name(f"{path.name}.part")
-            descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+            with _replacing(path, data + b"\n", mode):
+                pass
+    except OSError as exc:
+        raise RefusedError(f"cannot write {path}: {exc}") from exc
+
+
+@contextmanager
+def _replacing(path: Path, data: bytes, mode: int) -> Iterator[None]:
+    """Write a file beside the one at `path`, which takes its place when what is done meanwhile has
+    succeeded.
+
+    Raises:
+        RefusedError: it cannot be written.
+    """
+    part = path.with_name(f"{path.name}.part")
+    try:
+        part.unlink(missing_ok=True)  # its mode would stay
+        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        try:
             with os.fdopen(descriptor, "wb") as file:
-                file.write(data + b"\n")
+                file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
+            yield
             part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
     except OSError as exc:
         raise RefusedError(f"cannot write {path}: {exc}") from exc
 
