@@ -183,6 +183,21 @@ def has_expired(config: TlsConfig) -> bool:
     return tls_files(config).of_client().ends <= time.time()
 
 
+def no_passphrase(setting: str) -> Callable[[], str]:
+    """The `password` of `SSLContext.load_cert_chain`, without which OpenSSL asks the terminal for
+    the passphrase of an encrypted key, and a service waits for ever. Called, it raises an `OSError`
+    that names the `setting`."""
+
+    def refuse() -> str:
+        raise OSError(
+            f"the private key in {setting} is encrypted, and nobody is there to type its"
+            " passphrase: name one that is not (openssl pkey -in FILE -out NEW), and let nobody"
+            " else read it"
+        )
+
+    return refuse
+
+
 def system_authorities() -> bytes:
     """The certificates that the system trusts, in PEM: for a library that brings its own. As for
     OpenSSL, one that cannot be read is none."""
@@ -202,7 +217,8 @@ def _load(purpose: ssl.Purpose, config: TlsConfig) -> ssl.SSLContext:
     try:
         context = ssl.create_default_context(purpose, cafile=config.ca_file)
         if config.cert_file is not None:
-            context.load_cert_chain(config.cert_file, config.key_file)
+            setting = "tls.cert_file" if config.key_file is None else "tls.key_file"
+            context.load_cert_chain(config.cert_file, config.key_file, no_passphrase(setting))
     except (OSError, ssl.SSLError) as exc:
         names = [str(f) for f in (config.ca_file, config.cert_file, config.key_file) if f]
         raise UsageError(f"cannot load the certificates {', '.join(names)}: {exc}") from exc
