@@ -28,6 +28,7 @@ from osmo_transport import (
     UsageError,
 )
 from tests.credentials.issuers import AUDIENCE, ISSUER, JwtIssuer, Reviewer
+from tests.transport.certificates import authority, encrypted
 
 
 @pytest.mark.parametrize(
@@ -298,6 +299,30 @@ async def test_a_secret_among_keys_is_not_taken(tmp_path: Path) -> None:
         open_authenticator((f"jwt?issuer={ISSUER}&audience={AUDIENCE}&keys={path}",))
 
 
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"kty": "RSA", "n": "AQAB", "e": "AQAB", "alg": "none"},
+        {"kty": "EC", "alg": "none"},
+        {"kty": "PQ"},
+        {"kid": 7},
+        {"kid": ["one"]},
+        [],
+        None,
+    ],
+    ids=str,
+)
+async def test_an_entry_that_is_no_key_is_left_out(odd: Any, tmp_path: Path) -> None:
+    """An issuer may publish what nobody knows yet; the others are good."""
+    issuer = JwtIssuer(tmp_path)
+    document = json.loads(issuer.file.read_text())
+    good = document["keys"][0]
+    document["keys"].insert(0, {**good, **odd} if isinstance(odd, dict) else odd)
+    issuer.file.write_text(json.dumps(document))
+    entry = f"jwt?issuer={ISSUER}&audience={AUDIENCE}&keys={issuer.file}"
+    assert await open_authenticator((entry,)).identify(Presented(issuer.token()))
+
+
 async def test_a_claim_may_be_a_list_of_backends(tmp_path: Path) -> None:
     """By a pattern; what does not fit it is left out."""
     issuer = JwtIssuer(tmp_path)
@@ -366,6 +391,24 @@ async def test_an_api_server_that_is_away_decides_nothing() -> None:
     assert "a.b.c" not in str(caught.value)
     reviewer.away = None
     assert await asked.identify(Presented("a.b.c"))
+
+
+def test_nobody_is_asked_for_the_passphrase_of_a_kubeconfig(tmp_path: Path) -> None:
+    """An operator would wait for it for ever."""
+    tls = authority(tmp_path).signed("client")
+    assert tls.key_file is not None
+    encrypted(tls.key_file)
+    user = {"client-certificate": str(tls.cert_file), "client-key": str(tls.key_file)}
+    cluster = {"server": "https://127.0.0.1:1"}
+    kubeconfig = {
+        "current-context": "c",
+        "contexts": [{"name": "c", "context": {"cluster": "c", "user": "c"}}],
+        "clusters": [{"name": "c", "cluster": cluster}],
+        "users": [{"name": "c", "user": user}],
+    }
+    (file := tmp_path / "config").write_text(json.dumps(kubeconfig))
+    with pytest.raises(UsageError, match="key in the kubeconfig's client-key is encrypted"):
+        open_authenticator((f"kubernetes?audience=a&pattern={{backend}}&kubeconfig={file}",))
 
 
 @pytest.mark.skipif(api_server.assets() is None, reason=api_server.MISSING)

@@ -55,6 +55,13 @@ MAX_KEYS = 1024 * 1024
 """Bytes of an issuer's keys."""
 
 
+_UNUSABLE = (
+    *(pyjwt.PyJWTError, ValueError, TypeError, KeyError, AttributeError, OverflowError),
+    NotImplementedError,
+)
+"""What the library raises for an entry that is no key, or none for signatures."""
+
+
 class _Settings(msgspec.Struct):
     issuer: str
     audience: str
@@ -71,21 +78,41 @@ def _keys_in(data: bytes) -> dict[str, Any]:
     Raises:
         ValueError: there are none.
     """
+    return _keys_of(_document(data))
+
+
+def _document(data: bytes) -> dict[str, Any]:
+    """A document of keys (JWKS, RFC 7517), of which nothing is known but that it is an object.
+
+    Raises:
+        ValueError: it is none.
+    """
     try:
-        found = pyjwt.PyJWKSet.from_dict(json.loads(data)).keys
-    except (
-        pyjwt.PyJWTError,
-        ValueError,
-        TypeError,
-        KeyError,
-        AttributeError,
-        RecursionError,
-    ) as exc:
+        found = json.loads(data)
+    except (ValueError, RecursionError) as exc:
         raise ValueError(f"these are no keys (JWKS): {exc}") from exc
-    public = [key for key in found if key.key_type != "oct"]
-    if not public:
-        raise ValueError("there is no public key among them")
-    return {key.key_id or "": key for key in public}
+    if not isinstance(found, dict):
+        raise ValueError("these are no keys (JWKS): it is no object")
+    return found
+
+
+def _keys_of(document: dict[str, Any]) -> dict[str, Any]:
+    """Those of which somebody's token may be verified; others, as RFC 7517 (5) wants it, are left
+    out."""
+    entries = document.get("keys")
+    found = filter(None, map(_public_key, entries if isinstance(entries, list) else ()))
+    keys = {key.key_id or "": key for key in found}
+    if not keys:
+        raise ValueError("these are no keys (JWKS): there is no public key among them")
+    return keys
+
+
+def _public_key(entry: object) -> Any | None:
+    try:
+        key = pyjwt.PyJWK(entry)  # type: ignore[arg-type]
+        return key if key.key_type != "oct" and isinstance(key.key_id, str | None) else None
+    except _UNUSABLE:
+        return None
 
 
 class KeysOfFile:
@@ -158,7 +185,8 @@ class KeysOfUrl:
         self._asked_at = self._now()
         try:
             data = await asyncio.to_thread(self._fetch, self._url)
-            found, published = _keys_in(data), json.loads(data)
+            published = _document(data)
+            found = _keys_of(published)
         except (OSError, ValueError, HTTPException) as exc:
             self._why = str(exc) or type(exc).__name__
             return False
