@@ -185,7 +185,8 @@ class _Pool:
 
 
 _api = client.ApiClient(client.Configuration())
-_pool = _api.rest_client.pool_manager = _Pool()
+_pool: Any = _Pool()
+_api.rest_client.pool_manager = _pool
 _ask = asking(_api)
 _ANSWER = {
     "apiVersion": "authentication.k8s.io/v1",

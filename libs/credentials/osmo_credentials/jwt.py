@@ -81,25 +81,18 @@ def _keys_in(data: bytes) -> dict[str, Any]:
     return _keys_of(_document(data))
 
 
-def _document(data: bytes) -> dict[str, Any]:
-    """A document of keys (JWKS, RFC 7517), of which nothing is known but that it is an object.
-
-    Raises:
-        ValueError: it is none.
-    """
+def _document(data: bytes) -> object:
+    """What may be a document of keys. Raises ValueError."""
     try:
-        found = json.loads(data)
+        return json.loads(data)
     except (ValueError, RecursionError) as exc:
         raise ValueError(f"these are no keys (JWKS): {exc}") from exc
-    if not isinstance(found, dict):
-        raise ValueError("these are no keys (JWKS): it is no object")
-    return found
 
 
-def _keys_of(document: dict[str, Any]) -> dict[str, Any]:
-    """Those of which somebody's token may be verified; others, as RFC 7517 (5) wants it, are left
-    out."""
-    entries = document.get("keys")
+def _keys_of(document: object) -> dict[str, Any]:
+    """Those with which a token can be verified; what is none is left out, as RFC 7517 (5) wants it.
+    Raises ValueError where there is none at all."""
+    entries = document.get("keys") if isinstance(document, dict) else None
     found = filter(None, map(_public_key, entries if isinstance(entries, list) else ()))
     keys = {key.key_id or "": key for key in found}
     if not keys:

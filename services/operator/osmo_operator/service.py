@@ -18,7 +18,14 @@ from osmo_operator.names import Names
 from osmo_operator.relay import Relay
 from osmo_operator.rules_file import RulesFile
 from osmo_reports.bodies import decode_introduction
-from osmo_reports.directory import RULES_KIND, Directory, RuleSet, encode_rules, open_directory
+from osmo_reports.directory import (
+    RULES_KIND,
+    Directory,
+    Origin,
+    RuleSet,
+    encode_rules,
+    open_directory,
+)
 from osmo_runtime.operations import Inquiry, Operations, Work
 from osmo_runtime.queues import queue_url, with_all_streams
 from osmo_runtime.startup import allow_connections, once_there, warn_of_caveats
@@ -188,6 +195,8 @@ async def tell_rules(
                         await put_back(directory, lost)
                     if file is not None:
                         newest = dict(await file.declare(directory, newest))
+                    elif not known_first.is_set():
+                        tell_declared(newest)
                     for backend, known in newest.items():
                         payload = encode_rules(known.rules)
                         try:
@@ -198,6 +207,16 @@ async def tell_rules(
         except QueueUnavailableError as exc:
             logger.debug("cannot ask the queue for condition rules: %s", exc)
             await anyio.sleep(delays.next_delay())
+
+
+def tell_declared(found: Mapping[str, RuleSet]) -> None:
+    """Say what an operator without a file of condition rules leaves in force."""
+    if declared := sum(known.origin is Origin.FILE for known in found.values()):
+        logger.warning(
+            "a file declared the condition rules of %s, and they hold on: let each operator have"
+            " that file (--rules-file), or let go of them with osmo-pipeline rules clear NAME",
+            counted(declared, "backend"),
+        )
 
 
 async def put_back(directory: Directory, lost: Mapping[str, RuleSet]) -> None:
