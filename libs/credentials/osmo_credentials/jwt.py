@@ -101,8 +101,13 @@ def _keys_of(document: object) -> dict[str, Any]:
 
 
 def _public_key(entry: object) -> Any | None:
+    if not isinstance(entry, dict):
+        return None
+    # With a private part, which nobody publishes, the library looks for the factors of RSA keys,
+    # and of wrong ones without an end.
+    public = {name: value for name, value in entry.items() if name != "d"}
     try:
-        key = pyjwt.PyJWK(entry)  # type: ignore[arg-type]
+        key = pyjwt.PyJWK(public)
         return key if key.key_type != "oct" and isinstance(key.key_id, str | None) else None
     except _UNUSABLE:
         return None

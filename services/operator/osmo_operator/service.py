@@ -8,6 +8,7 @@ from functools import partial
 from typing import NoReturn
 
 import anyio
+from msgspec.structs import replace
 
 from osmo_credentials import open_authenticator
 from osmo_deployed import ListenerServiceCompanion
@@ -95,7 +96,7 @@ async def run_operator(
         directory = await stack.enter_async_context(
             await open_directory(where, limits, max_backends=config.max_backends)
         )
-        names = Names(directory, config.backoff)
+        names = Names(directory, config.backoff, config.max_credential_backends)
         authenticator = None
         if config.auth:
             authenticator = open_authenticator(config.auth)
@@ -161,7 +162,8 @@ def admission(queue: Queue, names: Names, rules_known: asyncio.Event) -> Admit:
             raise QueueUnavailableError("the queue has not told the condition rules yet")
         registration = decode_introduction(greeting.introduction)
         if registration is not None:
-            await names.register(producer.backend, registration)
+            by = "" if greeting.identity is None else greeting.identity.name
+            await names.register(producer.backend, replace(registration, credential=by))
         return await queue.open_producer(
             producer, greeting.instance, greeting.known, greeting.claim
         )
