@@ -11,13 +11,15 @@ from typing import Any
 
 import msgspec
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import given
 from hypothesis import strategies as st
 
 from osmo_credentials import open_authenticator
 from osmo_credentials.jwt import FETCH_INTERVAL, FETCH_PAUSE, KeysOfUrl
 from osmo_credentials.kubernetes import MAX_ADDRESS_REVIEWS, AccountAuthenticator, Review
-from osmo_credentials.settings import Pattern
+from osmo_credentials.settings import Pattern, read_settings
 from osmo_credentials.tokens import NamedToken, TokenFile, hash_of, new_token, read_tokens
 from osmo_simulator import api_server
 from osmo_transport import (
@@ -27,7 +29,7 @@ from osmo_transport import (
     Presented,
     UsageError,
 )
-from tests.credentials.issuers import AUDIENCE, ISSUER, JwtIssuer, Reviewer
+from tests.credentials.issuers import AUDIENCE, ISSUER, Authority, JwtIssuer, Reviewer
 from tests.transport.certificates import authority, encrypted
 
 
@@ -41,7 +43,8 @@ from tests.transport.certificates import authority, encrypted
         ("token?file=x&file=y", "auth 'token' says file twice"),
         ("token?file", "must look like NAME=VALUE"),
         ("token?file=/no/such/file", "osmo-pipeline tokens add NAME --file /no/such/file makes it"),
-        ("mtls?from=mail", "auth 'mtls'"),
+        ("mtls?source=mail", "Invalid enum value 'mail' - at `$.source`"),
+        ("mtls?from=uri", "auth 'mtls' knows no 'from': it knows source, pattern"),
         ("mtls?pattern=all", "the pattern 'all' must hold {backend} once"),
         ("mtls?pattern={backend}{backend}", "must hold {backend} once"),
         ("jwt?issuer=a&audience=b&keys=http://c", "https:// alone"),
@@ -334,6 +337,39 @@ async def test_a_claim_may_be_a_list_of_backends(tmp_path: Path) -> None:
     identity = await open_authenticator((entry,)).identify(Presented(token))
     assert identity is not None
     assert (identity.name, identity.backends) == ("jwt me", ("a", "c"))
+
+
+@pytest.mark.parametrize(
+    ("entry", "backend"),
+    [
+        ("mtls", "name"),
+        ("mtls?source=cn", "name"),
+        ("mtls?source=dns&pattern={backend}.example", "host"),
+        ("mtls?source=uri&pattern=spiffe://prod/{backend}", "spiffe"),
+    ],
+)
+async def test_the_settings_say_which_name_of_a_certificate_tells_the_backend(
+    entry: str, backend: str, tmp_path: Path
+) -> None:
+    """And no other."""
+    names = x509.DNSName("host.example"), x509.UniformResourceIdentifier("spiffe://prod/spiffe")
+    pem, _ = Authority(tmp_path, "ca").signed("name", *names)
+    der = x509.load_pem_x509_certificate(pem.read_bytes()).public_bytes(Encoding.DER)
+    identity = await open_authenticator((entry,)).identify(Presented("", der))
+    assert identity is not None
+    assert identity.backends == (backend,)
+
+
+def test_a_setting_may_be_called_what_no_field_can() -> None:
+    """A word of Python, for example, by which the field is renamed."""
+
+    class Settings(msgspec.Struct, rename={"source": "from"}):
+        source: str
+
+    assert read_settings("x", {"from": "here"}, Settings) == Settings("here")
+    for wrong, text in (({}, "needs from"), ({"source": "here"}, "no 'source': it knows from")):
+        with pytest.raises(UsageError, match=text):
+            read_settings("x", wrong, Settings)
 
 
 async def test_an_api_server_is_asked_once_in_a_while() -> None:

@@ -1,8 +1,8 @@
 """`mtls`: the client's certificate, signed by an authority of `server.tls.ca_file`.
 
-    mtls?from=uri&pattern=spiffe://prod/listener/{backend}
+    mtls?source=uri&pattern=spiffe://prod/listener/{backend}
 
-`from` says which name of the certificate tells the backend: `cn` (its subject's common name, the
+`source` says which name of the certificate tells the backend: `cn` (its subject's common name, the
 default), `dns` or `uri` (of the alternative names); `pattern` how it does, the name alone by
 default. A certificate with several such names may report for each of them.
 """
@@ -27,7 +27,7 @@ Source = Literal["cn", "dns", "uri"]
 _UNREADABLE = (ValueError, x509.UnsupportedGeneralNameType, x509.DuplicateExtension)
 
 
-class _Settings(msgspec.Struct, rename={"source": "from"}):
+class _Settings(msgspec.Struct):
     source: Source = "cn"
     pattern: str = HOLE
 
