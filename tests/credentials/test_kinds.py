@@ -326,6 +326,16 @@ async def test_an_entry_that_is_no_key_is_left_out(odd: Any, tmp_path: Path) -> 
     assert await open_authenticator((entry,)).identify(Presented(issuer.token()))
 
 
+async def test_of_keys_the_public_part_alone_is_read(tmp_path: Path) -> None:
+    """To look for the factors of an RSA key by a private part takes minutes, where that is long."""
+    issuer = JwtIssuer(tmp_path)
+    document = json.loads(issuer.file.read_text())
+    document["keys"][0]["d"] = "w" * 400
+    issuer.file.write_text(json.dumps(document))
+    entry = f"jwt?issuer={ISSUER}&audience={AUDIENCE}&keys={issuer.file}"
+    assert await open_authenticator((entry,)).identify(Presented(issuer.token()))
+
+
 async def test_a_claim_may_be_a_list_of_backends(tmp_path: Path) -> None:
     """By a pattern; what does not fit it is left out."""
     issuer = JwtIssuer(tmp_path)
