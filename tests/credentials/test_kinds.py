@@ -370,6 +370,22 @@ async def test_the_settings_say_which_name_of_a_certificate_tells_the_backend(
     assert identity.backends == (backend,)
 
 
+async def test_a_certificate_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
+    """Whatever the library calls it: of no version that there is, with one extension twice, cut."""
+    pem, _ = Authority(tmp_path, "ca").signed("a", x509.DNSName("a"), x509.DNSName("b"))
+    der = x509.load_pem_x509_certificate(pem.read_bytes()).public_bytes(Encoding.DER)
+    version, alternative, key_id = b"\xa0\x03\x02\x01", b"\x06\x03U\x1d\x11", b"\x06\x03U\x1d#"
+    asked = open_authenticator(("mtls?source=dns",))
+    for broken in (
+        der.replace(version + b"\x02", version + b"\x42"),
+        der.replace(key_id, alternative),
+        der[:-1],
+    ):
+        assert broken != der
+        with pytest.raises(CredentialRefusedError, match="cannot be read"):
+            await asked.identify(Presented("", broken))
+
+
 def test_a_setting_may_be_called_what_no_field_can() -> None:
     """A word of Python, for example, by which the field is renamed."""
 

@@ -159,7 +159,8 @@ async def test_a_credential_takes_so_many_names(url: str) -> None:
         for names in (here, there):
             with pytest.raises(QueueUnavailableError, match="max_credential_backends"):
                 await names.register("c", one)
-            await names.register("a", one)
+            await names.register("a", two)
+        assert (await directory.backends())["a"].credential == "token one"
         await there.register("c", two)
         await there.register("d", Registration("u"))
         await directory.forget("a")

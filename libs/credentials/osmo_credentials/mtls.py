@@ -24,7 +24,10 @@ MAX_NAMES = 100
 
 Source = Literal["cn", "dns", "uri"]
 
-_UNREADABLE = (ValueError, x509.UnsupportedGeneralNameType, x509.DuplicateExtension)
+_UNREADABLE = (
+    *(ValueError, x509.UnsupportedGeneralNameType, x509.DuplicateExtension),
+    x509.InvalidVersion,
+)
 
 
 class _Settings(msgspec.Struct):

@@ -202,8 +202,8 @@ class Registration(msgspec.Struct, frozen=True, omit_defaults=True):
     """Of heartbeats, by listener, for example `workflow`: seconds since the API server was last
     heard of by what it is told from. A listener that is blind is so alive that it says so."""
     credential: str = ""
-    """Of what a directory keeps: the name of the credential that the operator let it in with, over
-    whatever the listener said; empty: there was none."""
+    """Of what a directory keeps: the name of the credential that took the backend's name, over
+    whatever a listener says; empty: there was none."""
 
 
 class PodsCurrent(msgspec.Struct, frozen=True):

@@ -8,6 +8,7 @@ from contextlib import aclosing
 from typing import NoReturn, Protocol
 
 import anyio
+from msgspec.structs import replace
 
 from osmo_reports import Registration
 from osmo_reports.directory import MAX_BACKENDS, Claim, Directory, merged
@@ -51,20 +52,24 @@ class Names:
         """Backends and clusters that were let in here, the latest `MAX_BACKENDS`."""
 
     async def register(self, backend: str, registration: Registration) -> None:
-        """Note who reports `backend`, unless the name is known to belong to another cluster.
+        """Note who reports `backend`, unless the name is known to belong to another cluster. Its
+        credential is noted of a name that is new.
 
         Raises:
             BackendTakenError, QueueUnavailableError, QueueRefusedError: as `Directory.register`.
             QueueUnavailableError: its credential has taken as many names as it may, too.
         """
-        known, by = self.known.get(backend, Claim()), registration.credential
-        if by and known.registration is None and self._of_credential[by] >= self._max_of_credential:
+        known, by = self.known.get(backend), registration.credential
+        owner = None if known is None else known.registration
+        if owner is not None:
+            registration = replace(registration, credential=owner.credential)
+        elif by and self._of_credential[by] >= self._max_of_credential:
             raise QueueUnavailableError(
                 f"{by} has taken the names of {self._max_of_credential} backends, as many as it may"
                 " (max_credential_backends): free those that nobody uses with osmo-pipeline"
                 " backends forget NAME, or give each cluster a credential of its own"
             )
-        if await self._directory.register(backend, registration, self.known.get(backend)) and by:
+        if await self._directory.register(backend, registration, known) and by:
             self._of_credential[by] += 1
         if cluster := registration.cluster_uid:
             self._let_in.pop((backend, cluster), None)
