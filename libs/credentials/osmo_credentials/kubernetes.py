@@ -32,7 +32,7 @@ from osmo_transport.errors import (
     CredentialUncheckedError,
     UsageError,
 )
-from osmo_transport.transports import tls
+from osmo_transport.transports.passphrases import no_passphrase
 
 REVIEW_TIMEOUT = 5.0
 """Seconds that the API server may take."""
@@ -174,9 +174,9 @@ def _api_of(kubeconfig: str) -> client.ApiClient:
         else:
             config.load_incluster_config(client_configuration=settings)
         if settings.cert_file:
-            no_passphrase = tls.no_passphrase("the kubeconfig's client-key")
+            refuse = no_passphrase("the kubeconfig's client-key")
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-            context.load_cert_chain(settings.cert_file, settings.key_file, no_passphrase)
+            context.load_cert_chain(settings.cert_file, settings.key_file, refuse)
     except (config.ConfigException, OSError) as exc:
         raise UsageError(f"auth 'kubernetes' cannot reach an API server: {exc}") from exc
     settings.retries = 0

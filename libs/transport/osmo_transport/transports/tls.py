@@ -15,6 +15,7 @@ from osmo_transport.errors import ConnectionLostError, UsageError
 from osmo_transport.files import Watched
 from osmo_transport.transports import refusals
 from osmo_transport.transports.abc import TlsConfig
+from osmo_transport.transports.passphrases import no_passphrase
 from osmo_transport.transports.validity import end_of
 
 
@@ -181,21 +182,6 @@ def has_expired(config: TlsConfig) -> bool:
         UsageError, ConnectionLostError: as `TlsFiles.of_client`.
     """
     return tls_files(config).of_client().ends <= time.time()
-
-
-def no_passphrase(setting: str) -> Callable[[], str]:
-    """The `password` of `SSLContext.load_cert_chain`, without which OpenSSL asks the terminal for
-    the passphrase of an encrypted key, and a service waits for ever. Called, it raises an `OSError`
-    that names the `setting`."""
-
-    def refuse() -> str:
-        raise OSError(
-            f"the private key in {setting} is encrypted, and nobody is there to type its"
-            " passphrase: name one that is not (openssl pkey -in FILE -out NEW), and let nobody"
-            " else read it"
-        )
-
-    return refuse
 
 
 def system_authorities() -> bytes:

@@ -20,7 +20,7 @@ from osmo_transport import _tasks
 from osmo_transport.errors import UsageError
 from osmo_transport.passwords import PasswordFile
 from osmo_transport.transports import sockets
-from osmo_transport.transports.tls import no_passphrase
+from osmo_transport.transports.passphrases import no_passphrase
 
 CONNECT_TIMEOUT = 5.0
 """Seconds for a connection, or for an answer of whoever is asked where Redis is."""
