@@ -11,13 +11,15 @@ from typing import Any
 
 import msgspec
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import given
 from hypothesis import strategies as st
 
 from osmo_credentials import open_authenticator
 from osmo_credentials.jwt import FETCH_INTERVAL, FETCH_PAUSE, KeysOfUrl
 from osmo_credentials.kubernetes import MAX_ADDRESS_REVIEWS, AccountAuthenticator, Review
-from osmo_credentials.settings import Pattern
+from osmo_credentials.settings import Pattern, read_settings
 from osmo_credentials.tokens import NamedToken, TokenFile, hash_of, new_token, read_tokens
 from osmo_simulator import api_server
 from osmo_transport import (
@@ -27,7 +29,8 @@ from osmo_transport import (
     Presented,
     UsageError,
 )
-from tests.credentials.issuers import AUDIENCE, ISSUER, JwtIssuer, Reviewer
+from tests.credentials.issuers import AUDIENCE, ISSUER, Authority, JwtIssuer, Reviewer
+from tests.transport.certificates import authority, encrypted
 
 
 @pytest.mark.parametrize(
@@ -40,7 +43,8 @@ from tests.credentials.issuers import AUDIENCE, ISSUER, JwtIssuer, Reviewer
         ("token?file=x&file=y", "auth 'token' says file twice"),
         ("token?file", "must look like NAME=VALUE"),
         ("token?file=/no/such/file", "tokens add NAME BACKEND --auth-file /no/such/file makes it"),
-        ("mtls?from=mail", "auth 'mtls'"),
+        ("mtls?source=mail", "Invalid enum value 'mail' - at `$.source`"),
+        ("mtls?from=uri", "auth 'mtls' knows no 'from': it knows source, pattern"),
         ("mtls?pattern=all", "the pattern 'all' must hold {backend} once"),
         ("mtls?pattern={backend}{backend}", "must hold {backend} once"),
         ("jwt?issuer=a&audience=b&keys=http://c", "https:// alone"),
@@ -324,6 +328,40 @@ async def test_a_secret_among_keys_is_not_taken(tmp_path: Path) -> None:
         open_authenticator((f"jwt?issuer={ISSUER}&audience={AUDIENCE}&keys={path}",))
 
 
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"kty": "RSA", "n": "AQAB", "e": "AQAB", "alg": "none"},
+        {"kty": "EC", "alg": "none"},
+        {"kty": "PQ"},
+        {"kid": 7},
+        {"kid": ["one"]},
+        [],
+        None,
+    ],
+    ids=str,
+)
+async def test_an_entry_that_is_no_key_is_left_out(odd: Any, tmp_path: Path) -> None:
+    """An issuer may publish what nobody knows yet; the others are good."""
+    issuer = JwtIssuer(tmp_path)
+    document = json.loads(issuer.file.read_text())
+    good = document["keys"][0]
+    document["keys"].insert(0, {**good, **odd} if isinstance(odd, dict) else odd)
+    issuer.file.write_text(json.dumps(document))
+    entry = f"jwt?issuer={ISSUER}&audience={AUDIENCE}&keys={issuer.file}"
+    assert await open_authenticator((entry,)).identify(Presented(issuer.token()))
+
+
+async def test_of_keys_the_public_part_alone_is_read(tmp_path: Path) -> None:
+    """To look for the factors of an RSA key by a private part takes minutes, where that is long."""
+    issuer = JwtIssuer(tmp_path)
+    document = json.loads(issuer.file.read_text())
+    document["keys"][0]["d"] = "w" * 400
+    issuer.file.write_text(json.dumps(document))
+    entry = f"jwt?issuer={ISSUER}&audience={AUDIENCE}&keys={issuer.file}"
+    assert await open_authenticator((entry,)).identify(Presented(issuer.token()))
+
+
 async def test_a_claim_may_be_a_list_of_backends(tmp_path: Path) -> None:
     """By a pattern; what does not fit it is left out."""
     issuer = JwtIssuer(tmp_path)
@@ -335,6 +373,55 @@ async def test_a_claim_may_be_a_list_of_backends(tmp_path: Path) -> None:
     identity = await open_authenticator((entry,)).identify(Presented(token))
     assert identity is not None
     assert (identity.name, identity.backends) == ("jwt me", ("a", "c"))
+
+
+@pytest.mark.parametrize(
+    ("entry", "backend"),
+    [
+        ("mtls", "name"),
+        ("mtls?source=cn", "name"),
+        ("mtls?source=dns&pattern={backend}.example", "host"),
+        ("mtls?source=uri&pattern=spiffe://prod/{backend}", "spiffe"),
+    ],
+)
+async def test_the_settings_say_which_name_of_a_certificate_tells_the_backend(
+    entry: str, backend: str, tmp_path: Path
+) -> None:
+    """And no other."""
+    names = x509.DNSName("host.example"), x509.UniformResourceIdentifier("spiffe://prod/spiffe")
+    pem, _ = Authority(tmp_path, "ca").signed("name", *names)
+    der = x509.load_pem_x509_certificate(pem.read_bytes()).public_bytes(Encoding.DER)
+    identity = await open_authenticator((entry,)).identify(Presented("", der))
+    assert identity is not None
+    assert identity.backends == (backend,)
+
+
+async def test_a_certificate_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
+    """Whatever the library calls it: of no version that there is, with one extension twice, cut."""
+    pem, _ = Authority(tmp_path, "ca").signed("a", x509.DNSName("a"), x509.DNSName("b"))
+    der = x509.load_pem_x509_certificate(pem.read_bytes()).public_bytes(Encoding.DER)
+    version, alternative, key_id = b"\xa0\x03\x02\x01", b"\x06\x03U\x1d\x11", b"\x06\x03U\x1d#"
+    asked = open_authenticator(("mtls?source=dns",))
+    for broken in (
+        der.replace(version + b"\x02", version + b"\x42"),
+        der.replace(key_id, alternative),
+        der[:-1],
+    ):
+        assert broken != der
+        with pytest.raises(CredentialRefusedError, match="cannot be read"):
+            await asked.identify(Presented("", broken))
+
+
+def test_a_setting_may_be_called_what_no_field_can() -> None:
+    """A word of Python, for example, by which the field is renamed."""
+
+    class Settings(msgspec.Struct, rename={"source": "from"}):
+        source: str
+
+    assert read_settings("x", {"from": "here"}, Settings) == Settings("here")
+    for wrong, text in (({}, "needs from"), ({"source": "here"}, "no 'source': it knows from")):
+        with pytest.raises(UsageError, match=text):
+            read_settings("x", wrong, Settings)
 
 
 async def test_an_api_server_is_asked_once_in_a_while() -> None:
@@ -392,6 +479,24 @@ async def test_an_api_server_that_is_away_decides_nothing() -> None:
     assert "a.b.c" not in str(caught.value)
     reviewer.away = None
     assert await asked.identify(Presented("a.b.c"))
+
+
+def test_nobody_is_asked_for_the_passphrase_of_a_kubeconfig(tmp_path: Path) -> None:
+    """An operator would wait for it for ever."""
+    tls = authority(tmp_path).signed("client")
+    assert tls.key_file is not None
+    encrypted(tls.key_file)
+    user = {"client-certificate": str(tls.cert_file), "client-key": str(tls.key_file)}
+    cluster = {"server": "https://127.0.0.1:1"}
+    kubeconfig = {
+        "current-context": "c",
+        "contexts": [{"name": "c", "context": {"cluster": "c", "user": "c"}}],
+        "clusters": [{"name": "c", "cluster": cluster}],
+        "users": [{"name": "c", "user": user}],
+    }
+    (file := tmp_path / "config").write_text(json.dumps(kubeconfig))
+    with pytest.raises(UsageError, match="key in the kubeconfig's client-key is encrypted"):
+        open_authenticator((f"kubernetes?audience=a&pattern={{backend}}&kubeconfig={file}",))
 
 
 @pytest.mark.skipif(api_server.assets() is None, reason=api_server.MISSING)

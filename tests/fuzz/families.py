@@ -3,6 +3,7 @@
 from tests.fuzz import (
     bodies,
     configuration,
+    credentials,
     deployed,
     frames,
     kubeconfigs,
@@ -29,4 +30,9 @@ FAMILIES = {
     "rules": configuration.RULES,
     "rules-file": configuration.RULES_FILE,
     "pages": pages.PAGES,
+    "jwt": credentials.JWT,
+    "jwks": credentials.JWKS,
+    "tokens-file": credentials.TOKENS_FILE,
+    "token-reviews": credentials.REVIEWS,
+    "certificates": credentials.CERTIFICATES,
 }

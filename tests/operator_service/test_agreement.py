@@ -2,8 +2,8 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
-from dataclasses import dataclass
+from contextlib import AsyncExitStack, aclosing
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -17,7 +17,7 @@ from osmo_reports.conditions import DEFAULT_RULES
 from osmo_reports.directory import RULES_KIND, Origin, decode_rules, redis
 from osmo_reports.errors import RulesDeclaredError
 from osmo_runtime.queues import QueueLayout, queue_url
-from osmo_transport import Client, UsageError, connect
+from osmo_transport import BackoffConfig, Client, ClientConfig, UsageError, connect
 from osmo_transport.message import new_id
 from osmo_transport.testing.contracts.queue_suite import PATIENCE
 from osmo_transport.testing.patience import patience
@@ -26,6 +26,8 @@ from tests.helpers import eventually
 
 ONE = encode_introduction(Registration("uid-1"))
 TWO = encode_introduction(Registration("uid-2"))
+
+EAGER = ClientConfig(backoff=BackoffConfig(base=0.01, maximum=0.05))
 
 SOON = 0.02
 """Seconds between two looks of everybody: no pause that a test would see."""
@@ -50,6 +52,7 @@ class Fleet:
     file: Path
     directory: Directory
     listeners: dict[str, list[Client]]
+    operators: "Operators"
 
     def declare(self, text: str) -> None:
         """Let the file say something else."""
@@ -107,36 +110,60 @@ async def fleet(
 
     monkeypatch.setattr(service, "Names", Noted)
     (file := tmp_path / "rules.toml").write_text("")
-    async with _operators(place, file) as urls, AsyncExitStack() as stack:
+    async with Operators(place, file) as operators, AsyncExitStack() as stack:
+        urls = [await operators.start(number) for number in range(2)]
         where = queue_url(place.url, place.layout)
         directory = await stack.enter_async_context(await open_directory(where))
         listeners: dict[str, list[Client]] = {"a": [], "b": []}
         for backend, url, said in (("a", urls[0], ONE), ("a", urls[1], ONE), ("b", urls[1], TWO)):
             listener = await stack.enter_async_context(
-                connect(url, backend=backend, source=new_id(), introduction=said)
+                connect(url, backend=backend, source=new_id(), introduction=said, config=EAGER)
             )
             listeners[backend].append(listener)
             await listener.epoch_after(0)
-        yield Fleet(place, urls, names, file, directory, listeners)
+        yield Fleet(place, urls, names, file, directory, listeners, operators)
 
 
-@asynccontextmanager
-async def _operators(place: Place, file: Path) -> AsyncIterator[list[str]]:
-    config = OperatorConfig(
-        queue=place.url,
-        layout=place.layout,
-        listen=("ws://127.0.0.1:0",),
-        rules_file=file,
-        check_interval=SOON,
-    )
-    stop, urls = asyncio.Event(), []
-    async with asyncio.TaskGroup() as tasks:
-        for _ in range(2):
-            ready: asyncio.Future[list[str]] = asyncio.get_running_loop().create_future()
-            tasks.create_task(service.run_operator(config, stop, ready.set_result))
-            urls += await ready
-        yield urls
-        stop.set()
+class Operators:
+    """Those of one queue, each in a task of its own. Use as `async with`."""
+
+    def __init__(self, place: Place, file: Path) -> None:
+        self._config = OperatorConfig(
+            queue=place.url,
+            layout=place.layout,
+            listen=("ws://127.0.0.1:0",),
+            rules_file=file,
+            check_interval=SOON,
+        )
+        self._stop = asyncio.Event()
+        self._running: dict[int, asyncio.Task[None]] = {}
+        self._urls: dict[int, str] = {}
+
+    async def start(self, number: int, *, has_file: bool = True) -> str:
+        """Let it serve, where it did before; returns its URL."""
+        config = replace(
+            self._config,
+            listen=(self._urls.get(number, self._config.listen[0]),),
+            rules_file=self._config.rules_file if has_file else None,
+        )
+        ready: asyncio.Future[list[str]] = asyncio.get_running_loop().create_future()
+        serving = service.run_operator(config, self._stop, ready.set_result)
+        self._running[number] = asyncio.create_task(serving)
+        (self._urls[number],) = await ready
+        return self._urls[number]
+
+    async def kill(self, number: int) -> None:
+        """End it as it is."""
+        killed = self._running.pop(number)
+        killed.cancel()
+        await asyncio.wait([killed])
+
+    async def __aenter__(self) -> "Operators":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._stop.set()
+        await asyncio.gather(*self._running.values())
 
 
 async def test_all_agree_on_the_rules(fleet: Fleet) -> None:
@@ -189,3 +216,43 @@ async def test_all_agree_on_the_names(fleet: Fleet) -> None:
         async with aclosing(fleet.directory.follow_claims()) as following:
             while await anext(following) != before:
                 pass
+
+
+async def test_one_that_was_away_agrees(fleet: Fleet) -> None:
+    """With what was decided meanwhile, though the store has lost its memory as well; and so do the
+    listeners that it had."""
+    await fleet.directory.set_rules("b", {"Ready": "1"})
+    await fleet.agrees("b", {"Ready": "1"}, Origin.COMMAND)
+    await fleet.operators.kill(1)
+    await fleet.directory.set_rules("b", {"Ready": "2"})
+    await fleet.directory.set_rules("a", {"Ready": "2"})
+    if fleet.place.server is not None:
+        before = await fleet.directory.rules()
+        fleet.place.server.flush()
+        async with patience(PATIENCE), aclosing(fleet.directory.follow_rules()) as following:
+            while await anext(following) != before:
+                pass
+    await fleet.operators.start(1)
+    for backend in "ab":
+        await fleet.agrees(backend, {"Ready": "2"}, Origin.COMMAND)
+    async with patience(PATIENCE):
+        for url in fleet.urls:
+            async with connect(url, backend="b", source="x", introduction=ONE) as wrong:
+                with pytest.raises(UsageError, match=r"uid-2.*uid-1"):
+                    await wrong.epoch_after(0)
+
+
+async def test_what_a_file_declared_outlives_the_file(
+    fleet: Fleet, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An operator without it, be it started by mistake, changes nothing, and says so."""
+    fleet.declare('[a]\nReady = "2"')
+    await fleet.agrees("a", {"Ready": "2"}, Origin.FILE)
+    for number in range(2):
+        await fleet.operators.kill(number)
+        await fleet.operators.start(number, has_file=False)
+        await fleet.agrees("a", {"Ready": "2"}, Origin.FILE)
+    text = "a file declared the condition rules of 1 backend, and they hold on"
+    assert caplog.text.count(text) == 2
+    with pytest.raises(RulesDeclaredError):
+        await fleet.directory.set_rules("a", {"Ready": "3"})

@@ -10,7 +10,7 @@ from hypothesis import given
 
 from osmo_operator.backlog import Backlog
 from osmo_transport import NEW, Incoming, Producer
-from osmo_transport._hub import Peer
+from osmo_transport._peer import Peer
 
 NOBODY = cast("Peer", None)
 """Whose the batches are: nothing is answered here."""

@@ -11,7 +11,7 @@ from osmo_operator.names import Names
 from osmo_reports import Directory, Registration, open_directory
 from osmo_reports.directory import redis
 from osmo_reports.errors import BackendTakenError
-from osmo_transport import BackoffConfig
+from osmo_transport import BackoffConfig, QueueUnavailableError
 from osmo_transport.testing.redis_server import RedisServer
 from tests.helpers import eventually
 
@@ -40,10 +40,10 @@ class Door:
 
 
 @asynccontextmanager
-async def opened(url: str) -> AsyncIterator[tuple[Names, Directory]]:
+async def opened(url: str, of_credential: int = 1000) -> AsyncIterator[tuple[Names, Directory]]:
     """The names as a new operator knows them, and its directory."""
     async with await open_directory(url) as directory:
-        yield Names(directory, BackoffConfig(base=0.001)), directory
+        yield Names(directory, BackoffConfig(base=0.001), of_credential), directory
 
 
 @asynccontextmanager
@@ -140,3 +140,29 @@ async def test_what_may_not_be_put_back_is_still_known(
             await directory.register("b", TWO)
             await eventually(lambda: "b" in names.known)
         assert (await directory.claims())["a"] == known["a"]
+
+
+async def test_a_credential_takes_so_many_names(url: str) -> None:
+    """At whichever operator; others have room, and a name that is freed may be taken."""
+    one, two = Registration("u", credential="token one"), Registration("u", credential="token two")
+    async with (
+        opened(url, 2) as (here, directory),
+        opened(url, 2) as (there, _),
+        keeping(here),
+        keeping(there),
+    ):
+        for name in "ab":
+            await here.register(name, one)
+        with pytest.raises(QueueUnavailableError, match="token one has taken the names of 2 back"):
+            await here.register("c", one)
+        await eventually(lambda: {"a", "b"} == there.known.keys() == here.known.keys())
+        for names in (here, there):
+            with pytest.raises(QueueUnavailableError, match="max_credential_backends"):
+                await names.register("c", one)
+            await names.register("a", two)
+        assert (await directory.backends())["a"].credential == "token one"
+        await there.register("c", two)
+        await there.register("d", Registration("u"))
+        await directory.forget("a")
+        await eventually(lambda: here.known["a"].registration is None)
+        await here.register("a", one)

@@ -23,6 +23,7 @@ from osmo_transport import (
     BackoffConfig,
     ClientConfig,
     Greeting,
+    Identity,
     Limits,
     Producer,
     QueueUnavailableError,
@@ -144,6 +145,19 @@ async def test_nobody_is_let_in_before_the_rules_are_known(
             await admit(greeting)
         known.set()
         assert (await admit(greeting)).epoch > 0
+
+
+async def test_a_name_is_taken_by_the_credential_that_the_door_knows(queue_url: str) -> None:
+    """Whatever the listener says of it."""
+    said = encode_introduction(Registration("uid-1", credential="somebody else"))
+    known = asyncio.Event()
+    known.set()
+    async with await open_queue(queue_url) as queue, await open_directory(queue_url) as directory:
+        admit = service.admission(queue, Names(directory, BackoffConfig()), known)
+        for identity, expected in ((Identity("token x", ("a",)), "token x"), (None, "")):
+            producer = Producer("a", "listener")
+            await admit(Greeting(producer, "one", NEW, said)._replace(identity=identity))
+            assert (await directory.backends())["a"].credential == expected
 
 
 async def test_a_forgotten_backends_listeners_are_told_the_default(queue_url: str) -> None:

@@ -77,8 +77,8 @@ def test_rules_are_set_and_read_back(tmp_path: Path, osmo_pipeline: Commands) ->
 @pytest.mark.parametrize(
     ("argv", "code", "said"),
     [
-        (("rules",), 2, "say which: rules set, rules get"),
-        (("rules", "--json"), 2, "say which: rules set, rules get"),
+        (("rules",), 2, "say which: rules set, rules get, rules clear"),
+        (("rules", "--json"), 2, "say which: rules set, rules get, rules clear"),
         (("rules", "sit", "a"), 2, "no command 'rules sit': did you mean 'rules set'?"),
         (("rule", "get", "a"), 2, "no command 'rule': did you mean 'rules get'?"),
         (("dmo", "--nodes", "1"), 2, "no command 'dmo': did you mean 'demo'?"),

@@ -109,6 +109,7 @@ COMMAND_LINES: dict[tuple[str, ...], Sequence[str]] = {
     ("backends", "reset"): (TYPED,),
     ("backends", "purge"): (TYPED,),
     ("backends", "forget"): (TYPED,),
+    ("rules", "clear"): (TYPED,),
     ("dlq", "drop"): ("LETTERS",),
 }
 """In their order: those that change something come last."""

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from redis.asyncio.connection import Connection
+from redis.asyncio.connection import Connection, SSLConnection
 
 from osmo_reports import Registration, open_directory
 from osmo_runtime.queues import QueueLayout
@@ -19,12 +19,14 @@ from osmo_transport import (
     batch_of,
     open_queue,
 )
+from osmo_transport.queues.redis.address import Address
 from osmo_transport.queues.redis.queue import RedisQueue
 from osmo_transport.testing.feeder import Feeder, report
 from osmo_transport.testing.redis_server import RedisServer, redis_programs
 from tests.addresses import NAME, black_hole, two_addresses
 from tests.documents.rights import allow, denied
 from tests.queues.harness import report_with_body
+from tests.transport.certificates import authority, encrypted
 
 
 async def use(users: Mapping[str, str]) -> None:
@@ -129,6 +131,20 @@ async def test_tls_options_that_cannot_be_used_are_told(option: str) -> None:
     """Before anybody is connected to."""
     with pytest.raises(UsageError, match="TLS options of the queue's URL cannot be used"):
         await open_queue(f"rediss://127.0.0.1:1?{option}")
+
+
+async def test_nobody_is_asked_for_the_passphrase_of_a_key(tmp_path: Path) -> None:
+    """Neither at the start nor later, of a key that came in the place of another."""
+    tls = authority(tmp_path).signed("client")
+    assert tls.key_file is not None
+    url = f"rediss://127.0.0.1:1?ssl_certfile={tls.cert_file}&ssl_keyfile={tls.key_file}"
+    connection = await Address.of(url).connection()
+    encrypted(tls.key_file)
+    with pytest.raises(UsageError, match="the private key in ssl_keyfile is encrypted"):
+        Address.of(url)
+    assert isinstance(connection, SSLConnection)
+    with pytest.raises(OSError, match="is encrypted"):
+        connection.ssl_context.get()
 
 
 async def test_a_file_that_is_no_certificate_is_told(tmp_path: Path) -> None:

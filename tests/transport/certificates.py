@@ -57,5 +57,11 @@ def authority(folder: Path, extensions: Sequence[str] = KEY_USAGE) -> Authority:
     return Authority(folder)
 
 
+def encrypted(key: Path) -> None:
+    """Let the key in this file ask for a passphrase."""
+    _openssl("pkey", "-in", key, "-aes256", "-passout", "pass:secret", "-out", key.with_name("new"))
+    key.with_name("new").replace(key)
+
+
 def _openssl(*arguments: str | Path) -> None:
     subprocess.run(["openssl", *arguments], check=True, capture_output=True)

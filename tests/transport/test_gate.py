@@ -17,7 +17,7 @@ from osmo_transport import (
     Presented,
     TransportError,
 )
-from osmo_transport._gate import MAX_CHECKS, Gate, Pass
+from osmo_transport._gate import MAX_CHECKS, UNCHECKED, Gate, Pass
 from osmo_transport._text import MAX_SHOWN
 
 TIMEOUT = 5.0
@@ -311,6 +311,34 @@ async def test_who_decides_may_be_away() -> None:
     await settled()
     assert not client.ends
     await world.tick(10.0)
+    assert isinstance(client.ends[0], CredentialExpiredError)
+
+
+@pytest.mark.parametrize("recheck", [300.0, inf])
+async def test_what_nobody_could_check_is_asked_about_again_soon(recheck: float) -> None:
+    """Long before its turn would come, ever more seldom, and no longer than what it was let in with
+    lasts; once somebody says whose it is, at its turn."""
+    world = World(old=Identity("o", ("a",), 2_000.0, recheck))
+    client = await world.enter("old")
+    world.book.away = True
+    world.gate.renew(client, "new")
+    asked = world.book.asked
+    for _ in range(300):
+        await world.tick()
+    assert 300 / (UNCHECKED.maximum + 1) - 1 <= world.book.asked - asked < 100
+    world.book.away = False
+    world.book.known = {"new": Identity("n", ("a",), 3_000.0, recheck)}
+    for _ in range(int(UNCHECKED.maximum) + 1):
+        await world.tick()
+    assert client.pass_ is not None
+    assert client.pass_.identity.name == "n"
+    asked = world.book.asked
+    for _ in range(250):
+        await world.tick()
+    assert world.book.asked == asked
+    world.book.away = True
+    world.gate.renew(client, "newer")
+    await world.tick(3_000.0)
     assert isinstance(client.ends[0], CredentialExpiredError)
 
 

@@ -4,7 +4,8 @@ import asyncio
 import time
 
 from osmo_transport import ConnectionLostError, Limits, ProducerState, QuotaConfig, SessionConfig
-from osmo_transport._hub import Hub, HubConfig, Incoming, Peer
+from osmo_transport._hub import Hub, HubConfig
+from osmo_transport._peer import Incoming, Peer
 from osmo_transport.frames import PROTOCOL, Frame, Goodbye, GoodbyeCode, Hello, Stored, Welcome
 from osmo_transport.session import Greeting
 from osmo_transport.testing import make_message

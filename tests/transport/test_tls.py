@@ -31,10 +31,16 @@ from osmo_transport import (
 )
 from osmo_transport import files as watched_files
 from osmo_transport.testing import make_message
-from osmo_transport.transports.tls import TlsFiles, system_authorities, tls_files
+from osmo_transport.transports.tls import (
+    TlsFiles,
+    client_context,
+    server_context,
+    system_authorities,
+    tls_files,
+)
 from osmo_transport.transports.websocket.transport import WebSocketTransport
 from tests.helpers import eventually, stop_listening
-from tests.transport.certificates import Authority, authority
+from tests.transport.certificates import Authority, authority, encrypted
 from tests.transport.engines import ENGINES
 
 pytestmark = pytest.mark.usefixtures("no_socket_left")
@@ -320,6 +326,26 @@ def test_a_key_has_to_fit(mounted: TlsConfig, stranger: Authority) -> None:
     mounted.key_file.write_bytes(other.read_bytes())
     assert certificates.of_server() is server
     assert certificates.of_client() is client
+
+
+@pytest.mark.parametrize("in_one", [False, True], ids=["apart", "in one file"])
+def test_nobody_is_asked_for_a_passphrase(mounted: TlsConfig, in_one: bool) -> None:
+    """Which would have a service wait for ever, on either side; where there was a key that is not
+    encrypted it stays."""
+    assert mounted.cert_file is not None
+    assert mounted.key_file is not None
+    certificates = TlsFiles(mounted)
+    before = certificates.of_server()
+    encrypted(mounted.key_file)
+    config = mounted
+    if in_one:
+        with mounted.cert_file.open("ab") as file:
+            file.write(mounted.key_file.read_bytes())
+        config = TlsConfig(cert_file=mounted.cert_file)
+    for make in (server_context, client_context):
+        with pytest.raises(UsageError, match="the private key in it is encrypted"):
+            make(config)
+    assert certificates.of_server() is before
 
 
 def test_what_a_process_knows_of_files_it_knows_once(mounted: TlsConfig) -> None:

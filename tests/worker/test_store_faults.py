@@ -24,7 +24,7 @@ from osmo_worker import (
 from osmo_worker.store import StateStore, open_store
 from osmo_worker.store.schema import SCHEMA_VERSION
 from tests.helpers import eventually
-from tests.transport.certificates import Authority, authority
+from tests.transport.certificates import Authority, authority, encrypted
 from tests.worker.harness import (
     CONFIG,
     QUEUE,
@@ -287,6 +287,26 @@ async def test_each_connection_to_postgresql_reads_its_certificates(tmp_path: Pa
                 await store.check()
             await eventually(lambda: trusting)
             assert trusting.pop() is (each is trusted)
+
+
+async def test_nobody_is_asked_for_the_passphrase_of_a_key(tmp_path: Path) -> None:
+    """For which the driver would wait at the terminal."""
+    tls = authority(tmp_path).signed("client")
+    assert tls.key_file is not None
+    encrypted(tls.key_file)
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readexactly(8)  # asks for TLS
+        writer.write(b"S")
+        await reader.read()
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        where = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        files = f"sslcert={tls.cert_file}&sslkey={tls.key_file}"
+        async with open_store(f"postgresql://u@{where}/db?sslmode=require&{files}", STORE) as store:
+            with pytest.raises(StoreUnavailableError, match=r"bad decrypt.*a key that is not enc"):
+                await store.check()
 
 
 def new_authority(folder: Path) -> Authority:

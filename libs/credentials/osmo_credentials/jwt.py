@@ -55,6 +55,13 @@ MAX_KEYS = 1024 * 1024
 """Bytes of an issuer's keys."""
 
 
+_UNUSABLE = (
+    *(pyjwt.PyJWTError, ValueError, TypeError, KeyError, AttributeError, OverflowError),
+    NotImplementedError,
+)
+"""What the library raises for an entry that is no key, or none for signatures."""
+
+
 class _Settings(msgspec.Struct):
     issuer: str
     audience: str
@@ -71,21 +78,39 @@ def _keys_in(data: bytes) -> dict[str, Any]:
     Raises:
         ValueError: there are none.
     """
+    return _keys_of(_document(data))
+
+
+def _document(data: bytes) -> object:
+    """What may be a document of keys. Raises ValueError."""
     try:
-        found = pyjwt.PyJWKSet.from_dict(json.loads(data)).keys
-    except (
-        pyjwt.PyJWTError,
-        ValueError,
-        TypeError,
-        KeyError,
-        AttributeError,
-        RecursionError,
-    ) as exc:
+        return json.loads(data)
+    except (ValueError, RecursionError) as exc:
         raise ValueError(f"these are no keys (JWKS): {exc}") from exc
-    public = [key for key in found if key.key_type != "oct"]
-    if not public:
-        raise ValueError("there is no public key among them")
-    return {key.key_id or "": key for key in public}
+
+
+def _keys_of(document: object) -> dict[str, Any]:
+    """Those with which a token can be verified; what is none is left out, as RFC 7517 (5) wants it.
+    Raises ValueError where there is none at all."""
+    entries = document.get("keys") if isinstance(document, dict) else None
+    found = filter(None, map(_public_key, entries if isinstance(entries, list) else ()))
+    keys = {key.key_id or "": key for key in found}
+    if not keys:
+        raise ValueError("these are no keys (JWKS): there is no public key among them")
+    return keys
+
+
+def _public_key(entry: object) -> Any | None:
+    if not isinstance(entry, dict):
+        return None
+    # With a private part, which nobody publishes, the library looks for the factors of RSA keys,
+    # and of wrong ones without an end.
+    public = {name: value for name, value in entry.items() if name != "d"}
+    try:
+        key = pyjwt.PyJWK(public)
+        return key if key.key_type != "oct" and isinstance(key.key_id, str | None) else None
+    except _UNUSABLE:
+        return None
 
 
 class KeysOfFile:
@@ -158,7 +183,8 @@ class KeysOfUrl:
         self._asked_at = self._now()
         try:
             data = await asyncio.to_thread(self._fetch, self._url)
-            found, published = _keys_in(data), json.loads(data)
+            published = _document(data)
+            found = _keys_of(published)
         except (OSError, ValueError, HTTPException) as exc:
             self._why = str(exc) or type(exc).__name__
             return False

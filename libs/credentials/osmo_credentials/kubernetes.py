@@ -11,6 +11,7 @@ import asyncio
 import base64
 import hashlib
 import json
+import ssl
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
@@ -31,6 +32,7 @@ from osmo_transport.errors import (
     CredentialUncheckedError,
     UsageError,
 )
+from osmo_transport.transports.passphrases import no_passphrase
 
 REVIEW_TIMEOUT = 5.0
 """Seconds that the API server may take."""
@@ -134,7 +136,7 @@ class AccountAuthenticator(Authenticator):
                 self._reviews.popitem(last=False)
         try:
             return await asyncio.shield(kept[1])
-        except (OSError, HTTPError, ApiException) as exc:
+        except (OSError, HTTPError, ApiException, ValueError) as exc:
             if self._reviews.get(key) is kept:
                 del self._reviews[key]
             raise CredentialUncheckedError(f"the API server cannot be asked: {_why(exc)}") from exc
@@ -149,7 +151,9 @@ class AccountAuthenticator(Authenticator):
 
 def _why(exc: Exception) -> str:
     # What the client raises for an answer shows all of it, and the request may be in it.
-    return f"it answers {exc.status}" if isinstance(exc, ApiException) else type(exc).__name__
+    if isinstance(exc, ApiException):
+        return f"it answers {exc.status}"
+    return "what it answers is no review" if isinstance(exc, ValueError) else type(exc).__name__
 
 
 def _end_of(token: str) -> float:
@@ -162,27 +166,39 @@ def _end_of(token: str) -> float:
     return inf if isnan(ends) else ends
 
 
-def _asking(kubeconfig: str) -> Ask:
+def _api_of(kubeconfig: str) -> client.ApiClient:
     try:
         settings = client.Configuration()
         if kubeconfig:
             config.load_kube_config(kubeconfig, client_configuration=settings)
         else:
             config.load_incluster_config(client_configuration=settings)
+        if settings.cert_file:
+            refuse = no_passphrase("the kubeconfig's client-key")
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            context.load_cert_chain(settings.cert_file, settings.key_file, refuse)
     except (config.ConfigException, OSError) as exc:
         raise UsageError(f"auth 'kubernetes' cannot reach an API server: {exc}") from exc
     settings.retries = 0
-    api = client.AuthenticationV1Api(client.ApiClient(settings))
+    return client.ApiClient(settings)
+
+
+def asking(api: client.ApiClient) -> Ask:
+    """What asks this API server. It raises what the client does, and a `ValueError` for an answer
+    that is no review."""
+    reviews = client.AuthenticationV1Api(api)
 
     def ask(token: str, audience: str) -> Review:
         spec = client.V1TokenReviewSpec(token=token, audiences=[audience])
-        answer: Any = api.create_token_review(
-            client.V1TokenReview(spec=spec), _request_timeout=REVIEW_TIMEOUT
-        )
-        status = answer.status
-        if not status.authenticated:
-            return Review("", (), str(status.error or ""))
-        return Review(status.user.username, tuple(status.audiences or ()))
+        asked = client.V1TokenReview(spec=spec)
+        try:
+            answer: Any = reviews.create_token_review(asked, _request_timeout=REVIEW_TIMEOUT)
+            status = answer.status
+            if not status.authenticated:
+                return Review("", (), str(status.error or ""))
+            return Review(str(status.user.username or ""), tuple(status.audiences or ()))
+        except (AttributeError, TypeError, RecursionError) as exc:
+            raise ValueError(f"this is no review: {exc}") from exc
 
     return ask
 
@@ -190,4 +206,6 @@ def _asking(kubeconfig: str) -> Ask:
 def open_authenticator(settings: Mapping[str, str]) -> Authenticator:
     """The authenticator of these settings."""
     read = read_settings("kubernetes", settings, _Settings)
-    return AccountAuthenticator(_asking(read.kubeconfig), read.audience, read.pattern, read.cache)
+    return AccountAuthenticator(
+        asking(_api_of(read.kubeconfig)), read.audience, read.pattern, read.cache
+    )

@@ -7,6 +7,7 @@ default), `dns` or `uri` (of the alternative names); `pattern` how it does, the 
 default. A certificate with several such names may report for each of them.
 """
 
+import warnings
 from collections.abc import Mapping
 from typing import Literal
 
@@ -22,6 +23,11 @@ MAX_NAMES = 100
 """Names of one certificate that are looked at."""
 
 Source = Literal["cn", "dns", "uri"]
+
+_UNREADABLE = (
+    *(ValueError, x509.UnsupportedGeneralNameType, x509.DuplicateExtension),
+    x509.InvalidVersion,
+)
 
 
 class _Settings(msgspec.Struct):
@@ -46,10 +52,8 @@ class CertificateAuthenticator(Authenticator):
         if not presented.certificate:
             return None
         try:
-            certificate = x509.load_der_x509_certificate(presented.certificate)
-            names = _names(certificate, self._source)
-            expires = certificate.not_valid_after_utc.timestamp()
-        except (ValueError, x509.UnsupportedGeneralNameType) as exc:
+            names, expires = _read(presented.certificate, self._source)
+        except _UNREADABLE as exc:
             raise CredentialRefusedError(f"the certificate cannot be read: {exc}") from exc
         found = {name: self._pattern.backend(name) for name in names[:MAX_NAMES]}
         backends = tuple(backend for backend in found.values() if backend is not None)
@@ -60,6 +64,15 @@ class CertificateAuthenticator(Authenticator):
             )
         first = next(name for name, backend in found.items() if backend is not None)
         return Identity(f"certificate {first}", backends, expires)
+
+
+def _read(der: bytes, source: Source) -> tuple[list[str], float]:
+    """Its names, and when it ends. Raises `_UNREADABLE`."""
+    with warnings.catch_warnings():
+        # The library tells standard error of each name that is longer than it should be.
+        warnings.simplefilter("ignore")
+        certificate = x509.load_der_x509_certificate(der)
+        return _names(certificate, source), certificate.not_valid_after_utc.timestamp()
 
 
 def _names(certificate: x509.Certificate, source: Source) -> list[str]:

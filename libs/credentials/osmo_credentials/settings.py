@@ -39,7 +39,7 @@ def read_settings(kind: str, settings: Mapping[str, str], type_: type[S]) -> S:
     Raises:
         UsageError: one is unknown, is missing, or cannot be what it says.
     """
-    fields = {field.name: field for field in msgspec.structs.fields(type_)}
+    fields = {field.encode_name: field for field in msgspec.structs.fields(type_)}
     known = ", ".join(fields)
     for name in settings:
         if name not in fields:

@@ -201,6 +201,9 @@ class Registration(msgspec.Struct, frozen=True, omit_defaults=True):
     watch_ages: dict[str, float] = {}
     """Of heartbeats, by listener, for example `workflow`: seconds since the API server was last
     heard of by what it is told from. A listener that is blind is so alive that it says so."""
+    credential: str = ""
+    """Of what a directory keeps: the name of the credential that took the backend's name, over
+    whatever a listener says; empty: there was none."""
 
 
 class PodsCurrent(msgspec.Struct, frozen=True):

@@ -36,8 +36,8 @@ class RulesDeclaredError(ReportsError):
     def __init__(self, backend: str) -> None:
         super().__init__(
             f"a file of the operators (--rules-file) declares the rules of {backend}: change them"
-            " there. If no operator has such a file any more, let the default rules hold with"
-            f" osmo-pipeline backends forget {backend}"
+            " there. If no operator has such a file any more, let the default rules hold first:"
+            f" osmo-pipeline rules clear {backend}"
         )
         self.backend = backend
 

@@ -4,10 +4,12 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterable
+from math import inf
 from typing import Protocol
 
 from osmo_transport import _tasks
 from osmo_transport._text import shown
+from osmo_transport.backoff import Backoff, BackoffConfig
 from osmo_transport.credentials import Authenticator, Identity, Presented
 from osmo_transport.errors import (
     CredentialExpiredError,
@@ -24,6 +26,9 @@ MAX_CHECKS = 1_000
 them bounds by himself how much, and one that is silent does not hold up what others decide."""
 
 MEND = f"set {setting('client.token.file')}, or {setting('client.tls.cert_file')}"
+UNCHECKED = BackoffConfig(base=2.0, maximum=30.0)
+"""Until it is asked again whose a credential is of which nobody could say: soon, because a newer
+one counts from then on, and seldom enough for whoever decides and is away."""
 
 
 class Guest(Protocol):
@@ -41,13 +46,15 @@ class Guest(Protocol):
 class Pass:
     """What a client was let in with."""
 
-    __slots__ = ("backend", "identity", "looked", "newest", "renewing")
+    __slots__ = ("backend", "delays", "due", "identity", "newest", "renewing")
 
-    def __init__(self, identity: Identity, backend: str, looked: float) -> None:
+    def __init__(self, identity: Identity, backend: str, now: float) -> None:
         self.identity = identity
         self.backend = backend
-        self.looked = looked
-        """When it was last looked at."""
+        self.due = now + identity.recheck
+        """When it has to be looked at again."""
+        self.delays: Backoff | None = None
+        """While nobody could say whose what it presents is."""
         self.newest: str | None = None
         """A newer token, not looked at yet."""
         self.renewing = False
@@ -118,7 +125,7 @@ class Gate:
             identity = held.identity
             if identity.expires <= wall:
                 guest.fail(_expired(identity))
-            elif changed or now - held.looked >= identity.recheck:
+            elif changed or now >= held.due:
                 due.append((guest, held))
         if due and not busy:
             self._checking = asyncio.create_task(self._look_again(due))
@@ -174,11 +181,11 @@ class Gate:
             found = exc
         except Exception:
             logger.exception("%s is not looked at again: a defect of this program", guest)
-            held.looked = self._now()
+            held.due = self._now() + held.identity.recheck
             return
         if guest.presented is not before:
             return  # something newer was good meanwhile
-        held.looked = self._now()
+        delay, delays, held.delays = inf, held.delays, None
         match found:
             case Identity():
                 if found.name != held.identity.name:
@@ -189,7 +196,8 @@ class Gate:
                 logger.warning("%s: what it presents anew is of no use: %s", guest, found)
             case CredentialUncheckedError():
                 logger.debug("%s: not looked at again: %s", guest, found)
-                guest.presented = presented
+                guest.presented, held.delays = presented, delays or Backoff(UNCHECKED)
+                delay = held.delays.next_delay()
             case _:
                 text, name = str(found), shown(held.identity.name)
                 if name not in text:
@@ -197,6 +205,7 @@ class Gate:
                 logger.warning("%s: %s", guest, text)
                 guest.told = True
                 guest.fail(CredentialRefusedError(text))
+        held.due = self._now() + min(held.identity.recheck, delay)
 
 
 def _unknown(presented: Presented) -> str:

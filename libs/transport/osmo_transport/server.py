@@ -11,7 +11,8 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from osmo_transport._gate import Gate
-from osmo_transport._hub import Admit, Hub, HubConfig, Incoming
+from osmo_transport._hub import Admit, Hub, HubConfig
+from osmo_transport._peer import Incoming
 from osmo_transport._places import Renew
 from osmo_transport._quota import QuotaConfig
 from osmo_transport.bounds import Bytes, Count, Seconds, SecondsOrZero

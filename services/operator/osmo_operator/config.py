@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from osmo_deployed import DeployedConfig
+from osmo_operator.names import MAX_OF_CREDENTIAL
 from osmo_reports.directory import MAX_BACKENDS
 from osmo_runtime.queues import QueueLayout
 from osmo_transport import BackoffConfig, QueueConfig, ServerConfig
@@ -50,6 +51,9 @@ class OperatorConfig:
     max_backends: Count = MAX_BACKENDS
     """Backends whose names are kept, with the cluster that each belongs to; one more is turned away
     until one is forgotten."""
+    max_credential_backends: Count = MAX_OF_CREDENTIAL
+    """Of these, names that one credential may take, as a token for `*` could take all; known ones
+    are let in beyond."""
     check_interval: Seconds = 2.0
     """Seconds between two checks of whether the queue was wiped, after which listeners send
     everything again; an append notices by itself, this is for quiet times."""

@@ -2,11 +2,13 @@
 of it, the operators still know."""
 
 import logging
+from collections import Counter
 from collections.abc import Mapping
 from contextlib import aclosing
 from typing import NoReturn, Protocol
 
 import anyio
+from msgspec.structs import replace
 
 from osmo_reports import Registration
 from osmo_reports.directory import MAX_BACKENDS, Claim, Directory, merged
@@ -14,6 +16,11 @@ from osmo_runtime.texts import counted
 from osmo_transport import Backoff, BackoffConfig, QueueRefusedError, QueueUnavailableError
 
 logger = logging.getLogger(__name__)
+
+
+MAX_OF_CREDENTIAL = 1_000
+"""Names that one credential may take, as one for `*` could take all that a directory keeps: more
+than a team has clusters, and few enough that others have room."""
 
 
 class Door(Protocol):
@@ -26,22 +33,44 @@ class Door(Protocol):
 class Names:
     """What this operator knows of the names in a directory."""
 
-    def __init__(self, directory: Directory, backoff: BackoffConfig) -> None:
-        """`backoff`: the delays while the directory is away."""
+    def __init__(
+        self,
+        directory: Directory,
+        backoff: BackoffConfig,
+        max_of_credential: int = MAX_OF_CREDENTIAL,
+    ) -> None:
+        """`backoff`: the delays while the directory is away; `max_of_credential`: names that one
+        credential may take."""
         self._directory = directory
         self._backoff = backoff
+        self._max_of_credential = max_of_credential
+        self._of_credential: Counter[str] = Counter()
+        """Names by who took them, as far as this operator knows."""
         self.known: Mapping[str, Claim] = {}
         """What the directory said last."""
         self._let_in: dict[tuple[str, str], None] = {}
         """Backends and clusters that were let in here, the latest `MAX_BACKENDS`."""
 
     async def register(self, backend: str, registration: Registration) -> None:
-        """Note who reports `backend`, unless the name is known to belong to another cluster.
+        """Note who reports `backend`, unless the name is known to belong to another cluster. Its
+        credential is noted of a name that is new.
 
         Raises:
             BackendTakenError, QueueUnavailableError, QueueRefusedError: as `Directory.register`.
+            QueueUnavailableError: its credential has taken as many names as it may, too.
         """
-        await self._directory.register(backend, registration, self.known.get(backend))
+        known, by = self.known.get(backend), registration.credential
+        owner = None if known is None else known.registration
+        if owner is not None:
+            registration = replace(registration, credential=owner.credential)
+        elif by and self._of_credential[by] >= self._max_of_credential:
+            raise QueueUnavailableError(
+                f"{by} has taken the names of {self._max_of_credential} backends, as many as it may"
+                " (max_credential_backends): free those that nobody uses with osmo-pipeline"
+                " backends forget NAME, or give each cluster a credential of its own"
+            )
+        if await self._directory.register(backend, registration, known) and by:
+            self._of_credential[by] += 1
         if cluster := registration.cluster_uid:
             self._let_in.pop((backend, cluster), None)
             self._let_in[backend, cluster] = None
@@ -58,6 +87,11 @@ class Names:
                     async for found in following:
                         delays = Backoff(self._backoff)
                         self.known = await self._restored(found)
+                        self._of_credential = Counter(
+                            claim.registration.credential
+                            for claim in self.known.values()
+                            if claim.registration is not None
+                        )
                         self._dismiss(door)
             except QueueUnavailableError as exc:
                 logger.debug("cannot ask the queue for the backends' names: %s", exc)

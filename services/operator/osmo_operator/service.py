@@ -8,6 +8,7 @@ from functools import partial
 from typing import NoReturn
 
 import anyio
+from msgspec.structs import replace
 
 from osmo_credentials import open_authenticator
 from osmo_deployed import ListenerServiceCompanion
@@ -18,7 +19,14 @@ from osmo_operator.names import Names
 from osmo_operator.relay import Relay
 from osmo_operator.rules_file import RulesFile
 from osmo_reports.bodies import decode_introduction
-from osmo_reports.directory import RULES_KIND, Directory, RuleSet, encode_rules, open_directory
+from osmo_reports.directory import (
+    RULES_KIND,
+    Directory,
+    Origin,
+    RuleSet,
+    encode_rules,
+    open_directory,
+)
 from osmo_runtime.operations import Inquiry, Operations, Work
 from osmo_runtime.queues import queue_url, with_all_streams
 from osmo_runtime.startup import allow_connections, once_there, warn_of_caveats
@@ -88,7 +96,7 @@ async def run_operator(
         directory = await stack.enter_async_context(
             await open_directory(where, limits, max_backends=config.max_backends)
         )
-        names = Names(directory, config.backoff)
+        names = Names(directory, config.backoff, config.max_credential_backends)
         authenticator = None
         if config.auth:
             authenticator = open_authenticator(config.auth)
@@ -154,7 +162,8 @@ def admission(queue: Queue, names: Names, rules_known: asyncio.Event) -> Admit:
             raise QueueUnavailableError("the queue has not told the condition rules yet")
         registration = decode_introduction(greeting.introduction)
         if registration is not None:
-            await names.register(producer.backend, registration)
+            by = "" if greeting.identity is None else greeting.identity.name
+            await names.register(producer.backend, replace(registration, credential=by))
         return await queue.open_producer(
             producer, greeting.instance, greeting.known, greeting.claim
         )
@@ -188,6 +197,8 @@ async def tell_rules(
                         await put_back(directory, lost)
                     if file is not None:
                         newest = dict(await file.declare(directory, newest))
+                    elif not known_first.is_set():
+                        tell_declared(newest)
                     for backend, known in newest.items():
                         payload = encode_rules(known.rules)
                         try:
@@ -198,6 +209,16 @@ async def tell_rules(
         except QueueUnavailableError as exc:
             logger.debug("cannot ask the queue for condition rules: %s", exc)
             await anyio.sleep(delays.next_delay())
+
+
+def tell_declared(found: Mapping[str, RuleSet]) -> None:
+    """Say what an operator without a file of condition rules leaves in force."""
+    if declared := sum(known.origin is Origin.FILE for known in found.values()):
+        logger.warning(
+            "a file declared the condition rules of %s, and they hold on: let each operator have"
+            " that file (--rules-file), or let go of them with osmo-pipeline rules clear NAME",
+            counted(declared, "backend"),
+        )
 
 
 async def put_back(directory: Directory, lost: Mapping[str, RuleSet]) -> None:

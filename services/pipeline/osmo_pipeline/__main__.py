@@ -41,6 +41,7 @@ commands:
   rules set BACKEND TYPE=STATUS ...
                             say by which conditions nodes of a backend are available
   rules get BACKEND         print these rules
+  rules clear BACKEND       let the default rules hold for a backend
   backends list             list who reports, since when, and who is silent
   backends show BACKEND     show all that is known of a backend
   backends purge BACKEND    remove all rows of a backend from the store
@@ -103,6 +104,7 @@ COMMANDS = {
     ("dlq", "drop"): Command(dead_letters.DropConfig, dead_letters.drop),
     ("rules", "set"): Command(rules.SetRulesConfig, rules.set_rules),
     ("rules", "get"): Command(rules.GetRulesConfig, rules.get_rules),
+    ("rules", "clear"): Command(rules.ClearRulesConfig, rules.clear_rules),
     ("backends", "list"): Command(backends.ListConfig, backends.list_backends),
     ("backends", "show"): Command(backends.ShowConfig, backends.show_backend),
     ("backends", "purge"): Command(backends.PurgeConfig, backends.purge_backend),

@@ -44,11 +44,6 @@ def wrong_with_key(path: Path) -> str:
     return "the private key in it is damaged"
 
 
-def no_password() -> str:
-    """Instead of the one that OpenSSL would ask the terminal for."""
-    return ""
-
-
 def _read(path: Path, tool: str) -> tuple[str, str]:
     try:
         data = path.read_bytes()

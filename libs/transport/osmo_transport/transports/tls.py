@@ -16,6 +16,7 @@ from osmo_transport.files import Watched
 from osmo_transport.naming import setting
 from osmo_transport.transports import pem, refusals
 from osmo_transport.transports.abc import TlsConfig
+from osmo_transport.transports.passphrases import no_passphrase
 from osmo_transport.transports.validity import end_of
 
 
@@ -210,8 +211,9 @@ def _load(purpose: ssl.Purpose, config: TlsConfig) -> ssl.SSLContext:
         why = pem.wrong_with_certificates(config.ca_file) or str(exc)
         raise _unusable(f"{side}.tls.ca_file", config.ca_file, why) from exc
     if config.cert_file is not None:
+        key = setting(f"{side}.tls.key_file")
         try:
-            context.load_cert_chain(config.cert_file, config.key_file, pem.no_password)
+            context.load_cert_chain(config.cert_file, config.key_file, no_passphrase(key))
         except OSError as exc:
             raise _unloadable(side, config.cert_file, config.key_file, exc) from exc
     context.minimum_version = ssl.TLSVersion.TLSv1_2

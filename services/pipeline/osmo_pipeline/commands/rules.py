@@ -2,16 +2,19 @@
 
 import asyncio
 import shlex
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from typing import Annotated
 
 from osmo_pipeline.commands.output import hint, say, write_json
 from osmo_pipeline.commands.places import directory_of
 from osmo_pipeline.config import BackendConfig, ViewConfig
+from osmo_pipeline.errors import RefusedError
 from osmo_reports.conditions import DEFAULT_RULES
-from osmo_reports.directory import Origin, RuleSet
+from osmo_reports.directory import Directory, Origin, RuleSet
 from osmo_runtime.fields import Setting
 from osmo_runtime.texts import counted
+from osmo_transport.bounds import Seconds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +39,16 @@ class SetRulesConfig(ViewConfig):
     def __post_init__(self) -> None:
         if not self.rules:
             raise ValueError("name at least one rule; Ready=True is what a backend begins with")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClearRulesConfig(BackendConfig, ViewConfig):
+    """Lets the default rules hold for a backend, whoever decided others; its listeners are told at
+    once. An operator whose file (--rules-file) declares its rules puts them back at once, which is
+    told: take them out of the file first, or the file away from every operator."""
+
+    wait: Seconds = 3.0
+    """Seconds to watch whether an operator's file declares rules for it."""
 
 
 async def set_rules(config: SetRulesConfig, _: asyncio.Event) -> None:
@@ -87,8 +100,41 @@ async def get_rules(config: GetRulesConfig, _: asyncio.Event) -> None:
         say(shlex.quote(f"{type_}={status}"))
 
 
+async def clear_rules(config: ClearRulesConfig, _: asyncio.Event) -> None:
+    """`rules clear`: let the default rules hold for a backend.
+
+    Raises:
+        RefusedError: an operator's file declares its rules, and does so again.
+        TransportError: the queue cannot be used; the text says what to do.
+    """
+    async with directory_of(config) as directory:
+        known = (await directory.rules()).get(config.backend)
+        if _origin(known) is Origin.FILE:
+            known = await directory.declare_rules(config.backend, None)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(config.wait):
+                    await _declared_again(directory, config.backend)
+                raise RefusedError(
+                    f"an operator's file (--rules-file) declares the rules of {config.backend}:"
+                    " take them out of it, or the file away from every operator that has it"
+                )
+        elif known is not None and known.rules != DEFAULT_RULES:
+            known = await directory.set_rules(config.backend, DEFAULT_RULES)
+    if config.json:
+        write_json(_described(config.backend, known))
+    else:
+        say(f"{config.backend}: the default rules hold")
+
+
+async def _declared_again(directory: Directory, backend: str) -> None:
+    async with aclosing(directory.follow_rules()) as following:
+        async for found in following:
+            if _origin(found.get(backend)) is Origin.FILE:
+                return
+
+
 _ORIGINS = {
-    Origin.FILE: "has the rules that the operators' file declares (--rules-file)",
+    Origin.FILE: "has the rules that the operators' file declared last (--rules-file)",
     Origin.COMMAND: "has rules that were set by command",
     Origin.DEPLOYED: "has rules that the deployed service set",
     Origin.DEFAULT: "has no rules of its own: these hold everywhere",

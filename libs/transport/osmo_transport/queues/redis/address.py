@@ -20,6 +20,7 @@ from osmo_transport import _tasks
 from osmo_transport.errors import UsageError
 from osmo_transport.passwords import PasswordFile
 from osmo_transport.transports import sockets
+from osmo_transport.transports.passphrases import no_passphrase
 
 CONNECT_TIMEOUT = 5.0
 """Seconds for a connection, or for an answer of whoever is asked where Redis is."""
@@ -54,6 +55,12 @@ IDENTITY = frozenset({"credential_provider", "password", "username"})
 
 Place = tuple[str, int]
 """Host and port."""
+
+_NO_PASSPHRASE: Any = no_passphrase("ssl_keyfile")
+"""What redis-py hands on as it is, where it says that it takes a text."""
+
+_NOT_OF_CLUSTERS = frozenset({"retry", "ssl_password"})
+"""Of redis-py's options those that its client of clusters does not know."""
 
 _NEVER_AGAIN = Retry(NoBackoff(), 0)
 """Whoever calls decides whether to try again; a command that is sent twice may count twice."""
@@ -179,6 +186,8 @@ class Address:
             "socket_keepalive": True,
             **{name: value for name, value in options.items() if name in TLS_OPTIONS},
         }
+        if secure:
+            asked["ssl_password"] = _NO_PASSPHRASE
         namespace = options.get("namespace", DEFAULT_NAMESPACE)
         find = _finder(places, options, asked, namespace, secure=secure)
         shown = ",".join(f"{host}:{port}" for host, port in places)
@@ -231,13 +240,18 @@ def _checked(options: dict[str, str], *, secure: bool) -> dict[str, Any]:
     if checked.get("cluster") and "sentinel" in checked:
         raise UsageError("the queue's URL asks for a cluster and for Sentinels: choose one")
     if secure:
-        tls = {name: value for name, value in checked.items() if name in TLS_OPTIONS}
-        try:
-            # Now, because a file that is not there would be taken for an outage later.
-            SSLConnection(**tls).ssl_context.get()
-        except (OSError, ssl.SSLError, RedisError, ValueError) as exc:
-            raise UsageError(f"the TLS options of the queue's URL cannot be used: {exc}") from exc
+        # Now, because a file that is not there would be taken for an outage later.
+        _check_tls(checked)
     return checked
+
+
+def _check_tls(options: dict[str, Any]) -> None:
+    """Raises UsageError where the TLS options among these cannot be used."""
+    tls = {name: value for name, value in options.items() if name in TLS_OPTIONS}
+    try:
+        SSLConnection(**tls, ssl_password=_NO_PASSPHRASE).ssl_context.get()
+    except (OSError, ssl.SSLError, RedisError, ValueError) as exc:
+        raise UsageError(f"the TLS options of the queue's URL cannot be used: {exc}") from exc
 
 
 def _password_file(options: dict[str, Any], password: str) -> PasswordFile | None:
@@ -284,7 +298,7 @@ def _finder(
 
         async def of_cluster() -> Place:
             start = [ClusterNode(host, port) for host, port in places]
-            own = {name: value for name, value in asked.items() if name != "retry"}
+            own = {name: value for name, value in asked.items() if name not in _NOT_OF_CLUSTERS}
             cluster = RedisCluster(startup_nodes=start, ssl=secure, **own)
             try:
                 await cluster.initialize()

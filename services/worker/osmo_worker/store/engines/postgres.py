@@ -37,6 +37,11 @@ ADVICE = {
 
 REFUSED_PASSWORD = "password authentication failed"  # noqa: S105  (what a server says of one)
 
+NO_PASSPHRASE = "none"  # noqa: S105  (that there is none)
+"""Of a client's key, where the URL has no `sslpassword`: an encrypted key is refused with it."""
+
+LOCKED_KEY = "could not load private key file"
+
 MAX_AGE = 1800
 """Seconds after which a connection is opened anew, so that a name that leads to another server by
 now is noticed, also where the old one goes on: what other pools do by default."""
@@ -77,6 +82,8 @@ class PostgresEngine(StoreEngine):
             "client_encoding": "utf8",
             "connect_timeout": max(2, round(config.busy_timeout)),
             "tcp_user_timeout": answer,
+            # Without one, the driver asks the terminal for that of an encrypted key, and waits.
+            "sslpassword": NO_PASSPHRASE,
         }
         options = {name: value for name, value in options.items() if name not in url.query}
         if "prepare_threshold" in url.query:
@@ -146,6 +153,8 @@ class PostgresEngine(StoreEngine):
 
     def advice(self, cause: BaseException) -> str | None:
         """See `StoreEngine`."""
+        if LOCKED_KEY in str(cause):
+            return "name in sslkey a key that is not encrypted, or its passphrase in sslpassword"
         return ADVICE.get(_state(cause))
 
     def cut(self) -> None:
