@@ -5,36 +5,11 @@ from contextlib import AsyncExitStack
 import pytest
 
 from osmo_transport import ServerConfig, connect, listen
-from osmo_transport._crowds import Crowd, address_of
+from osmo_transport._crowds import Crowd
 from osmo_transport.frames import Goodbye, GoodbyeCode, Welcome
 from tests.helpers import eventually
 from tests.transport.bare import BareClient
 from tests.transport.test_hub import Line, new_hub, welcomed
-
-
-@pytest.mark.parametrize(
-    ("peer", "address"),
-    [
-        ("10.1.2.3:4567", "10.1.2.3"),
-        ("ipv4:10.1.2.3:4567", "10.1.2.3"),
-        ("::ffff:10.1.2.3:4567", "10.1.2.3"),
-        ("ipv6:%5B::ffff:10.1.2.3%5D:4567", "10.1.2.3"),
-        ("2001:db8:1:2:3:4:5:6:4567", "2001:db8:1:2::/64"),
-        ("ipv6:%5B2001:db8:1:2::7%5D:4567", "2001:db8:1:2::/64"),
-        ("[2001:db8:1:2::8]:1", "2001:db8:1:2::/64"),
-        ("fe80::1%eth0:4567", "fe80::/64"),
-        ("ipv6:%5Bfe80::1%25eth0%5D:4567", "fe80::/64"),
-        ("::1:4567", "::/64"),
-        ("memory://free-1 (client)", ""),
-        ("unix:/run/socket", ""),
-        ("single reports", ""),
-        ("1.2.3.4.5:6", ""),
-        ("", ""),
-    ],
-)
-def test_an_address_is_known_however_it_is_written(peer: str, address: str) -> None:
-    """By sockets and by gRPC; what is none has no bound."""
-    assert address_of(peer) == address
 
 
 def test_who_leaves_makes_room() -> None:

@@ -31,6 +31,7 @@ from osmo_transport.errors import (
     CredentialUncheckedError,
     UsageError,
 )
+from osmo_transport.peers import network_of
 
 REVIEW_TIMEOUT = 5.0
 """Seconds that the API server may take."""
@@ -97,7 +98,7 @@ class AccountAuthenticator(Authenticator):
         token = presented.token
         if token.count(".") != 2:
             return None
-        review = await self._review(token, presented.address.rpartition(":")[0])
+        review = await self._review(token, network_of(presented.address))
         if not review.user:
             why = f": {review.error}" if review.error else ""
             raise CredentialRefusedError(f"the API server does not know the token{why}")

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from itertools import count
 
 from osmo_transport import _tasks
-from osmo_transport._crowds import Crowd, address_of
+from osmo_transport._crowds import Crowd
 from osmo_transport._gate import Gate, Pass
 from osmo_transport._places import Hold, Places, Renew
 from osmo_transport._quota import Meter, QuotaConfig, Quotas
-from osmo_transport._text import host_of, shown
+from osmo_transport._text import shown
 from osmo_transport.errors import (
     ConnectionLostError,
     CredentialExpiredError,
@@ -26,6 +26,7 @@ from osmo_transport.errors import (
 )
 from osmo_transport.frames import Credential, Frame, Goodbye, GoodbyeCode, Occupied, Pong, Push
 from osmo_transport.message import check_name, new_id
+from osmo_transport.peers import host_of, network_of
 from osmo_transport.queues.delivery import Producer, ProducerBatch, ProducerState
 from osmo_transport.queues.leases import AT_ONCE, Claim
 from osmo_transport.session import MAX_PUSHED_KINDS, Arrival, Greeting, ServerSession, SessionConfig
@@ -100,7 +101,7 @@ class Peer(FrameSink):
         self._connection = connection
         self.scheme = scheme
         """Of the URL at which it came."""
-        self.host = address_of(connection.peer)
+        self.host = network_of(connection.peer)
         """Where it is, if that is an address."""
         self.entered = False
         """Whether it counts among the connections of its backend."""

@@ -13,6 +13,7 @@ from osmo_transport.errors import (
     TransportError,
 )
 from osmo_transport.frames import Bytes, Codec, Frame, Goodbye, GoodbyeCode
+from osmo_transport.peers import written
 from osmo_transport.transports.abc import (
     CLOSE_TIMEOUT,
     WRITE_BUFFER,
@@ -186,7 +187,7 @@ class WireConnection(BaseConnection):
         self._wire = wire
         wire.set_write_buffer_limits(high=WRITE_BUFFER)
         name = wire.get_extra_info("peername")
-        address = ":".join(map(str, name[:2])) if isinstance(name, tuple) else "?"
+        address = written(*name[:2]) if isinstance(name, tuple) else "?"
         self._peer = peer or address
 
     def _presents(self, token: str) -> None:

@@ -9,13 +9,14 @@ from copy import copy
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from osmo_transport._text import host_of, shown
+from osmo_transport._text import shown
 from osmo_transport.errors import (
     CertificateError,
     ConnectionLostError,
     HandshakeError,
     TransportError,
 )
+from osmo_transport.peers import host_of
 
 logger = logging.getLogger("osmo_transport.server")
 

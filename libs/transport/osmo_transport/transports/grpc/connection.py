@@ -14,6 +14,7 @@ from osmo_transport import _tasks
 from osmo_transport._text import shown
 from osmo_transport.credentials import Presented, token_of
 from osmo_transport.errors import ConnectionLostError, TransportError
+from osmo_transport.peers import of_grpc
 from osmo_transport.transports.abc import CLOSE_TIMEOUT, WRITE_BUFFER, Accept
 from osmo_transport.transports.connection import BaseConnection
 from osmo_transport.transports.grpc.frames import PROTOBUF
@@ -54,7 +55,7 @@ def presented(context: CallContext) -> Presented:
     certificate = ssl.PEM_cert_to_DER_cert(pem.decode()) if pem else b""
     # Of two, nobody could say which one is meant.
     token = token_of(str(tokens[0])) if len(tokens) == 1 else ""
-    return Presented(token, certificate, context.peer())
+    return Presented(token, certificate, of_grpc(context.peer()))
 
 
 class Stream(Protocol):
