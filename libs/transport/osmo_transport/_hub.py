@@ -208,6 +208,7 @@ class Peer(FrameSink):
     def connection_lost(self, error: TransportError) -> None:
         if self.alive:
             if isinstance(error, PeerError):
+                self._hub.goodbyes[GoodbyeCode.PROTOCOL] += 1
                 self._tell_refused(error)
             self.alive = False
             if self.admission is not None:
@@ -236,9 +237,13 @@ class Peer(FrameSink):
         comes_back = greeting is not None and greeting.claim.waits and self._hub.places is not None
         self.part(GoodbyeCode.OVERTAKEN if comes_back else GoodbyeCode.FENCED, reason)
 
-    def welcome(self, producer: Producer, state: ProducerState) -> None:
+    def enter(self, backend: str) -> None:
+        """It reports for `backend`, or waits for its turn."""
+        self.entered = True
+        self._meter = self._hub.quotas.meter(backend, self._connection)
+
+    def welcome(self, state: ProducerState) -> None:
         """Let it in."""
-        self._meter = self._hub.quotas.meter(producer.backend, self._connection)
         self._connection.send(self.session.welcome(state))
 
     def push(self, push: Push) -> None:
@@ -430,7 +435,7 @@ class Hub:
         self._by_instance[instance] = peer
         if other is not None:
             other.part(GoodbyeCode.REPLACED, RECONNECTED)
-        peer.entered = True
+        peer.enter(greeting.producer.backend)
         crowded = self._of_backends.enter(greeting.producer.backend)
         if crowded:
             self._turn_away(peer, TransportError(f"this backend has {crowded}"))
@@ -473,7 +478,8 @@ class Hub:
                 # One whose connection broke comes back at once; if it has gone, nobody waits long.
                 rest = 0.0 if peer.session.left else self.config.lease_grace
                 self.places.end(greeting.producer, peer.name, rest)
-        logger.info("%s left: %s", peer, error)
+        # Of those who never said who they are it is told why they were refused.
+        logger.log(logging.INFO if greeting else logging.DEBUG, "%s left: %s", peer, error)
 
     async def receive(self) -> list[Incoming]:
         """See `Server.receive`."""
@@ -565,7 +571,7 @@ class Hub:
                 return
             older.fence(f"{OVERTAKEN}: {shown(greeting.instance)} at {peer.address}")
         self._by_producer[producer] = peer
-        peer.welcome(producer, state)
+        peer.welcome(state)
         for push in self._pushes.get(producer.backend, {}).values():
             peer.push(push)
         logger.info(

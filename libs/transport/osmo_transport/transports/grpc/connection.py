@@ -122,9 +122,10 @@ class GrpcConnection(BaseConnection):
         self._filled.set()
         self._ended.set()
 
-    async def serve(self, accept: Accept) -> None:
-        """Move frames until the connection ends, then tell the sink that `accept` gave why."""
-        self._accept(accept)
+    async def serve(self, accept: Accept, opening: int | None = None) -> None:
+        """Move frames until the connection ends, then tell the sink that `accept` gave why;
+        `opening`: bytes that the first one may have."""
+        self._accept(accept, opening)
         reader = asyncio.create_task(self._read())
         writer = asyncio.create_task(self._write_on())
         for task in (reader, writer):

@@ -161,7 +161,7 @@ class GrpcEndpoint(Endpoint):
         connection.presented = by
         self._connections.add(connection)
         try:
-            await connection.serve(self._accept)
+            await connection.serve(self._accept, self._config.opening_bytes)
         finally:
             self._connections.discard(connection)
 
