@@ -64,6 +64,7 @@ ALLOWED_WORDS = (
     ("registry.py", "osmo-pipeline", "the distribution that has ours"),
     ("websocket/handshake.py", r"osmo[./]v1", "the protocol's name on the wire"),
     ("grpc/transport.py", r"osmo\.transport\.v1", "as above"),
+    ("websocket/over_picows.py", r"self\.listener|\"listener\"", "what picows calls so"),
     ("queues/redis/address.py", '"osmo"', "the prefix of the keys, as the design asks for"),
 )
 """Where such a word is right all the same: a file, a pattern that is left out there, the reason."""

@@ -11,7 +11,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from osmo_transport import ServerConfig, connect, new_message
-from osmo_transport.transports.grpc import health, reflection, transport
+from osmo_transport.transports.grpc import crowds, health, reflection, transport
 from tests.deployed.harness import Desk, acknowledged, deployed, pod, serving
 from tests.helpers import eventually
 
@@ -102,7 +102,7 @@ async def test_watchers_of_one_address_are_bounded(monkeypatch: pytest.MonkeyPat
         with pytest.raises(aio.AioRpcError, match=r"1 watchers of 127\.0\.0\.1, the limit") as info:
             await stub.Watch(request("")).read()
         assert info.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
-        monkeypatch.setattr(health, "address_of", lambda _: "192.0.2.1")
+        monkeypatch.setattr(crowds, "network_of", lambda _: "192.0.2.1")
         assert (await stub.Watch(request("")).read()).status == SERVING
 
 
@@ -127,6 +127,48 @@ async def test_calls_of_reflection_are_bounded(monkeypatch: pytest.MonkeyPatch) 
         second = stub.ServerReflectionInfo()
         await second.write(ask)
         assert (await second.read()).list_services_response.service
+
+
+async def test_calls_of_reflection_of_one_address_are_bounded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """They leave room for those of another."""
+    monkeypatch.setattr(reflection, "MAX_ADDRESS_CALLS", 1)
+    ask = reflection_pb2.ServerReflectionRequest(list_services="")
+    async with serving() as desk, aio.insecure_channel(desk.target) as channel, asyncio.timeout(5):
+        stub = reflection_pb2_grpc.ServerReflectionStub(channel)
+        first = stub.ServerReflectionInfo()
+        await first.write(ask)
+        await first.read()
+        limit = r"1 calls of reflection of 127\.0\.0\.1, the limit"
+        with pytest.raises(aio.AioRpcError, match=limit) as info:
+            await stub.ServerReflectionInfo().read()
+        assert info.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        monkeypatch.setattr(crowds, "network_of", lambda _: "192.0.2.1")
+        other = stub.ServerReflectionInfo()
+        await other.write(ask)
+        assert (await other.read()).list_services_response.service
+
+
+async def test_short_calls_prolong_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever calls again and again and is never let in has his connection for a while; calls that
+    go on are not concerned."""
+    monkeypatch.setattr(transport, "CALLS_TIMEOUT", 0.2)
+    async with (
+        serving() as desk,
+        aio.insecure_channel(desk.target) as channel,
+        connect(desk.server.url, backend="ours") as client,
+        asyncio.timeout(5),
+    ):
+        await client.epoch_after(0)
+        stub = health_pb2_grpc.HealthStub(channel)
+        await stub.Check(request(""))
+        assert channel.get_state() is grpc.ChannelConnectivity.READY
+        while channel.get_state() is grpc.ChannelConnectivity.READY:
+            await stub.Check(request(""))
+        await client.send(new_message("pod", "still here", b""))
+        await client.flush()
+        assert client.stats.connects == 1
 
 
 @pytest.mark.parametrize("questions", [0, 1, 2_000])

@@ -42,6 +42,22 @@ async def test_calls_of_one_backend_share_a_connection(stub: Any) -> None:
         assert len(desk.batches) <= 2
 
 
+async def test_they_count_among_the_connections_of_their_address(stub: Any) -> None:
+    """It is where their caller is, and as bounded as any other."""
+    config = ServerConfig(max_address_connections=1)
+    async with serving(config) as desk, deployed(stub, desk.target) as listener:
+        await listener.single(pod("one"))
+        (peer,) = desk.server._hub.peers
+        host, _, port = peer.address.rpartition(":")
+        assert host == "127.0.0.1"
+        assert port.isdigit()
+        async with deployed(stub, desk.target, "another") as crowded:
+            with pytest.raises(aio.AioRpcError, match="this address has 1 connections") as info:
+                await crowded.single(pod("two"))
+        assert info.value.code() is grpc.StatusCode.UNAVAILABLE
+        await listener.single(pod("three"))
+
+
 async def test_more_than_a_window_is_put_off(stub: Any) -> None:
     """With the status upon which deployed listeners try again by themselves."""
     async with (

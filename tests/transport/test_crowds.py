@@ -4,37 +4,13 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from osmo_transport import ServerConfig, connect, listen
-from osmo_transport._crowds import Crowd, address_of
-from osmo_transport.frames import Goodbye, GoodbyeCode, Welcome
+from osmo_transport import QuotaConfig, ServerConfig, connect, listen
+from osmo_transport._crowds import Crowd
+from osmo_transport._peer import Peer
+from osmo_transport.frames import Credential, Goodbye, GoodbyeCode, Occupied, Welcome
 from tests.helpers import eventually
 from tests.transport.bare import BareClient
 from tests.transport.test_hub import Line, new_hub, welcomed
-
-
-@pytest.mark.parametrize(
-    ("peer", "address"),
-    [
-        ("10.1.2.3:4567", "10.1.2.3"),
-        ("ipv4:10.1.2.3:4567", "10.1.2.3"),
-        ("::ffff:10.1.2.3:4567", "10.1.2.3"),
-        ("ipv6:%5B::ffff:10.1.2.3%5D:4567", "10.1.2.3"),
-        ("2001:db8:1:2:3:4:5:6:4567", "2001:db8:1:2::/64"),
-        ("ipv6:%5B2001:db8:1:2::7%5D:4567", "2001:db8:1:2::/64"),
-        ("[2001:db8:1:2::8]:1", "2001:db8:1:2::/64"),
-        ("fe80::1%eth0:4567", "fe80::/64"),
-        ("ipv6:%5Bfe80::1%25eth0%5D:4567", "fe80::/64"),
-        ("::1:4567", "::/64"),
-        ("memory://free-1 (client)", ""),
-        ("unix:/run/socket", ""),
-        ("single reports", ""),
-        ("1.2.3.4.5:6", ""),
-        ("", ""),
-    ],
-)
-def test_an_address_is_known_however_it_is_written(peer: str, address: str) -> None:
-    """By sockets and by gRPC; what is none has no bound."""
-    assert address_of(peer) == address
 
 
 def test_who_leaves_makes_room() -> None:
@@ -100,6 +76,26 @@ async def test_connections_of_a_backend_are_bounded() -> None:
         assert await second.goodbye() is GoodbyeCode.REPLACED
         first.connection.close()
         await eventually(lambda: isinstance(again.frames[-1], Welcome))
+
+
+async def test_who_stands_by_pays_for_what_he_says() -> None:
+    """As whoever reports: a newer credential, again and again, is work for his backend."""
+    quota = QuotaConfig(messages=10, burst=1.0)
+    config = ServerConfig(quota=quota, lease_grace=0.0)
+    async with listen("memory://", config=config) as server:
+        first = await BareClient("one", takes_over=False).connect(server)
+        await first.welcome()
+        second = await BareClient("two", takes_over=False).connect(server)
+        await eventually(lambda: second.frames)
+        assert isinstance(second.frames[0], Occupied)
+        for _ in range(30):
+            second.connection.send(Credential("newer"))
+
+        def slowed() -> list[Peer]:
+            return [peer for peer in server._hub.peers if peer._meter and peer._meter.pauses]
+
+        await eventually(slowed)
+        assert [peer.waits for peer in slowed()] == [True]
 
 
 @pytest.mark.parametrize("url", ["ws://127.0.0.1:0", "grpc://127.0.0.1:0"])

@@ -4,10 +4,11 @@ import asyncio
 import logging
 import random
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any
 
 import grpc
+import msgspec
 import pytest
 from grpc import aio
 
@@ -20,9 +21,21 @@ from osmo_transport import (
     connect,
     listen,
 )
-from osmo_transport.frames import PROTOCOL, Batch, Goodbye, GoodbyeCode, Hello, Ping, Welcome
+from osmo_transport._bucket import IDLE_BURST, IDLE_FRAMES
+from osmo_transport.frames import (
+    HELLO_BYTES,
+    PROTOCOL,
+    Batch,
+    Credential,
+    Frame,
+    Goodbye,
+    GoodbyeCode,
+    Hello,
+    Ping,
+    Welcome,
+)
 from osmo_transport.testing import make_message
-from osmo_transport.transports.grpc.connection import END, GrpcConnection
+from osmo_transport.transports.grpc.connection import BROKEN, END, GrpcConnection
 from osmo_transport.transports.grpc.frames import PROTOBUF
 from osmo_transport.transports.grpc.transport import METHOD, SERVICE
 from tests.helpers import eventually
@@ -180,8 +193,8 @@ async def test_a_call_that_is_cancelled_is_forgotten() -> None:
 
 
 async def test_who_never_reads_is_bounded_and_cut_off() -> None:
-    """He is not acknowledged beyond what the buffers hold, so that his window stops him; his pings
-    are not answered into memory; and the connection ends."""
+    """He is not acknowledged beyond what the buffers hold, so that his window stops him, and the
+    connection ends."""
     limits = Limits(window_messages=1000)
     config = ServerConfig(session=SessionConfig(limits=limits))
     # The least that HTTP/2 buffers for one who does not read: more takes time to fill.
@@ -208,7 +221,6 @@ async def test_who_never_reads_is_bounded_and_cut_off() -> None:
                 sequence += 1
                 no_message = b"k" * 2000
                 await call.write(PROTOBUF.encode(Batch(sequence, (no_message,))))
-                await call.write(PROTOBUF.encode(Ping()))
                 most = max(most, connection._queued)
         except aio.AioRpcError:
             pass
@@ -229,6 +241,44 @@ async def test_who_reads_nothing_of_the_welcome_is_cut_off_quietly(
         await call.write(PROTOBUF.encode(HELLO))
         await eventually(lambda: server.connections == 1)
     assert not [each for each in caplog.records if each.levelno >= logging.ERROR]
+
+
+@pytest.mark.parametrize("words", [HELLO, Ping()])
+async def test_what_brings_no_message_is_bounded(words: Frame) -> None:
+    """Before the hello there is none of it, and then few: who goes over that is told, and
+    counted."""
+    async with serving() as server, stream(server) as call:
+        if words is HELLO:
+            await call.write(PROTOBUF.encode(HELLO))
+            assert isinstance(PROTOBUF.decode(await call.read()), Welcome)
+            with suppress(*BROKEN):
+                for _ in range(2 * int(IDLE_FRAMES * IDLE_BURST)):
+                    await call.write(PROTOBUF.encode(Credential("newer")))
+        else:
+            await call.write(PROTOBUF.encode(words))
+        goodbye = PROTOBUF.decode(await call.read())
+        assert isinstance(goodbye, Goodbye)
+        assert goodbye.code is GoodbyeCode.PROTOCOL
+        assert server.stats.refused["protocol"] == 1
+
+
+async def test_a_long_hello_is_refused() -> None:
+    """Whoever has not said who he is takes up little."""
+    async with serving() as server, stream(server) as call:
+        hello = msgspec.structs.replace(HELLO, queue_epoch="q" * HELLO_BYTES)
+        await call.write(PROTOBUF.encode(hello))
+        goodbye = PROTOBUF.decode(await call.read())
+        assert isinstance(goodbye, Goodbye)
+        assert f"{HELLO_BYTES} may be" in goodbye.reason
+        await eventually(lambda: server.stats.refused["protocol"] == 1)
+
+
+async def test_who_pings_often_is_cut_off() -> None:
+    """By HTTP/2's own pings, with or without a call: after the third one."""
+    settings, ping = bytes([0, 0, 0, 4, 0, 0, 0, 0, 0]), bytes([0, 0, 8, 6]) + bytes(13)
+    async with serving() as server, raw_peer(server.url) as peer:
+        peer.write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + settings + ping * 1_000)
+        assert b"too_many_pings" in await peer.at_end()
 
 
 async def test_closing_does_not_wait_for_a_peer_that_does_not_answer() -> None:

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from osmo_transport import Limits, QuotaConfig
+from osmo_transport._bucket import Bucket
 from osmo_transport._quota import (
     LOG_INTERVAL,
     LONGEST_PAUSE,
@@ -19,7 +20,6 @@ from osmo_transport._quota import (
     SHORTEST_PAUSE,
     SLOWED_BATCH,
     SLOWED_FOR,
-    Bucket,
     Meter,
     Quotas,
 )
@@ -36,7 +36,7 @@ def test_who_waits_keeps_the_rate(
     """Whatever is sent and whenever, by who waits as long as he is told: up to any moment it is no
     more than the burst, what came in the time until then, and the debt that is forgiven, which is
     only what one sending has beyond the longest pause."""
-    bucket = Bucket(rate, burst)
+    bucket = Bucket(rate, burst, LONGEST_PAUSE)
     now = sent = forgiven = 0.0
     for pause, tokens in sendings:
         now += pause
@@ -53,7 +53,7 @@ def test_who_keeps_the_rate_never_waits(
     rate: float, burst: float, sendings: list[tuple[float, int]]
 ) -> None:
     """Who sends no more than the burst at once, and no more than came in since the time before."""
-    bucket = Bucket(rate, burst)
+    bucket = Bucket(rate, burst, LONGEST_PAUSE)
     now = 0.0
     for pause, wished in sendings:
         tokens = min(wished, int(rate * burst))
@@ -276,6 +276,14 @@ def test_who_comes_back_has_not_been_forgiven() -> None:
     clock.move(3.3)
     quotas.tick(clock.now)
     assert not quotas._accounts
+
+
+@pytest.mark.parametrize("messages", [0, 10])
+def test_who_was_never_slowed_down_is_counted_with_nothing(messages: int) -> None:
+    """From the moment at which he comes, so that a first time is seen to be one."""
+    quotas = new_quotas(Clock(), messages)
+    quotas.meter("a", Line())
+    assert quotas.slowed == {"a": 0.0}
 
 
 def test_names_that_are_counted_are_bounded() -> None:

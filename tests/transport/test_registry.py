@@ -144,12 +144,13 @@ def test_one_engine_of_websockets_is_enough(missing: str, engine: str) -> None:
 
 
 @picows_is_bounded
+@pytest.mark.parametrize("made", ["WSProtocol", "_Accepted"])
 def test_a_picows_that_is_made_otherwise_is_not_used(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    made: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A newer release may be; that is told, and everything works without it."""
     assert over_picows.fits()
-    monkeypatch.setattr(over_picows, "WSProtocol", lambda one, two: None)
+    monkeypatch.setattr(over_picows, made, lambda one, two: None)
     assert engine_of(transport_for("ws://")) is over_websockets
     assert "this version of picows is not known here" in caplog.text
 

@@ -11,11 +11,15 @@ from osmo_transport import (
     encode_message,
     new_message,
 )
+from osmo_transport._bucket import IDLE_BURST, IDLE_FRAMES
 from osmo_transport.frames import (
     PROTOCOL,
     Batch,
+    Credential,
     Frame,
     Hello,
+    Ping,
+    Pong,
     Refused,
     Stored,
     Welcome,
@@ -89,6 +93,29 @@ def test_a_client_that_breaks_the_protocol_is_told_apart(frame: Frame) -> None:
     """A second hello, a server's frames, a gap, a step back, an empty batch."""
     with pytest.raises(PeerError):
         greeted().receive(frame, 0.0, nothing)
+
+
+@pytest.mark.parametrize("frame", [Ping(), Pong(), Credential("newer"), batch(1, state("a"))])
+def test_nothing_comes_before_the_hello(frame: Frame) -> None:
+    """Who says something else has nothing to say."""
+    with pytest.raises(PeerError):
+        server_session().receive(frame, 0.0, nothing)
+
+
+def test_what_brings_no_message_is_bounded() -> None:
+    """Also before the welcome, for who stands by; in time further ones may come, and messages are
+    not concerned."""
+    server, now = server_session(), 0.0
+    server.receive(client_session().connect(now), now, nothing)
+    for _ in range(int(IDLE_FRAMES * IDLE_BURST) - 1):
+        server.receive(Credential("newer"), now, nothing)
+    now += 1.0
+    for _ in range(IDLE_FRAMES):
+        server.receive(Ping(), now, nothing)
+    server.welcome(ProducerState("q", 1, 0))
+    assert server.receive(batch(1, state("a")), now, nothing)
+    with pytest.raises(PeerError, match="frames without a message"):
+        _ = [server.receive(Pong(), now, nothing) for _ in range(2)]
 
 
 def test_a_batch_before_the_welcome_is_an_error() -> None:

@@ -20,7 +20,8 @@ from osmo_transport import (
     TlsConfig,
     Transport,
 )
-from osmo_transport.frames import MSGPACK, PROTOCOL, Hello, Ping
+from osmo_transport._bucket import IDLE_BURST, IDLE_FRAMES
+from osmo_transport.frames import MSGPACK, PROTOCOL, Credential, GoodbyeCode, Hello, Ping
 from osmo_transport.testing import make_message
 from osmo_transport.testing.contracts.transport_suite import Recorder
 from osmo_transport.transports.abc import WRITE_BUFFER, Connection, ConnectionConfig
@@ -33,7 +34,7 @@ from tests.transport.engines import (
     listening,
     upgraded,
 )
-from tests.transport.raw import BINARY, PING, frame, raw_peer
+from tests.transport.raw import BINARY, CONTINUATION, PING, PONG, frame, raw_peer
 
 pytestmark = pytest.mark.usefixtures("no_socket_left")
 
@@ -56,8 +57,8 @@ async def test_who_says_nothing_is_cut_off(ws: Transport) -> None:
 
 
 async def test_who_never_reads_is_bounded_and_cut_off(ws: Transport) -> None:
-    """He is not acknowledged beyond what the buffers hold, so that his window stops him; his pings
-    are not answered into memory; and the connection ends."""
+    """He is not acknowledged beyond what the buffers hold, so that his window stops him, and the
+    connection ends."""
     limits = Limits(window_messages=1000)
     config = ServerConfig(session=SessionConfig(limits=limits))
     async with (
@@ -81,13 +82,11 @@ async def test_who_never_reads_is_bounded_and_cut_off(ws: Transport) -> None:
 
         working = asyncio.create_task(acknowledge_all())
         most, sequence = 0, 0
-        ping = MSGPACK.encode(Ping())
         while server.connections:
             for _ in range(20 if peer.writer.transport.get_write_buffer_size() < 100_000 else 0):
                 sequence += 1
                 sent = batch(sequence, make_message(payload=b""))
                 peer.message(BINARY, MSGPACK.encode(sent))
-                peer.message(BINARY, ping)
             await asyncio.sleep(0)
             most = max(most, wire.get_write_buffer_size())
         assert sequence > limits.window_messages
@@ -101,7 +100,7 @@ async def test_who_only_asks_and_never_reads_is_not_answered_into_memory(
     ws: Transport, ping: str
 ) -> None:
     """One answers all that he asks at a time, those beyond what the write buffer holds are left
-    out, or he is read no more until he reads."""
+    out, or he is read no more."""
     data = (
         frame(BINARY, MSGPACK.encode(Ping())) if ping == "of our own" else frame(PING, bytes(125))
     )
@@ -129,6 +128,68 @@ async def test_who_only_asks_and_never_reads_is_not_answered_into_memory(
             most = max(most, wire.get_write_buffer_size())
         assert written >= enough or not each._connection.writable
         assert most < WRITE_BUFFER + over
+
+
+PIECE = frame(CONTINUATION, b"", fin=False)
+IDLE = {
+    "pings": frame(PING, b""),
+    "pongs": frame(PONG, b""),
+    "pings of our own": frame(BINARY, MSGPACK.encode(Ping())),
+    "newer credentials": frame(BINARY, MSGPACK.encode(Credential("newer"))),
+    "pieces of a message": PIECE,
+}
+"""What brings no message."""
+
+
+@pytest.mark.parametrize("idle", IDLE.values(), ids=IDLE)
+async def test_what_brings_no_message_is_bounded(ws: Transport, idle: bytes) -> None:
+    """By a rate, which nobody who means well comes near; who goes over it is told, and counted."""
+    few = int(IDLE_FRAMES * IDLE_BURST) // 2
+    async with listening(ws) as server, upgraded(server) as peer:
+        peer.message(BINARY, MSGPACK.encode(HELLO))
+        await peer.read_message()
+        begin, end = BINARY, BINARY
+        if idle == PIECE:
+            peer.message(begin, b"", fin=False)
+            end = CONTINUATION
+        peer.write(idle * few)
+        peer.message(end, MSGPACK.encode(batch(1, make_message("a"))))
+        (incoming,) = await server.receive()
+        assert [message.key for message in incoming.messages] == ["a"]
+        if idle == PIECE:
+            peer.message(begin, b"", fin=False)
+        peer.write(idle * 20_000)
+        seen, *_ = await peer.read_until_close()
+        assert b"frames without a message" in seen[-1]
+        await eventually(lambda: server.stats.refused["protocol"] == 1)
+
+
+WORDS = {
+    "pings": frame(PING, bytes(100)) * 2_000,
+    "a frame without an end": frame(BINARY, bytes(300_000))[:200_000],
+    "a message without an end": frame(BINARY, b"", fin=False)
+    + frame(CONTINUATION, bytes(8_000), fin=False) * 20,
+    "a frame": frame(BINARY, bytes(100_000)),
+    "a ping of our own": frame(BINARY, MSGPACK.encode(Ping())),
+}
+
+
+@pytest.mark.parametrize("words", WORDS.values(), ids=WORDS)
+async def test_who_says_something_else_than_hello_is_shut_out(
+    ws: Transport, words: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    """At once, and told so; all of one address make the same line in the log, and are counted."""
+    async with listening(ws) as server:
+        for _ in range(3):
+            async with upgraded(server) as peer:
+                peer.write(words)
+                seen, *_ = await peer.read_until_close()
+                assert GoodbyeCode.PROTOCOL.value.encode() in seen[-1]
+                peer.writer.transport.abort()
+        await eventually(lambda: server.stats.refused["protocol"] == 3)
+        told = [each for each in caplog.messages if "stranger" in each]
+        assert len(told) == 3
+        assert len(set(told)) == 1
 
 
 @contextmanager

@@ -32,6 +32,7 @@ from osmo_transport.errors import (
     CredentialUncheckedError,
     UsageError,
 )
+from osmo_transport.peers import network_of
 from osmo_transport.transports.passphrases import no_passphrase
 
 REVIEW_TIMEOUT = 5.0
@@ -99,7 +100,7 @@ class AccountAuthenticator(Authenticator):
         token = presented.token
         if token.count(".") != 2:
             return None
-        review = await self._review(token, presented.address.rpartition(":")[0])
+        review = await self._review(token, network_of(presented.address))
         if not review.user:
             why = f": {review.error}" if review.error else ""
             raise CredentialRefusedError(f"the API server does not know the token{why}")

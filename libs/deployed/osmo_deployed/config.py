@@ -11,8 +11,8 @@ class DeployedConfig:
 
     max_streams: Count = 64
     """Calls of one backend with one credential, or without any, at once, all of
-    `SendListenerMessage` counting as one: a listener has five, and while its network breaks again
-    and again some that are not known to be gone yet."""
+    `SendListenerMessage` from one address counting as one: a listener has five, and while its
+    network breaks again and again some that are not known to be gone yet."""
     window_messages: Count = 1_024
     """Reports of one stream, or single ones of one backend, that may wait to be stored and
     acknowledged: a listener sends 100 before it waits for an acknowledgement."""

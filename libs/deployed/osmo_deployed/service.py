@@ -40,6 +40,7 @@ from osmo_reports.errors import BodyError
 from osmo_transport.credentials import Presented
 from osmo_transport.errors import PeerError
 from osmo_transport.message import MAX_NAME, Message, Version, new_id, new_message
+from osmo_transport.peers import network_of
 from osmo_transport.transports.abc import Accept, ConnectionConfig
 from osmo_transport.transports.grpc.connection import presented
 
@@ -269,20 +270,20 @@ class ListenerService:
                 del self._feeds[backend]
 
     def _sharing(self, backend: str, by: Presented) -> "_Shared":
-        # Whoever presents something else is somebody else.
-        by = by._replace(address="single reports")
-        shared = self._shared.get((backend, by))
+        # Whoever presents something else, or is elsewhere, is somebody else.
+        whose = backend, by._replace(address=network_of(by.address))
+        shared = self._shared.get(whose)
         if shared is None:
-            forget = partial(self._shared.pop, (backend, by))
+            forget = partial(self._shared.pop, whose)
             most_bytes = self._config.limits.window_bytes
             shared = _Shared(self, backend, by, self._deployed, most_bytes, forget)
-            self._shared[backend, by] = shared
+            self._shared[whose] = shared
         return shared
 
 
 class _Shared:
-    """The connection that all single reports of a backend share, so that they batch; closed when it
-    was without use for a while."""
+    """The connection that all single reports of a backend from one address share, so that they
+    batch; closed when it was without use for a while. It is where the first of them came from."""
 
     def __init__(
         self,

@@ -1,28 +1,6 @@
 """How many connections come from one address, and report for one backend."""
 
-import ipaddress
-import re
 from collections import Counter
-
-HOST_BITS_OF_IPV6 = 64
-"""What of an address whoever has one chooses as he likes."""
-
-_PEER = re.compile(r"(?:ipv[46]:)?(?:\[|%5B)?([0-9a-fA-F:.]+?)(?:%[^\]%:]*)?(?:\]|%5D)?:\d+")
-
-
-def address_of(peer: str) -> str:
-    """The address, or of IPv6 the network, of a `Connection.peer`, as sockets and as gRPC write it;
-    empty: it has none."""
-    found = _PEER.fullmatch(peer)
-    try:
-        address = ipaddress.ip_address(found[1] if found else "")
-    except ValueError:
-        return ""
-    if isinstance(address, ipaddress.IPv6Address):
-        if address.ipv4_mapped is not None:
-            return str(address.ipv4_mapped)
-        return str(ipaddress.ip_network((address, 128 - HOST_BITS_OF_IPV6), strict=False))
-    return str(address)
 
 
 class Crowd:

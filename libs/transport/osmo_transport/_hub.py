@@ -150,7 +150,7 @@ class Hub:
         self._by_instance[instance] = peer
         if other is not None:
             other.part(GoodbyeCode.REPLACED, RECONNECTED)
-        peer.entered = True
+        peer.enter(greeting.producer.backend)
         crowded = self._of_backends.enter(greeting.producer.backend)
         if crowded:
             self._turn_away(peer, TransportError(f"this backend has {crowded}"))
@@ -193,7 +193,9 @@ class Hub:
                 # One whose connection broke comes back at once; if it has gone, nobody waits long.
                 rest = 0.0 if peer.session.left else self.config.lease_grace
                 self.places.end(greeting.producer, peer.name, rest)
-        logger.log(logging.DEBUG if peer.told else logging.INFO, "%s left: %s", peer, error)
+        # Why somebody was refused is told already.
+        known = peer.told or not greeting
+        logger.log(logging.DEBUG if known else logging.INFO, "%s left: %s", peer, error)
 
     async def receive(self) -> list[Incoming]:
         """See `Server.receive`."""
@@ -286,7 +288,7 @@ class Hub:
                 return
             older.fence(f"{OVERTAKEN}: {shown(greeting.instance)} at {peer.address}")
         self._by_producer[producer] = peer
-        peer.welcome(producer, state)
+        peer.welcome(state)
         for push in self._pushes.get(producer.backend, {}).values():
             peer.push(push)
         logger.info(

@@ -6,10 +6,9 @@ from collections import deque
 from itertools import count
 from typing import TYPE_CHECKING
 
-from osmo_transport._crowds import address_of
 from osmo_transport._gate import Pass
 from osmo_transport._quota import Meter
-from osmo_transport._text import host_of, shown
+from osmo_transport._text import shown
 from osmo_transport.errors import (
     ConnectionLostError,
     CredentialExpiredError,
@@ -21,7 +20,8 @@ from osmo_transport.errors import (
     UsageError,
 )
 from osmo_transport.frames import Credential, Frame, Goodbye, GoodbyeCode, Occupied, Pong, Push
-from osmo_transport.queues.delivery import Producer, ProducerBatch, ProducerState
+from osmo_transport.peers import host_of, network_of
+from osmo_transport.queues.delivery import ProducerBatch, ProducerState
 from osmo_transport.session import Arrival, Greeting, ServerSession
 from osmo_transport.transports.abc import Connection, FrameSink
 
@@ -74,7 +74,7 @@ class Peer(FrameSink):
         self._connection = connection
         self.scheme = scheme
         """Of the URL at which it came."""
-        self.host = address_of(connection.peer)
+        self.host = network_of(connection.peer)
         """Where it is, if that is an address."""
         self.entered = False
         """Whether it counts among the connections of its backend."""
@@ -183,6 +183,7 @@ class Peer(FrameSink):
     def connection_lost(self, error: TransportError) -> None:
         if self.alive:
             if isinstance(error, PeerError):
+                self._hub.goodbyes[GoodbyeCode.PROTOCOL] += 1
                 self._tell_refused(error)
             self.alive = False
             if self.admission is not None:
@@ -211,9 +212,13 @@ class Peer(FrameSink):
         comes_back = greeting is not None and greeting.claim.waits and self._hub.places is not None
         self.part(GoodbyeCode.OVERTAKEN if comes_back else GoodbyeCode.FENCED, reason)
 
-    def welcome(self, producer: Producer, state: ProducerState) -> None:
+    def enter(self, backend: str) -> None:
+        """It reports for `backend`, or waits for its turn."""
+        self.entered = True
+        self._meter = self._hub.quotas.meter(backend, self._connection)
+
+    def welcome(self, state: ProducerState) -> None:
         """Let it in."""
-        self._meter = self._hub.quotas.meter(producer.backend, self._connection)
         self._connection.send(self.session.welcome(state))
 
     def push(self, push: Push) -> None:

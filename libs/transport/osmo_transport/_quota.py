@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from math import inf
 from typing import Protocol
 
+from osmo_transport._bucket import Bucket
 from osmo_transport._text import shown
 from osmo_transport.bounds import CountOrZero, SecondsOrZero
 from osmo_transport.frames import Limits
@@ -74,41 +75,8 @@ class QuotaConfig:
         return replace(limits, batch_bytes=min(limits.batch_bytes, SLOWED_BATCH))
 
 
-class Bucket:
-    """A token bucket that can be in debt, kept as the time at which everything is paid for.
-
-    Args:
-        rate: tokens that come in a second.
-        burst: seconds for which they are saved up.
-    """
-
-    __slots__ = ("_burst", "_paid", "_price")
-
-    def __init__(self, rate: float, burst: float) -> None:
-        self._price = 1 / rate
-        self._burst = burst
-        self._paid = -inf
-
-    def take(self, tokens: int, now: float) -> float:
-        """Take what there is, and owe the rest, at most what comes in `LONGEST_PAUSE`; seconds
-        until that is paid, none or negative if nothing is owed."""
-        # Not by `min` and `max`, each of which costs as much as all of this, for every batch.
-        begun = now - self._burst
-        if self._paid > begun:  # noqa: PLR1730
-            begun = self._paid
-        wait = begun + tokens * self._price - now
-        if wait > LONGEST_PAUSE:  # noqa: PLR1730
-            wait = LONGEST_PAUSE
-        self._paid = now + wait
-        return wait
-
-    def owes(self, now: float) -> float:
-        """Seconds until what is owed is paid, none or negative if nothing is."""
-        return self._paid - now
-
-    def is_full(self, now: float) -> bool:
-        """Whether all is saved up that can be, as at the beginning."""
-        return self._paid <= now - self._burst
+def _bucket(rate: int, burst: float) -> Bucket | None:
+    return Bucket(rate, burst, LONGEST_PAUSE) if rate else None
 
 
 class Account:
@@ -120,8 +88,8 @@ class Account:
         self.guests = 0
         """Connections that it is for."""
         self._loop = loop
-        self._by_count = Bucket(config.messages, config.burst) if config.messages else None
-        self._by_size = Bucket(config.bytes, config.burst) if config.bytes else None
+        self._by_count = _bucket(config.messages, config.burst)
+        self._by_size = _bucket(config.bytes, config.burst)
         self._waiting: dict[Meter, None] = {}
         """In the order in which they began to wait."""
         self._timer: asyncio.TimerHandle | None = None
@@ -257,11 +225,12 @@ class Quotas:
         self._loop = loop
         self._accounts: dict[str, Account] = {}
         self.slowed: defaultdict[str, float] = defaultdict(float)
-        """By backend, seconds for which connections were paused."""
+        """By backend, seconds for which connections were paused, if only 0."""
 
     def meter(self, backend: str, connection: Pausable) -> Meter | None:
-        """The meter of a connection that reports for `backend` from now on; None: there is no bound
-        to what it may send."""
+        """The meter of a connection that is of `backend` from now on; None: there is no bound to
+        what it may send."""
+        self._count(backend, 0.0)
         if not self._config.is_set:
             return None
         account = self._accounts.get(backend)

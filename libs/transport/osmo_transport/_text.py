@@ -11,8 +11,3 @@ def shown(text: str, limit: int = MAX_SHOWN) -> str:
     if not head.isprintable():
         head = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in head)
     return head if len(text) <= limit else f"{head}… ({len(text)} characters)"
-
-
-def host_of(peer: str) -> str:
-    """An address without its port, which is another one with each try."""
-    return peer.rpartition(":")[0] or peer

@@ -21,6 +21,10 @@ from osmo_transport.message import MAX_REVISION, Epoch, Message, Unreadable, rea
 PROTOCOL = 1
 """Rises when an old peer could misread a frame; peers of different numbers part at once."""
 
+HELLO_BYTES = 64 * 1024
+"""Bytes that a client may send until its hello is there: the longest names and the longest
+introduction fit in, however they are written."""
+
 MAX_INTRODUCTION = 4096
 """Bytes of what a client says of itself in its hello."""
 

@@ -18,7 +18,7 @@ from osmo_transport._quota import QuotaConfig
 from osmo_transport.bounds import Bytes, Count, Seconds, SecondsOrZero
 from osmo_transport.credentials import Authenticator
 from osmo_transport.errors import UsageError
-from osmo_transport.frames import GoodbyeCode, Push
+from osmo_transport.frames import HELLO_BYTES, GoodbyeCode, Push
 from osmo_transport.queues.delivery import Producer, ProducerBatch, ProducerState
 from osmo_transport.queues.leases import MAX_LEASE, Renewal
 from osmo_transport.registry import transport_for
@@ -107,8 +107,9 @@ class ServerStats(NamedTuple):
     resynced: int
     """Clients that were told that the queue lost its memory."""
     slowed: Mapping[str, float]
-    """By backend, seconds for which its connections were not read because it had sent more than its
-    quota; of each connection. Of 1 000 backends, and of all further ones as `(others)`."""
+    """By backend, if only 0, seconds for which its connections were not read because it had sent
+    more than its quota; of each connection. Of 1 000 backends, and of all further ones as
+    `(others)`."""
 
 
 class Server:
@@ -288,6 +289,7 @@ async def listen(
             tls=config.tls,
             open_timeout=config.open_timeout,
             max_connections=config.max_connections,
+            opening_bytes=HELLO_BYTES,
             ready=lambda: server.ready,
             companions=companions,
         )

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from osmo_transport._bucket import IdleFrames
 from osmo_transport._text import shown
 from osmo_transport.credentials import Identity
 from osmo_transport.errors import (
@@ -86,6 +87,7 @@ class ServerSession:
         self._vouched = vouched
         self._hello_by = hello_by
         self._heartbeat = Heartbeat(config, now)
+        self._idle = IdleFrames()
         self.greeting: Greeting | None = None
         """Who is at the other end, once it has said so."""
         self.state = NEW
@@ -128,11 +130,12 @@ class ServerSession:
             return self._batch(frame, send)
         if type(frame) is Hello:
             return self._hello(frame)
+        if self.greeting is None and type(frame) is not Goodbye:
+            raise PeerError(f"a {type(frame).__name__} before the hello")
+        self._idle.count(now)
         if type(frame) is Ping:
             send(Pong())
         elif type(frame) is Credential:
-            if self.greeting is None:
-                raise PeerError("a newer credential before the hello")
             return frame
         elif type(frame) is Goodbye:
             self.left = frame.code is GoodbyeCode.CLOSING

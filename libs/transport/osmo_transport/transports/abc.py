@@ -21,6 +21,9 @@ protocols the hot path is made of plain calls, so that a message costs no task s
   connection and no other, with a `PeerError`. The other side is told why: with a `Goodbye`, or by
   the transport's own means, as the close frame of a WebSocket. Of a frame over twice the limit a
   transport may cut the connection off without a word, and then it is a `ConnectionLostError`.
+- *Few words before the first frame.* A client that sends more than `opening_bytes` until its first
+  frame is there has broken the protocol as well. What a transport has of its own, as the pings of a
+  WebSocket, is bounded by a rate.
 """
 
 from abc import ABC, abstractmethod
@@ -85,6 +88,9 @@ class ConnectionConfig:
     ready: Callable[[], bool] = lambda: True
     """Whether what is received can be stored now, for those who ask about the server's health
     (server only)."""
+    opening_bytes: Count | None = None
+    """Bytes that a client may send until its first frame is there, that one included; None: as many
+    as a frame may have (server only)."""
     companions: Sequence["Companion"] = ()
     """What endpoints serve beside our own protocol (server only)."""
 

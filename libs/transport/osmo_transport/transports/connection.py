@@ -4,6 +4,7 @@ import asyncio
 import logging
 from abc import abstractmethod
 
+from osmo_transport._bucket import IdleFrames
 from osmo_transport._text import shown
 from osmo_transport.credentials import Presented
 from osmo_transport.errors import (
@@ -13,6 +14,7 @@ from osmo_transport.errors import (
     TransportError,
 )
 from osmo_transport.frames import Bytes, Codec, Frame, Goodbye, GoodbyeCode
+from osmo_transport.peers import written
 from osmo_transport.transports.abc import (
     CLOSE_TIMEOUT,
     WRITE_BUFFER,
@@ -25,6 +27,10 @@ _log = logging.getLogger(__name__)
 
 DEFECT = Goodbye(GoodbyeCode.UNAVAILABLE, "this side made a mistake of its own")
 """What the other side is told whose frame met a defect of ours."""
+
+
+SHUT_OUT_TIMEOUT = 0.5
+"""Seconds for which one who sent too much, and is read no more, may still read why."""
 
 
 class BaseConnection(Connection):
@@ -44,6 +50,8 @@ class BaseConnection(Connection):
         self._codec = codec
         self._limit = limit
         self._sink: FrameSink | None = None
+        self._opening: int | None = None
+        """Bytes that may come until the first frame is there; None: it is, or that is no matter."""
         self._error: TransportError | None = None
         """Why it ends, from the moment that this is known."""
         self._closed = asyncio.Event()
@@ -71,8 +79,10 @@ class BaseConnection(Connection):
         """It is open: what arrives is for `sink`."""
         self._sink = sink
 
-    def _accept(self, accept: Accept) -> None:
-        """It is open: what arrives is for the sink that `accept` gives."""
+    def _accept(self, accept: Accept, opening: int | None = None) -> None:
+        """It is open: what arrives is for the sink that `accept` gives; `opening`: bytes that may
+        come until the first frame is there."""
+        self._opening = opening
         try:
             self._attach(accept(self))
         except Exception as exc:  # noqa: BLE001  (whatever it is, it is ours, and is logged)
@@ -81,6 +91,8 @@ class BaseConnection(Connection):
     def _received(self, data: Bytes) -> None:
         """The bytes of a frame arrived."""
         if self._error is not None:
+            return
+        if self._opening is not None and not self._opens(len(data)):
             return
         if len(data) > self._limit:
             self._refuse(PeerError(f"a frame of {len(data)} bytes, and the limit is {self._limit}"))
@@ -91,6 +103,14 @@ class BaseConnection(Connection):
             self._refuse(exc)
             return
         self._hand_over(frame)
+
+    def _opens(self, size: int) -> bool:
+        """The first frame is there; whether it is short enough."""
+        if self._opening is not None and size > self._opening:
+            self._refuse(PeerError(f"a first frame of {size} bytes, and {self._opening} may be"))
+            return False
+        self._opening = None
+        return True
 
     def _hand_over(self, frame: Frame) -> None:
         """A frame arrived."""
@@ -156,6 +176,11 @@ class WireConnection(BaseConnection):
         self._most_written = WRITE_BUFFER + limit
         self._cut: asyncio.TimerHandle | None = None
         self._peer = "?"
+        self._idle: IdleFrames | None = None
+        self._opened_by = 0
+        """Bytes that came, and no frame with them."""
+        self._spare = WRITE_BUFFER
+        """Bytes that may be read after the end."""
 
     @property
     def peer(self) -> str:
@@ -186,7 +211,7 @@ class WireConnection(BaseConnection):
         self._wire = wire
         wire.set_write_buffer_limits(high=WRITE_BUFFER)
         name = wire.get_extra_info("peername")
-        address = ":".join(map(str, name[:2])) if isinstance(name, tuple) else "?"
+        address = written(*name[:2]) if isinstance(name, tuple) else "?"
         self._peer = peer or address
 
     def _presents(self, token: str) -> None:
@@ -194,6 +219,40 @@ class WireConnection(BaseConnection):
         tls = None if self._wire is None else self._wire.get_extra_info("ssl_object")
         certificate = None if tls is None else tls.getpeercert(binary_form=True)
         self.presented = Presented(token, certificate or b"", self._peer)
+
+    def _took(self, size: int) -> None:
+        """So many bytes were read, and what was in them has been handed over."""
+        if self._error is not None:
+            # A little more, so that a client which goes on reads why: but nobody goes on for long.
+            self._spare -= size
+            if self._spare < 0:
+                self.pause()
+        elif self._opening is not None:
+            self._opened_by += size
+            if self._opened_by > self._opening:
+                why = f"over {self._opening} bytes, and the first frame is not there"
+                self._shut_out(PeerError(why))
+
+    def _shut_out(self, error: PeerError) -> None:
+        """Too much came: tell why, and read no more of it."""
+        self._refuse(error)
+        self.pause()
+        self._cut_not()
+        self._cut_later(SHUT_OUT_TIMEOUT)
+
+    @property
+    def _shut(self) -> bool:
+        """Whether it was shut out: nothing that still comes is of use."""
+        return self._paused and self._error is not None
+
+    def _idled(self) -> None:
+        """What came belongs to the transport, and brings no frame: there may be few of that."""
+        if self._idle is None:
+            self._idle = IdleFrames()
+        try:
+            self._idle.count(asyncio.get_running_loop().time())
+        except PeerError as exc:
+            self._shut_out(exc)
 
     def _finish(self, error: TransportError) -> None:
         # What was written arrives; then the other side ends too, or is cut off.

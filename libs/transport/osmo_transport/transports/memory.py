@@ -56,9 +56,9 @@ class MemoryConnection(BaseConnection):
         self._attach(sink)
         self._schedule()
 
-    def let_in(self, accept: Accept) -> None:
+    def let_in(self, accept: Accept, opening: int | None) -> None:
         """The same, for the sink that `accept` gives."""
-        self._accept(accept)
+        self._accept(accept, opening)
         self._schedule()
 
     @property
@@ -131,6 +131,8 @@ class MemoryConnection(BaseConnection):
         while self._inbox and self._error is None and not self._paused:
             frame, size = self._inbox.popleft()
             self._other.taken(size)
+            if self._opening is not None and not self._opens(size):
+                break
             if size > self._limit:
                 self._refuse(PeerError(f"a frame of {size} bytes, and the limit is {self._limit}"))
             else:
@@ -174,7 +176,7 @@ class MemoryEndpoint(Endpoint):
         client.pair(server)
         server.pair(client)
         client.attach(sink)
-        server.let_in(self._accept)
+        server.let_in(self._accept, self._config.opening_bytes)
         self._connections.add(server)
         return client
 

@@ -9,7 +9,7 @@ from copy import copy
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from osmo_transport._text import host_of, shown
+from osmo_transport._text import shown
 from osmo_transport.errors import (
     CertificateError,
     ConnectionLostError,
@@ -17,6 +17,7 @@ from osmo_transport.errors import (
     TransportError,
 )
 from osmo_transport.naming import setting
+from osmo_transport.peers import host_of
 
 logger = logging.getLogger("osmo_transport.server")
 

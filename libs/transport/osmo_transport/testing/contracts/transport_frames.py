@@ -304,6 +304,25 @@ class Frames(TransportSuite):
             await other.wait_closed()
             await connection.wait_closed()
 
+    async def test_few_words_may_come_before_the_first_frame(self) -> None:
+        """Who begins with more is refused; behind the first frame others have the limit of each."""
+        accepted: list[Accepted] = []
+        async with self.endpoint(accepted, opening_bytes=2_000) as endpoint:
+            long, short = Recorder(), Recorder()
+            too_much = await self.dial(endpoint.url, long)
+            too_much.send(batch(1, 5_000))
+            await until(lambda: accepted and accepted[0].ended and long.ended)
+            assert isinstance(accepted[0].ends[0], PeerError)
+            assert not accepted[0].frames
+            connection = await self.dial(endpoint.url, short)
+            frames = [batch(1, 1_000), batch(2, 5_000)]
+            for frame in frames:
+                connection.send(frame)
+            await until(lambda: len(accepted) == 2 and len(accepted[1].frames) == 2)
+            assert accepted[1].frames == frames
+            connection.close()
+            await connection.wait_closed()
+
     async def test_both_sides_have_a_name_for_logs(self) -> None:
         """The other side's address."""
         async with self.link() as (connection, _, accepted):

@@ -140,6 +140,7 @@ class TransportSuite(AsyncSuite):
         *,
         limits: Limits | None = None,
         max_connections: int = 100,
+        opening_bytes: int | None = None,
         greet: Callable[[Accepted], None] | None = None,
     ) -> AsyncIterator[Endpoint]:
         """Listen, and record each connection in `accepted`; `greet` is called within `accept`."""
@@ -154,6 +155,7 @@ class TransportSuite(AsyncSuite):
         config = self.connection_config(
             tls=self.server_tls, limits=limits or self.limits, max_connections=max_connections
         )
+        config = replace(config, opening_bytes=opening_bytes)
         endpoint = await self.transport().listen(self.url, accept, config)
         try:
             yield endpoint

@@ -14,6 +14,7 @@ from osmo_transport import _tasks
 from osmo_transport._text import shown
 from osmo_transport.credentials import Presented, token_of
 from osmo_transport.errors import ConnectionLostError, TransportError
+from osmo_transport.peers import of_grpc
 from osmo_transport.transports.abc import CLOSE_TIMEOUT, WRITE_BUFFER, Accept
 from osmo_transport.transports.connection import BaseConnection
 from osmo_transport.transports.grpc.frames import PROTOBUF
@@ -54,7 +55,7 @@ def presented(context: CallContext) -> Presented:
     certificate = ssl.PEM_cert_to_DER_cert(pem.decode()) if pem else b""
     # Of two, nobody could say which one is meant.
     token = token_of(str(tokens[0])) if len(tokens) == 1 else ""
-    return Presented(token, certificate, context.peer())
+    return Presented(token, certificate, of_grpc(context.peer()))
 
 
 class Stream(Protocol):
@@ -121,9 +122,10 @@ class GrpcConnection(BaseConnection):
         self._filled.set()
         self._ended.set()
 
-    async def serve(self, accept: Accept) -> None:
-        """Move frames until the connection ends, then tell the sink that `accept` gave why."""
-        self._accept(accept)
+    async def serve(self, accept: Accept, opening: int | None = None) -> None:
+        """Move frames until the connection ends, then tell the sink that `accept` gave why;
+        `opening`: bytes that the first one may have."""
+        self._accept(accept, opening)
         reader = asyncio.create_task(self._read())
         writer = asyncio.create_task(self._write_on())
         for task in (reader, writer):

@@ -3,13 +3,12 @@
 import asyncio
 from collections.abc import Callable, Collection
 from contextlib import suppress
-from typing import Any, TypeAlias
+from typing import Any
 
 import grpc
-from grpc import aio
 from grpc_health.v1 import health_pb2
 
-from osmo_transport._crowds import Crowd, address_of
+from osmo_transport.transports.grpc.crowds import BoundedCalls, Context
 
 WATCH_INTERVAL = 1.0
 """Seconds between two looks on behalf of a watcher."""
@@ -20,7 +19,6 @@ MAX_WATCHERS = 1_000
 MAX_ADDRESS_WATCHERS = 32
 """Of them those from one address, so that no stranger takes all; a load balancer has one or two."""
 
-_Context: TypeAlias = "aio.ServicerContext[Any, Any]"
 _Status = health_pb2.HealthCheckResponse
 
 
@@ -33,8 +31,7 @@ class Health:
     def __init__(self, services: Collection[str], ready: Callable[[], bool]) -> None:
         self._services = {"", *services}
         self._ready = ready
-        self._watchers = 0
-        self._of_addresses = Crowd(MAX_ADDRESS_WATCHERS)
+        self._watchers = BoundedCalls("watchers", MAX_WATCHERS, MAX_ADDRESS_WATCHERS)
         self._closing = asyncio.Event()
 
     @property
@@ -60,26 +57,16 @@ class Health:
         serving = self._ready() and not self._closing.is_set()
         return _Status.SERVING if serving else _Status.NOT_SERVING
 
-    async def _check(self, request: Any, context: _Context) -> Any:
+    async def _check(self, request: Any, context: Context) -> Any:
         if request.service not in self._services:
             await context.abort(grpc.StatusCode.NOT_FOUND, f"no service {request.service!r}")
         return _Status(status=self._status(request.service))
 
-    async def _watch(self, request: Any, context: _Context) -> None:
-        host = address_of(context.peer())
-        crowded = self._of_addresses.enter(host)
-        self._watchers += 1
-        try:
-            if self._watchers > MAX_WATCHERS:
-                await _refuse(context, f"{MAX_WATCHERS} watchers, the limit")
-            if crowded:
-                await _refuse(context, f"{MAX_ADDRESS_WATCHERS} watchers of {host}, the limit")
+    async def _watch(self, request: Any, context: Context) -> None:
+        async with self._watchers.enter(context):
             await self._tell(request.service, context)
-        finally:
-            self._watchers -= 1
-            self._of_addresses.leave(host)
 
-    async def _tell(self, service: str, context: _Context) -> None:
+    async def _tell(self, service: str, context: Context) -> None:
         told = None
         while True:
             closing = self._closing.is_set()
@@ -92,7 +79,3 @@ class Health:
             with suppress(TimeoutError):
                 async with asyncio.timeout(WATCH_INTERVAL):
                     await self._closing.wait()
-
-
-async def _refuse(context: _Context, why: str) -> None:
-    await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, why)

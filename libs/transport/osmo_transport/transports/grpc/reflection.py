@@ -2,11 +2,12 @@
 
 import asyncio
 from collections.abc import AsyncIterable, Collection
-from typing import Any, TypeAlias
+from typing import Any
 
 import grpc
-from grpc import aio
 from grpc_reflection.v1alpha import reflection, reflection_pb2
+
+from osmo_transport.transports.grpc.crowds import BoundedCalls, Context
 
 CALL_TIMEOUT = 10.0
 """Seconds that a call may take: a connection with a call is not idle, and so nothing else ends it;
@@ -15,7 +16,8 @@ tools ask all that they want to know within one second."""
 MAX_CALLS = 32
 """Calls at once; one more is refused: it is people who ask."""
 
-_Context: TypeAlias = "aio.ServicerContext[Any, Any]"
+MAX_ADDRESS_CALLS = 8
+"""Of them those from one address, so that no stranger takes all."""
 
 
 class Reflection:
@@ -25,7 +27,7 @@ class Reflection:
 
     def __init__(self, services: Collection[str]) -> None:
         self._answers = reflection.aio.ReflectionServicer((*services, self.name))
-        self._calls = 0
+        self._calls = BoundedCalls("calls of reflection", MAX_CALLS, MAX_ADDRESS_CALLS)
 
     @property
     def handlers(self) -> grpc.GenericRpcHandler:
@@ -40,19 +42,13 @@ class Reflection:
     def close(self) -> None:
         """Its calls end by themselves, or with the server."""
 
-    async def _ask(self, requests: AsyncIterable[Any], context: _Context) -> None:
-        if self._calls >= MAX_CALLS:
-            await context.abort(
-                grpc.StatusCode.RESOURCE_EXHAUSTED, f"{MAX_CALLS} calls of reflection, the limit"
-            )
-        self._calls += 1
-        try:
-            async with asyncio.timeout(CALL_TIMEOUT):
-                async for answer in self._answers.ServerReflectionInfo(requests, context):
-                    await context.write(answer)
-        except TimeoutError:
-            await context.abort(
-                grpc.StatusCode.DEADLINE_EXCEEDED, f"{CALL_TIMEOUT:g} s for a call, the limit"
-            )
-        finally:
-            self._calls -= 1
+    async def _ask(self, requests: AsyncIterable[Any], context: Context) -> None:
+        async with self._calls.enter(context):
+            try:
+                async with asyncio.timeout(CALL_TIMEOUT):
+                    async for answer in self._answers.ServerReflectionInfo(requests, context):
+                        await context.write(answer)
+            except TimeoutError:
+                await context.abort(
+                    grpc.StatusCode.DEADLINE_EXCEEDED, f"{CALL_TIMEOUT:g} s for a call, the limit"
+                )

@@ -16,6 +16,7 @@ from osmo_transport.errors import (
     TransportError,
     UsageError,
 )
+from osmo_transport.peers import written
 from osmo_transport.transports import refusals, sockets, strangers
 from osmo_transport.transports.abc import (
     CLOSE_TIMEOUT,
@@ -66,8 +67,9 @@ SERVER_OPTIONS: tuple[tuple[str, int], ...] = (
     *KEEPALIVE,
     ("grpc.keepalive_time_ms", 60_000),
     # Well-behaved clients ping each 20 s or slower; the default of 300 s answers them with
-    # GOAWAY too_many_pings.
+    # GOAWAY too_many_pings, as those who ping more often than that are answered.
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 20_000),
+    ("grpc.http2.max_ping_strikes", 2),
     # Otherwise a second server on the same port shares it silently.
     ("grpc.so_reuseport", 0),
     ("grpc.max_metadata_size", 16 * 1024),
@@ -80,6 +82,10 @@ Options = list[tuple[str, int | str]]
 SPARE = 1_000
 """Connections beyond `max_connections` that may be there without a call of ours: of health probes,
 of who is told that there are too many, and of who says nothing."""
+
+CALLS_TIMEOUT = 60.0
+"""Seconds for which a connection takes new calls, about: those it has then go on, and further ones
+come over another one. So whoever calls again and again and is never let in does not stay."""
 
 GRACE = CLOSE_TIMEOUT + 1.0
 """Seconds that a server which stops gives to what is left: calls are cut off after `CLOSE_TIMEOUT`,
@@ -102,6 +108,7 @@ class GrpcEndpoint(Endpoint):
                 # Who does not come to a call holds nothing for longer than both together.
                 ("grpc.server_handshake_timeout_ms", round(config.open_timeout * 500)),
                 ("grpc.max_connection_idle_ms", round(config.open_timeout * 500)),
+                ("grpc.max_connection_age_ms", round(CALLS_TIMEOUT * 1000)),
                 # Those without a call included, which are not told why.
                 ("grpc.max_allowed_incoming_connections", config.max_connections + SPARE),
             ]
@@ -123,7 +130,7 @@ class GrpcEndpoint(Endpoint):
         """
         host, self._port = address(self._asked)
         for each in await sockets.addresses(host, self._port):
-            where = _target(each, self._port)
+            where = written(each, self._port)
             if credentials is None:
                 self._port = self._server.add_insecure_port(where)
             else:
@@ -133,7 +140,7 @@ class GrpcEndpoint(Endpoint):
     @property
     def url(self) -> str:
         host, _ = address(self._asked)
-        return f"{self._asked.scheme}://{_target(host, self._port)}"
+        return f"{self._asked.scheme}://{written(host, self._port)}"
 
     async def _connect(self, _: object, context: aio.ServicerContext[bytes, bytes]) -> None:
         most = self._config.max_connections
@@ -148,17 +155,18 @@ class GrpcEndpoint(Endpoint):
         async def half_close() -> None:
             await context.write(END)
 
+        by = presented(context)
         connection = GrpcConnection(
-            context.peer(), context, self._config.limits.frame_bytes, half_close, status
+            by.address, context, self._config.limits.frame_bytes, half_close, status
         )
-        connection.presented = presented(context)
+        connection.presented = by
         self._connections.add(connection)
         try:
             # By itself: with a first frame that is not read gRPC would send it twice, and the call
             # could not be ended.
             with suppress(*BROKEN):
                 await context.send_initial_metadata(())
-            await connection.serve(self._accept)
+            await connection.serve(self._accept, self._config.opening_bytes)
         finally:
             self._connections.discard(connection)
 
@@ -228,7 +236,7 @@ class GrpcTransport(Transport):
         credentials = _client_credentials(config.tls) if parts.scheme == "grpcs" else None
         try:
             async with asyncio.timeout(config.open_timeout):
-                where = _target(await sockets.answering(host, port), port)
+                where = written(await sockets.answering(host, port), port)
                 named = _name_options(host, port)
                 # gRPC goes on with a connection that was given up for as long as this.
                 patience = ("grpc.min_reconnect_backoff_ms", round(config.open_timeout * 1000))
@@ -238,7 +246,7 @@ class GrpcTransport(Transport):
             raise sockets.late_error(url, config.open_timeout) from exc
         except OSError as exc:
             raise sockets.connect_error(url, exc) from exc
-        connection = _Dialled(_target(host, port), channel, config)
+        connection = _Dialled(written(host, port), channel, config)
         connection.open(sink)
         return connection
 
@@ -267,10 +275,6 @@ class GrpcTransport(Transport):
         return endpoint
 
 
-def _target(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
 def _size_options(config: ConnectionConfig) -> tuple[tuple[str, int], ...]:
     # A frame over the limit is refused with words; what is far over it, gRPC refuses by itself
     # before it is in memory.
@@ -280,7 +284,7 @@ def _size_options(config: ConnectionConfig) -> tuple[tuple[str, int], ...]:
 def _name_options(host: str, port: int) -> tuple[tuple[str, str], ...]:
     # gRPC is given an address, because it would leave the first one of a name all of the time.
     return (
-        ("grpc.default_authority", _target(host, port)),
+        ("grpc.default_authority", written(host, port)),
         ("grpc.ssl_target_name_override", host),
     )
 

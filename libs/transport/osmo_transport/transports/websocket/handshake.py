@@ -18,6 +18,9 @@ PREFERRED = next(iter(CODECS))
 PATH = "/osmo/v1"
 """Where an endpoint serves connections; any other path is answered with 404."""
 
+SMALL_PIECE = 1024
+"""Bytes below which a piece of a message counts as a frame that brings none: nobody who means well
+cuts a message so small that its frames would be many."""
 
 UNANSWERED = (
     "the other side closed the connection before it answered; does it speak WebSocket, and has the"

@@ -34,6 +34,7 @@ from osmo_transport.transports.sockets import Connections
 from osmo_transport.transports.websocket.handshake import (
     ACCEPTED,
     PREFERRED,
+    SMALL_PIECE,
     UNANSWERED,
     answer,
     close_reason,
@@ -49,6 +50,10 @@ takes a whole core while the process has no descriptor free (aiofastnet 1.2)."""
 
 READ_BUFFER = 16 * 1024
 """Bytes at first; it grows with the frames."""
+
+READ_AT_ONCE = 64 * 1024
+"""Bytes that are read of a connection before anybody can say that it is enough, whatever the buffer
+has grown to."""
 
 _CLOSE = WSMsgType.CLOSE
 _PING = WSMsgType.PING
@@ -81,10 +86,11 @@ class WebSocketConnection(WireConnection, WSListener):
         """Whether the handshake has been completed."""
         return self._transport is not None
 
-    def let_in(self, accept: Accept, token: str = "") -> None:
-        """What arrives is for the sink that `accept` gives; `token` is what came along."""
+    def let_in(self, accept: Accept, token: str = "", opening: int | None = None) -> None:
+        """What arrives is for the sink that `accept` gives; `token` is what came along, and
+        `opening` the bytes that may come until the first frame is there."""
         self._presents(token)
-        self._accept(accept)
+        self._accept(accept, opening)
 
     def abandon(self) -> None:
         """Nobody wants it any more: cut it, or let it be cut as soon as it is open."""
@@ -133,12 +139,19 @@ class WebSocketConnection(WireConnection, WSListener):
                 self._received(frame.get_payload_as_memoryview())
             else:
                 self._collect(frame)
-        elif self._error is None and kind is _PING:
-            # The last one of a turn answers all: RFC 6455, 5.5.3.
-            if self._pinged is None:
-                asyncio.get_running_loop().call_soon(self._pong)
-            self._pinged = frame.get_payload_as_bytes()
+        elif self._error is None:
+            if kind is _PING:
+                # The last one of a turn answers all: RFC 6455, 5.5.3.
+                if self._pinged is None:
+                    asyncio.get_running_loop().call_soon(self._pong)
+                self._pinged = frame.get_payload_as_bytes()
+            self._idled()
         self._throttle()
+
+    def took(self, size: int) -> None:
+        """So many bytes were read, and what was in them has been handed over."""
+        if self._opening is not None or self._error is not None:
+            self._took(size)
 
     def _pong(self) -> None:
         pinged, self._pinged = self._pinged, None
@@ -147,7 +160,10 @@ class WebSocketConnection(WireConnection, WSListener):
             self._throttle()
 
     def _collect(self, frame: WSFrame) -> None:
-        self._fragments += frame.get_payload_as_memoryview()
+        piece = frame.get_payload_as_memoryview()
+        self._fragments += piece
+        if len(piece) < SMALL_PIECE:
+            self._idled()
         if len(self._fragments) > self._limit:
             self._refuse(PeerError(f"a message over {self._limit} bytes"))
         elif frame.fin:
@@ -245,7 +261,7 @@ def accepting(
         visit.over()
         connection.since = visit.since
         if connections.enter(connection):
-            connection.let_in(accept, token)
+            connection.let_in(accept, token, config.opening_bytes)
         else:
             connection.abandon()
 
@@ -271,12 +287,26 @@ def accepting(
     return lambda visit: _protocol(partial(upgrade, visit), config.limits.frame_bytes)
 
 
+class _Accepted(WSProtocol):  # type: ignore[misc]
+    """Reads so much of one connection at once, and tells it how much that was."""
+
+    def get_buffer(self, size_hint: int) -> memoryview:
+        buffer: memoryview = super().get_buffer(size_hint)
+        return buffer[:READ_AT_ONCE]
+
+    def buffer_updated(self, nbytes: int) -> None:
+        connection = self.listener
+        super().buffer_updated(nbytes)
+        if connection is not None:
+            connection.took(nbytes)
+
+
 def _protocol(
     upgrade: Callable[[WSUpgradeRequest], WSUpgradeResponseWithListener], limit: int
 ) -> asyncio.BaseProtocol:
     # As `picows.ws_create_server` makes one, which accepts by itself and lets nobody say until when
     # somebody has to be let in.
-    protocol: asyncio.BaseProtocol = WSProtocol(
+    protocol: asyncio.BaseProtocol = _Accepted(
         None,  # host and port, of a client
         None,  # path, of a client
         False,  # not the client's side
@@ -296,6 +326,8 @@ def _protocol(
 
 def fits() -> bool:
     """Whether this picows can be used: how its protocols are made it promises to nobody."""
+    if not hasattr(WSProtocol, "listener"):
+        return False
     refusal = WSUpgradeResponse.create_error_response(404, b"")
     try:
         _protocol(lambda _: WSUpgradeResponseWithListener(refusal, None), READ_BUFFER)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import cast
 
 from websockets.client import ClientProtocol
-from websockets.frames import BINARY, CONT, TEXT, CloseCode, Frame
+from websockets.frames import BINARY, CLOSE, CONT, TEXT, CloseCode, Frame
 from websockets.http11 import Request, Response
 from websockets.protocol import SEND_EOF, State
 from websockets.server import ServerProtocol
@@ -17,7 +17,7 @@ from websockets.uri import parse_uri
 from osmo_transport._text import shown
 from osmo_transport.credentials import authorization, token_of
 from osmo_transport.errors import ConnectionLostError, PeerError, TransportError
-from osmo_transport.frames import JSON, MSGPACK, Codec
+from osmo_transport.frames import JSON, MSGPACK, Bytes, Codec
 from osmo_transport.transports import refusals, sockets
 from osmo_transport.transports.abc import Accept, Connection, ConnectionConfig, FrameSink
 from osmo_transport.transports.connection import WireConnection
@@ -26,6 +26,7 @@ from osmo_transport.transports.sockets import Connections
 from osmo_transport.transports.websocket.handshake import (
     ACCEPTED,
     PREFERRED,
+    SMALL_PIECE,
     UNANSWERED,
     answer,
     close_reason,
@@ -34,6 +35,10 @@ from osmo_transport.transports.websocket.handshake import (
 _quiet = logging.getLogger(f"{__name__}.websockets")
 # It logs each connection with INFO, and so do the client and the server, with names.
 _quiet.setLevel(logging.WARNING)
+
+
+AT_ONCE = 16 * 1024
+"""Bytes that are parsed at once."""
 
 
 class WebSocketConnection(WireConnection, asyncio.Protocol):
@@ -55,6 +60,13 @@ class WebSocketConnection(WireConnection, asyncio.Protocol):
         self._wired(cast("asyncio.Transport", transport))
 
     def data_received(self, data: bytes) -> None:
+        # The library parses all that it is given before anybody can say that it is enough.
+        for start in range(0, len(data), AT_ONCE):
+            if self._shut:
+                return
+            self._take(data[start : start + AT_ONCE])
+
+    def _take(self, data: bytes) -> None:
         protocol = self._protocol
         # What is answered to it leaves in one piece.
         self._receiving = True
@@ -71,6 +83,8 @@ class WebSocketConnection(WireConnection, asyncio.Protocol):
             self._flush()
         if protocol.state is not State.OPEN:
             self._ending()
+        if self._opening is not None or self._error is not None:
+            self._took(len(data))
 
     def _frame(self, frame: Frame) -> None:
         opcode = frame.opcode
@@ -78,12 +92,19 @@ class WebSocketConnection(WireConnection, asyncio.Protocol):
             if frame.fin:
                 self._received(frame.data)
             else:
-                self._fragments += frame.data
+                self._collect(frame.data)
         elif opcode is CONT:
-            self._fragments += frame.data
+            self._collect(frame.data)
             if frame.fin:
                 data, self._fragments = bytes(self._fragments), bytearray()
                 self._received(data)
+        elif opcode is not CLOSE:
+            self._idled()
+
+    def _collect(self, piece: Bytes) -> None:
+        self._fragments += piece
+        if len(piece) < SMALL_PIECE:
+            self._idled()
 
     def _handshake(self, event: Request | Response) -> None:
         """A request to connect came, or its answer; to be said by the side."""
@@ -279,7 +300,7 @@ class _Accepted(WebSocketConnection):
             self._speak(given.codec)
             headers = request.headers.get_all("Authorization")
             self._presents(token_of(headers[0]) if len(headers) == 1 else "")
-            self._accept(self._accepting)
+            self._accept(self._accepting, self._config.opening_bytes)
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
