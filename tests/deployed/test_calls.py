@@ -15,6 +15,9 @@ class GoneContext:
     async def read(self) -> Any:
         await asyncio.Event().wait()
 
+    async def send_initial_metadata(self, _: object) -> None:
+        pass
+
     async def write(self, _: bytes) -> None:
         raise aio.InternalError("the batch failed")
 
