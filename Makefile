@@ -1,6 +1,7 @@
 # Each target first sets up what it needs in .venv; nothing is installed outside of it.
 # PYTHON=... names the Python to make .venv with, ARGS=... goes to the demo, pytest or the bench.
-# Tests wait a third of their time, so two cores have work for three processes of them.
+# Tests wait a third of their time, so two cores have work for three processes of them. They start
+# many more, each of which would compile all that it imports if bytecode were not kept.
 
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
@@ -14,7 +15,7 @@ demo: .venv/.all
 	$(BIN)/osmo-pipeline demo $(ARGS)
 
 test: .venv/.dev
-	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
+	PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 bench: .venv/.bench
 	$(BIN)/osmo-pipeline bench $(ARGS)

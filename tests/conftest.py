@@ -1,5 +1,6 @@
 """Fixtures of every area; what tests import stands in modules beside this one."""
 
+import gc
 import os
 import subprocess
 from collections.abc import Generator, Iterator
@@ -36,6 +37,11 @@ def pytest_runtest_makereport(
     if call.when == "call":
         item.stash[FAILED] = report.failed
     return report
+
+
+def pytest_collection_finish() -> None:
+    """What was imported and collected stays to the end: nobody need look for garbage in it."""
+    gc.freeze()
 
 
 def pytest_report_header() -> list[str]:

@@ -21,7 +21,7 @@ from osmo_credentials.jwt import FETCH_INTERVAL, FETCH_PAUSE, KeysOfUrl
 from osmo_credentials.kubernetes import MAX_ADDRESS_REVIEWS, AccountAuthenticator, Review
 from osmo_credentials.settings import Pattern, read_settings
 from osmo_credentials.tokens import NamedToken, TokenFile, hash_of, new_token, read_tokens
-from osmo_simulator import api_server
+from osmo_simulator.api_server import RealCluster
 from osmo_transport import (
     CredentialRefusedError,
     CredentialUncheckedError,
@@ -499,40 +499,39 @@ def test_nobody_is_asked_for_the_passphrase_of_a_kubeconfig(tmp_path: Path) -> N
         open_authenticator((f"kubernetes?audience=a&pattern={{backend}}&kubeconfig={file}",))
 
 
-@pytest.mark.skipif(api_server.assets() is None, reason=api_server.MISSING)
-async def test_a_real_api_server_is_asked(tmp_path: Path) -> None:
+@pytest.mark.cluster
+async def test_a_real_api_server_is_asked(real_cluster: RealCluster, tmp_path: Path) -> None:
     """About a token that it made for an account, for an audience, bound to a time."""
-    with api_server.start() as cluster:
-        config = tmp_path / "config"
-        config.write_text(cluster.kubeconfig())
-        accounts = "/api/v1/namespaces/osmo/serviceaccounts"
-        for name in ("cluster-a", "cluster-b"):
-            cluster.request("POST", accounts, {"metadata": {"name": name}})
+    config = tmp_path / "config"
+    config.write_text(real_cluster.kubeconfig())
+    accounts = "/api/v1/namespaces/osmo/serviceaccounts"
+    for name in ("cluster-a", "cluster-b"):
+        real_cluster.request("POST", accounts, {"metadata": {"name": name}})
 
-        def token(name: str, audience: str) -> str:
-            spec = {"audiences": [audience], "expirationSeconds": 600}
-            made = cluster.request("POST", f"{accounts}/{name}/token", {"spec": spec})
-            return str(made["status"]["token"])
+    def token(name: str, audience: str) -> str:
+        spec = {"audiences": [audience], "expirationSeconds": 600}
+        made = real_cluster.request("POST", f"{accounts}/{name}/token", {"spec": spec})
+        return str(made["status"]["token"])
 
-        entry = (
-            f"kubernetes?audience={AUDIENCE}&kubeconfig={config}&cache=1"
-            "&pattern=system:serviceaccount:osmo:{backend}"
-        )
-        asked = open_authenticator((entry,))
-        good = token("cluster-a", AUDIENCE)
-        identity = await asked.identify(Presented(good))
-        assert identity is not None
-        assert identity.backends == ("cluster-a",)
-        assert identity.expires < 4_000_000_000
-        for wrong in (token("cluster-a", "other"), f"{good[:-20]}{'A' * 20}", "a.b.c"):
-            with pytest.raises(CredentialRefusedError):
-                await asked.identify(Presented(wrong))
-        # Revoked with its account.
-        cluster.request("DELETE", f"{accounts}/cluster-b")
-        bound = token("cluster-a", AUDIENCE)
-        cluster.request("DELETE", f"{accounts}/cluster-a")
+    entry = (
+        f"kubernetes?audience={AUDIENCE}&kubeconfig={config}&cache=1"
+        "&pattern=system:serviceaccount:osmo:{backend}"
+    )
+    asked = open_authenticator((entry,))
+    good = token("cluster-a", AUDIENCE)
+    identity = await asked.identify(Presented(good))
+    assert identity is not None
+    assert identity.backends == ("cluster-a",)
+    assert identity.expires < 4_000_000_000
+    for wrong in (token("cluster-a", "other"), f"{good[:-20]}{'A' * 20}", "a.b.c"):
         with pytest.raises(CredentialRefusedError):
-            await asked.identify(Presented(bound))
+            await asked.identify(Presented(wrong))
+    # Revoked with its account.
+    real_cluster.request("DELETE", f"{accounts}/cluster-b")
+    bound = token("cluster-a", AUDIENCE)
+    real_cluster.request("DELETE", f"{accounts}/cluster-a")
+    with pytest.raises(CredentialRefusedError):
+        await asked.identify(Presented(bound))
 
 
 def test_no_token_is_in_its_file(tmp_path: Path) -> None:

@@ -54,9 +54,10 @@ async def test_our_worker_is_told_of_backends_too(server: RedisServer) -> None:
 
 async def test_a_full_queue_takes_no_notice(server: RedisServer) -> None:
     """And nothing is noted then, so that the notice is not missed later."""
-    fill = "for _ = 1, ARGV[1] do redis.call('XADD', KEYS[1], '*', 'message', '{}') end"
-    server.command("EVAL", fill, 1, KEY, QueueConfig().max_entries)
-    async with await open_directory(queue_url(server.url, "osmo")) as directory:
+    config = QueueConfig(max_entries=100)
+    for _ in range(config.max_entries):
+        server.command("XADD", KEY, "*", "message", "{}")
+    async with await open_directory(queue_url(server.url, "osmo"), config) as directory:
         with pytest.raises(QueueUnavailableError, match="max_entries"):
             await directory.register("east", Registration("uid"))
         assert await directory.backends() == {}

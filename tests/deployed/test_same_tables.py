@@ -39,7 +39,7 @@ from osmo_worker.service import run_worker
 from tests.deployed.harness import Listener
 
 BACKEND = "east"
-MESSAGES = 2_000
+MESSAGES = 1_000
 WINDOW = 100
 NODES = [f"n{number}" for number in range(20)]
 STATUSES = ("SCHEDULING", "INITIALIZING", "RUNNING", "RUNNING", "COMPLETED", "FAILED")
@@ -183,7 +183,7 @@ async def settled(queue: Queue) -> None:
     """Wait until everything is handled, and nothing is dead."""
     left = 1
     while left:
-        await asyncio.sleep(0)
+        await asyncio.sleep(0.01)
         status = await queue.status()
         assert status.dead == 0
         left = sum((*status.waiting.values(), *status.pending.values()))

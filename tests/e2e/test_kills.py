@@ -13,10 +13,16 @@ from tests.e2e.programs import wait_until
 PODS = 85
 ROUNDS = 8
 CHANGES = 12
+WAYS = [
+    ("simulator", "ws"),
+    ("simulator", "grpc"),
+    # How reports travel on says nothing of where they come from.
+    pytest.param("real", "ws", marks=pytest.mark.cluster),
+]
 
 
 @pytest.mark.timeout(180)
-@pytest.mark.parametrize("scheme", ["ws", "grpc"])
+@pytest.mark.parametrize(("backend", "scheme"), WAYS, indirect=["backend"])
 def test_the_store_equals_the_cluster_whoever_is_killed(
     scheme: str, tmp_path: Path, redis_server: RedisServer, backend: Backend
 ) -> None:

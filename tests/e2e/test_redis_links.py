@@ -20,7 +20,7 @@ from tests.e2e.programs import Program, wait_until
 from tests.e2e.proxy import Proxy
 from tests.helpers import eventually
 
-RESETS = 200
+RESETS = 50
 SLOW = 1.5e6 / 8
 """Bytes per second of the slowest link that is promised to work: 1.5 Mbit/s."""
 LARGE = 10_000

@@ -21,6 +21,8 @@ LEASE, GRACE, INTERVAL, TIMEOUT = 4.0, 1.0, 1.0, 2.0
 """Seconds: short, but a slow machine keeps no live program waiting for its turn as long."""
 SOON = 60.0
 """Seconds within which a test expects what takes a few, on however slow a machine."""
+SIMULATED = pytest.mark.parametrize("backend", ["simulator"], indirect=True)
+"""Whoever waits watches a cluster all the same, which the rolling restart shows of a real one."""
 
 
 def heartbeat(side: str) -> tuple[str, ...]:
@@ -111,6 +113,7 @@ def test_a_rolling_restart_hands_over_at_once(replicas: Replicas) -> None:
     wait_until(lambda: WAITS in old.log(), SOON)
 
 
+@SIMULATED
 @pytest.mark.timeout(300)
 def test_a_killed_listener_is_replaced(replicas: Replicas) -> None:
     """What was deleted meanwhile is told by the successor's snapshot."""
@@ -122,6 +125,7 @@ def test_a_killed_listener_is_replaced(replicas: Replicas) -> None:
     assert replicas.fencings() == 0
 
 
+@SIMULATED
 @pytest.mark.timeout(300)
 def test_one_that_hangs_is_replaced_and_stands_by_when_it_wakes_up(replicas: Replicas) -> None:
     """It is fenced at most once, goes on running, and takes over again in its turn."""
@@ -140,6 +144,7 @@ def test_one_that_hangs_is_replaced_and_stands_by_when_it_wakes_up(replicas: Rep
     assert old.running
 
 
+@SIMULATED
 @pytest.mark.timeout(300)
 def test_one_that_no_operator_hears_is_replaced(replicas: Replicas) -> None:
     """The connection is half open for either side; when its listener finds out it stands by."""

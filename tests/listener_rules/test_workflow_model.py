@@ -429,7 +429,7 @@ class LegacyMachine(Machine):
     mode = PodStatusMode.LEGACY
 
 
-STATEFUL = settings(max_examples=200, stateful_step_count=40, deadline=None)
+STATEFUL = settings(max_examples=100, stateful_step_count=40, deadline=None)
 Machine.TestCase.settings = STATEFUL
 ExactMachine.TestCase.settings = STATEFUL
 LegacyMachine.TestCase.settings = STATEFUL

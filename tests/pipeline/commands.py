@@ -10,7 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 _FORKS = """
-import json, os, sys
+import gc, json, os, sys
 from importlib import import_module
 
 for name in ("redis.asyncio", "osmo_transport.queues.redis", "osmo_worker.store"):
@@ -18,6 +18,8 @@ for name in ("redis.asyncio", "osmo_transport.queues.redis", "osmo_worker.store"
 for line in sys.stdin:
     program, argv, environment, *paths = json.loads(line)
     main = import_module(f"{program}.__main__").main
+    # Else each child copies all memory when it ends, to look for garbage.
+    gc.freeze()
     child = os.fork()
     if not child:
         for number, path in enumerate(paths, 1):

@@ -265,7 +265,7 @@ async def test_an_unanswered_hello_is_given_up() -> None:
     """A server that lets nobody in is tried again."""
     faults = FaultyTransport(transport_for("memory://"))
     faults.hold(Way.IN)
-    session = SessionConfig(heartbeat_interval=0.05)
+    session = SessionConfig(heartbeat_interval=0.05, heartbeat_timeout=0.2)
     config = ClientConfig(session=session, backoff=QUICK.backoff, drain_timeout=0.0)
     async with pair(transport=faults, client=config) as (client, _):
         await eventually(lambda: faults.dialled >= 2)

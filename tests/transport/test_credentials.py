@@ -411,6 +411,19 @@ async def test_a_command_that_is_given_up_leaves_no_process(tmp_path: Path) -> N
         os.kill(int(pid.read_text()), 0)
 
 
+async def test_a_command_that_is_given_up_while_it_starts_leaves_no_process() -> None:
+    """Whose children would keep the pipes open, and the caller waiting for their end."""
+    for steps in range(10):
+        source = TokenSource(TokenConfig(command="sh -c 'sleep 60 & sleep 60'"))
+        asking = asyncio.create_task(source.token())
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        asking.cancel()
+        async with asyncio.timeout(10):
+            with pytest.raises(asyncio.CancelledError):
+                await asking
+
+
 def test_one_source_is_enough(tmp_path: Path) -> None:
     """And a command has to be one."""
     with pytest.raises(ValueError, match="one of them is enough"):

@@ -289,7 +289,8 @@ async def test_random_bytes_are_no_websocket_frames(ws: Transport) -> None:
             peer.write(draw.randbytes(draw.randrange(1, 2000)))
             await peer.at_end()
 
-    async with serving(ws, ServerConfig(session=SessionConfig(heartbeat_timeout=0.2))) as server:
+    quick = SessionConfig(heartbeat_interval=0.2, heartbeat_timeout=0.2)
+    async with serving(ws, ServerConfig(session=quick)) as server:
         await asyncio.gather(*[babble(server) for _ in range(60)])
         await eventually(lambda: server.connections == 1)
 

@@ -222,7 +222,7 @@ def arrivals(draw: st.DrawFn) -> tuple[list[Fact], list[Fact], int]:
 
 
 @settings(
-    max_examples=100,
+    max_examples=60,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )

@@ -132,7 +132,7 @@ def arrivals(draw: st.DrawFn) -> tuple[list[Fact], list[Fact], int]:
 
 
 @settings(
-    max_examples=150,
+    max_examples=80,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )

@@ -71,7 +71,8 @@ async def test_what_the_handler_needs_may_be_away_for_as_long_as_it_takes() -> N
         raise HandlerUnavailableError("the database is away")
 
     async with filled_queue(report()) as queue:
-        worker = Worker(queue.consumer("workers", "one"), handle, CONFIG)
+        config = replace(CONFIG, drain_timeout=0.0)
+        worker = Worker(queue.consumer("workers", "one"), handle, config)
         assert worker.check().ok
         async with working(worker):
             await eventually(lambda: not worker.check().ok)

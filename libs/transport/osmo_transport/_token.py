@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from osmo_transport import _tasks
 from osmo_transport._text import shown
 from osmo_transport.credentials import MAX_TOKEN
 from osmo_transport.errors import ConnectionLostError, UsageError
@@ -113,8 +114,9 @@ class TokenSource:
 
     async def _run(self) -> bytes:
         name = self._command[0]
-        try:
-            process = await asyncio.create_subprocess_exec(
+        # asyncio ends a process whose start is cancelled without those that it has started.
+        starting = asyncio.create_task(
+            asyncio.create_subprocess_exec(
                 *self._command,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE,
@@ -122,11 +124,12 @@ class TokenSource:
                 limit=MAX_TOKEN + 2,
                 start_new_session=True,
             )
-        except OSError as exc:
-            raise ConnectionLostError(f"cannot run the token command: {exc}") from exc
-        assert process.stdout is not None
-        assert process.stderr is not None
+        )
         try:
+            await _tasks.ended([starting])
+            process = starting.result()
+            assert process.stdout is not None
+            assert process.stderr is not None
             async with asyncio.timeout(COMMAND_TIMEOUT):
                 said, wrong = await asyncio.gather(
                     _start_of(process.stdout), _start_of(process.stderr)
@@ -134,15 +137,24 @@ class TokenSource:
                 code = await process.wait()
         except TimeoutError as exc:
             raise ConnectionLostError(f"{name} gave no token within {COMMAND_TIMEOUT:g} s") from exc
+        except OSError as exc:
+            raise ConnectionLostError(f"cannot run the token command: {exc}") from exc
         finally:
-            if process.returncode is None:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(process.pid, 9)
-                await process.wait()
+            if starting.exception() is None:
+                await _kill(starting.result())
         if code:
             why = shown(wrong.decode(errors="replace").strip(), MAX_SAID)
             raise ConnectionLostError(f"{name} failed with {code}: {why}")
         return said
+
+
+async def _kill(process: asyncio.subprocess.Process) -> None:
+    """End a process, and those that it has started, unless they have ended."""
+    assert process.stdout is not None
+    if process.returncode is None or not process.stdout.at_eof():
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, 9)
+        await process.wait()
 
 
 async def _start_of(stream: asyncio.StreamReader) -> bytes:

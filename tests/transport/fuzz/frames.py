@@ -37,6 +37,10 @@ ODD: tuple[Any, ...] = (
 MEGABYTES = (60_000, 330_000, 700_000, 2_500_000)
 """Of what is large: within the limits of a frame, about at them, and far beyond."""
 
+LEVELS = 200
+"""Of nesting in what is written as JSON: far more than any reader follows, and less than the
+fuzzer's own recursion takes."""
+
 LIMIT_NAMES = ("window_messages", "window_bytes", "message_bytes", "batch_bytes")
 LETHAL_CODES = tuple(
     code.value for code in (GoodbyeCode.FENCED, GoodbyeCode.REFUSED, GoodbyeCode.DENIED)
@@ -83,13 +87,15 @@ def _as_msgpack(shape: Any) -> bytes:
     return packed(_with_packed_messages(shape) if isinstance(shape, list) else shape)
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: Any, levels: int = LEVELS) -> Any:
+    if not levels:
+        return None
     if isinstance(value, bytes):
         return base64.b64encode(value).decode()
     if isinstance(value, list | tuple):
-        return [_plain(each) for each in value]
+        return [_plain(each, levels - 1) for each in value]
     if isinstance(value, dict):
-        return {str(key): _plain(each) for key, each in value.items()}
+        return {str(key): _plain(each, levels - 1) for key, each in value.items()}
     return [[[]]] if isinstance(value, msgspec.Raw) else value
 
 
