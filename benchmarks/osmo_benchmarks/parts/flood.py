@@ -3,9 +3,10 @@
 python -m osmo_benchmarks.parts.flood [--quota N] [--seconds S] [--rounds R] [--silent N]
 
 An operator with a Redis of its own; a neighbour reports once in 20 ms and waits for each report's
-acknowledgement. In turns, each with a fresh operator: quiet; beside a backend that offers ten times
-the quota, without and with it, and has spent by then what it may send at once; and beside
-connections that stop half-way, to every port.
+acknowledgement. In turns, each with a fresh operator: quiet; beside a backend that sends what its
+quota is, which is load by itself; beside one that offers ten times the quota, without and with it,
+and has spent by then what it may send at once; and beside connections that stop half-way, to every
+port.
 """
 
 import argparse
@@ -29,11 +30,12 @@ from osmo_transport import connect, open_queue
 from osmo_transport.testing.ports import free_port
 from osmo_transport.testing.redis_server import RedisServer
 
-QUIET, FLOOD, QUOTA, SILENT = "quiet", "flood without a quota", "flood with a quota", "silent crowd"
+QUIET, BUSY, SILENT = "quiet", "at its quota", "silent crowd"
+FLOOD, QUOTA = "flood without a quota", "flood with a quota"
 EVERY = 0.02
 """Seconds between two reports of the neighbour."""
 TIMES = 10
-"""What is offered, in quotas."""
+"""What a flood offers, in quotas."""
 BURST = 1.0
 """Seconds of its quota that the flood may send at once."""
 SPENT = 2.5
@@ -47,15 +49,15 @@ HALF = b"GET /osmo/v1 HTTP/1.1\r\nX: "
 Figures = dict[str, list[tuple[float, ...]]]
 
 
-async def flood(url: str, quota: int, seconds: float) -> None:
-    """Offer ten times the quota for so long; says how many reports were sent and acknowledged."""
+async def flood(url: str, rate: int, seconds: float) -> None:
+    """Offer so many reports a second for so long; says how many were sent and acknowledged."""
     os.nice(YIELDS)  # it would have a machine of its own
     loop = asyncio.get_running_loop()
     async with connect(url, backend="flood") as client:
         await client.epoch_after(0)
         began, sent = loop.time(), 0
         while (passed := loop.time() - began) < seconds:
-            while sent < passed * quota * TIMES and loop.time() - began < seconds:
+            while sent < passed * rate and loop.time() - began < seconds:
                 await client.send(report(sent))
                 sent += 1
             await asyncio.sleep(0.001)
@@ -119,7 +121,7 @@ async def one_round(what: str, quota: int, seconds: float, many: int) -> tuple[f
         operations = f"127.0.0.1:{free_port()}"
         arguments = ["--queue", redis.url, "--operations", operations]
         arguments += ["--listen", "ws://127.0.0.1:0", "--listen", "grpc://127.0.0.1:0"]
-        if what == QUOTA:
+        if what in (BUSY, QUOTA):
             arguments += ["--server-quota-messages", str(quota), "--server-quota-burst", str(BURST)]
         with ExitStack() as stack:
             operator = stack.enter_context(program("osmo_operator", *arguments))
@@ -127,8 +129,9 @@ async def one_round(what: str, quota: int, seconds: float, many: int) -> tuple[f
             operator.stdout.readline()  # where its operations port is
             url, grpc_url = read_url(operator), read_url(operator)
             flooding = None
-            if what in (FLOOD, QUOTA):
-                options = ["--flood", url, "--quota", str(quota), "--seconds", str(SPENT + seconds)]
+            if what in (BUSY, FLOOD, QUOTA):
+                rate = quota if what == BUSY else TIMES * quota
+                options = ["--flood", url, "--quota", str(rate), "--seconds", str(SPENT + seconds)]
                 flooding = stack.enter_context(program(__spec__.name, *options))
                 await asyncio.sleep(SPENT)
             if what == SILENT:
@@ -151,7 +154,7 @@ async def one_round(what: str, quota: int, seconds: float, many: int) -> tuple[f
 
 async def measure(quota: int, seconds: float, rounds: int, many: int) -> None:
     """`rounds` of each, in turns."""
-    results: Figures = {what: [] for what in (QUIET, FLOOD, QUOTA, SILENT)}
+    results: Figures = {what: [] for what in (QUIET, BUSY, FLOOD, QUOTA, SILENT)}
     for _ in range(rounds):
         for what, figures in results.items():
             figures.append(await one_round(what, quota, seconds, many))
@@ -160,7 +163,7 @@ async def measure(quota: int, seconds: float, rounds: int, many: int) -> None:
         print(
             f"{what}: the neighbour's median {spread(median, 1e6)} us, p99 {spread(late, 1e6)} us;"
             f" operator {spread(memory)} MB, CPU {spread(cpu, 1e3)} ms, {max(most)} descriptors;"
-            f" the flood {spread(rate)} reports offered per second, each stored once"
+            f" the other {spread(rate)} reports offered per second, each stored once"
         )
         ratios = [each[1] / quiet[1] for each, quiet in zip(figures, results[QUIET], strict=True)]
         print(f"  p99, in percent of quiet: {spread(ratios, 100)}")

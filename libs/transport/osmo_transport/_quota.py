@@ -15,9 +15,10 @@ from osmo_transport.frames import Limits
 
 logger = logging.getLogger("osmo_transport.server")
 
-SHORTEST_PAUSE = 0.01
-"""Seconds, at least: little enough that what comes after it in one go is little, and not so little
-that to read again and again would cost more than it lets through."""
+SHORTEST_PAUSE = 0.002
+"""Seconds, at least: what comes after it in one go is then little more than what one who keeps to
+10 000 messages a second sends at once, and nobody waits for it longer; and not so little that to
+read again and again would cost more than it lets through."""
 
 LONGEST_PAUSE = 5.0
 """Seconds, at most: well within the times in which an acknowledgement and an answer to a heartbeat
@@ -28,9 +29,9 @@ LONGEST_WAIT = 30.0
 """Seconds after which a connection is read again although its backend still owes for what others
 sent: a client expects an acknowledgement within a minute."""
 
-SLOWED_BATCH = 32 * 1024
+SLOWED_BATCH = 16 * 1024
 """Bytes of a batch, at most, where there is a quota: what was held back comes in one go, and for so
-long nobody else is heard. The time that an event loop needs for it is below a millisecond."""
+long nobody else is heard: a quarter of a millisecond."""
 
 SLOWED_FOR = 1.0
 """Seconds after a pause for which a connection counts as slowed down: what it could not send is

@@ -51,9 +51,9 @@ takes a whole core while the process has no descriptor free (aiofastnet 1.2)."""
 READ_BUFFER = 16 * 1024
 """Bytes at first; it grows with the frames."""
 
-READ_AT_ONCE = 64 * 1024
+READ_AT_ONCE = 16 * 1024
 """Bytes that are read of a connection before anybody can say that it is enough, whatever the buffer
-has grown to."""
+has grown to: of one who floods the kernel holds megabytes."""
 
 _CLOSE = WSMsgType.CLOSE
 _PING = WSMsgType.PING
