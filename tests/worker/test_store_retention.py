@@ -423,7 +423,7 @@ def test_a_retention_that_a_report_could_outlive_is_refused() -> None:
             fields: dict[str, Any] = {name: seconds}
             return replace(FOR_EVER, **fields)
 
-        with pytest.raises(ValueError, match=rf"{name} .*450"):
+        with pytest.raises(ValueError, match=rf"{name}\).*450"):
             WorkerConfig(store_limits=config(450.0))
         WorkerConfig(store_limits=config(451.0))
         WorkerConfig(store_limits=config(0))
