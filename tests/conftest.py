@@ -10,6 +10,7 @@ from weakref import WeakSet
 import pytest
 from hypothesis import HealthCheck, settings
 
+from osmo_benchmarks.postgres import programs
 from osmo_simulator import api_server as kube
 from osmo_transport import files
 from osmo_transport.testing.redis_server import RedisServer, redis_programs
@@ -54,7 +55,7 @@ def pytest_report_header() -> list[str]:
     else:
         missing = []
     given = os.environ.get("OSMO_TEST_POSTGRES_URL")
-    home = postgres.programs()
+    home = programs()
     if home is not None and not given:
         servers.append(str(home / "postgres"))
     elif not given:
