@@ -132,6 +132,20 @@ def state(run: Run) -> str:
     return text if run.complete else f"interrupted, not all was measured: {text}"
 
 
+def side(ahead: Spread) -> str:
+    """Where ours stands by what `Line.advantage` gives."""
+    return "ahead" if ahead.median >= 1 else "behind"
+
+
+def standing(ahead: Spread) -> str:
+    """The same with how many times; `far`, where one of both takes nothing."""
+    times = max(ahead.median, 1 / ahead.median if ahead.median else inf)
+    if times == inf:
+        return f"far {side(ahead)}"
+    text = number(times)
+    return "even" if text == "1" else f"{text}x {side(ahead)}"
+
+
 def number(value: float) -> str:
     """Three digits that count, and never an exponent."""
     size = abs(value)

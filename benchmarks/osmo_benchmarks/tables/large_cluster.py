@@ -247,6 +247,7 @@ def _burst_rows(quick: bool) -> list[Row]:
         row(
             id="L1 burst",
             title=f"From the first acknowledgement to the last of {BURST}",
+            short=f"Burst of {BURST} changes",
             figure="first_to_last_ack_ms",
             limits=free | {"go": 0.5},
             published={"legacy": "16.23 s", "go": "<1 s"},
@@ -260,6 +261,7 @@ def _burst_rows(quick: bool) -> list[Row]:
         row(
             id="L2 mean",
             title="Round trip in the burst, mean",
+            short="Burst: mean round trip",
             figure="round_trip_mean_ms",
             limits=free | {"go": 0.5},
             published={"legacy": "16.356 ms", "go": "7.224 ms"},
@@ -274,6 +276,7 @@ def _burst_rows(quick: bool) -> list[Row]:
         row(
             id="L2 max",
             title="Round trip in the burst, longest",
+            short="Burst: max round trip",
             figure="round_trip_max_ms",
             limits=free | {"go": 1.0},
             published={"legacy": "89.670 ms", "go": "10.454 ms"},
@@ -281,6 +284,7 @@ def _burst_rows(quick: bool) -> list[Row]:
         row(
             id="L3 100 ms",
             title="Most reports received within 100 ms, per second",
+            short="Burst: peak rate",
             figure="peak_100ms_per_s",
             unit="/s",
             better="higher",
@@ -323,6 +327,7 @@ def _size_rows(name: str, count: int) -> list[Row]:
         row(
             id=f"L1 {short} sim all",
             title=f"From the start of the process to the last acknowledgement of {count}",
+            short=f"Start-up, {count:,} pods" if large else "",
             figure="last_ack_ms",
             unit="ms",
             limits={"go": 0.35, "go-tuned": 1.0} if large else free,
@@ -330,6 +335,7 @@ def _size_rows(name: str, count: int) -> list[Row]:
         row(
             id=f"L1 {short} per object",
             title=f"CPU time of the start for one of {count} objects",
+            short=f"CPU for each of {count:,}" if large else "",
             figure="us_per_object",
             unit="µs",
             limits={"go": 0.3, "go-tuned": 1.0} if large else free,
@@ -337,6 +343,7 @@ def _size_rows(name: str, count: int) -> list[Row]:
         row(
             id=f"L4 {short} follow cpu",
             title=f"CPU time to follow {RATE} changes per second for some seconds",
+            short=f"CPU at {RATE:,} changes/s" if large else "",
             figure="follow_cpu_s",
             unit="s",
             limits={"go": 0.3, "go-tuned": 1.0} if large else free,
@@ -344,6 +351,7 @@ def _size_rows(name: str, count: int) -> list[Row]:
         row(
             id=f"L4 {short} memory",
             title=f"Peak resident set of the listener of {count} pods",
+            short=f"Memory, {count:,} pods" if large else "",
             figure="peak_rss_mb",
             unit="MB",
             limits={"go": 0.25, "go-tuned": 0.25} if large else free,

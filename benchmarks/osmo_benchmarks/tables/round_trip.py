@@ -8,6 +8,7 @@ from osmo_benchmarks.errors import WrongResultError
 from osmo_benchmarks.plan import Context, Experiment, Outcome, Table, alone
 from osmo_benchmarks.programs.client import Result
 from osmo_benchmarks.run import Row
+from osmo_benchmarks.systems import TRANSPORTS
 from osmo_benchmarks.tables._programs import measured, serving
 
 COUNTS = (50, 100, 500)
@@ -130,6 +131,7 @@ def _latencies() -> list[Row]:
                 row(
                     id=f"T1 {transport} {count}",
                     title=f"Average round trip of {count} messages, one at a time",
+                    short=f"{TRANSPORTS[ours]}, {count} in turn",
                     figure=f"avg_{count}_us",
                     limits={"go": limit, "legacy": None},
                 )
@@ -156,6 +158,7 @@ def _rates() -> list[Row]:
         Row(
             id=f"T2 {ours.removeprefix('osmo-')}",
             title="Messages per second in a window",
+            short=f"{TRANSPORTS[ours]}, many at once",
             experiment="throughput",
             figure="rate_per_s",
             unit="/s",

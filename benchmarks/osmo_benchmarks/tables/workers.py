@@ -149,6 +149,7 @@ def _single_rows() -> list[Row]:
         row(
             id="Q1",
             title="Creation to handled, mean of one workflow's five reports",
+            short="One workflow, 5 reports",
             figure="mean_ms",
             limits={"go": 0.25, "go-tuned": None, "legacy": None},
             published={"legacy": "54 ms", "go": "65 ms"},
@@ -156,6 +157,7 @@ def _single_rows() -> list[Row]:
         row(
             id="Q1 overhead",
             title=f"The same without the {COST_MS:g} ms of handling itself",
+            short="Beyond the handler",
             figure="overhead_ms",
             limits={"go": None, "go-tuned": None, "legacy": None},
         ),
@@ -175,6 +177,9 @@ def _many_rows() -> list[Row]:
                 row(
                     id=f"Q2 {workers}w {figure.removesuffix('_ms')}",
                     title=f"{title}, workers: {workers}",
+                    short=f"{_plans.MANY_EVENTS} reports, workers: {workers}"
+                    if figure == "avg_ms"
+                    else "",
                     figure=figure,
                     unit="ms",
                     better="lower",
