@@ -23,7 +23,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     title: str
     """What is measured, for a reader who has not read the study."""
     short: str = ""
-    """The same below the title of its table, in a few words, for a picture; empty: the title."""
+    """The same in three words below the title of its table, for a picture; empty: the id."""
     experiment: str
     figure: str
     """Name of the figure in each sample of the experiment."""

@@ -219,20 +219,15 @@ def test_even(factor: float, words: str) -> None:
     assert texts(row_of(drawn(run), "Q1"))[-1] == words
 
 
-def test_a_row_without_a_short_name_has_the_beginning_of_its_title() -> None:
-    """As much as there is room for."""
-    run = with_row(whole("startup"), "K1 gap", short="", title="Messages that say very much")
-    label = texts(row_of(drawn(run), "K1 gap"))[0]
-    assert label == "Messages that say very…"
-    assert len(label) <= picture.LONGEST_LABEL
-
-
-def test_short_names_are_short() -> None:
-    """And no two of a table are equal."""
-    for table in whole().tables:
-        short = [row.short for row in table.rows if row.short and "go" in row.limits]
-        assert max(map(len, short), default=0) <= picture.LONGEST_LABEL
-        assert len(set(short)) == len(short)
+def test_a_row_has_its_short_name() -> None:
+    """Or else its id; no two of a table have the same."""
+    run = with_row(whole(), "K1 gap", short="")
+    for _, rows in groups(drawn(run)):
+        labels = [texts(row)[0] for row in rows.values()]
+        assert len(set(labels)) == len(labels)
+    svg = drawn(run)
+    assert texts(row_of(svg, "K1 gap"))[0] == "K1 gap"
+    assert texts(row_of(svg, "K1 all"))[0] == "Start-up, 85 pods"
 
 
 def box(text: Element, style: str) -> Box:

@@ -6,7 +6,6 @@ It is laid out for a phone, and enlarged where there is room.
 from collections.abc import Iterable, Iterator, Sequence
 from html import escape
 from math import isfinite, log
-from textwrap import shorten
 from typing import NamedTuple
 
 from osmo_benchmarks.report.drawing import variables
@@ -27,8 +26,6 @@ HEAD, GROUP, ROW, LEGEND = 80, 24, 15, 68
 """Heights."""
 BAR, TICK = 4, 6
 """Half of their heights."""
-LONGEST_LABEL = 23
-"""Characters; what is longer is cut."""
 STEPS = (2, 5, 10, 20, 50, 100, 200)
 """Of the scale, to both sides, where there is room for their numbers."""
 STEP_ROOM = 26
@@ -148,9 +145,7 @@ def _group(title: str, bars: Sequence[_Bar], top: int, scale: _Scale) -> Iterato
 def _row(bar: _Bar, middle: float, scale: _Scale) -> Iterator[str]:
     row = bar.line.row
     yield f"<g><title>{escape(f'{row.id}: {row.title}')}</title>"
-    yield _text(
-        MARGIN, middle + 3.5, shorten(row.short or row.title, LONGEST_LABEL, placeholder="…")
-    )
+    yield _text(MARGIN, middle + 3.5, row.short or row.id)
     yield _rect(side(bar.draft), scale(1), scale(bar.draft.median), middle)
     yield _path("range", scale(bar.draft.low), middle, scale(bar.draft.high), middle)
     if bar.target is not None:

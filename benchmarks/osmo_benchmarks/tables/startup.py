@@ -332,6 +332,7 @@ def _pair_rows(
             row(
                 id=f"{name} {peer} lead",
                 title=f"Median difference of {what}, ours less that of {peer}",
+                short=f"Lead at {what}",
                 figure="median_diff_ms",
                 unit="ms",
                 better="lower",
