@@ -29,6 +29,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeVar
 
 import anyio
+from anyio.abc import TaskGroup
 
 from osmo_runtime import operations
 from osmo_runtime.texts import counted
@@ -59,34 +60,32 @@ class _Lane:
         self.name = name
         self.handler = GuardedHandler(handler, config.handler_timeout)
         if self.handler.takes_batches:
-            self._limit, slots = config.batch_limit, config.batch_concurrency
+            self._limit, self._slots = config.batch_limit, config.batch_concurrency
         else:
-            self._limit, slots = 1, config.concurrency
-        self.slots = asyncio.Semaphore(slots)
+            self._limit, self._slots = 1, config.concurrency
         self._inbox = Inbox()
-        self.may_take = asyncio.Event()
 
     def work(self) -> operations.Work:
         """How far it has come. While a call has time left, that it is not answered is no work that
         waits for us."""
-        may_take = self._inbox.ready and not self.slots.locked()
+        may_take = self._inbox.ready and self._slots > 0
         return operations.Work(waits=may_take or self.handler.overdue, done=self.handler.calls)
 
     def add(self, deliveries: Sequence[Delivery]) -> None:
         self._inbox.add(deliveries)
-        self._signal_ready()
 
     def take(self) -> Sequence[Work]:
+        """What the next call handles; nothing where none may begin."""
+        if not self._slots:
+            return ()
         works = self._inbox.take(self._limit)
-        self._signal_ready()
+        self._slots -= bool(works)
         return works
 
     def done(self, works: Sequence[Work]) -> None:
+        """A call has ended."""
+        self._slots += 1
         self._inbox.done(works)
-        self._signal_ready()
-
-    def _signal_ready(self) -> None:
-        _switch(self.may_take, self._inbox.ready)
 
 
 class Worker:
@@ -156,11 +155,9 @@ class Worker:
             ExceptionGroup: of a `QueueError` or `WorkerError` that trying again does not mend.
         """
         async with self._consumer, anyio.create_task_group() as handling:
-            for lane in (self._main, *self._others.values()):
-                handling.start_soon(self._dispatch, lane)
             handling.start_soon(self._settle)
             async with anyio.create_task_group() as reading:
-                reading.start_soon(self._read)
+                reading.start_soon(self._read, handling)
                 await stop.wait()
                 reading.cancel_scope.cancel()
             with anyio.move_on_after(self._config.drain_timeout):
@@ -169,7 +166,7 @@ class Worker:
                 logger.warning("gives back %s that it could not finish", counted(left, "delivery"))
             handling.cancel_scope.cancel()
 
-    async def _read(self) -> None:
+    async def _read(self, calls: TaskGroup) -> None:
         while True:
             await self._may_read.wait()
             deliveries = await self._until_available(
@@ -178,6 +175,10 @@ class Worker:
             self.metrics.received += len(deliveries)
             self._count_in_hand(len(deliveries))
             self._sort(deliveries)
+            for lane in (self._main, *self._others.values()):
+                self._dispatch(lane, calls)
+            # What is read is handled before more is asked for, which takes a while to say.
+            await asyncio.sleep(0)
 
     def _sort(self, deliveries: Sequence[Delivery]) -> None:
         lanes: dict[str, list[Delivery]] = {}
@@ -195,14 +196,11 @@ class Worker:
         for kind, theirs in lanes.items():
             self._others[kind].add(theirs)
 
-    async def _dispatch(self, lane: _Lane) -> None:
-        async with anyio.create_task_group() as calls:
-            while True:
-                await lane.slots.acquire()
-                await lane.may_take.wait()
-                calls.start_soon(self._handle, lane, lane.take())
+    def _dispatch(self, lane: _Lane, calls: TaskGroup) -> None:
+        while works := lane.take():
+            calls.start_soon(self._handle, lane, works, calls)
 
-    async def _handle(self, lane: _Lane, works: Sequence[Work]) -> None:
+    async def _handle(self, lane: _Lane, works: Sequence[Work], calls: TaskGroup) -> None:
         if self._tracer is None:
             outcomes = await self._outcomes(lane, works)
         else:
@@ -210,8 +208,8 @@ class Worker:
             with self._tracer.handle(needed) as settle:
                 outcomes = await self._outcomes(lane, works)
                 settle(outcomes)
-        lane.slots.release()
         lane.done(works)
+        self._dispatch(lane, calls)
         self._finished.append((works, outcomes))
         self._may_settle.set()
 
