@@ -23,13 +23,12 @@ so that a slow or broken one keeps nobody waiting but itself.
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
-from anyio.abc import TaskGroup
 
 from osmo_runtime import operations
 from osmo_runtime.texts import counted
@@ -88,6 +87,45 @@ class _Lane:
         self._inbox.done(works)
 
 
+class _Calls:
+    """The tasks in which handlers are called. A group of anyio takes three times the CPU to begin
+    one: 17 instead of 5 µs in a loop, 170 instead of 55 where nothing happened for a while."""
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._failure: BaseException | None = None
+        self._failed = asyncio.Event()
+        self._over = False
+
+    def begin(self, call: Coroutine[Any, Any, None]) -> None:
+        if self._over:
+            call.close()
+            return
+        task = asyncio.create_task(call)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    async def own(self) -> None:
+        """Raise what the first of them raises that does, and let none outlive this."""
+        try:
+            await self._failed.wait()
+            assert self._failure is not None
+            raise self._failure
+        finally:
+            self._over = True
+            for task in self._tasks:
+                task.cancel()
+            with anyio.CancelScope(shield=True):
+                if self._tasks:
+                    await asyncio.wait(self._tasks)
+
+    def _ended(self, task: "asyncio.Task[None]") -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (failure := task.exception()) is not None:
+            self._failure = self._failure or failure
+            self._failed.set()
+
+
 class Worker:
     """One consumer's deliveries, handled.
 
@@ -120,6 +158,7 @@ class Worker:
         self._clock = clock
         self.metrics = metrics or WorkerMetrics()
         self.metrics.consumer = consumer
+        self._calls = _Calls()
         self._finished: list[tuple[Sequence[Work], Sequence[Outcome]]] = []
         self._settling = False
         self._settlements = 0
@@ -155,9 +194,10 @@ class Worker:
             ExceptionGroup: of a `QueueError` or `WorkerError` that trying again does not mend.
         """
         async with self._consumer, anyio.create_task_group() as handling:
+            handling.start_soon(self._calls.own)
             handling.start_soon(self._settle)
             async with anyio.create_task_group() as reading:
-                reading.start_soon(self._read, handling)
+                reading.start_soon(self._read)
                 await stop.wait()
                 reading.cancel_scope.cancel()
             with anyio.move_on_after(self._config.drain_timeout):
@@ -166,7 +206,7 @@ class Worker:
                 logger.warning("gives back %s that it could not finish", counted(left, "delivery"))
             handling.cancel_scope.cancel()
 
-    async def _read(self, calls: TaskGroup) -> None:
+    async def _read(self) -> None:
         while True:
             await self._may_read.wait()
             deliveries = await self._until_available(
@@ -176,7 +216,7 @@ class Worker:
             self._count_in_hand(len(deliveries))
             self._sort(deliveries)
             for lane in (self._main, *self._others.values()):
-                self._dispatch(lane, calls)
+                self._dispatch(lane)
             # What is read is handled before more is asked for, which takes a while to say.
             await asyncio.sleep(0)
 
@@ -196,11 +236,11 @@ class Worker:
         for kind, theirs in lanes.items():
             self._others[kind].add(theirs)
 
-    def _dispatch(self, lane: _Lane, calls: TaskGroup) -> None:
+    def _dispatch(self, lane: _Lane) -> None:
         while works := lane.take():
-            calls.start_soon(self._handle, lane, works, calls)
+            self._calls.begin(self._handle(lane, works))
 
-    async def _handle(self, lane: _Lane, works: Sequence[Work], calls: TaskGroup) -> None:
+    async def _handle(self, lane: _Lane, works: Sequence[Work]) -> None:
         if self._tracer is None:
             outcomes = await self._outcomes(lane, works)
         else:
@@ -209,7 +249,7 @@ class Worker:
                 outcomes = await self._outcomes(lane, works)
                 settle(outcomes)
         lane.done(works)
-        self._dispatch(lane, calls)
+        self._dispatch(lane)
         self._finished.append((works, outcomes))
         self._may_settle.set()
 
