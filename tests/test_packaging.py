@@ -70,6 +70,11 @@ def test_wheel_holds_every_package(wheel: zipfile.ZipFile) -> None:
     assert {name.partition("/")[0] for name in held} == names
 
 
+def test_wheel_is_for_every_platform(wheel: zipfile.ZipFile) -> None:
+    """Unless it is asked for, nothing is compiled."""
+    assert str(wheel.filename).endswith("-py3-none-any.whl")
+
+
 def test_wheel_carries_its_licence(wheel: zipfile.ZipFile) -> None:
     """The text of the licence goes with every copy."""
     assert [name for name in wheel.namelist() if name.endswith(".dist-info/licenses/LICENSE")]

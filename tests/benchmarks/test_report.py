@@ -70,7 +70,7 @@ def empty(
         rounds=ROUNDS,
         quick=False,
         machine=Machine(cores=2, memory_gb=8.0, cpu="A & B", kernel="Linux 6"),
-        versions={"python": "3.11"},
+        versions={"osmo-pipeline": "0.1.0 (pure Python)"},
         systems=dict(systems or {}),
         tables=tables or [],
         experiments=dict(experiments or {}),

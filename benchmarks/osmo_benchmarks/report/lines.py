@@ -127,7 +127,8 @@ def state(run: Run) -> str:
     text = (
         f"{run.command} at {run.started}, {run.seconds / 60:.1f} minutes, seed {run.seed},"
         f" {run.rounds} rounds at most; {machine.cores} cores, {machine.memory_gb:g} GB,"
-        f" {machine.cpu}, {machine.kernel}"
+        f" {machine.cpu}, {machine.kernel};"
+        f" osmo-pipeline {run.versions.get('osmo-pipeline', 'of an unknown build')}"
     )
     return text if run.complete else f"interrupted, not all was measured: {text}"
 
