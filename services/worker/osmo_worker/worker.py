@@ -2,8 +2,8 @@
 
 ```
 queue ──receive──▶ inbox ──take──▶ handler calls ──outcomes──▶ settle ──▶ queue
-        reader     compacted,      dispatcher,                 settler
-                   ordered         bounded
+        reader     compacted,      bounded                     settler
+                   ordered
 ```
 
 The middle is a lane. The handler has one, and each handler of a kind of others has one of its own,
