@@ -20,13 +20,11 @@ test: .venv/.dev
 
 # The same tests, put to the compiled wheel in the place of the source tree.
 test-compiled: .venv/.dev .venv-compiled/.done
-	@if [ -d $(COMPILED) ]; then \
-		PYTHONDONTWRITEBYTECODE= OSMO_TEST_COMPILED=1 \
-		$(COMPILED)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS); \
-	fi
+	@[ ! -d $(COMPILED) ] || PYTHONDONTWRITEBYTECODE= OSMO_TEST_COMPILED=1 \
+		$(COMPILED)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 bench: .venv-compiled/.done
-	$$(ls -d $(COMPILED) $(BIN) 2>/dev/null | head -n 1)/osmo-pipeline bench $(ARGS)
+	@bin=$(BIN); [ ! -d $(COMPILED) ] || bin=$(COMPILED); $$bin/osmo-pipeline bench $(ARGS)
 
 check: .venv/.dev
 	$(BIN)/ruff format --check .
