@@ -224,9 +224,9 @@ def table(quick: bool) -> Table:
             " reported.",
             "By itself: the same rows in the same table, emptied before, with its indexes, in"
             f" transactions of {BATCH}, and so that a newer row takes the place of an older one."
-            " SQLite gets a prepared statement, PostgreSQL copies into a temporary table and joins from"
-            " there. Nothing reads Redis then, and nobody decodes reports: a share of 1 would mean"
-            " that a worker costs nothing. PostgreSQL does not wait for its disk.",
+            " SQLite gets a prepared statement, PostgreSQL copies into a temporary table and joins"
+            " from there. Nothing reads Redis then, and nobody decodes reports: a share of 1 would"
+            " mean that a worker costs nothing. PostgreSQL does not wait for its disk.",
         ),
     )
 
