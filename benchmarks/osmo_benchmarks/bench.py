@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
-from osmo_benchmarks import rounds
+from osmo_benchmarks import postgres, rounds
 from osmo_benchmarks import run as runs
 from osmo_benchmarks.config import BenchConfig
 from osmo_benchmarks.errors import FailedRunError, PlanError, RunFileError
@@ -162,6 +162,8 @@ def _missing(experiment: Experiment, config: BenchConfig, taking_part: Participa
         return "none of its systems takes part"
     if "redis" in experiment.needs and not _has_redis():
         return MISSING
+    if "postgresql" in experiment.needs and postgres.programs() is None:
+        return postgres.MISSING
     needed, there = experiment.memory_gb + MEMORY_MARGIN_GB, available_memory_gb()
     if experiment.memory_gb and there < needed:
         return f"needs {needed:.0f} GB of memory; {there:.1f} GB are available"

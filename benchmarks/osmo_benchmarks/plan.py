@@ -68,7 +68,7 @@ class Experiment:
     memory_gb: float = 0.0
     """What it needs; with less it is skipped, and the report says so."""
     needs: frozenset[str] = frozenset()
-    """Of `redis`: without it, it is skipped."""
+    """Of `redis` and `postgresql`: without one, it is skipped."""
 
 
 @dataclass(frozen=True, kw_only=True)

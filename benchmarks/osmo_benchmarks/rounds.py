@@ -5,10 +5,11 @@ Whatever disturbs the machine then disturbs all alike, and a ratio is taken with
 
 import asyncio
 from collections.abc import Callable, Mapping
+from math import isfinite
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from osmo_benchmarks.errors import BenchmarkError
+from osmo_benchmarks.errors import BenchmarkError, WrongResultError
 from osmo_benchmarks.plan import Context, Experiment, Outcome
 from osmo_benchmarks.run import Sample
 from osmo_benchmarks.shared import Shared
@@ -72,7 +73,7 @@ async def measure(
 async def _heat(experiment: Experiment, heat: Heat, context: Context) -> list[Sample]:
     try:
         async with asyncio.timeout(experiment.timeout):
-            outcomes: Mapping[str, Outcome] = await experiment.measure(context)
+            outcomes = _whole(heat, await experiment.measure(context))
     except TimeoutError:
         failure = f"gave no result within {experiment.timeout:g} s"
     except BenchmarkError as exc:
@@ -92,3 +93,12 @@ async def _heat(experiment: Experiment, heat: Heat, context: Context) -> list[Sa
         Sample(system=name, round=context.round, heat="+".join(heat), failure=failure)
         for name in heat
     ]
+
+
+def _whole(heat: Heat, outcomes: Mapping[str, Outcome]) -> Mapping[str, Outcome]:
+    if outcomes.keys() != set(heat):
+        raise WrongResultError(f"measured {sorted(outcomes)} where {sorted(heat)} took part")
+    for name, outcome in outcomes.items():
+        if strange := sorted(key for key, each in outcome.figures.items() if not isfinite(each)):
+            raise WrongResultError(f"{name} has figures that are no numbers: {strange}")
+    return outcomes

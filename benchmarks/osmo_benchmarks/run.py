@@ -36,6 +36,8 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     None: published only."""
     aim: float | None = None
     """What the figure itself should reach, where the row is no ratio: a share, or a rate."""
+    no_target: str = ""
+    """Why nothing is aimed at, neither by a limit nor by an aim."""
     heat: str = ""
     """The heat whose samples count, where systems run together; empty: all."""
     published: dict[str, str] = {}

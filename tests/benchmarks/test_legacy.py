@@ -114,6 +114,23 @@ async def test_an_acknowledgement_of_something_else_is_a_failure(tmp_path: Path)
                 await printed(command, tmp_path)
 
 
+async def test_an_acknowledgement_that_comes_twice_is_a_failure(tmp_path: Path) -> None:
+    """It would let more than the window through."""
+
+    async def answer(connection: websockets.ServerConnection) -> None:
+        async for text in connection:
+            uuid = json.loads(text)["uuid"]
+            for _ in range(2):
+                await connection.send(json.dumps({"type": "ack", "body": {"uuid": uuid}}))
+
+    async with websockets.serve(answer, "127.0.0.1", 0) as service:
+        port = next(iter(service.sockets)).getsockname()[1]
+        for window in (1, 10):
+            command = LEGACY.client(f"ws://127.0.0.1:{port}", 20, 0, window)
+            with pytest.raises(ProgramError, match=r"(?s)exit code 1.*acknowledge"):
+                await printed(command, tmp_path)
+
+
 async def test_a_plan_is_sent_at_its_times(tmp_path: Path) -> None:
     """In order, and nothing is printed."""
     path = plan(tmp_path, (0, "SCHEDULING"), (60, "RUNNING"), (120, "COMPLETED"))

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from osmo_benchmarks import postgres
 from osmo_benchmarks.errors import WrongResultError
 from osmo_benchmarks.plan import Context
 from osmo_benchmarks.programs.load import Event, read
@@ -203,6 +204,17 @@ async def test_messages_are_counted_in_redis_and_in_the_store(tmp_path: Path) ->
         (stored,) = (await sustained.into_sqlite(heat, 2_000)).values()
     assert appended.figures["rate_per_s"] > 0
     assert stored.figures["rate_per_s"] > 0
+    assert stored.figures["share"] == stored.figures["rate_per_s"] / stored.figures["alone_per_s"]
+
+
+@pytest.mark.postgres
+@pytest.mark.skipif(postgres.programs() is None, reason=postgres.MISSING)
+async def test_messages_are_counted_in_postgresql(tmp_path: Path) -> None:
+    """And written again without a worker, all at once and one by one."""
+    async with Shared() as shared:
+        (stored,) = (await sustained.into_postgres(context(tmp_path, shared), 300)).values()
+    assert stored.figures["share"] == stored.figures["rate_per_s"] / stored.figures["alone_per_s"]
+    assert stored.figures["times_one_by_one"] > 0
 
 
 async def test_round_trips_are_timed(tmp_path: Path) -> None:

@@ -1,7 +1,11 @@
 """Who runs when, what is kept, and that a failure stops nobody else."""
 
 import asyncio
+import re
 from collections.abc import Mapping
+from math import nan
+
+import pytest
 
 from osmo_benchmarks.errors import ProgramError, WrongResultError
 from osmo_benchmarks.plan import Context, Experiment, Measure, Outcome, alone
@@ -99,6 +103,30 @@ async def test_a_wrong_result_gives_no_figures_to_either_of_a_pair() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("outcomes", "reason"),
+    [
+        (
+            {"go": Outcome({"figure": 1.0})},
+            r"measured \['go'\] where \['go', 'osmo-ws'\] took part",
+        ),
+        (dict.fromkeys(("go", "osmo-ws", "legacy"), Outcome({})), "where .* took part"),
+        (dict.fromkeys(("go", "osmo-ws"), Outcome({"figure": nan})), r"no numbers: \['figure'\]"),
+    ],
+)
+async def test_samples_are_of_those_who_took_part(
+    outcomes: Mapping[str, Outcome], reason: str
+) -> None:
+    """Of each of them, and with figures that are numbers."""
+
+    async def work(_: Context) -> Mapping[str, Outcome]:
+        return outcomes
+
+    kept, _ = await run(experiment(work, ("go", "osmo-ws")), 1)
+    assert [each.system for each in kept] == ["go", "osmo-ws"]
+    assert all(re.search(reason, each.failure) and not each.figures for each in kept)
+
+
 async def test_a_heat_that_hangs_is_given_up() -> None:
     """Its time is limited."""
 
@@ -126,7 +154,7 @@ async def test_what_is_shared_lasts_for_the_experiment() -> None:
     async def work(context: Context) -> Mapping[str, Outcome]:
         assert isinstance(await context.shared.get("cluster", Cluster), Cluster)
         events.append(context.system.name)
-        return {}
+        return {context.system.name: Outcome({})}
 
     await run(experiment(work), 2)
     assert events == ["made", "go", "osmo-ws", "go", "osmo-ws", "closed"]

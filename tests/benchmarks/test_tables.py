@@ -18,5 +18,7 @@ def test_rows_refer_to_what_is_run(name: str, *, quick: bool) -> None:
         heats = experiments[row.experiment].heats
         assert {row.ours, *row.limits} <= {system for heat in heats for system in heat}
         assert row.heat in ("", *("+".join(heat) for heat in heats))
+        aimed = row.aim is not None or any(each is not None for each in row.limits.values())
+        assert bool(row.no_target) != aimed, f"{row.id} needs a target, or a reason for none"
     assert {row.experiment for row in made.rows} == set(experiments)
     assert name in ON_DEMAND or any(each.quick for each in made.experiments)

@@ -47,7 +47,7 @@ class Line:
 
     @property
     def target(self) -> str:
-        """What is aimed at, in words."""
+        """What is aimed at, or why nothing is, in words."""
         sign = "≤" if self.row.better == "lower" else "≥"
         parts = [
             f"{sign} {number(limit)} ({peer})"
@@ -56,7 +56,7 @@ class Line:
         ]
         if self.row.aim is not None:
             parts.append(f"{sign} {measure(self.row.aim, self.row.unit)}")
-        return ", ".join(parts)
+        return ", ".join(parts) or (f"none: {self.row.no_target}" if self.row.no_target else "")
 
     @property
     def published(self) -> str:

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from itertools import pairwise
@@ -46,13 +47,16 @@ class Listening:
         status.
 
         Raises:
-            WrongResultError: they have not within `timeout` seconds, or a key is not expected.
+            WrongResultError: they have not within `timeout` seconds, a key is not expected, or a
+                report was not acknowledged.
             ProgramError: listener or service ended.
         """
         programs = (self.listener, self._service)
         records = await self._records.until(_settled(expected), timeout, *programs)
         if strange := {each.key for each in records} - expected.keys():
             raise WrongResultError(f"reports of pods that are not there: {sorted(strange)[:3]}")
+        if silent := [each.key for each in records if not each.acked]:
+            raise WrongResultError(f"reports that were not acknowledged: {silent[:3]}")
         return records[since:]
 
     def seconds(self) -> float:
@@ -122,6 +126,18 @@ async def _service(context: Context, name: str) -> AsyncIterator[tuple[Program, 
         raise WrongResultError(f"{name} has no service that a listener could report to")
     async with serving(context, f"{name}-service", command) as service:
         yield service, records
+
+
+def once(records: Sequence[Record]) -> Sequence[Record]:
+    """The same, of pods of which each has changed once.
+
+    Raises:
+        WrongResultError: a change was reported more than once, which would count as a higher rate.
+    """
+    keys = Counter(each.key for each in records)
+    if repeated := sorted(key for key, count in keys.items() if count > 1):
+        raise WrongResultError(f"reported more than once: {repeated[:3]}")
+    return records
 
 
 @asynccontextmanager

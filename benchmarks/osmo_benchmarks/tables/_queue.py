@@ -1,8 +1,10 @@
 """What the tables of the queue share: their Redis, and how they tell what goes on in it."""
 
 import asyncio
+import re
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -17,6 +19,12 @@ POLL = 0.01
 """Seconds between two looks at Redis."""
 READY_TIMEOUT = 30.0
 """Seconds until every worker waits for work: several start at once, on few cores."""
+PAGE = 10_000
+"""Entries that are read of a stream at a time."""
+
+NUMBER = re.compile(rb"0{16}[0-9a-f]{16}")
+"""In whatever an entry holds: the task of a client's report is named by the report's number, in
+every system's way to write it down."""
 
 
 def address(redis: RedisServer) -> str:
@@ -40,11 +48,39 @@ async def empty_redis(shared: Shared) -> RedisServer:
 
 def entries(*servers: RedisServer) -> int:
     """How many entries all streams of all servers hold."""
-    return sum(
-        redis.command("XLEN", name)
-        for redis in servers
-        for name in redis.command("SCAN", 0, "COUNT", 10_000, "TYPE", "stream")[1]
-    )
+    return sum(redis.command("XLEN", name) for redis in servers for name in _streams(redis))
+
+
+def check_stored(redis: RedisServer, messages: int) -> None:
+    """That Redis holds each report of a client once, from its first to the last of `messages`, and
+    nothing else.
+
+    Raises:
+        WrongResultError: it does not.
+    """
+    if (stored := entries(redis)) != messages:
+        raise WrongResultError(f"Redis holds {stored} entries of {messages}")
+    held = Counter(map(_number, _contents(redis)))
+    if wrong := [number for number in range(messages) if held[number] != 1]:
+        raise WrongResultError(f"Redis holds report {wrong[0]} {held[wrong[0]]} times")
+
+
+def _contents(redis: RedisServer) -> Iterator[bytes]:
+    for name in _streams(redis):
+        start = b"-"
+        while found := redis.command("XRANGE", name, start, "+", "COUNT", PAGE):
+            yield from (b" ".join(fields) for _, fields in found)
+            start = b"(" + found[-1][0]
+
+
+def _number(content: bytes) -> int:
+    found = NUMBER.search(content)
+    return int(found[0], 16) if found else -1
+
+
+def _streams(redis: RedisServer) -> list[bytes]:
+    names: list[bytes] = redis.command("SCAN", 0, "COUNT", 10_000, "TYPE", "stream")[1]
+    return names
 
 
 def waiting_readers(*servers: RedisServer) -> int:

@@ -201,6 +201,7 @@ def _rows(name: str, partitions: int, cores: int) -> list[Row]:
         figure="rate_per_s",
         unit="/s",
         limits={each: None for each in SYSTEMS[name] if each != OURS},
+        no_target="how it grows is the row of linear",
     )
     if partitions == 1:
         return [rate]
@@ -210,5 +211,6 @@ def _rows(name: str, partitions: int, cores: int) -> list[Row]:
         figure="efficiency",
         unit="of linear",
         aim=AIM if cores > partitions else None,
+        no_target="" if cores > partitions else f"it needs {partitions + 1} cores",
     )
     return [rate, efficiency]

@@ -16,9 +16,12 @@ MANY_ROUNDS = {4: 1, 8: 1}
 SINGLE_ROUNDS = 3
 """At most."""
 OURS = "osmo-ws"
+DETAIL = "a detail of the averages with one and two workers, which have one"
 
-AVERAGE_LIMITS = {1: 0.1, 2: 0.2}
-UNEVEN = 0.2
+AVERAGE_LIMITS = {1: 0.03, 2: 0.06}
+TUNED_LIMIT = 1.0
+"""Of the averages, where go has a limit."""
+UNEVEN = 0.15
 """By how much a worker's share may differ from an even one."""
 TIMES = {
     "avg_ms": "Creation to handled, average of 93 reports",
@@ -53,7 +56,7 @@ async def one_workflow(context: Context) -> dict[str, Outcome]:
         played = await ready.play(_plans.one_workflow())
     times = [each.milliseconds for each in played.processed]
     mean = statistics.mean(times)
-    figures = {"mean_ms": mean, "overhead_ms": mean - COST_MS}
+    figures = {"mean_ms": mean, "beyond_ms": mean - COST_MS}
     return {context.system.name: Outcome(figures, {"processing_ms": times})}
 
 
@@ -151,15 +154,15 @@ def _single_rows() -> list[Row]:
             title="Creation to handled, mean of one workflow's five reports",
             short="One workflow, 5 reports",
             figure="mean_ms",
-            limits={"go": 0.25, "go-tuned": None, "legacy": None},
+            limits={"go": 1.0, "go-tuned": None, "legacy": None},
             published={"legacy": "54 ms", "go": "65 ms"},
         ),
         row(
-            id="Q1 overhead",
+            id="Q1 beyond",
             title=f"The same without the {COST_MS:g} ms of handling itself",
             short="Beyond the handler",
-            figure="overhead_ms",
-            limits={"go": None, "go-tuned": None, "legacy": None},
+            figure="beyond_ms",
+            limits={"go": 0.8, "go-tuned": None, "legacy": None},
         ),
     ]
 
@@ -167,12 +170,14 @@ def _single_rows() -> list[Row]:
 def _many_rows() -> list[Row]:
     rows = []
     for workers in WORKERS:
-        peers = {"go": AVERAGE_LIMITS.get(workers), "go-tuned": None}
+        limit = AVERAGE_LIMITS.get(workers)
+        peers = {"go": limit, "go-tuned": limit and TUNED_LIMIT}
         if workers == 1:
             peers["legacy"] = None
         row = partial(Row, experiment=f"workers-{workers}", ours=OURS)
         published = PUBLISHED.get(workers, {})
         for figure, title in TIMES.items():
+            aimed = figure == "avg_ms" and limit is not None
             rows.append(
                 row(
                     id=f"Q2 {workers}w {figure.removesuffix('_ms')}",
@@ -183,8 +188,9 @@ def _many_rows() -> list[Row]:
                     figure=figure,
                     unit="ms",
                     better="lower",
-                    limits=peers if figure == "avg_ms" else dict.fromkeys(peers),
+                    limits=peers if aimed else dict.fromkeys(peers),
                     published=published.get(figure, {}),
+                    no_target="" if aimed else DETAIL,
                 )
             )
         rows.append(
@@ -196,6 +202,7 @@ def _many_rows() -> list[Row]:
                 better="higher",
                 limits=dict.fromkeys(peers),
                 published=published.get("under_1s_share", {}),
+                no_target=DETAIL,
             )
         )
         rows.append(
@@ -205,6 +212,7 @@ def _many_rows() -> list[Row]:
                 figure="superseded",
                 unit="",
                 better="lower",
+                no_target="neither few nor many are better by themselves",
             )
         )
     return rows

@@ -1,0 +1,182 @@
+"""The databases that a worker writes into: what is in them afterwards, and how fast each takes the
+same rows by itself."""
+
+import sqlite3
+import time
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import ExitStack, asynccontextmanager, closing
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from osmo_benchmarks.errors import ProgramError
+from osmo_benchmarks.postgres import running_postgres
+
+if TYPE_CHECKING:
+    import psycopg
+
+T = TypeVar("T")
+
+TABLE = "tasks"
+KEY = ("backend", "workflow_uuid", "task_uuid", "retry_id")
+VERSION = ("epoch", "resource_version")
+BATCH = 1_000
+"""Rows of a transaction: as many as a worker has read at most."""
+
+Rows = Sequence[tuple[Any, ...]]
+
+
+class Database(ABC):
+    """One that has the worker's tables once a worker has opened it."""
+
+    url: str
+    """What a worker opens."""
+
+    @abstractmethod
+    def rows(self) -> tuple[Sequence[str], Rows]:
+        """The columns of `tasks` that are not computed, and every row, by version."""
+
+    @abstractmethod
+    def take(self, columns: Sequence[str], rows: Rows) -> float:
+        """Empty the table and put `rows` into it again, by the fastest means that lets a newer row
+        take the place of an older one; rows per second."""
+
+
+class Sqlite(Database):
+    """A file."""
+
+    def __init__(self, path: Path) -> None:
+        self.url = f"sqlite:///{path}"
+        self._path = path
+
+    def rows(self) -> tuple[Sequence[str], Rows]:
+        """See `Database`."""
+        with closing(sqlite3.connect(self._path)) as connection:
+            # Computed columns are not among them.
+            columns = [each[1] for each in connection.execute(f"PRAGMA table_info({TABLE})")]
+            return columns, connection.execute(_select(columns)).fetchall()
+
+    def take(self, columns: Sequence[str], rows: Rows) -> float:
+        """See `Database`. Within one process, a prepared statement for each row is the fastest."""
+        values = ", ".join("?" * len(columns))
+        insert = f"INSERT INTO {TABLE} ({', '.join(columns)}) VALUES ({values}) {_newer(columns)}"
+        with closing(sqlite3.connect(self._path, isolation_level=None)) as connection:
+            # As a worker has it; the write-ahead log is the file's own.
+            connection.execute("PRAGMA synchronous = NORMAL")
+            connection.execute(f"DELETE FROM {TABLE}")
+            began = time.perf_counter()
+            for batch in _batches(rows):
+                connection.execute("BEGIN IMMEDIATE")
+                connection.executemany(insert, batch)
+                connection.execute("COMMIT")
+            return len(rows) / (time.perf_counter() - began)
+
+
+class Postgres(Database):
+    """One of a server's."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def another(self, name: str) -> "Postgres":
+        """An empty one of that name at the same server."""
+        import psycopg  # noqa: PLC0415 (only here, and 80 ms)
+
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            connection.execute(f'CREATE DATABASE "{name}"'.encode())
+        return Postgres(f"{self.url.rpartition('/')[0]}/{name}")
+
+    def rows(self) -> tuple[Sequence[str], Rows]:
+        """See `Database`. Values are as `COPY` has them; texts of reports need no escapes."""
+        import psycopg  # noqa: PLC0415 (only here, and 80 ms)
+
+        with psycopg.connect(self.url) as connection, connection.cursor() as cursor:
+            found = cursor.execute(
+                "SELECT column_name FROM information_schema.columns WHERE table_name = %s"
+                " AND is_generated = 'NEVER' ORDER BY ordinal_position",
+                (TABLE,),
+            )
+            columns = [name for (name,) in found]
+            with cursor.copy(f"COPY ({_select(columns)}) TO STDOUT".encode()) as copy:
+                lines = b"".join(bytes(each) for each in copy).decode().splitlines()
+        return columns, [
+            tuple(None if cell == r"\N" else cell for cell in line.split("\t")) for line in lines
+        ]
+
+    def take(self, columns: Sequence[str], rows: Rows) -> float:
+        """See `Database`: copied into a table of the session, and from there."""
+        names = ", ".join(columns)
+        join = f"INSERT INTO {TABLE} ({names}) SELECT {names} FROM given {_newer(columns)}".encode()
+        copy_in = f"COPY given ({names}) FROM STDIN".encode()
+        copied = [_lines(batch) for batch in _batches(rows)]
+
+        def write(cursor: "psycopg.Cursor[Any]", lines: str) -> None:
+            with cursor.copy(copy_in) as copy:
+                copy.write(lines)
+            cursor.execute(join)
+
+        return len(rows) / self._timed(write, copied)
+
+    def take_one_by_one(self, columns: Sequence[str], rows: Rows) -> float:
+        """The same by a statement for each row, which the driver sends without waiting for the one
+        before."""
+        values = ", ".join(["%s"] * len(columns))
+        insert = f"INSERT INTO {TABLE} ({', '.join(columns)}) VALUES ({values}) {_newer(columns)}"
+
+        def write(cursor: "psycopg.Cursor[Any]", batch: Rows) -> None:
+            cursor.executemany(insert.encode(), batch)
+
+        return len(rows) / self._timed(write, list(_batches(rows)))
+
+    def _timed(
+        self, write: "Callable[[psycopg.Cursor[Any], T], None]", batches: Sequence[T]
+    ) -> float:
+        """Seconds that a transaction for each of `batches` takes, with the table empty before."""
+        import psycopg  # noqa: PLC0415 (only here, and 80 ms)
+
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            connection.execute(f"TRUNCATE {TABLE}".encode())
+            connection.execute(
+                f"CREATE TEMPORARY TABLE given (LIKE {TABLE}) ON COMMIT DELETE ROWS".encode()
+            )
+            began = time.perf_counter()
+            for each in batches:
+                with connection.transaction(), connection.cursor() as cursor:
+                    write(cursor, each)
+            return time.perf_counter() - began
+
+
+@asynccontextmanager
+async def postgres_server() -> AsyncIterator[Postgres]:
+    """A PostgreSQL for all heats of an experiment.
+
+    Raises:
+        ProgramError: it does not start.
+    """
+    with ExitStack() as stack:
+        try:
+            url = stack.enter_context(running_postgres())
+        except (RuntimeError, OSError) as exc:
+            raise ProgramError(f"PostgreSQL does not start: {exc}") from exc
+        yield Postgres(url)
+
+
+def _select(columns: Sequence[str]) -> str:
+    return f"SELECT {', '.join(columns)} FROM {TABLE} ORDER BY {', '.join(VERSION)}"
+
+
+def _newer(columns: Sequence[str]) -> str:
+    changes = ", ".join(f"{name} = excluded.{name}" for name in columns if name not in KEY)
+    ours, theirs = (", ".join(f"{of}.{name}" for name in VERSION) for of in ("excluded", TABLE))
+    return f"ON CONFLICT ({', '.join(KEY)}) DO UPDATE SET {changes} WHERE ({ours}) > ({theirs})"
+
+
+def _batches(rows: Rows) -> Iterator[Rows]:
+    left = iter(rows)
+    while batch := list(islice(left, BATCH)):
+        yield batch
+
+
+def _lines(rows: Rows) -> str:
+    return "".join("\t".join(r"\N" if v is None else v for v in row) + "\n" for row in rows)
