@@ -185,6 +185,33 @@ async def test_body_over_the_limit() -> None:
             await fetch(client)
 
 
+async def test_pieces_of_a_body() -> None:
+    """The first one is given as soon as it is there, and later ones are larger; together they have
+    the body's bound."""
+    began = asyncio.Event()
+
+    async def respond(exchange: Exchange) -> None:
+        await exchange.send(CHUNKED + chunk(b"begin"))
+        await began.wait()
+        for _ in range(40):
+            await exchange.send(chunk(b"x" * 20_000))
+        await exchange.send(LAST_CHUNK)
+
+    for most, whole in ((800_005, True), (800_004, False)):
+        async with client_of(respond, HttpConfig(max_body_bytes=most)) as (client, _):
+            response = await client.get("/", {})
+            sizes: list[int] = []
+            with contextlib.nullcontext() if whole else pytest.raises(MalformedError, match="over"):
+                async for piece in response.pieces():
+                    sizes.append(len(piece))
+                    began.set()
+            assert sizes[0] == 5
+            assert len(sizes) <= 5
+            assert sum(sizes) == 800_005 or not whole
+            response.close()
+            began.clear()
+
+
 @pytest.mark.parametrize("sent", [b"", b"HTTP/1.1 200 OK\r\n", CHUNKED, CHUNKED + chunk(b"hel")])
 async def test_silent_server(sent: bytes) -> None:
     """Neither the head nor a pause in the body is waited for without end."""

@@ -14,7 +14,7 @@ Promises:
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from typing import cast
 
 from osmo_listener.errors import KubernetesError, MalformedError, SilentError, TruncatedError
@@ -30,6 +30,9 @@ except ImportError as exc:
         "talking to Kubernetes needs httptools: pip install 'osmo-pipeline[kubernetes]'"
     ) from exc
 
+
+_PIECE_BYTES = 256 * 1024
+"""Of a body that is read whole: a tenth of a page of usual pods, which are read meanwhile."""
 
 Headers = Mapping[str, str | tuple[str, ...]]
 """By name; of several values each gets its line."""
@@ -66,20 +69,6 @@ class Response:
         """The response's headers by lower-case name."""
         return self._connection.headers
 
-    async def beginning(self) -> bytes:
-        """The first piece of the body, which is still to be read; empty where there is no body. The
-        rest is then read ahead of the caller up to `HttpConfig.ahead_bytes`.
-
-        Raises:
-            SilentError: a pause over `body_timeout`.
-            TruncatedError, MalformedError: as for `read`.
-        """
-        connection = self._connection
-        connection.read_ahead(self._config.ahead_bytes)
-        while not (connection.beginning or connection.complete):
-            await connection.wait(self._config.body_timeout, "the answer's beginning")
-        return connection.beginning
-
     async def read(self) -> bytes:
         """The whole body.
 
@@ -88,16 +77,32 @@ class Response:
             SilentError: a pause over `body_timeout`.
             TruncatedError: the connection ended before the body did.
         """
-        connection, limit = self._connection, self._config.max_body_bytes
-        # Joined once, at the end: a page comes in hundreds of small pieces.
-        connection.read_ahead(limit)
-        while not connection.complete and connection.size <= limit:
-            await connection.wait(self._config.body_timeout, "more of the answer", limit + 1)
-        if connection.size > limit:
-            raise MalformedError(
-                f"an answer is over {limit} bytes: ask for smaller pages, or raise max_body_bytes"
-            )
-        return connection.take()
+        return b"".join([piece async for piece in self.pieces()])
+
+    async def pieces(self) -> AsyncGenerator[bytes, None]:
+        """The same in pieces of no meaning: the first one as soon as it is there, then larger ones,
+        of which each is a turn of the event loop. Up to `HttpConfig.ahead_bytes` are read ahead.
+
+        Raises:
+            as `read`.
+        """
+        connection, config = self._connection, self._config
+        connection.read_ahead(config.ahead_bytes)
+        size, wanted = 0, 1
+        while True:
+            while not connection.complete and connection.size < wanted:
+                await connection.wait(config.body_timeout, "more of the answer", wanted)
+            size += connection.size
+            if size > config.max_body_bytes:
+                raise MalformedError(
+                    f"an answer is over {config.max_body_bytes} bytes: ask for smaller pages, or"
+                    " raise max_body_bytes"
+                )
+            if piece := connection.take():
+                yield piece
+            if connection.complete and not connection.size:
+                return
+            wanted = min(_PIECE_BYTES, config.ahead_bytes)
 
     async def chunks(self, silence: float) -> AsyncIterator[bytes]:
         """The body as it comes, in pieces of no meaning; `silence` is the longest pause.
@@ -216,11 +221,6 @@ class _Connection(asyncio.Protocol):
         self._start()
         self._busy = True
         self._transport.write(request)
-
-    @property
-    def beginning(self) -> bytes:
-        """The first piece of what has arrived and was not taken."""
-        return self._received[0] if self._received else b""
 
     def read_ahead(self, limit: int) -> None:
         """Read up to `limit` bytes that nobody has taken yet."""

@@ -160,10 +160,15 @@ class ListWatch(Generic[T]):
         try:
             while response is not None:
                 await check(response, self._advice)
-                decoder = self._decoder(response)
-                more = decoder.next_page(await response.beginning())
-                ahead = await self._next_page(more) if more else None
-                page = decoder.page(await response.read())
+                reader = self._decoder(response).page_reader()
+                more = ""
+                async with contextlib.aclosing(response.pieces()) as pieces:
+                    async for piece in pieces:
+                        reader.feed(piece)
+                        if reader.more and not more:
+                            more = reader.more
+                            ahead = await self._next_page(more)
+                page = reader.page()
                 response.close()
                 if page.more != more:
                     if ahead is not None:
@@ -301,7 +306,7 @@ class ListWatch(Generic[T]):
         return self._protobuf if self._protobuf and is_protobuf(response) else self._json
 
     def _load_protobuf(self) -> None:
-        """Importing it takes some 30 ms; the API server is at work meanwhile."""
+        """Importing it takes up to 30 ms; the API server is at work meanwhile."""
         if self._protobuf is None:
             from osmo_listener.kubernetes.protobuf_decoding import (  # noqa: PLC0415
                 ProtobufDecoder,
