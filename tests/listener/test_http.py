@@ -7,6 +7,7 @@ import ssl
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -330,10 +331,54 @@ async def test_slow_reader_slows_the_server() -> None:
             await asyncio.sleep(0.02)
         assert sent < 32 * 1024 * 1024
         total = 0
-        async for part in response.chunks(5.0):
+        while part := await response.more(5.0):
             total += len(part)
         assert total == 1000 * 65536
         response.close()
+
+
+async def test_a_shorter_pause_after_a_longer_one() -> None:
+    """Is noticed in its own time, though one timer watches over both."""
+
+    async def respond(exchange: Exchange) -> None:
+        await exchange.send(CHUNKED + chunk(b"a"))
+
+    async with client_of(respond) as (client, _):
+        response = await client.get("/", {})
+        assert await response.more(100) == b"a"
+        async with asyncio.timeout(50):
+            with pytest.raises(SilentError, match=r"no more of the answer for 0\.05 s"):
+                await response.more(0.05)
+        response.close()
+
+
+async def test_a_pause_is_measured_from_the_last_bytes() -> None:
+    """What came early does not count for the pause after it."""
+    go_on = asyncio.Event()
+
+    async def respond(exchange: Exchange) -> None:
+        await exchange.send(CHUNKED + chunk(b"a"))
+        await go_on.wait()
+        await exchange.send(chunk(b"b"))
+
+    async with client_of(respond) as (client, _):
+        response = await client.get("/", {})
+        assert await response.more(100) == b"a"
+        first = asyncio.get_running_loop().time() + 100
+        waiting = asyncio.create_task(response.more(200))
+        await asyncio.sleep(0)
+        # The timer of the first pause, which is still set.
+        connection = response._connection
+        connection._look(Mock(time=lambda: first))
+        go_on.set()
+        assert await waiting == b"b"
+        waiting = asyncio.create_task(response.more(200))
+        await asyncio.sleep(0)
+        connection._look(Mock(time=lambda: first + 200))
+        with pytest.raises(SilentError):
+            await waiting
+        response.close()
+        assert connection._watchdog is None
 
 
 async def test_cancel_anywhere_leaves_no_connection() -> None:

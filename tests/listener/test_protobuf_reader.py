@@ -5,6 +5,8 @@ That both give the same is in `test_protobuf_decoding`, and for whatever a serve
 """
 
 import contextlib
+import subprocess
+import sys
 
 import msgspec
 import pytest
@@ -18,6 +20,7 @@ from osmo_listener.listeners.objects import Event, Node, Pod, SharedPod, UsagePo
 from osmo_protos import kubernetes_pb2 as pb
 from tests.fuzz.draw import Draw
 from tests.fuzz.messages import Writer, field, varint
+from tests.listener.record_answers import ANSWERS
 
 POD = pb.Pod(
     metadata=pb.ObjectMeta(name="a", labels={"x": "y"}, creationTimestamp=pb.Time(seconds=7)),
@@ -39,13 +42,32 @@ def of_pod(data: bytes, kind: type[Pod | UsagePod] = Pod) -> object:
     return read(table_of(kind, "Pod"), data, 0, len(data))
 
 
-def test_it_reads_without_the_library() -> None:
-    """What an API server sends, so that the library need not be there."""
+def test_what_is_usual_is_read() -> None:
+    """As the library reads it, wherever it lies."""
     data = b"before" + POD + b"behind"
     pod = read(table_of(SharedPod, "Pod"), data, 6, 6 + len(POD))
     assert pod == reader_of(SharedPod, "Pod")(data, 6, 6 + len(POD))
     terminated = pod.status.init_container_statuses[0].state.terminated
     assert terminated.exit_code == -7
+
+
+WITHOUT = """
+import sys
+from pathlib import Path
+from osmo_listener.kubernetes.protobuf_decoding import ProtobufDecoder
+from osmo_listener.listeners.objects import Pod
+decoder = ProtobufDecoder(Pod, by_table=True)
+assert decoder.page(Path(sys.argv[1]).read_bytes()).objects
+for frame in decoder.framer().feed(Path(sys.argv[2]).read_bytes()):
+    decoder.event(frame)
+assert "google.protobuf" not in sys.modules
+"""
+
+
+def test_the_library_is_not_imported() -> None:
+    """As long as an API server sends what is usual: importing it is a good part of a start."""
+    answers = [str(ANSWERS / name) for name in ("pods.pb", "pods-watch.pb")]
+    subprocess.run([sys.executable, "-c", WITHOUT, *answers], check=True)
 
 
 @pytest.mark.parametrize("kind", [Pod, SharedPod, UsagePod, Node, Event])

@@ -14,7 +14,7 @@ Promises:
 
 import asyncio
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from typing import cast
 
 from osmo_listener.errors import KubernetesError, MalformedError, SilentError, TruncatedError
@@ -104,21 +104,18 @@ class Response:
                 return
             wanted = min(_PIECE_BYTES, config.ahead_bytes)
 
-    async def chunks(self, silence: float) -> AsyncIterator[bytes]:
-        """The body as it comes, in pieces of no meaning; `silence` is the longest pause.
+    async def more(self, silence: float) -> bytes:
+        """What has come of the body since the last call, as soon as there is something; empty at
+        the end. `silence` is the longest pause.
 
         Raises:
             SilentError: a pause over `silence`.
             TruncatedError, MalformedError: as for `read`.
         """
         connection = self._connection
-        while True:
-            if chunk := connection.take():
-                yield chunk
-            elif connection.complete:
-                return
-            else:
-                await connection.wait(silence, "more of the answer")
+        while not (connection.size or connection.complete):
+            await connection.wait(silence, "more of the answer")
+        return connection.take()
 
     def close(self) -> None:
         """Give the connection back, or drop it when the answer has not been read to its end.
@@ -198,7 +195,10 @@ class _Connection(asyncio.Protocol):
     def __init__(self, config: HttpConfig, idle: "list[_Connection]") -> None:
         self._config = config
         self._idle = idle
-        self._waiter: asyncio.Future[None] | None = None
+        self._waiter: asyncio.Future[bool] | None = None
+        self._watchdog: asyncio.TimerHandle | None = None
+        self._deadline = self._patience = 0.0
+        self._seen = 0
         self._failure: KubernetesError | None = None
         self._paused = False
         self._busy = False
@@ -248,26 +248,42 @@ class _Connection(asyncio.Protocol):
         `seconds`, or twice as much if something came that is not enough."""
         if self._failure:
             raise self._failure
-        self._wanted = wanted
         loop = asyncio.get_running_loop()
+        self._wanted, self._patience, self._seen = wanted, seconds, self.size
+        self._deadline = loop.time() + seconds
+        if self._watchdog is None or self._watchdog.when() > self._deadline:
+            self._watch()
+        # Awaited itself: `asyncio.wait` takes one more turn of the loop and `asyncio.timeout` sets a
+        # timer for each wait, and both are part of the time from a change to its report.
+        self._waiter = loop.create_future()
         try:
-            while True:
-                size = self.size
-                # Awaited itself, because `asyncio.wait` takes one more turn of the loop, which is
-                # a part of the time from a change to its report.
-                waiter = self._waiter = loop.create_future()
-                try:
-                    async with asyncio.timeout(seconds):
-                        await waiter
-                except TimeoutError as exc:
-                    if waiter.cancelled() and self.size == size:
-                        raise SilentError(
-                            f"the API server is silent: no {awaited} for {seconds} s"
-                        ) from exc
-                if not waiter.cancelled():
-                    return
+            if not await self._waiter:
+                raise SilentError(f"the API server is silent: no {awaited} for {seconds} s")
         finally:
             self._waiter = None
+
+    def _watch(self) -> None:
+        """Look again at the deadline."""
+        self._unwatch()
+        loop = asyncio.get_running_loop()
+        self._watchdog = loop.call_at(self._deadline, self._look, loop)
+
+    def _unwatch(self) -> None:
+        if self._watchdog is not None:
+            self._watchdog.cancel()
+            self._watchdog = None
+
+    def _look(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._watchdog = None
+        if self._waiter is None or self._waiter.done():
+            return
+        now = loop.time()
+        if self.size != self._seen:
+            self._seen, self._deadline = self.size, now + self._patience
+        if now < self._deadline:
+            self._watch()
+        else:
+            self._waiter.set_result(False)
 
     def _has_enough(self) -> bool:
         # Without a body yet, it is the head that is waited for.
@@ -275,6 +291,7 @@ class _Connection(asyncio.Protocol):
 
     def release(self) -> None:
         self._busy = False
+        self._unwatch()
         if self.complete and not self._received and not self.closed:
             self._idle.append(self)
         else:
@@ -282,11 +299,12 @@ class _Connection(asyncio.Protocol):
 
     def abort(self) -> None:
         self.closed = True
+        self._unwatch()
         self._transport.abort()
 
     def _wake(self) -> None:
         if self._waiter and not self._waiter.done():
-            self._waiter.set_result(None)
+            self._waiter.set_result(True)
 
     def _fail(self, failure: KubernetesError) -> None:
         self._failure = self._failure or failure

@@ -3,7 +3,7 @@
 import contextlib
 import logging
 import random
-from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from typing import Generic
 from urllib.parse import quote, urlencode
 
@@ -103,7 +103,7 @@ class ListWatch(Generic[T]):
         """
         return self._list_stream() if self._mode is ListMode.STREAM else self._list_pages()
 
-    async def watch(self, version: int) -> AsyncGenerator[Sequence[Event[T]], None]:
+    def watch(self, version: int) -> AsyncGenerator[Sequence[Event[T]], None]:
         """See `Source.watch`.
 
         Raises:
@@ -111,17 +111,7 @@ class ListWatch(Generic[T]):
         """
         seconds = self._config.watch_time * (1 + self._draw())
         query = {"resourceVersion": str(version), "timeoutSeconds": str(max(1, round(seconds)))}
-        async with contextlib.aclosing(self._events(query)) as batches:
-            async for batch in batches:
-                events: list[Event[T]] = []
-                try:
-                    for event in batch:
-                        events.append(event)  # noqa: PERF402 - keeps what is good
-                except KubernetesError:
-                    if events:
-                        yield events
-                    raise
-                yield events
+        return self._events(query)
 
     async def position(self) -> int:
         """See `Source.position`."""
@@ -240,16 +230,25 @@ class ListWatch(Generic[T]):
             response.close()
         self._namespace_seen = True
 
-    async def _events(self, query: dict[str, str]) -> AsyncGenerator[Iterator[Event[T]], None]:
-        """The complete events of a watch's stream as they arrive, each decoded when it is taken."""
+    async def _events(self, query: dict[str, str]) -> AsyncGenerator[Sequence[Event[T]], None]:
+        """The complete events of a watch's stream as they arrive; of those that come together, the
+        ones before an error are given first."""
         response = await self._get({"watch": "1", "allowWatchBookmarks": "true", **query})
         try:
             await check(response, self._advice)
             decoder = self._decoder(response)
             framer = decoder.framer()
-            async for piece in response.chunks(self._config.silence):
-                if frames := framer.feed(piece):
-                    yield (self._event(decoder, frame) for frame in frames)
+            while piece := await response.more(self._config.silence):
+                events: list[Event[T]] = []
+                try:
+                    for frame in framer.feed(piece):
+                        events.append(self._event(decoder, frame))  # noqa: PERF401 - keeps what is good
+                except KubernetesError:
+                    if events:
+                        yield events
+                    raise
+                if events:
+                    yield events
                 if framer.size > self._config.max_event_bytes:
                     raise MalformedError(
                         f"an event is over {self._config.max_event_bytes} bytes: raise"

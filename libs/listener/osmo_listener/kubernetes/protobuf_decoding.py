@@ -11,7 +11,6 @@ the library what an API server does not send.
 """
 
 from collections.abc import Callable
-from typing import Generic
 
 import msgspec
 
@@ -70,40 +69,37 @@ class _Identity(msgspec.Struct, rename="camel", gc=False):
     resource_version: str = ""
 
 
-class _Message(Generic[S]):
-    """Reads the messages of one name into structs.
+_Reader = Callable[[bytes, int, int], S]
+"""Reads the message between two places; raises what `_UNREADABLE` names."""
 
-    Args:
-        struct: what is read of them.
-        name: in `kubernetes.proto`.
-        by_table: by our own reader where it can, else by the library.
-    """
 
-    def __init__(self, struct: type[S], name: str, *, by_table: bool) -> None:
-        self._struct = struct
-        self._name = name
-        self._table = table_of(struct, name) if by_table else None
-        self._by_library: Callable[[bytes, int, int], S] | None = None
-        if not by_table:
-            self._load_library()
+def _reader(struct: type[S], name: str, *, by_table: bool) -> _Reader[S]:
+    """Reads the messages of this name in `kubernetes.proto`, `by_table` or by the library."""
+    return _by_table(struct, name) if by_table else _by_library(struct, name)
 
-    def __call__(self, data: bytes, begin: int, end: int) -> S:
-        """Raises what `_UNREADABLE` names."""
-        if self._table is not None:
-            try:
-                item: S = read(self._table, data, begin, end)
-            except UnusualError:
-                pass
-            else:
-                return item
-        return (self._by_library or self._load_library())(data, begin, end)
 
-    def _load_library(self) -> Callable[[bytes, int, int], S]:
-        """Importing it takes some 25 ms."""
-        from osmo_listener.kubernetes.protobuf_structs import reader_of  # noqa: PLC0415
+def _by_table(struct: type[S], name: str) -> _Reader[S]:
+    table = table_of(struct, name)
+    by_library: _Reader[S] | None = None
 
-        self._by_library = reader_of(self._struct, self._name)
-        return self._by_library
+    def read_message(data: bytes, begin: int, end: int) -> S:
+        nonlocal by_library
+        try:
+            item: S = read(table, data, begin, end)
+        except UnusualError:
+            by_library = by_library or _by_library(struct, name)
+        else:
+            return item
+        return by_library(data, begin, end)
+
+    return read_message
+
+
+def _by_library(struct: type[S], name: str) -> _Reader[S]:
+    # Importing it takes some 25 ms.
+    from osmo_listener.kubernetes.protobuf_structs import reader_of  # noqa: PLC0415
+
+    return reader_of(struct, name)
 
 
 class ProtobufDecoder(Decoder[T]):
@@ -127,11 +123,11 @@ class ProtobufDecoder(Decoder[T]):
     ) -> None:
         name = message_of(object_type) or ""
         self.transform = transform
-        self.object: Callable[[bytes, int, int], T] = _Message(object_type, name, by_table=by_table)
-        self.metadata = _Message(_ListMeta, "ListMeta", by_table=by_table)
-        self._identity = _Message(_Identity, "ObjectMeta", by_table=by_table)
-        self._event = _Message(_Event, "WatchEvent", by_table=by_table)
-        self._status = _Message(Status, "Status", by_table=by_table)
+        self.object = _reader(object_type, name, by_table=by_table)
+        self.metadata = _reader(_ListMeta, "ListMeta", by_table=by_table)
+        self._identity = _reader(_Identity, "ObjectMeta", by_table=by_table)
+        self._event = _reader(_Event, "WatchEvent", by_table=by_table)
+        self._status = _reader(Status, "Status", by_table=by_table)
 
     def page_reader(self) -> "ProtobufPageReader[T]":
         return ProtobufPageReader(self)
@@ -248,7 +244,7 @@ class ProtobufPageReader(PageReader[T]):
 def protobuf_status(body: bytes, *, by_table: bool = COMPILED) -> Status:
     """The `Status` in the body of an error; an empty one where there is none."""
     try:
-        return _Message(Status, "Status", by_table=by_table)(body, *_content(body))
+        return _reader(Status, "Status", by_table=by_table)(body, *_content(body))
     except _UNREADABLE:
         return Status()
 
