@@ -32,7 +32,6 @@ import signal
 import sys
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
 from types import FrameType, MappingProxyType
@@ -47,6 +46,7 @@ from osmo_transport.errors import (
     UsageError,
     WrongServerError,
 )
+from osmo_transport.lean import dataclass
 
 
 class ExitCode(IntEnum):
