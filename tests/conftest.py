@@ -10,6 +10,7 @@ from weakref import WeakSet
 import pytest
 from hypothesis import HealthCheck, settings
 
+from osmo_benchmarks.postgres import programs
 from osmo_runtime import build
 from osmo_simulator import api_server as kube
 from osmo_transport import files
@@ -55,7 +56,7 @@ def pytest_report_header() -> list[str]:
     else:
         missing = []
     given = os.environ.get("OSMO_TEST_POSTGRES_URL")
-    home = postgres.programs()
+    home = programs()
     if home is not None and not given:
         servers.append(str(home / "postgres"))
     elif not given:

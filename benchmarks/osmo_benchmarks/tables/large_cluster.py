@@ -211,8 +211,8 @@ def table(quick: bool) -> Table:
             f" {WITHOUT_PROTOBUF}",
             "L2 from the change counts from the moment at which the API server has all changes,"
             " which is before it tells anybody of the first. The round trip counts from when the"
-            " report is created, as the study does: a listener that takes longer to make each report"
-            " of the burst has fewer of them under way.",
+            " report is created, as the study does: a listener that takes longer to make each"
+            " report of the burst has fewer of them under way.",
             FOLLOWS,
         ),
     )
