@@ -4,10 +4,11 @@
 # many more, each of which would compile all that it imports if bytecode were not kept.
 
 BIN := .venv/bin
+COMPILED := .venv-compiled/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DELETE_ON_ERROR:
-.PHONY: install demo test bench check docs format protos
+.PHONY: install demo test test-compiled bench check docs format protos
 
 install: .venv/.dev
 
@@ -17,8 +18,13 @@ demo: .venv/.all
 test: .venv/.dev
 	PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
 
-bench: .venv/.bench
-	$(BIN)/osmo-pipeline bench $(ARGS)
+# The same tests, put to the compiled wheel in the place of the source tree.
+test-compiled: .venv/.dev .venv-compiled/.done
+	@[ ! -d $(COMPILED) ] || PYTHONDONTWRITEBYTECODE= OSMO_TEST_COMPILED=1 \
+		$(COMPILED)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
+
+bench: .venv-compiled/.done
+	@bin=$(BIN); [ ! -d $(COMPILED) ] || bin=$(COMPILED); $$bin/osmo-pipeline bench $(ARGS)
 
 check: .venv/.dev
 	$(BIN)/ruff format --check .
@@ -57,3 +63,8 @@ protos: .venv/.dev
 	@echo "setting up .venv"
 	$(PIP) install --editable '.[all,dev]'
 	touch .venv/.all .venv/.bench $@
+
+# Not there where there is no C compiler, which is then said each time.
+.venv-compiled/.done: $(shell find libs protos services -name '*.py') hatch_build.py pyproject.toml \
+		scripts/compile.sh | .venv/.bench
+	@scripts/compile.sh

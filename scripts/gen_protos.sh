@@ -8,6 +8,8 @@ PATH="$PWD/.venv/bin:$PATH" # protoc-gen-mypy is a program that protoc looks for
 generate() {
     python -m grpc_tools.protoc --proto_path=protos --python_out="$1" --mypy_out=quiet:"$1" \
         protos/osmo_protos/*.proto
+    python -m grpc_tools.protoc --proto_path=protos \
+        --descriptor_set_out="$1/osmo_protos/kubernetes.binpb" protos/osmo_protos/kubernetes.proto
 }
 
 if [ "${1-}" != --check ]; then

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from osmo_benchmarks.postgres import programs
+from osmo_runtime import build
 from osmo_simulator import api_server as kube
 from osmo_transport import files
 from osmo_transport.testing.redis_server import RedisServer, redis_programs
@@ -46,7 +47,7 @@ def pytest_collection_finish() -> None:
 
 
 def pytest_report_header() -> list[str]:
-    """Which servers the tests are put to."""
+    """Which build is tested, and which servers it is put to."""
     try:
         servers = [*redis_programs().values()]
     except FileNotFoundError as exc:
@@ -74,7 +75,11 @@ def pytest_report_header() -> list[str]:
     found = [_version(server) for server in servers]
     if given:
         found.append("the PostgreSQL of OSMO_TEST_POSTGRES_URL")
-    return [f"servers: {'; '.join(found)}", *[f"not tested: {reason}" for reason in missing]]
+    return [
+        f"build: {build.core()}",
+        f"servers: {'; '.join(found)}",
+        *[f"not tested: {reason}" for reason in missing],
+    ]
 
 
 def _version(program: str) -> str:

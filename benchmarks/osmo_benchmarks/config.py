@@ -1,6 +1,5 @@
 """The configuration of a run of the benchmarks."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -8,6 +7,7 @@ from osmo_runtime.fields import Setting
 from osmo_runtime.logs import LogLevel
 from osmo_runtime.runner import ProgramConfig
 from osmo_transport.bounds import Count, Seed
+from osmo_transport.lean import dataclass
 
 
 @dataclass(frozen=True, kw_only=True)

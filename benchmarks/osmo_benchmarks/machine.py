@@ -8,9 +8,9 @@ import subprocess
 from pathlib import Path
 
 from osmo_benchmarks.run import Machine
+from osmo_runtime import build
 
 DISTRIBUTIONS = (
-    "osmo-pipeline",
     "grpcio",
     "kubernetes",
     "msgspec",
@@ -42,7 +42,7 @@ def available_memory_gb() -> float:
 
 def versions() -> dict[str, str]:
     """Of what the figures depend on; what is not installed is left out."""
-    found = {"python": platform.python_version()}
+    found = {"python": platform.python_version(), "osmo-pipeline": build.version()}
     for name in DISTRIBUTIONS:
         try:
             found[name] = importlib.metadata.version(name)

@@ -22,6 +22,8 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     """For example `T1 ws 500`; unique in a run."""
     title: str
     """What is measured, for a reader who has not read the study."""
+    short: str = ""
+    """The same in three words below the title of its table, for a picture; empty: the id."""
     experiment: str
     figure: str
     """Name of the figure in each sample of the experiment."""

@@ -96,6 +96,10 @@ class Peer:
         return Command((*self.prefix, *arguments), self.environment)
 
 
+TRANSPORTS = {"osmo-ws": "WebSocket", "osmo-grpc": "gRPC", "osmo-memory": "In memory"}
+"""Of ours, by name."""
+
+
 @dataclass(frozen=True)
 class Osmo:
     """This project over one of its transports, through the programs that its users run."""

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from math import inf
 from xml.etree import ElementTree
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -69,7 +70,7 @@ def empty(
         rounds=ROUNDS,
         quick=False,
         machine=Machine(cores=2, memory_gb=8.0, cpu="A & B", kernel="Linux 6"),
-        versions={"python": "3.11"},
+        versions={"osmo-pipeline": "0.1.0 (pure Python)"},
         systems=dict(systems or {}),
         tables=tables or [],
         experiments=dict(experiments or {}),
@@ -153,6 +154,23 @@ def test_what_takes_no_time_is_infinitely_ahead() -> None:
     drawn, page = picture.render(run), html.render(run)
     assert (drawn, page) != before
     ElementTree.fromstring(drawn)
+
+
+def test_page_and_terminal_say_who_is_ahead(capsys: pytest.CaptureFixture[str]) -> None:
+    """In the words of the picture, and the bar has the colour of who is."""
+    run = whole("round-trip")
+    (table,) = run.tables
+    (ahead, behind) = (row for row in table.rows if row.id in ("T1 ws 500", "T2 ws"))
+    for sample in run.experiments[ahead.experiment].samples:
+        sample.figures[ahead.figure] = 1.0 if sample.system == ahead.ours else 4.0
+    for sample in run.experiments[behind.experiment].samples:
+        sample.figures[behind.figure] = 1.0 if sample.system == behind.ours else 3.0
+    run.tables = [msgspec.structs.replace(table, rows=[ahead, behind])]
+    terminal.show(run)
+    shown, page = capsys.readouterr().out, html.render(run)
+    for text in (shown, page):
+        assert text.count("4x ahead") == text.count("3x behind") == 2
+    assert re.findall(r"fill:var\(--([\w-]+)\)", page) == ["osmo-ws", "osmo-ws", "legacy", "go"]
 
 
 @pytest.mark.parametrize(

@@ -50,7 +50,7 @@ def test_the_build_has_all_that_the_wheel_is_made_of() -> None:
     copied = {word for each in steps("COPY") for word in each.split()[:-1]} - {"--from=build"}
     project = PYPROJECT["project"]
     packages = PYPROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
-    needed = {"pyproject.toml", "README.md", *project["license-files"]}
+    needed = {"pyproject.toml", "hatch_build.py", "README.md", *project["license-files"]}
     needed |= {package.partition("/")[0] for package in packages}
     assert needed <= copied
     assert all((ROOT / path).exists() for path in copied - {"/opt/osmo"})

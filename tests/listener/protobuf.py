@@ -8,7 +8,7 @@ from typing import Any
 from google.protobuf.message import Message
 
 from osmo_listener.kubernetes.answers import PROTOBUF
-from osmo_listener.kubernetes.protobuf_decoding import MAGIC
+from osmo_listener.kubernetes.protobuf_reader import MAGIC
 from osmo_protos import kubernetes_pb2 as pb
 
 PodJson = Mapping[str, Any]

@@ -7,6 +7,7 @@ import ssl
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -185,6 +186,33 @@ async def test_body_over_the_limit() -> None:
             await fetch(client)
 
 
+async def test_pieces_of_a_body() -> None:
+    """The first one is given as soon as it is there, and later ones are larger; together they have
+    the body's bound."""
+    began = asyncio.Event()
+
+    async def respond(exchange: Exchange) -> None:
+        await exchange.send(CHUNKED + chunk(b"begin"))
+        await began.wait()
+        for _ in range(40):
+            await exchange.send(chunk(b"x" * 20_000))
+        await exchange.send(LAST_CHUNK)
+
+    for most, whole in ((800_005, True), (800_004, False)):
+        async with client_of(respond, HttpConfig(max_body_bytes=most)) as (client, _):
+            response = await client.get("/", {})
+            sizes: list[int] = []
+            with contextlib.nullcontext() if whole else pytest.raises(MalformedError, match="over"):
+                async for piece in response.pieces():
+                    sizes.append(len(piece))
+                    began.set()
+            assert sizes[0] == 5
+            assert len(sizes) <= 5
+            assert sum(sizes) == 800_005 or not whole
+            response.close()
+            began.clear()
+
+
 @pytest.mark.parametrize("sent", [b"", b"HTTP/1.1 200 OK\r\n", CHUNKED, CHUNKED + chunk(b"hel")])
 async def test_silent_server(sent: bytes) -> None:
     """Neither the head nor a pause in the body is waited for without end."""
@@ -303,10 +331,54 @@ async def test_slow_reader_slows_the_server() -> None:
             await asyncio.sleep(0.02)
         assert sent < 32 * 1024 * 1024
         total = 0
-        async for part in response.chunks(5.0):
+        while part := await response.more(5.0):
             total += len(part)
         assert total == 1000 * 65536
         response.close()
+
+
+async def test_a_shorter_pause_after_a_longer_one() -> None:
+    """Is noticed in its own time, though one timer watches over both."""
+
+    async def respond(exchange: Exchange) -> None:
+        await exchange.send(CHUNKED + chunk(b"a"))
+
+    async with client_of(respond) as (client, _):
+        response = await client.get("/", {})
+        assert await response.more(100) == b"a"
+        async with asyncio.timeout(50):
+            with pytest.raises(SilentError, match=r"no more of the answer for 0\.05 s"):
+                await response.more(0.05)
+        response.close()
+
+
+async def test_a_pause_is_measured_from_the_last_bytes() -> None:
+    """What came early does not count for the pause after it."""
+    go_on = asyncio.Event()
+
+    async def respond(exchange: Exchange) -> None:
+        await exchange.send(CHUNKED + chunk(b"a"))
+        await go_on.wait()
+        await exchange.send(chunk(b"b"))
+
+    async with client_of(respond) as (client, _):
+        response = await client.get("/", {})
+        assert await response.more(100) == b"a"
+        first = asyncio.get_running_loop().time() + 100
+        waiting = asyncio.create_task(response.more(200))
+        await asyncio.sleep(0)
+        # The timer of the first pause, which is still set.
+        connection = response._connection
+        connection._look(Mock(time=lambda: first))
+        go_on.set()
+        assert await waiting == b"b"
+        waiting = asyncio.create_task(response.more(200))
+        await asyncio.sleep(0)
+        connection._look(Mock(time=lambda: first + 200))
+        with pytest.raises(SilentError):
+            await waiting
+        response.close()
+        assert connection._watchdog is None
 
 
 async def test_cancel_anywhere_leaves_no_connection() -> None:

@@ -1,5 +1,6 @@
 """What the server is asked for, and what it answers."""
 
+import asyncio
 import json
 
 import msgspec
@@ -11,7 +12,7 @@ from osmo_listener.kubernetes.config import Encoding, ListWatchConfig, Resource
 from osmo_listener.kubernetes.listwatch import ListWatch
 from osmo_listener.listeners.objects import Pod, PodMetadata
 from tests.listener import protobuf, wire
-from tests.listener.wire import Exchange, chunk, events, list_watch, pages, plain, query
+from tests.listener.wire import LAST_CHUNK, Exchange, chunk, events, list_watch, pages, plain, query
 
 BOTH = "application/vnd.kubernetes.protobuf,application/json"
 
@@ -31,6 +32,42 @@ async def test_each_answer_says_what_it_is() -> None:
     async with wire.serve(paged) as server:
         source = list_watch(server)
         assert await pages(source) == [(["a"], None), (["b"], 9)]
+        source.close()
+
+
+async def test_objects_are_read_while_their_page_arrives() -> None:
+    """A page is not put together first."""
+    read = asyncio.Event()
+
+    def note(pod: Pod) -> Pod:
+        read.set()
+        return pod
+
+    async def respond(exchange: Exchange) -> None:
+        body = protobuf.pod_list(9, [wire.pod("a", 1), wire.pod("b", 2)])
+        await exchange.send(protobuf.CHUNKED + chunk(body[:-20]))
+        await read.wait()
+        await exchange.send(chunk(body[-20:]) + LAST_CHUNK)
+
+    async with wire.serve(respond) as server:
+        resource = Resource(path=wire.PATH, type=Pod, transform=note)
+        source = ListWatch(server.credentials(), resource)
+        async with asyncio.timeout(10):
+            assert await pages(source) == [(["a", "b"], 9)]
+        source.close()
+
+
+async def test_a_page_that_ends_early() -> None:
+    """Is an error, whatever was read of it."""
+
+    async def respond(exchange: Exchange) -> None:
+        body = protobuf.pod_list(9, [wire.pod("a", 1), wire.pod("b", 2)])
+        await exchange.send(protobuf.CHUNKED + chunk(body[:-20]) + LAST_CHUNK)
+
+    async with wire.serve(respond) as server:
+        source = list_watch(server)
+        with pytest.raises(MalformedError, match="ends within"):
+            await pages(source)
         source.close()
 
 

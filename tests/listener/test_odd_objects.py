@@ -10,7 +10,8 @@ from osmo_listener.informer.source import Event, EventType, Page
 from osmo_listener.informer.store import ChangeType, Store
 from osmo_listener.kubernetes.decoding import OddObjectError
 from osmo_listener.kubernetes.json_decoding import JsonDecoder
-from osmo_listener.kubernetes.protobuf_decoding import MAGIC, ProtobufDecoder
+from osmo_listener.kubernetes.protobuf_decoding import ProtobufDecoder
+from osmo_listener.kubernetes.protobuf_reader import MAGIC
 from osmo_listener.listeners.objects import Event as NotedEvent
 from osmo_listener.listeners.objects import Pod
 from osmo_protos import kubernetes_pb2 as pb

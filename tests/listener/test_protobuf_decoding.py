@@ -16,15 +16,20 @@ from osmo_listener.informer.source import Event as WatchEvent
 from osmo_listener.informer.source import EventType, KubernetesObject
 from osmo_listener.kubernetes.decoding import Decoder, ListPage
 from osmo_listener.kubernetes.json_decoding import JsonDecoder, json_status
-from osmo_listener.kubernetes.protobuf_decoding import MAGIC, ProtobufDecoder, protobuf_status
+from osmo_listener.kubernetes.protobuf_decoding import ProtobufDecoder, protobuf_status
+from osmo_listener.kubernetes.protobuf_reader import MAGIC
 from osmo_listener.listeners.objects import Event, Node, Pod, SharedPod, UsagePod
 from osmo_protos import kubernetes_pb2 as pb
+from osmo_transport.message import MAX_REVISION
 from tests.listener import protobuf, wire
 from tests.listener.record_answers import ANSWERS
 
-decoder = ProtobufDecoder(Pod)
-
 Object = type[KubernetesObject]
+
+BOTH = pytest.mark.parametrize("by_table", [True, False], ids=["table", "library"])
+"""Both readers, be ours compiled or not."""
+
+DECODERS = {by_table: ProtobufDecoder(Pod, by_table=by_table) for by_table in (True, False)}
 
 
 def answer(name: str) -> tuple[bytes, bytes]:
@@ -44,20 +49,22 @@ def answer(name: str) -> tuple[bytes, bytes]:
         ("events", Event),
     ],
 )
-def test_recorded_lists(name: str, kind: Object) -> None:
+@BOTH
+def test_recorded_lists(name: str, kind: Object, by_table: bool) -> None:
     """A real API server's lists say the same in both."""
     as_json, as_protobuf = answer(name)
     page = JsonDecoder(kind).page(as_json)
     assert page.objects
     # Two requests: a token holds the moment of its list.
-    of_protobuf = ProtobufDecoder(kind).page(as_protobuf)
+    of_protobuf = ProtobufDecoder(kind, by_table=by_table).page(as_protobuf)
     assert of_protobuf.objects == page.objects
     assert of_protobuf.version == page.version
     assert bool(of_protobuf.more) == bool(page.more) == (name == "pods")
 
 
 @pytest.mark.parametrize(("name", "kind"), [("pods-watch", Pod), ("nodes-watch", Node)])
-def test_recorded_watches(name: str, kind: Object) -> None:
+@BOTH
+def test_recorded_watches(name: str, kind: Object, by_table: bool) -> None:
     """So do its watches, bookmarks included."""
 
     def events(of: Decoder[KubernetesObject], stream: bytes) -> Iterator[object]:
@@ -67,16 +74,17 @@ def test_recorded_watches(name: str, kind: Object) -> None:
 
     as_json, as_protobuf = answer(name)
     told = [*events(JsonDecoder(kind), as_json)]
-    assert told == [*events(ProtobufDecoder(kind), as_protobuf)]
+    assert told == [*events(ProtobufDecoder(kind, by_table=by_table), as_protobuf)]
     assert len(told) >= 1
 
 
-def test_recorded_refusal() -> None:
+@BOTH
+def test_recorded_refusal(by_table: bool) -> None:
     """So do its errors."""
     as_json, as_protobuf = answer("refusal")
     status = json_status(as_json)
     assert (status.code, status.reason) == (400, "BadRequest")
-    assert protobuf_status(as_protobuf) == status
+    assert protobuf_status(as_protobuf, by_table=by_table) == status
 
 
 def test_what_the_messages_do_not_have() -> None:
@@ -117,7 +125,7 @@ STATES: st.SearchStrategy[dict[str, Any]] = st.one_of(
 )
 CONTAINER_STATUSES = st.lists(st.fixed_dictionaries({"name": TEXT, "state": STATES}), max_size=2)
 METADATA = st.fixed_dictionaries(
-    {"name": TEXT, "resourceVersion": st.integers(0, 2**63).map(str)},
+    {"name": TEXT, "resourceVersion": st.integers(0, MAX_REVISION).map(str)},
     optional={
         "labels": LABELS,
         "creationTimestamp": TIMES,
@@ -196,7 +204,8 @@ def test_pods(pod: dict[str, Any], kind: Object) -> None:
     """A pod is the same from both."""
     as_json = JsonDecoder(kind).event(wire.event("ADDED", pod))
     framed = protobuf.pod_event("ADDED", pod)
-    assert ProtobufDecoder(kind).event(framed[4:]) == as_json
+    for by_table in (True, False):
+        assert ProtobufDecoder(kind, by_table=by_table).event(framed[4:]) == as_json
 
 
 @given(EVENTS)
@@ -204,59 +213,111 @@ def test_events(event: dict[str, Any]) -> None:
     """An Event is the same from both, its times to the microsecond."""
     as_json = JsonDecoder(Event).event(wire.event("ADDED", event))
     framed = protobuf.event("ADDED", protobuf.message_of(pb.Event, event))
-    assert ProtobufDecoder(Event).event(framed[4:]) == as_json
+    for by_table in (True, False):
+        assert ProtobufDecoder(Event, by_table=by_table).event(framed[4:]) == as_json
 
 
-def test_what_follows_a_page() -> None:
+@BOTH
+def test_what_follows_a_page(by_table: bool) -> None:
     """The beginning of a page tells what comes after it, as soon as it is there, and nothing else
     than the page itself does."""
+    decoder = ProtobufDecoder(Pod, by_table=by_table)
+
+    def told(beginning: bytes) -> str:
+        reader = decoder.page_reader()
+        reader.feed(beginning)
+        return reader.more
+
     page = protobuf.pod_list(9, [wire.pod("a", 1), wire.pod("b", 2)], "token")
-    told = [decoder.next_page(page[:end]) for end in range(len(page) + 1)]
-    assert set(told) == {"", "token"}
-    assert told == sorted(told)
-    assert told.index("token") < page.index(b"osmo")
-    assert decoder.next_page(protobuf.pod_list(9, [wire.pod("token", 1)])) == ""
+    answers = [told(page[:end]) for end in range(len(page) + 1)]
+    assert set(answers) == {"", "token"}
+    assert answers == sorted(answers)
+    assert answers.index("token") < page.index(b"osmo")
+    assert told(protobuf.pod_list(9, [wire.pod("token", 1)])) == ""
 
 
-def test_empty_page() -> None:
+@BOTH
+@pytest.mark.parametrize("step", [1, 7, 100])
+def test_a_page_in_pieces(step: int, by_table: bool) -> None:
+    """Its objects are read as they arrive, whatever the pieces are."""
+    pods = [wire.pod(f"pod-{number}", number + 1) for number in range(20)]
+    page = protobuf.pod_list(9, pods, "token") + b"what follows"
+    transformed: list[str] = []
+
+    def note(pod: Pod) -> Pod:
+        transformed.append(pod.metadata.name)
+        return pod
+
+    decoder = ProtobufDecoder(Pod, note, by_table=by_table)
+    reader, middle = decoder.page_reader(), len(page) // 2
+    for start in range(0, middle, step):
+        reader.feed(page[start : min(start + step, middle)])
+    assert transformed
+    for start in range(middle, len(page), step):
+        reader.feed(page[start : start + step])
+    assert reader.page() == ProtobufDecoder(Pod).page(page)
+    assert len(transformed) == len(pods)
+
+
+@BOTH
+def test_a_large_object_in_small_pieces(by_table: bool) -> None:
+    """Is put together some times, and not once for each piece."""
+    page = protobuf.pod_list(9, [{**wire.pod("a", 1), "status": {"message": "x" * 400_000}}])
+    reader = ProtobufDecoder(Pod, by_table=by_table).page_reader()
+    joined = 0
+    for start in range(0, len(page), 100):
+        held = reader.size
+        reader.feed(page[start : start + 100])
+        joined += reader.size if len(reader._held) == 1 else 0
+        assert reader.size <= held + 100
+    assert joined < 4 * len(page)
+    assert len(reader.page().objects) == 1
+
+
+@BOTH
+def test_empty_page(by_table: bool) -> None:
     """A list may hold nothing."""
-    assert decoder.page(protobuf.pod_list(7, [])) == ListPage([], 7, "", [])
+    assert DECODERS[by_table].page(protobuf.pod_list(7, [])) == ListPage([], 7, "", [])
 
 
-def test_unknown_fields() -> None:
+@BOTH
+def test_unknown_fields(by_table: bool) -> None:
     """What newer servers add, numbers too, is skipped."""
     metadata = protobuf.message_of(pb.ListMeta, {"resourceVersion": "7"})
     numbers = b"\x98\x06\xff\xff\x03"
     content = numbers + b"\x0a" + bytes([metadata.ByteSize()]) + metadata.SerializeToString()
     body = MAGIC + b"\xa2\x06\x01x" + pb.Unknown(raw=content).SerializeToString()
-    assert decoder.page(body) == ListPage([], 7, "", [])
+    assert DECODERS[by_table].page(body) == ListPage([], 7, "", [])
 
 
-def test_error_event() -> None:
+@BOTH
+def test_error_event(by_table: bool) -> None:
     """An ERROR event is raised as the error that its status is."""
     status = protobuf.status(wire.status(410, "Expired", "too old resource version: 1 (9)"))
     with pytest.raises(ExpiredError, match="too old"):
-        decoder.event(protobuf.event("ERROR", status)[4:])
+        DECODERS[by_table].event(protobuf.event("ERROR", status)[4:])
     status = protobuf.status(wire.status(429, "TooManyRequests", "slow", retryAfterSeconds=4))
     with pytest.raises(StatusError) as raised:
-        decoder.event(protobuf.event("ERROR", status)[4:])
+        DECODERS[by_table].event(protobuf.event("ERROR", status)[4:])
     assert raised.value.retry_after == 4
 
 
-def test_text_that_a_node_cut_off() -> None:
+@BOTH
+def test_text_that_a_node_cut_off(by_table: bool) -> None:
     """A message that ends within a character costs its last character, not the pod."""
     pod = pb.Pod(
         metadata=pb.ObjectMeta(resourceVersion="1"), status=pb.PodStatus(message=b"gr\xc3")
     )
-    event = decoder.event(protobuf.event("ADDED", pod)[4:])
+    event = DECODERS[by_table].event(protobuf.event("ADDED", pod)[4:])
     assert event.object is not None
     assert event.object.status.message == "gr\ufffd"
 
 
-def test_bookmark() -> None:
+@BOTH
+def test_bookmark(by_table: bool) -> None:
     """A bookmark has a version, and no object."""
     bookmark = protobuf.of_line(wire.bookmark(9))
-    assert decoder.event(bookmark[4:]) == WatchEvent(EventType.BOOKMARK, 9)
+    assert DECODERS[by_table].event(bookmark[4:]) == WatchEvent(EventType.BOOKMARK, 9)
 
 
 BADLY_TIMED = pb.Pod(
@@ -280,27 +341,30 @@ BADLY_TIMED = pb.Pod(
         (protobuf.pod_event("ADDED", wire.pod("abc", 3)).replace(b"abc", b"\xc3bc")[4:], "read"),
     ],
 )
-def test_malformed_event(frame: bytes, text: str) -> None:
+@BOTH
+def test_malformed_event(frame: bytes, text: str, by_table: bool) -> None:
     """What cannot be read is an error that says what is wrong, never skipped."""
     with pytest.raises(MalformedError, match=text):
-        decoder.event(frame)
+        DECODERS[by_table].event(frame)
 
 
 WHOLE = protobuf.pod_list(9, [wire.pod("a", 1)])
 
 
 @pytest.mark.parametrize("body", [b"", b"{}", MAGIC, MAGIC + b"\x12", MAGIC + b"\x00" * 20])
-def test_malformed_page(body: bytes) -> None:
+@BOTH
+def test_malformed_page(body: bytes, by_table: bool) -> None:
     """So it is with a list."""
     with pytest.raises(MalformedError):
-        decoder.page(body)
+        DECODERS[by_table].page(body)
 
 
-def test_a_page_cut_anywhere() -> None:
+@BOTH
+def test_a_page_cut_anywhere(by_table: bool) -> None:
     """A part of a page is never taken for the whole."""
     for end in range(len(WHOLE)):
         with pytest.raises(MalformedError):
-            decoder.page(WHOLE[:end])
+            DECODERS[by_table].page(WHOLE[:end])
 
 
 @settings(max_examples=300)
@@ -312,11 +376,10 @@ def test_garbage_is_our_error(data: st.DataObject) -> None:
         for _ in range(data.draw(st.integers(0, 4))):
             damaged[data.draw(st.integers(0, len(damaged) - 1))] = data.draw(st.integers(0, 255))
         for content in (bytes(damaged), MAGIC + data.draw(st.binary(max_size=40))):
-            decoder.next_page(content)
-            protobuf_status(content)
-            for decode in (decoder.event, decoder.page):
-                with contextlib.suppress(KubernetesError):
-                    decode(content)
+            for decoder in DECODERS.values():
+                for decode in (decoder.event, decoder.page, decoder.page_reader().feed):
+                    with contextlib.suppress(KubernetesError):
+                        decode(content)
 
 
 def test_no_status() -> None:

@@ -4,7 +4,7 @@ import asyncio
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Literal
@@ -15,6 +15,7 @@ from osmo_runtime import runner
 from osmo_runtime.fields import Setting
 from osmo_runtime.runner import ProgramConfig, announce
 from osmo_transport.errors import AddressInUseError, CertificateError, UnknownSchemeError
+from osmo_transport.lean import dataclass
 
 
 class Colour(Enum):

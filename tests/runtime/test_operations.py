@@ -1,8 +1,6 @@
 """The operations port over real HTTP, the progress file, and what is pushed."""
 
 import asyncio
-import subprocess
-import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
@@ -81,27 +79,6 @@ async def test_a_service_that_starts_lives_and_is_not_ready(opened: Opened) -> N
         code, found = await port.ask("/readyz")
         assert (code, found["ready"]) == (503, False)
         assert found["checks"]["service"]["reason"] == "starting"
-
-
-def test_who_is_not_asked_imports_nothing_to_answer_with() -> None:
-    """What takes a seventh of a second comes with the first question, and is there then."""
-    script = """
-import asyncio, sys
-from osmo_runtime.operations import ServiceConfig, open_operations
-
-async def main():
-    config = ServiceConfig(operations="127.0.0.1:0")
-    async with open_operations("osmo-test", config, asyncio.Event()):
-        print(sorted({"aiohttp", "opentelemetry", "prometheus_client"} & sys.modules.keys()))
-"""
-    ran = subprocess.run(
-        [sys.executable, "-c", f"{script}\nasyncio.run(main())"],
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=60,
-    )
-    assert ran.stdout.splitlines()[1:] == ["[]"]
 
 
 async def test_readiness_tells_each_check(opened: Opened) -> None:

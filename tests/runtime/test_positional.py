@@ -1,6 +1,5 @@
 """Settings that the command line tells apart by their place."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +8,7 @@ import pytest
 from osmo_runtime.errors import SettingsError
 from osmo_runtime.fields import Setting
 from osmo_runtime.settings import load
+from osmo_transport.lean import dataclass
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,7 +2,7 @@
 
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Literal
 
@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from osmo_runtime import settings
 from osmo_runtime.fields import read_table
 from osmo_runtime.masking import mask
+from osmo_transport.lean import dataclass
 from tests.runtime.sample import Colour
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from osmo_runtime import __version__
+from osmo_runtime.build import core
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = [sys.executable, "-m", "tests.runtime.sample"]
@@ -94,9 +95,10 @@ def test_help() -> None:
 
 
 def test_version() -> None:
-    """`--version` names the program and the version of the distribution, and exits with 0."""
+    """`--version` names the program, the version of the distribution and its build, and exits with
+    0."""
     done = call("--version")
-    assert (done.returncode, done.stdout) == (0, f"sample {__version__}\n")
+    assert (done.returncode, done.stdout) == (0, f"sample {__version__} ({core()})\n")
 
 
 def test_print_config(tmp_path: Path) -> None:

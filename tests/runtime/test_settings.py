@@ -1,7 +1,7 @@
 """Every source, the precedence between each two, and every refusal."""
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +10,7 @@ import pytest
 from osmo_runtime.errors import SettingsError
 from osmo_runtime.fields import Setting
 from osmo_runtime.settings import Loaded, load
+from osmo_transport.lean import dataclass
 from tests.runtime.sample import Colour, Config, Limits
 
 

@@ -174,13 +174,13 @@ async def test_a_defect_of_this_side_costs_a_reconnect(
 ) -> None:
     """It is logged with its traceback; one frame that meets it does not end the client."""
 
-    def stumble(frame: Frame, now: float) -> Frame | None:
+    def stumble(*_: object) -> None:
         monkeypatch.undo()
         raise ZeroDivisionError("a defect")
 
     async with pair() as (client, server):
         epoch = await client.epoch_after(0)
-        monkeypatch.setattr(client._session, "receive", stumble)
+        monkeypatch.setattr(client._uplink, "frame_received", stumble)
         await client.send(make_message("a"))
         (incoming,) = await server.receive()
         incoming.acknowledge()

@@ -216,7 +216,7 @@ async def test_a_defect_in_one_connection_harms_no_other(
         (peer,) = server._hub.peers
         async with connect(server.url, backend="bystander") as client:
             await client.epoch_after(0)
-            monkeypatch.setattr(peer.session, "receive", stumble)
+            monkeypatch.setattr(peer, "frame_received", stumble)
             unlucky.connection.send(batch(1, make_message()))
             assert await unlucky.goodbye() is GoodbyeCode.UNAVAILABLE
             await eventually(lambda: server.connections == 1)

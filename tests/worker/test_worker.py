@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
@@ -243,3 +244,25 @@ async def test_stop_gives_back_what_does_not_end_in_time() -> None:
         recorder = Recorder()
         await work_off(queue, recorder)
     assert [item.attempt for item in recorder.handled] == [1]
+
+
+async def test_nothing_begins_after_the_end() -> None:
+    """A handler that answers when it is cancelled makes room for another call, which is for whoever
+    comes next."""
+    calls = 0
+
+    async def answer_late(delivery: Delivery) -> Outcome:
+        nonlocal calls
+        calls += 1
+        with suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        return Ack()
+
+    config = replace(CONFIG, concurrency=1, drain_timeout=0.01)
+    async with filled_queue(report("a"), report("b")) as queue:
+        async with working(Worker(queue.consumer("workers", "one"), answer_late, config)):
+            await eventually(lambda: calls == 1)
+        assert calls == 1
+        recorder = Recorder()
+        await work_off(queue, recorder)
+    assert len(recorder.handled) == 2

@@ -12,7 +12,6 @@ import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import Annotated
 
 import msgspec
@@ -37,6 +36,7 @@ from osmo_transport import (
     new_message,
 )
 from osmo_transport.bounds import Count, CountOrZero
+from osmo_transport.lean import dataclass
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,6 @@ The plan has a JSON object per line: `{"after_ms": 12.5, "workflow": "w", "task"
 import asyncio
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -22,6 +21,7 @@ from osmo_runtime import runner
 from osmo_runtime.fields import Setting
 from osmo_runtime.startup import unless_stopped
 from osmo_transport import Client, Message, Version, connect, new_message
+from osmo_transport.lean import dataclass
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,6 @@ import asyncio
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
@@ -17,6 +16,7 @@ from osmo_reports.bodies import UpdatePod, decode_body
 from osmo_runtime import runner
 from osmo_runtime.fields import Setting
 from osmo_transport import Server, listen, read_message
+from osmo_transport.lean import dataclass
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,6 @@ import asyncio
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
@@ -18,6 +17,7 @@ from osmo_runtime import runner
 from osmo_runtime.fields import Setting
 from osmo_transport import Ack, Consumer, Delivery, Outcome, open_queue
 from osmo_transport.bounds import SecondsOrZero
+from osmo_transport.lean import dataclass
 from osmo_worker import Worker, WorkerConfig, WorkerError
 
 SHORTEST_WAIT = 0.001

@@ -18,9 +18,9 @@ from matplotlib import pyplot as plt
 INK, GRID = "#010203", "#040506"
 SYSTEMS = {
     "legacy": ("#0a0b01", "#8a8f98", "#8f96a3"),
-    "go": ("#0a0b02", "#0072b2", "#5fb3f0"),
+    "go": ("#0a0b02", "#c75000", "#ff8f3f"),
     "go-tuned": ("#0a0b03", "#009e73", "#2fd0a5"),
-    "osmo-ws": ("#0a0b04", "#d55e00", "#ff8f3f"),
+    "osmo-ws": ("#0a0b04", "#0072b2", "#5fb3f0"),
     "osmo-grpc": ("#0a0b05", "#b07d00", "#f2c14e"),
     "osmo-memory": ("#0a0b06", "#b3589a", "#e08bc6"),
 }
@@ -65,9 +65,12 @@ SETTINGS: Any = {
 
 def variables(theme: int) -> str:
     """The CSS variables of a theme; 0: light, 1: dark."""
-    ink, grid = (("#1f2328", "#d4d8de"), ("#e6e9ee", "#3c434d"))[theme]
+    ink, grid, dim, page = (
+        ("#1f2328", "#d4d8de", "#59636e", "#ffffff"),
+        ("#e6e9ee", "#3c434d", "#9aa4b0", "#14181d"),
+    )[theme]
     colours = "".join(f"--{name}:{values[1 + theme]};" for name, values in SYSTEMS.items())
-    return f"--ink:{ink};--grid:{grid};{colours}"
+    return f"--ink:{ink};--grid:{grid};--dim:{dim};--page:{page};{colours}"
 
 
 def colour(system: str) -> str:

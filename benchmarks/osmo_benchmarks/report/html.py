@@ -10,7 +10,9 @@ from osmo_benchmarks.report.lines import (
     Line,
     Peer,
     lines,
+    side,
     spread,
+    standing,
     state,
     summary,
 )
@@ -21,10 +23,10 @@ DECADES = 2.0
 """Of the small bars to each side of 1."""
 
 STYLE = f"""
-:root {{ color-scheme: light dark; {variables(0)} --page: #ffffff; --soft: #f4f6f8;
-  --good: #1a7f37; --bad: #b35900; --fail: #cf222e; --dim: #59636e; }}
-@media (prefers-color-scheme: dark) {{ :root {{ {variables(1)} --page: #14181d; --soft: #1d232a;
-  --good: #56d364; --bad: #f0a050; --fail: #ff7b72; --dim: #9aa4b0; }} }}
+:root {{ color-scheme: light dark; {variables(0)} --soft: #f4f6f8;
+  --good: #1a7f37; --bad: #b35900; --fail: #cf222e; }}
+@media (prefers-color-scheme: dark) {{ :root {{ {variables(1)} --soft: #1d232a;
+  --good: #56d364; --bad: #f0a050; --fail: #ff7b72; }} }}
 * {{ box-sizing: border-box; }}
 body {{ margin: 0 auto; max-width: 1400px; padding: 1.2rem; background: var(--page);
   color: var(--ink); font: 15px/1.45 system-ui, sans-serif; }}
@@ -69,8 +71,9 @@ def _parts(run: Run) -> Iterator[str]:
     kind = "dim" if run.complete else "banner"
     yield f'<p class="{kind}">{escape(state(run))}</p>'
     yield f"<p><b>{escape(summary(run))}.</b> A ratio is ours / the peer's, taken round by round:"
-    yield " median [lowest … highest]. Compare the columns of one row: absolute figures are those"
-    yield " of this machine.</p>"
+    yield " median [lowest … highest]. A bar to the right says that ours is ahead, to the left that"
+    yield " the peer is. Compare the columns of one row: absolute figures are those of this"
+    yield " machine.</p>"
     yield from _systems(run)
     drawn = list(plots(run))
     for table in run.tables:
@@ -133,7 +136,8 @@ def _peer(line: Line, name: str) -> list[str]:
         return ["<td></td>", "<td></td>"]
     if peer.figure is None:
         return [f"<td>{'failed' if peer.failed else '-'}</td>", "<td></td>"]
-    bar = _bar(line.advantage(name), name)
+    ahead = line.advantage(name)
+    bar = _bar(ahead, name) if ahead else ""
     return [
         f'<td class="n">{_two_lines(spread(peer.figure, line.row.unit))}</td>',
         f'<td class="n">{_two_lines(spread(peer.ratio))}{bar}</td>',
@@ -146,15 +150,17 @@ def _two_lines(figure: str) -> str:
     return escape(median) + (f"<small>{escape(rest[:-1])}</small>" if bracket else "")
 
 
-def _bar(ahead: Spread | None, peer: str) -> str:
-    """How far ahead (to the right) or behind, on a log scale."""
-    if ahead is None or min(ahead.low, ahead.median) <= 0:
-        return ""
+def _bar(ahead: Spread, peer: str) -> str:
+    """How far ahead (to the right) or behind, in words and on a log scale."""
+    words = f"<small>{standing(ahead)}</small>"
+    if min(ahead.low, ahead.median) <= 0:
+        return words
     low, middle, high = (_place(each) for each in (ahead.low, ahead.median, ahead.high))
     start, width = min(50.0, middle), abs(middle - 50.0)
-    colour = "var(--osmo-ws)" if middle >= 50 else f"var(--{peer})"
+    colour = "var(--osmo-ws)" if side(ahead) == "ahead" else f"var(--{peer})"
     return (
-        '<svg class="bar" viewBox="0 0 100 12" preserveAspectRatio="none" aria-hidden="true">'
+        f'{words}<svg class="bar" viewBox="0 0 100 12" preserveAspectRatio="none"'
+        ' aria-hidden="true">'
         f'<rect x="{start:.1f}" y="2" width="{width:.1f}" height="8" style="fill:{colour}"/>'
         f'<path d="M{low:.1f} 6H{high:.1f}" style="stroke:var(--ink);stroke-width:1"/>'
         '<path d="M50 0V12" style="stroke:var(--ink);stroke-width:1"/></svg>'

@@ -127,9 +127,24 @@ def state(run: Run) -> str:
     text = (
         f"{run.command} at {run.started}, {run.seconds / 60:.1f} minutes, seed {run.seed},"
         f" {run.rounds} rounds at most; {machine.cores} cores, {machine.memory_gb:g} GB,"
-        f" {machine.cpu}, {machine.kernel}"
+        f" {machine.cpu}, {machine.kernel};"
+        f" osmo-pipeline {run.versions.get('osmo-pipeline', 'of an unknown build')}"
     )
     return text if run.complete else f"interrupted, not all was measured: {text}"
+
+
+def side(ahead: Spread) -> str:
+    """Where ours stands by what `Line.advantage` gives."""
+    return "ahead" if ahead.median >= 1 else "behind"
+
+
+def standing(ahead: Spread) -> str:
+    """The same with how many times; `far`, where one of both takes nothing."""
+    times = max(ahead.median, 1 / ahead.median if ahead.median else inf)
+    if times == inf:
+        return f"far {side(ahead)}"
+    text = number(times)
+    return "even" if text == "1" else f"{text}x {side(ahead)}"
 
 
 def number(value: float) -> str:

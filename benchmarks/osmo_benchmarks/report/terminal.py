@@ -6,7 +6,16 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from osmo_benchmarks.report.lines import PEERS, Line, Verdict, lines, spread, state, summary
+from osmo_benchmarks.report.lines import (
+    PEERS,
+    Line,
+    Verdict,
+    lines,
+    spread,
+    standing,
+    state,
+    summary,
+)
 from osmo_benchmarks.run import Run
 
 PIPED_WIDTH = 160
@@ -60,8 +69,9 @@ def _table(title: str, found: list[Line]) -> Table:
             elif peer.figure is None:
                 cells.append(Text("failed" if peer.failed else "-"))
             else:
-                ratio = spread(peer.ratio)
-                cells.append(Text(f"{spread(peer.figure, unit)}\n{ratio}"))
+                ahead = line.advantage(name)
+                words = f"\n{standing(ahead)}" if ahead else ""
+                cells.append(Text(f"{spread(peer.figure, unit)}\n{spread(peer.ratio)}{words}"))
         cells.append(Text(line.target))
         cells.append(Text(line.verdict.value, style=STYLES[line.verdict]))
         cells.append(Text(line.published))

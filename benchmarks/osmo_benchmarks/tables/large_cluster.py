@@ -258,6 +258,7 @@ def _burst_rows(quick: bool) -> list[Row]:
         row(
             id="L1 burst",
             title=f"From the first acknowledgement to the last of {BURST}",
+            short=f"Burst of {BURST} changes",
             figure="first_to_last_ack_ms",
             limits=free | {"go": 0.1},
             published={"legacy": "16.23 s", "go": "<1 s"},
@@ -267,6 +268,7 @@ def _burst_rows(quick: bool) -> list[Row]:
                 id=f"L2 change {short}",
                 title="From the change at the API server to the acknowledgement of its report,"
                 f" {word}",
+                short=f"Burst: {short} to ack",
                 figure=f"change_to_ack_{short}_ms",
                 limits=free | {"go": 0.2},
             )
@@ -275,6 +277,7 @@ def _burst_rows(quick: bool) -> list[Row]:
         row(
             id="L2 mean",
             title="Round trip in the burst, mean",
+            short="Burst: mean round trip",
             figure="round_trip_mean_ms",
             limits=free,
             no_target=FEW_IN_FLIGHT,
@@ -291,6 +294,7 @@ def _burst_rows(quick: bool) -> list[Row]:
         row(
             id="L2 max",
             title="Round trip in the burst, longest",
+            short="Burst: max round trip",
             figure="round_trip_max_ms",
             limits=free | {"go": 1.0},
             published={"legacy": "89.670 ms", "go": "10.454 ms"},
@@ -298,6 +302,7 @@ def _burst_rows(quick: bool) -> list[Row]:
         row(
             id="L3 100 ms",
             title="Most reports received within 100 ms, per second",
+            short="Burst: peak rate",
             figure="peak_100ms_per_s",
             unit="/s",
             better="higher",
@@ -343,6 +348,7 @@ def _size_rows(name: str, count: int) -> list[Row]:
         row(
             id=f"L1 {short} sim all",
             title=f"From the start of the process to the last acknowledgement of {count}",
+            short=f"Start-up, {count:,} pods" if large else "",
             figure="last_ack_ms",
             unit="ms",
             limits={"go": 0.2, "go-tuned": 0.33} if large else free,
@@ -350,6 +356,7 @@ def _size_rows(name: str, count: int) -> list[Row]:
         row(
             id=f"L1 {short} per object",
             title=f"CPU time of the start for one of {count} objects",
+            short=f"CPU for each of {count:,}" if large else "",
             figure="us_per_object",
             unit="µs",
             limits={"go": 0.1, "go-tuned": 0.35} if large else free,
@@ -357,6 +364,7 @@ def _size_rows(name: str, count: int) -> list[Row]:
         row(
             id=f"L4 {short} follow cpu",
             title=f"CPU time to follow {RATE} changes per second for some seconds",
+            short=f"CPU at {RATE:,} changes/s" if large else "",
             figure="follow_cpu_s",
             unit="s",
             limits={"go": 0.1, "go-tuned": 1.0} if large else free,
@@ -364,6 +372,7 @@ def _size_rows(name: str, count: int) -> list[Row]:
         row(
             id=f"L4 {short} memory",
             title=f"Peak resident set of the listener of {count} pods",
+            short=f"Memory, {count:,} pods" if large else "",
             figure="peak_rss_mb",
             unit="MB",
             limits={"go": 0.11, "go-tuned": 0.5} if large else free,

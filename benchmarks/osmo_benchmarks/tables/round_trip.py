@@ -9,6 +9,7 @@ from osmo_benchmarks.errors import WrongResultError
 from osmo_benchmarks.plan import Context, Experiment, Outcome, Table, alone
 from osmo_benchmarks.programs.client import Result
 from osmo_benchmarks.run import Row
+from osmo_benchmarks.systems import TRANSPORTS
 from osmo_benchmarks.tables._programs import measured, serving
 from osmo_benchmarks.tables._queue import empty_redis
 from osmo_benchmarks.tables.sustained import fill
@@ -171,6 +172,7 @@ def _latencies() -> list[Row]:
                 row(
                     id=f"T1 {transport} {count}",
                     title=f"Average round trip of {count} messages, one at a time",
+                    short=f"{TRANSPORTS[ours]}, {count} in turn",
                     figure=f"avg_{count}_us",
                     limits={"go": limit, "legacy": None},
                 )
@@ -210,6 +212,7 @@ def _stored() -> list[Row]:
             row(
                 id=f"T1 stored {transport}",
                 title="Average round trip through the operator into Redis, one at a time",
+                short=f"{TRANSPORTS[ours]}, stored in Redis",
                 figure="avg_us",
                 limits={"go": limit, "go-tuned": None},
                 no_target="" if limit else "the row of the link by itself has one",
@@ -224,6 +227,7 @@ def _rates() -> list[Row]:
         Row(
             id=f"T2 {ours.removeprefix('osmo-')}",
             title="Messages per second in a window",
+            short=f"{TRANSPORTS[ours]}, many at once",
             experiment="throughput",
             figure="rate_per_s",
             unit="/s",

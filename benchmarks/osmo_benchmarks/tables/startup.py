@@ -266,6 +266,7 @@ def _start_rows(quick: bool) -> list[Row]:
         row(
             id="K1 gap",
             title="Mean gap between consecutive reports at the receiver",
+            short=f"Gap between {PODS} reports",
             figure="gap_mean_ms",
             ours=OURS,
             limits=free | {"go": 0.5},
@@ -274,6 +275,7 @@ def _start_rows(quick: bool) -> list[Row]:
         row(
             id="K1 first to last",
             title=f"From the first report to the last of {PODS}",
+            short=f"First to last of {PODS}",
             figure="first_to_last_ms",
             ours=OURS,
             limits=free | {"go": 0.5},
@@ -291,6 +293,7 @@ def _start_rows(quick: bool) -> list[Row]:
             row(
                 id="K1 all" if ours == OURS else "K1 all grpc",
                 title="From the start of the process to the last acknowledgement",
+                short=f"Start-up, {PODS} pods" + ("" if ours == OURS else ", gRPC"),
                 figure="last_ack_ms",
                 ours=ours,
                 limits=free | ({"go": 2.8} if ours == OURS else {}),
@@ -323,6 +326,7 @@ def _pair_rows(
             row(
                 id=f"{name} {peer}",
                 title=f"Share of {what} that is reported first, beside {peer}",
+                short=f"First at {what}",
                 figure="first_share",
                 unit="",
                 better="higher",
@@ -334,6 +338,7 @@ def _pair_rows(
             row(
                 id=f"{name} {peer} lead",
                 title=f"Median difference of {what}, ours less that of {peer}",
+                short=f"Lead at {what}",
                 figure="median_diff_ms",
                 unit="ms",
                 better="lower",
@@ -363,6 +368,7 @@ def _many_rows() -> list[Row]:
         row(
             id="L1 10k all",
             title=f"From the start of the process to the last acknowledgement of {MANY_PODS}",
+            short=f"Start-up, {MANY_PODS:,} pods",
             figure="last_ack_ms",
             unit="ms",
             limits={"go": 0.2, "go-tuned": 0.33},
@@ -370,6 +376,7 @@ def _many_rows() -> list[Row]:
         row(
             id="L4 10k start cpu",
             title="CPU time of the listener for them",
+            short=f"CPU, {MANY_PODS:,} pods",
             figure="cpu_s",
             unit="s",
             limits={"go": 0.16, "go-tuned": 0.35},
@@ -377,6 +384,7 @@ def _many_rows() -> list[Row]:
         row(
             id="L4 10k start memory",
             title="Peak resident set of the listener",
+            short=f"Memory, {MANY_PODS:,} pods",
             figure="peak_rss_mb",
             unit="MB",
             limits={"go": 0.11, "go-tuned": 0.5},

@@ -11,7 +11,7 @@ from osmo_benchmarks.plan import Context, Experiment, Outcome, Table, alone
 from osmo_benchmarks.processes import module
 from osmo_benchmarks.programs.client import Result, body
 from osmo_benchmarks.run import Row
-from osmo_benchmarks.systems import Command
+from osmo_benchmarks.systems import TRANSPORTS, Command
 from osmo_benchmarks.tables._programs import measured, running, serving
 from osmo_benchmarks.tables._queue import (
     READY_TIMEOUT,
@@ -193,6 +193,7 @@ def table(quick: bool) -> Table:
             Row(
                 id="Q4 cpu",
                 title="CPU time of the operator for one message into Redis",
+                short="CPU of the operator",
                 experiment="operator-redis",
                 figure="cpu_us_per_message",
                 unit="µs",
@@ -235,6 +236,7 @@ def _rate(name: str, ours: str) -> Row:
     return Row(
         id=name,
         title="Messages per second through the operator into Redis",
+        short=f"Into Redis, {TRANSPORTS[ours]}",
         experiment="operator-redis",
         figure="rate_per_s",
         unit="/s",

@@ -1,8 +1,7 @@
 """Limits and times for listeners that are already deployed."""
 
-from dataclasses import dataclass
-
 from osmo_transport.bounds import Count, Seconds
+from osmo_transport.lean import dataclass
 
 
 @dataclass(frozen=True, kw_only=True)

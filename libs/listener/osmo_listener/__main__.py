@@ -3,7 +3,7 @@
 import asyncio
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +12,7 @@ from osmo_listener.errors import KubeconfigError, ListenerError
 from osmo_runtime import runner
 from osmo_runtime.fields import Setting
 from osmo_runtime.operations import ServiceConfig, open_operations
+from osmo_transport.lean import dataclass
 from osmo_transport.naming import setting
 from osmo_transport.transports.abc import PLAIN
 

@@ -1,6 +1,6 @@
 """The configuration of the listener service."""
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +13,7 @@ from osmo_listener.listeners.registry import ListenersConfig
 from osmo_listener.log_reports import LogReportsConfig
 from osmo_transport import ClientConfig
 from osmo_transport.bounds import Seconds
+from osmo_transport.lean import dataclass
 
 BackendName = Annotated[
     str, msgspec.Meta(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?\Z")

@@ -18,7 +18,7 @@ import logging
 import random
 from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
 from urllib.parse import quote
 
@@ -33,6 +33,7 @@ from osmo_listener.errors import (
 from osmo_listener.listeners.objects import Node
 from osmo_transport.backoff import Backoff, BackoffConfig
 from osmo_transport.bounds import Count, Seconds, SecondsOrZero
+from osmo_transport.lean import dataclass
 
 if TYPE_CHECKING:
     from osmo_listener.kubernetes.patching import Patcher

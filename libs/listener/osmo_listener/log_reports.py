@@ -8,7 +8,6 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import NoReturn
 
 from osmo_reports.bodies import Logging, LogType, encode_body
@@ -17,6 +16,7 @@ from osmo_runtime.logs import RepeatFilter
 from osmo_runtime.masking import mask_text
 from osmo_transport import Client, UnsendableError, new_message
 from osmo_transport.bounds import Count
+from osmo_transport.lean import dataclass
 
 KIND = "logging"
 KEY = "listener"

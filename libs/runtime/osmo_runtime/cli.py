@@ -10,7 +10,7 @@ from typing import NamedTuple, NoReturn
 import msgspec
 from msgspec import inspect as kinds
 
-from osmo_runtime import __version__
+from osmo_runtime.build import version
 from osmo_runtime.errors import SettingsError, nearest, suggest
 from osmo_runtime.fields import ENV_PREFIX, Leaf, Shape, Table, read_docs
 from osmo_runtime.masking import mask, mask_text
@@ -164,7 +164,7 @@ class _Help(argparse.Action):
 
 class _Version(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
-        sys.stdout.write(f"{parser.prog} {__version__}\n")
+        sys.stdout.write(f"{parser.prog} {version()}\n")
         parser.exit()
 
 

@@ -1,6 +1,5 @@
 """The error of this library."""
 
-import difflib
 from collections.abc import Iterable
 
 
@@ -16,5 +15,7 @@ def suggest(name: str, known: Iterable[str]) -> str:
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """The question whether the nearest known name was meant; empty where none is near."""
+    import difflib  # noqa: PLC0415  (only a mistake needs it)
+
     near = difflib.get_close_matches(name, sorted(known), 1)
     return f"did you mean {near[0]!r}?" if near else ""

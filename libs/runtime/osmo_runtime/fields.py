@@ -10,11 +10,12 @@ import inspect
 import textwrap
 import types
 from collections.abc import Iterator, Mapping, Set
-from dataclasses import MISSING, dataclass
+from dataclasses import MISSING
 from enum import Enum
 from itertools import pairwise
 from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
+from osmo_transport.lean import dataclass
 from osmo_transport.naming import option
 
 ENV_PREFIX = "OSMO_"

@@ -11,7 +11,6 @@ import sys
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum
 
@@ -19,6 +18,7 @@ import msgspec
 
 from osmo_runtime.masking import mask, mask_text
 from osmo_transport.bounds import Count, Seconds
+from osmo_transport.lean import dataclass
 from osmo_transport.queues.rules import DEAD_LETTERS
 
 _STANDARD = {*vars(logging.makeLogRecord({})), "message", "asctime", "taskName"}

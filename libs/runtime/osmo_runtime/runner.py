@@ -32,7 +32,6 @@ import signal
 import sys
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
 from types import FrameType, MappingProxyType
@@ -47,6 +46,7 @@ from osmo_transport.errors import (
     UsageError,
     WrongServerError,
 )
+from osmo_transport.lean import dataclass
 
 
 class ExitCode(IntEnum):
@@ -62,6 +62,12 @@ class ExitCode(IntEnum):
     UNREAD = 128 + signal.SIGPIPE
     """Nobody reads stdout any more: what a shell tells of a tool that SIGPIPE ended."""
 
+
+COLLECTED_AFTER = (50_000, 20, 100)
+"""Objects made and not freed, collections of these, and collections of those, upon which garbage
+is looked for. What waits in a queue is no garbage, and there are hardly any cycles: with the
+interpreter's own numbers a tenth of the CPU of a worker under load goes into looking. Its memory is
+the same after 700 000 messages."""
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -169,6 +175,7 @@ def _main(
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     # What was imported lives as long as the program: no collection needs to look at it again.
     gc.freeze()
+    gc.set_threshold(*COLLECTED_AFTER)
     try:
         runner, stop = asyncio.Runner(loop_factory=_loop_factory(loaded.config)), asyncio.Event()
         with _stop_signals(runner.get_loop(), stop), runner:

@@ -29,10 +29,9 @@ text can be written. `--config FILE` or `OSMO_CONFIG` names the file. Types are 
 `msgspec.convert` knows, and `Path`.
 """
 
-import difflib
 import functools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import MISSING, dataclass, replace
+from dataclasses import MISSING, replace
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -42,6 +41,7 @@ from osmo_runtime.errors import SettingsError
 from osmo_runtime.fields import ENV_PREFIX, Leaf, Shape, Table, read_table
 from osmo_runtime.masking import mask
 from osmo_runtime.values import convert
+from osmo_transport.lean import dataclass
 
 TYPO_CUTOFF = 0.8
 """How alike (difflib) an unknown variable has to be to a known one to be called a typo: the
@@ -192,6 +192,8 @@ def _typos(table: Table, environ: Mapping[str, str]) -> Iterator[str]:
     stems = [name.removeprefix(ENV_PREFIX) for name in known if name.startswith(ENV_PREFIX)]
     for name in environ:
         if name.startswith(ENV_PREFIX) and name not in known:
+            import difflib  # noqa: PLC0415  (only a mistake needs it)
+
             # Without the prefix, which all have in common and which makes all alike.
             near = difflib.get_close_matches(name.removeprefix(ENV_PREFIX), stems, 1, TYPO_CUTOFF)
             if near:

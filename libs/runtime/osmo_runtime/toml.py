@@ -1,8 +1,6 @@
 """The configuration file: reading one, and writing the settings in force as one."""
 
-import json
 import re
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -18,6 +16,8 @@ def read(file: str, table: Table) -> dict[str, object]:
     Raises:
         SettingsError: it cannot be read, is not TOML, or holds a key that is not known.
     """
+    import tomllib  # noqa: PLC0415  (most starts have no file)
+
     try:
         text = Path(file).read_text(encoding="utf-8")
         content = tomllib.loads(text)
@@ -87,6 +87,8 @@ def _key(name: str) -> str:
 
 
 def _string(text: str) -> str:
+    import json  # noqa: PLC0415  (only who prints settings needs it)
+
     # JSON's escapes are TOML's, but TOML also wants DEL escaped; what is not Unicode (a file name
     # in another encoding) is written as its escape, which reads well though it does not read back.
     quoted = json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

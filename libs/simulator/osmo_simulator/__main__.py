@@ -2,13 +2,13 @@
 
 import asyncio
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 from osmo_runtime import runner
 from osmo_simulator.scenario import Scenario, ScenarioConfig
 from osmo_transport.bounds import Count, CountOrZero, SecondsOrZero, Seed
 from osmo_transport.errors import UsageError
+from osmo_transport.lean import dataclass
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,6 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
-from dataclasses import dataclass
 
 from osmo_transport import _tasks
 from osmo_transport._crowds import Crowd
@@ -15,6 +14,7 @@ from osmo_transport._quota import QuotaConfig, Quotas
 from osmo_transport._text import shown
 from osmo_transport.errors import OccupiedError, QueueUnavailableError, TransportError, UsageError
 from osmo_transport.frames import GoodbyeCode, Push
+from osmo_transport.lean import dataclass
 from osmo_transport.message import check_name, new_id
 from osmo_transport.queues.delivery import Producer, ProducerBatch, ProducerState
 from osmo_transport.queues.leases import AT_ONCE, Claim

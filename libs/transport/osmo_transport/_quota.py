@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import inf
 from typing import Protocol
 
@@ -12,6 +12,7 @@ from osmo_transport._bucket import Bucket
 from osmo_transport._text import shown
 from osmo_transport.bounds import CountOrZero, SecondsOrZero
 from osmo_transport.frames import Limits
+from osmo_transport.lean import dataclass
 
 logger = logging.getLogger("osmo_transport.server")
 

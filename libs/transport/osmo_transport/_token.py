@@ -7,7 +7,7 @@ import shlex
 import time
 from base64 import urlsafe_b64decode
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -18,6 +18,7 @@ from osmo_transport._text import shown
 from osmo_transport.credentials import MAX_TOKEN
 from osmo_transport.errors import ConnectionLostError, UsageError
 from osmo_transport.files import LOOK_INTERVAL, WatchedFile
+from osmo_transport.lean import dataclass
 from osmo_transport.naming import setting
 from osmo_transport.transports.abc import PLAIN
 from osmo_transport.transports.urls import stays_here

@@ -7,9 +7,9 @@ together.
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from osmo_transport.bounds import Seconds, SecondsOrZero
+from osmo_transport.lean import dataclass
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import NamedTuple
 
 from osmo_transport import _tasks
@@ -14,6 +14,7 @@ from osmo_transport.backoff import BackoffConfig
 from osmo_transport.bounds import Seconds, SecondsOrZero
 from osmo_transport.errors import TransportError, UsageError
 from osmo_transport.frames import MAX_INTRODUCTION, Push
+from osmo_transport.lean import dataclass
 from osmo_transport.message import Message, check_name, new_id
 from osmo_transport.queues.delivery import Producer
 from osmo_transport.queues.leases import Holder

@@ -5,7 +5,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from functools import partial
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -19,6 +19,7 @@ from osmo_transport.bounds import Bytes, Count, Seconds, SecondsOrZero
 from osmo_transport.credentials import Authenticator
 from osmo_transport.errors import UsageError
 from osmo_transport.frames import HELLO_BYTES, GoodbyeCode, Push
+from osmo_transport.lean import dataclass
 from osmo_transport.queues.delivery import Producer, ProducerBatch, ProducerState
 from osmo_transport.queues.leases import MAX_LEASE, Renewal
 from osmo_transport.registry import transport_for

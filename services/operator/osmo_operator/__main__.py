@@ -3,13 +3,13 @@
 import asyncio
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from osmo_operator.config import OperatorConfig
 from osmo_operator.service import run_operator
 from osmo_runtime import runner
 from osmo_runtime.operations import ServiceConfig, open_operations
 from osmo_runtime.startup import warn_of_private_queue
+from osmo_transport.lean import dataclass
 from osmo_transport.transports.abc import PLAIN
 
 

@@ -1,6 +1,6 @@
 """The operator's configuration."""
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 from osmo_deployed import DeployedConfig
@@ -9,6 +9,7 @@ from osmo_reports.directory import MAX_BACKENDS
 from osmo_runtime.queues import QueueLayout
 from osmo_transport import BackoffConfig, QueueConfig, ServerConfig
 from osmo_transport.bounds import Bytes, Count, Seconds, SecondsOrZero
+from osmo_transport.lean import dataclass
 
 
 @dataclass(frozen=True, kw_only=True)

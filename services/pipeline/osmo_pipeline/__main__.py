@@ -19,7 +19,8 @@ from osmo_pipeline.commands import (
 from osmo_pipeline.config import DemoConfig
 from osmo_pipeline.errors import DemoError, NothingFoundError, RefusedError, StoppedError
 from osmo_pipeline.web.config import WebConfig
-from osmo_runtime import __version__, runner
+from osmo_runtime import runner
+from osmo_runtime.build import version
 from osmo_runtime.completion import complete
 from osmo_runtime.errors import nearest
 from osmo_runtime.operations import open_operations
@@ -154,7 +155,7 @@ def _main() -> int:
         sys.stdout.write(USAGE)
         return 0
     if arguments[0] == "--version":
-        sys.stdout.write(f"osmo-pipeline {__version__}\n")
+        sys.stdout.write(f"osmo-pipeline {version()}\n")
         return 0
     sys.stderr.write(f"osmo-pipeline: {_unknown(given, arguments[:2])}\n")
     return runner.ExitCode.MISUSED

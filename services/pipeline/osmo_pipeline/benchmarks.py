@@ -3,7 +3,6 @@
 import asyncio
 import sys
 from collections.abc import Sequence
-from importlib.metadata import metadata
 from typing import TYPE_CHECKING
 
 from osmo_runtime import runner
@@ -42,6 +41,8 @@ async def _run(config: "BenchConfig", stop: asyncio.Event) -> None:
 
 
 def _repository() -> str:
+    from importlib.metadata import metadata  # noqa: PLC0415  (slow, and no other command needs it)
+
     urls = metadata("osmo-pipeline").get_all("Project-URL") or []
     named: dict[str, str] = dict(url.split(", ", 1) for url in urls)
     return named["Source"]

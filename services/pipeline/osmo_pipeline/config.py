@@ -1,7 +1,7 @@
 """The configuration of the all-in-one process."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import Enum
 from pathlib import Path
 from typing import Annotated
@@ -13,6 +13,7 @@ from osmo_runtime.operations import ServiceConfig
 from osmo_runtime.queues import QueueLayout
 from osmo_runtime.runner import ProgramConfig
 from osmo_transport.bounds import Count, Seconds, SecondsOrZero, Seed
+from osmo_transport.lean import dataclass
 from osmo_worker.config import StoreConfig
 
 DEFAULT_DATABASE = Path("osmo-demo.db")

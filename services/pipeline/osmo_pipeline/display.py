@@ -3,10 +3,10 @@
 import sys
 import textwrap
 from collections.abc import Iterable
-from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self
 
+from osmo_transport.lean import dataclass
 from osmo_worker.store import Totals
 
 if TYPE_CHECKING:

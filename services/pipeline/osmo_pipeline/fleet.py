@@ -3,12 +3,12 @@ go through, and by the store that they end in. Any may know one that the others 
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from osmo_reports.bodies import Registration
 from osmo_transport import Queue, Standing
+from osmo_transport.lean import dataclass
 
 if TYPE_CHECKING:
     # A store needs a database's driver, and not every look needs a store.

@@ -5,7 +5,7 @@ import asyncio
 import logging
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 from osmo_runtime import runner
@@ -13,6 +13,7 @@ from osmo_runtime.completion import complete
 from osmo_runtime.operations import ServiceConfig, open_operations
 from osmo_runtime.queues import store_url
 from osmo_runtime.startup import unless_stopped, warn_of_private_queue
+from osmo_transport.lean import dataclass
 from osmo_worker.config import StoreConfig, WorkerConfig
 from osmo_worker.errors import HandlerUnavailableError
 from osmo_worker.service import run_worker

@@ -2,12 +2,13 @@
 
 import os
 import socket
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 from osmo_runtime.queues import QueueLayout
 from osmo_transport import BackoffConfig, QueueConfig
 from osmo_transport.bounds import Count, CountOrZero, Seconds, SecondsOrZero
+from osmo_transport.lean import dataclass
 from osmo_transport.naming import setting
 
 

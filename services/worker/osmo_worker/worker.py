@@ -2,8 +2,8 @@
 
 ```
 queue ──receive──▶ inbox ──take──▶ handler calls ──outcomes──▶ settle ──▶ queue
-        reader     compacted,      dispatcher,                 settler
-                   ordered         bounded
+        reader     compacted,      bounded                     settler
+                   ordered
 ```
 
 The middle is a lane. The handler has one, and each handler of a kind of others has one of its own,
@@ -23,10 +23,10 @@ so that a slow or broken one keeps nobody waiting but itself.
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
 
@@ -59,34 +59,71 @@ class _Lane:
         self.name = name
         self.handler = GuardedHandler(handler, config.handler_timeout)
         if self.handler.takes_batches:
-            self._limit, slots = config.batch_limit, config.batch_concurrency
+            self._limit, self._slots = config.batch_limit, config.batch_concurrency
         else:
-            self._limit, slots = 1, config.concurrency
-        self.slots = asyncio.Semaphore(slots)
+            self._limit, self._slots = 1, config.concurrency
         self._inbox = Inbox()
-        self.may_take = asyncio.Event()
 
     def work(self) -> operations.Work:
         """How far it has come. While a call has time left, that it is not answered is no work that
         waits for us."""
-        may_take = self._inbox.ready and not self.slots.locked()
+        may_take = self._inbox.ready and self._slots > 0
         return operations.Work(waits=may_take or self.handler.overdue, done=self.handler.calls)
 
     def add(self, deliveries: Sequence[Delivery]) -> None:
         self._inbox.add(deliveries)
-        self._signal_ready()
 
     def take(self) -> Sequence[Work]:
+        """What the next call handles; nothing where none may begin."""
+        if not self._slots:
+            return ()
         works = self._inbox.take(self._limit)
-        self._signal_ready()
+        self._slots -= bool(works)
         return works
 
     def done(self, works: Sequence[Work]) -> None:
+        """A call has ended."""
+        self._slots += 1
         self._inbox.done(works)
-        self._signal_ready()
 
-    def _signal_ready(self) -> None:
-        _switch(self.may_take, self._inbox.ready)
+
+class _Calls:
+    """The tasks in which handlers are called. A group of anyio takes three times the CPU to begin
+    one: 17 instead of 5 µs in a loop, 170 instead of 55 where nothing happened for a while."""
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._failure: BaseException | None = None
+        self._failed = asyncio.Event()
+        self._over = False
+
+    def begin(self, call: Coroutine[Any, Any, None]) -> None:
+        if self._over:
+            call.close()
+            return
+        task = asyncio.create_task(call)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    async def own(self) -> None:
+        """Raise what the first of them raises that does, and let none outlive this."""
+        try:
+            await self._failed.wait()
+            assert self._failure is not None
+            raise self._failure
+        finally:
+            self._over = True
+            for task in self._tasks:
+                task.cancel()
+            with anyio.CancelScope(shield=True):
+                if self._tasks:
+                    await asyncio.wait(self._tasks)
+
+    def _ended(self, task: "asyncio.Task[None]") -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (failure := task.exception()) is not None:
+            self._failure = self._failure or failure
+            self._failed.set()
 
 
 class Worker:
@@ -121,6 +158,7 @@ class Worker:
         self._clock = clock
         self.metrics = metrics or WorkerMetrics()
         self.metrics.consumer = consumer
+        self._calls = _Calls()
         self._finished: list[tuple[Sequence[Work], Sequence[Outcome]]] = []
         self._settling = False
         self._settlements = 0
@@ -156,8 +194,7 @@ class Worker:
             ExceptionGroup: of a `QueueError` or `WorkerError` that trying again does not mend.
         """
         async with self._consumer, anyio.create_task_group() as handling:
-            for lane in (self._main, *self._others.values()):
-                handling.start_soon(self._dispatch, lane)
+            handling.start_soon(self._calls.own)
             handling.start_soon(self._settle)
             async with anyio.create_task_group() as reading:
                 reading.start_soon(self._read)
@@ -178,6 +215,10 @@ class Worker:
             self.metrics.received += len(deliveries)
             self._count_in_hand(len(deliveries))
             self._sort(deliveries)
+            for lane in (self._main, *self._others.values()):
+                self._dispatch(lane)
+            # What is read is handled before more is asked for, which takes a while to say.
+            await asyncio.sleep(0)
 
     def _sort(self, deliveries: Sequence[Delivery]) -> None:
         lanes: dict[str, list[Delivery]] = {}
@@ -195,12 +236,9 @@ class Worker:
         for kind, theirs in lanes.items():
             self._others[kind].add(theirs)
 
-    async def _dispatch(self, lane: _Lane) -> None:
-        async with anyio.create_task_group() as calls:
-            while True:
-                await lane.slots.acquire()
-                await lane.may_take.wait()
-                calls.start_soon(self._handle, lane, lane.take())
+    def _dispatch(self, lane: _Lane) -> None:
+        while works := lane.take():
+            self._calls.begin(self._handle(lane, works))
 
     async def _handle(self, lane: _Lane, works: Sequence[Work]) -> None:
         if self._tracer is None:
@@ -210,8 +248,8 @@ class Worker:
             with self._tracer.handle(needed) as settle:
                 outcomes = await self._outcomes(lane, works)
                 settle(outcomes)
-        lane.slots.release()
         lane.done(works)
+        self._dispatch(lane)
         self._finished.append((works, outcomes))
         self._may_settle.set()
 

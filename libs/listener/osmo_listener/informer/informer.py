@@ -16,13 +16,14 @@ import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Generic, NamedTuple, NoReturn, Protocol
 
 from osmo_listener.informer.reflector import Reflector, ReflectorConfig
 from osmo_listener.informer.source import Event, Page, Source, T, object_key
 from osmo_listener.informer.store import Change, ChangeType, Store
 from osmo_transport.bounds import Seconds
+from osmo_transport.lean import dataclass
 
 SLICE = 500
 """Objects that are told at once when all are told again."""

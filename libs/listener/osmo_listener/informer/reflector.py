@@ -19,7 +19,7 @@ import random
 import time
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Generic, NoReturn, Protocol
 
 from osmo_listener.errors import (
@@ -41,6 +41,7 @@ from osmo_listener.errors import (
 from osmo_listener.informer.source import Event, EventType, Page, Source, T
 from osmo_transport.backoff import Backoff, BackoffConfig
 from osmo_transport.bounds import Count, Seconds, SecondsOrZero
+from osmo_transport.lean import dataclass
 
 logger = logging.getLogger(__name__)
 

@@ -1,12 +1,12 @@
 """What to list and watch, and how: apart from the code that does it, which needs an extra."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import Enum
 from typing import Generic
 
 from osmo_listener.informer.source import T
 from osmo_transport.bounds import Bytes, Count, Seconds
+from osmo_transport.lean import dataclass
 
 
 def unchanged(item: T) -> T:

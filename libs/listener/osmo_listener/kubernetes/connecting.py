@@ -8,7 +8,6 @@ that imports it, and python-socks, which only those need whose proxy speaks SOCK
 import asyncio
 import socket
 import ssl
-from dataclasses import dataclass
 from typing import TypeVar, cast
 
 from osmo_listener.errors import (
@@ -21,6 +20,7 @@ from osmo_listener.kubernetes.config import HttpConfig
 from osmo_listener.kubernetes.proxies import Proxy, host_port
 from osmo_listener.kubernetes.trust import trusting
 from osmo_transport.errors import MissingExtraError
+from osmo_transport.lean import dataclass
 
 try:
     from aiofastnet import create_connection, start_tls

@@ -11,13 +11,14 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 from osmo_listener.errors import KubeconfigError
 from osmo_listener.kubernetes.connecting import Endpoint
 from osmo_listener.kubernetes.proxies import environment_proxy
 from osmo_listener.kubernetes.trust import Secret, present, read_file, trusting
+from osmo_transport.lean import dataclass
 
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 """Where Kubernetes mounts a pod's token and the cluster's CA."""

@@ -8,7 +8,7 @@ import msgspec
 
 from osmo_listener.errors import MalformedError, status_error
 from osmo_listener.informer.source import Event, EventType, T
-from osmo_listener.kubernetes.framing import Framer
+from osmo_listener.kubernetes.framing import Framer, Pieces
 from osmo_transport.message import MAX_REVISION
 
 CHANGES = {each.value: each for each in EventType if each is not EventType.BOOKMARK}
@@ -65,21 +65,42 @@ class OddObjectError(MalformedError):
         self.version = version
 
 
+class PageReader(Pieces, ABC, Generic[T]):
+    """Reads one page of a list, whose pieces begin and end anywhere."""
+
+    more = ""
+    """What to ask for the next page with: an API server says it before the objects. Empty where it
+    is not there yet, or is to be decoded first."""
+
+    @abstractmethod
+    def feed(self, piece: bytes) -> None:
+        """Read on. Raises as `page`."""
+
+    @abstractmethod
+    def page(self) -> ListPage[T]:
+        """The page; nothing follows.
+
+        Raises:
+            MalformedError: it is none, or holds an object that has no name or no version.
+        """
+
+
 class Decoder(ABC, Generic[T]):
     """Decodes the lists and events of objects of one type, and transforms each object."""
 
     @abstractmethod
-    def next_page(self, beginning: bytes) -> str:
-        """What to ask for the next page with, from the beginning of this one: an API server says it
-        before the objects. Empty where it is not there, or is to be decoded first."""
+    def page_reader(self) -> "PageReader[T]":
+        """Reads one page of a list as it arrives."""
 
-    @abstractmethod
     def page(self, body: bytes) -> ListPage[T]:
         """A page of a list.
 
         Raises:
             MalformedError: it is none, or holds an object that has no name or no version.
         """
+        reader = self.page_reader()
+        reader.feed(body)
+        return reader.page()
 
     @abstractmethod
     def framer(self) -> Framer:

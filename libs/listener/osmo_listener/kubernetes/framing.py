@@ -6,17 +6,13 @@ from collections.abc import Sequence
 _LENGTH_BYTES = 4
 
 
-class Framer(ABC):
-    """Holds what has arrived of an event that is not complete."""
+class Pieces:
+    """Holds what has arrived of what is not complete."""
 
     def __init__(self) -> None:
         self._held: list[bytes] = []
         self.size = 0
-        """Bytes held: of the event that is not complete."""
-
-    @abstractmethod
-    def feed(self, piece: bytes) -> Sequence[bytes]:
-        """The events that this piece completes, in their order."""
+        """Bytes held."""
 
     def _hold(self, piece: bytes) -> None:
         self._held.append(piece)
@@ -28,6 +24,14 @@ class Framer(ABC):
         self._held = [rest]
         self.size = len(rest)
         return data
+
+
+class Framer(Pieces, ABC):
+    """Takes events out of a stream; what it holds is of the event that is not complete."""
+
+    @abstractmethod
+    def feed(self, piece: bytes) -> Sequence[bytes]:
+        """The events that this piece completes, in their order."""
 
 
 class LineFramer(Framer):

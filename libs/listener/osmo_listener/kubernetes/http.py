@@ -14,7 +14,7 @@ Promises:
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from typing import cast
 
 from osmo_listener.errors import KubernetesError, MalformedError, SilentError, TruncatedError
@@ -30,6 +30,9 @@ except ImportError as exc:
         "talking to Kubernetes needs httptools: pip install 'osmo-pipeline[kubernetes]'"
     ) from exc
 
+
+_PIECE_BYTES = 256 * 1024
+"""Of a body that is read whole: a tenth of a page of usual pods, which are read meanwhile."""
 
 Headers = Mapping[str, str | tuple[str, ...]]
 """By name; of several values each gets its line."""
@@ -66,20 +69,6 @@ class Response:
         """The response's headers by lower-case name."""
         return self._connection.headers
 
-    async def beginning(self) -> bytes:
-        """The first piece of the body, which is still to be read; empty where there is no body. The
-        rest is then read ahead of the caller up to `HttpConfig.ahead_bytes`.
-
-        Raises:
-            SilentError: a pause over `body_timeout`.
-            TruncatedError, MalformedError: as for `read`.
-        """
-        connection = self._connection
-        connection.read_ahead(self._config.ahead_bytes)
-        while not (connection.beginning or connection.complete):
-            await connection.wait(self._config.body_timeout, "the answer's beginning")
-        return connection.beginning
-
     async def read(self) -> bytes:
         """The whole body.
 
@@ -88,32 +77,45 @@ class Response:
             SilentError: a pause over `body_timeout`.
             TruncatedError: the connection ended before the body did.
         """
-        connection, limit = self._connection, self._config.max_body_bytes
-        # Joined once, at the end: a page comes in hundreds of small pieces.
-        connection.read_ahead(limit)
-        while not connection.complete and connection.size <= limit:
-            await connection.wait(self._config.body_timeout, "more of the answer", limit + 1)
-        if connection.size > limit:
-            raise MalformedError(
-                f"an answer is over {limit} bytes: ask for smaller pages, or raise max_body_bytes"
-            )
-        return connection.take()
+        return b"".join([piece async for piece in self.pieces()])
 
-    async def chunks(self, silence: float) -> AsyncIterator[bytes]:
-        """The body as it comes, in pieces of no meaning; `silence` is the longest pause.
+    async def pieces(self) -> AsyncGenerator[bytes, None]:
+        """The same in pieces of no meaning: the first one as soon as it is there, then larger ones,
+        of which each is a turn of the event loop. Up to `HttpConfig.ahead_bytes` are read ahead.
+
+        Raises:
+            as `read`.
+        """
+        connection, config = self._connection, self._config
+        connection.read_ahead(config.ahead_bytes)
+        size, wanted = 0, 1
+        while True:
+            while not connection.complete and connection.size < wanted:
+                await connection.wait(config.body_timeout, "more of the answer", wanted)
+            size += connection.size
+            if size > config.max_body_bytes:
+                raise MalformedError(
+                    f"an answer is over {config.max_body_bytes} bytes: ask for smaller pages, or"
+                    " raise max_body_bytes"
+                )
+            if piece := connection.take():
+                yield piece
+            if connection.complete and not connection.size:
+                return
+            wanted = min(_PIECE_BYTES, config.ahead_bytes)
+
+    async def more(self, silence: float) -> bytes:
+        """What has come of the body since the last call, as soon as there is something; empty at
+        the end. `silence` is the longest pause.
 
         Raises:
             SilentError: a pause over `silence`.
             TruncatedError, MalformedError: as for `read`.
         """
         connection = self._connection
-        while True:
-            if chunk := connection.take():
-                yield chunk
-            elif connection.complete:
-                return
-            else:
-                await connection.wait(silence, "more of the answer")
+        while not (connection.size or connection.complete):
+            await connection.wait(silence, "more of the answer")
+        return connection.take()
 
     def close(self) -> None:
         """Give the connection back, or drop it when the answer has not been read to its end.
@@ -193,7 +195,10 @@ class _Connection(asyncio.Protocol):
     def __init__(self, config: HttpConfig, idle: "list[_Connection]") -> None:
         self._config = config
         self._idle = idle
-        self._waiter: asyncio.Future[None] | None = None
+        self._waiter: asyncio.Future[bool] | None = None
+        self._watchdog: asyncio.TimerHandle | None = None
+        self._deadline = self._patience = 0.0
+        self._seen = 0
         self._failure: KubernetesError | None = None
         self._paused = False
         self._busy = False
@@ -216,11 +221,6 @@ class _Connection(asyncio.Protocol):
         self._start()
         self._busy = True
         self._transport.write(request)
-
-    @property
-    def beginning(self) -> bytes:
-        """The first piece of what has arrived and was not taken."""
-        return self._received[0] if self._received else b""
 
     def read_ahead(self, limit: int) -> None:
         """Read up to `limit` bytes that nobody has taken yet."""
@@ -248,26 +248,42 @@ class _Connection(asyncio.Protocol):
         `seconds`, or twice as much if something came that is not enough."""
         if self._failure:
             raise self._failure
-        self._wanted = wanted
         loop = asyncio.get_running_loop()
+        self._wanted, self._patience, self._seen = wanted, seconds, self.size
+        self._deadline = loop.time() + seconds
+        if self._watchdog is None or self._watchdog.when() > self._deadline:
+            self._watch()
+        # Awaited itself: `asyncio.wait` takes one more turn of the loop and `asyncio.timeout` sets
+        # a timer for each wait, and both are part of the time from a change to its report.
+        self._waiter = loop.create_future()
         try:
-            while True:
-                size = self.size
-                # Awaited itself, because `asyncio.wait` takes one more turn of the loop, which is
-                # a part of the time from a change to its report.
-                waiter = self._waiter = loop.create_future()
-                try:
-                    async with asyncio.timeout(seconds):
-                        await waiter
-                except TimeoutError as exc:
-                    if waiter.cancelled() and self.size == size:
-                        raise SilentError(
-                            f"the API server is silent: no {awaited} for {seconds} s"
-                        ) from exc
-                if not waiter.cancelled():
-                    return
+            if not await self._waiter:
+                raise SilentError(f"the API server is silent: no {awaited} for {seconds} s")
         finally:
             self._waiter = None
+
+    def _watch(self) -> None:
+        """Look again at the deadline."""
+        self._unwatch()
+        loop = asyncio.get_running_loop()
+        self._watchdog = loop.call_at(self._deadline, self._look, loop)
+
+    def _unwatch(self) -> None:
+        if self._watchdog is not None:
+            self._watchdog.cancel()
+            self._watchdog = None
+
+    def _look(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._watchdog = None
+        if self._waiter is None or self._waiter.done():
+            return
+        now = loop.time()
+        if self.size != self._seen:
+            self._seen, self._deadline = self.size, now + self._patience
+        if now < self._deadline:
+            self._watch()
+        else:
+            self._waiter.set_result(False)
 
     def _has_enough(self) -> bool:
         # Without a body yet, it is the head that is waited for.
@@ -275,6 +291,7 @@ class _Connection(asyncio.Protocol):
 
     def release(self) -> None:
         self._busy = False
+        self._unwatch()
         if self.complete and not self._received and not self.closed:
             self._idle.append(self)
         else:
@@ -282,11 +299,12 @@ class _Connection(asyncio.Protocol):
 
     def abort(self) -> None:
         self.closed = True
+        self._unwatch()
         self._transport.abort()
 
     def _wake(self) -> None:
         if self._waiter and not self._waiter.done():
-            self._waiter.set_result(None)
+            self._waiter.set_result(True)
 
     def _fail(self, failure: KubernetesError) -> None:
         self._failure = self._failure or failure

@@ -21,6 +21,7 @@ from osmo_listener.kubernetes.decoding import (
     ListPage,
     Odd,
     OddObjectError,
+    PageReader,
     Status,
     raise_status,
     to_version,
@@ -99,10 +100,8 @@ class JsonDecoder(Decoder[T]):
         self._list_decoder = msgspec.json.Decoder(generic_list[object_type], dec_hook=_made)
         self._event_decoder = msgspec.json.Decoder(generic_event[object_type], dec_hook=_made)
 
-    def next_page(self, beginning: bytes) -> str:
-        head, items, _ = beginning.partition(b'"items"')
-        found = _CONTINUE.search(head) if items else None
-        return found[1].decode() if found else ""
+    def page_reader(self) -> "JsonPageReader[T]":
+        return JsonPageReader(self)
 
     def page(self, body: bytes) -> ListPage[T]:
         try:
@@ -177,6 +176,24 @@ class JsonDecoder(Decoder[T]):
             odd, version = _identified(event.object, exc)
             raise OddObjectError(odd, change, to_version(version)) from exc
         return Event(change, to_version(item.metadata.resource_version), self._transform(item))
+
+
+class JsonPageReader(PageReader[T]):
+    """Reads the page when it is whole: msgspec takes no part of it."""
+
+    def __init__(self, decoder: JsonDecoder[T]) -> None:
+        super().__init__()
+        self._decoder = decoder
+
+    def feed(self, piece: bytes) -> None:
+        if not self.size:
+            head, items, _ = piece.partition(b'"items"')
+            found = _CONTINUE.search(head) if items else None
+            self.more = found[1].decode() if found else ""
+        self._hold(piece)
+
+    def page(self) -> ListPage[T]:
+        return self._decoder.page(self._take())
 
 
 def _made(object_type: type[Any], content: Any) -> Any:

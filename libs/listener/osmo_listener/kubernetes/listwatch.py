@@ -3,7 +3,7 @@
 import contextlib
 import logging
 import random
-from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from typing import Generic
 from urllib.parse import quote, urlencode
 
@@ -103,7 +103,7 @@ class ListWatch(Generic[T]):
         """
         return self._list_stream() if self._mode is ListMode.STREAM else self._list_pages()
 
-    async def watch(self, version: int) -> AsyncGenerator[Sequence[Event[T]], None]:
+    def watch(self, version: int) -> AsyncGenerator[Sequence[Event[T]], None]:
         """See `Source.watch`.
 
         Raises:
@@ -111,17 +111,7 @@ class ListWatch(Generic[T]):
         """
         seconds = self._config.watch_time * (1 + self._draw())
         query = {"resourceVersion": str(version), "timeoutSeconds": str(max(1, round(seconds)))}
-        async with contextlib.aclosing(self._events(query)) as batches:
-            async for batch in batches:
-                events: list[Event[T]] = []
-                try:
-                    for event in batch:
-                        events.append(event)  # noqa: PERF402 - keeps what is good
-                except KubernetesError:
-                    if events:
-                        yield events
-                    raise
-                yield events
+        return self._events(query)
 
     async def position(self) -> int:
         """See `Source.position`."""
@@ -160,10 +150,15 @@ class ListWatch(Generic[T]):
         try:
             while response is not None:
                 await check(response, self._advice)
-                decoder = self._decoder(response)
-                more = decoder.next_page(await response.beginning())
-                ahead = await self._next_page(more) if more else None
-                page = decoder.page(await response.read())
+                reader = self._decoder(response).page_reader()
+                more = ""
+                async with contextlib.aclosing(response.pieces()) as pieces:
+                    async for piece in pieces:
+                        reader.feed(piece)
+                        if reader.more and not more:
+                            more = reader.more
+                            ahead = await self._next_page(more)
+                page = reader.page()
                 response.close()
                 if page.more != more:
                     if ahead is not None:
@@ -235,16 +230,25 @@ class ListWatch(Generic[T]):
             response.close()
         self._namespace_seen = True
 
-    async def _events(self, query: dict[str, str]) -> AsyncGenerator[Iterator[Event[T]], None]:
-        """The complete events of a watch's stream as they arrive, each decoded when it is taken."""
+    async def _events(self, query: dict[str, str]) -> AsyncGenerator[Sequence[Event[T]], None]:
+        """The complete events of a watch's stream as they arrive; of those that come together, the
+        ones before an error are given first."""
         response = await self._get({"watch": "1", "allowWatchBookmarks": "true", **query})
         try:
             await check(response, self._advice)
             decoder = self._decoder(response)
             framer = decoder.framer()
-            async for piece in response.chunks(self._config.silence):
-                if frames := framer.feed(piece):
-                    yield (self._event(decoder, frame) for frame in frames)
+            while piece := await response.more(self._config.silence):
+                events: list[Event[T]] = []
+                try:
+                    for frame in framer.feed(piece):
+                        events.append(self._event(decoder, frame))  # noqa: PERF401 - keeps what is good
+                except KubernetesError:
+                    if events:
+                        yield events
+                    raise
+                if events:
+                    yield events
                 if framer.size > self._config.max_event_bytes:
                     raise MalformedError(
                         f"an event is over {self._config.max_event_bytes} bytes: raise"
@@ -301,7 +305,7 @@ class ListWatch(Generic[T]):
         return self._protobuf if self._protobuf and is_protobuf(response) else self._json
 
     def _load_protobuf(self) -> None:
-        """Importing it takes some 30 ms; the API server is at work meanwhile."""
+        """Importing it takes up to 30 ms; the API server is at work meanwhile."""
         if self._protobuf is None:
             from osmo_listener.kubernetes.protobuf_decoding import (  # noqa: PLC0415
                 ProtobufDecoder,

@@ -5,20 +5,49 @@ absent field is in JSON, it is here.
 """
 
 from collections.abc import Callable
-from datetime import UTC, datetime
-from functools import lru_cache
 from operator import attrgetter
 from typing import Any, get_args
 
 import msgspec
-from google.protobuf.descriptor import Descriptor, FieldDescriptor
-from google.protobuf.message import Message
+
+from osmo_listener.kubernetes.protobuf_tables import S
+from osmo_listener.kubernetes.protobuf_times import TIMES
+from osmo_transport.errors import MissingExtraError
+
+try:
+    from google.protobuf.descriptor import Descriptor, FieldDescriptor
+    from google.protobuf.message import DecodeError, Message
+
+    from osmo_protos import kubernetes_pb2 as pb
+except ImportError as exc:
+    raise MissingExtraError(
+        "reading Kubernetes' protobuf needs protobuf: pip install 'osmo-pipeline[kubernetes]'"
+    ) from exc
+
 
 Convert = Callable[[Any, Any], Any]
 """Makes what a struct has of a field's value; the second argument is the message itself."""
 
-TIMES = 4096
-"""Different times that are written once: many objects change in the same second."""
+
+def reader_of(struct: type[S], name: str) -> Callable[[bytes, int, int], S]:
+    """Reads the message of this name that lies between two places.
+
+    Raises:
+        ValueError: by what it returns: it is no such message.
+        OverflowError, OSError: by what it returns: a time cannot be written.
+    """
+    message: Any = getattr(pb, name)
+    parse, convert = message.FromString, reader(struct, message.DESCRIPTOR)
+
+    def read(data: bytes, begin: int, end: int) -> S:
+        try:
+            found = parse(memoryview(data)[begin:end])
+        except DecodeError as exc:
+            raise ValueError(str(exc)) from exc
+        item: S = convert(found)
+        return item
+
+    return read
 
 
 def reader(struct: type[Any], message: Descriptor) -> Callable[[Message], Any]:
@@ -54,7 +83,7 @@ def _conversion(field: msgspec.structs.FieldInfo, found: FieldDescriptor) -> Con
     kinds = get_args(field.type) or (field.type,)
     optional = type(None) in kinds
     content = found.message_type
-    if found.type == FieldDescriptor.TYPE_BYTES:
+    if found.type == FieldDescriptor.TYPE_BYTES and field.type is not bytes:
         return (
             (lambda value, _: _text(value) or None) if optional else lambda value, _: _text(value)
         )
@@ -64,9 +93,11 @@ def _conversion(field: msgspec.structs.FieldInfo, found: FieldDescriptor) -> Con
         return (lambda value, _: value or None) if optional else None
     if content.GetOptions().map_entry:
         return _mapping(field.type, content.fields_by_name["value"])
-    if write := _TIMES.get(content.name):
+    if write := TIMES.get(content.name):
         default = field.default
-        return lambda value, _: write(value) or default
+        return lambda value, _: (
+            write(value.seconds, value.nanos) if value.HasField("seconds") else default
+        )
     inner = reader(kinds[0], content)
     if found.is_repeated:
         return lambda value, _: tuple([inner(each) for each in value]) if value else ()
@@ -100,22 +131,3 @@ def _mapping(kind: Any, value: FieldDescriptor) -> Convert:
         return kind(*[None if each is None else text(each) for each in found])
 
     return read
-
-
-def _time(time: Any) -> str:
-    return _second(time.seconds) + "Z" if time.HasField("seconds") else ""
-
-
-def _micro_time(time: Any) -> str:
-    if not time.HasField("seconds"):
-        return ""
-    return f"{_second(time.seconds)}.{time.nanos // 1000:06}Z"
-
-
-@lru_cache(TIMES)
-def _second(seconds: int) -> str:
-    return datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None).isoformat(timespec="seconds")
-
-
-_TIMES = {"Time": _time, "MicroTime": _micro_time}
-"""How each of the two is written in JSON; empty for none."""

@@ -2,11 +2,12 @@
 
 import posixpath
 import re
-from dataclasses import dataclass, field
+from dataclasses import field
 from urllib.parse import quote, unquote
 
 from osmo_listener.errors import KubeconfigError
 from osmo_listener.kubernetes.proxies import basic
+from osmo_transport.lean import dataclass
 
 _URL = re.compile(
     r"(?:(?P<scheme>https?)://)?(?:(?P<user>[^\s/?#]*)@)?"

@@ -29,7 +29,6 @@ import logging
 import re
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import NamedTuple
 
@@ -40,6 +39,7 @@ from osmo_listener.listeners.pod_rules.states import parse_time
 from osmo_reports.bodies import PodEvent, encode_body
 from osmo_reports.fitting import shortened
 from osmo_transport.bounds import Count, SecondsOrZero
+from osmo_transport.lean import dataclass
 from osmo_transport.message import Message, Version, new_id
 
 logger = logging.getLogger(__name__)
@@ -87,8 +87,7 @@ class _Report(NamedTuple):
     """The body's timestamp in seconds since the Unix epoch; 0 where the Event has no time."""
 
 
-@dataclass(slots=True)
-class _Entry:
+class _Entry(msgspec.Struct):
     """What is known of one pod, type and reason."""
 
     last: _Report

@@ -22,7 +22,6 @@ import logging
 import random
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from functools import lru_cache
 from math import ceil
 
@@ -37,6 +36,7 @@ from osmo_reports.conditions import DEFAULT_RULES, ConditionRules
 from osmo_reports.fitting import MAX_INVENTORY, inventory_parts
 from osmo_transport import Refusal
 from osmo_transport.bounds import SecondsOrZero
+from osmo_transport.lean import dataclass
 from osmo_transport.message import Message, Version, new_id
 
 logger = logging.getLogger(__name__)
@@ -79,8 +79,7 @@ class NodeConfig:
             )
 
 
-@dataclass(slots=True)
-class _Known:
+class _Known(msgspec.Struct):
     node: Node
     floor: int
     """The version of the last report or inventory that covers this node in the current epoch."""

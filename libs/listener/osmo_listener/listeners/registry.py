@@ -1,7 +1,7 @@
 """What a listener is, and ours: what each watches, and how to make one."""
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Generic, Protocol, TypeVar
 
 from osmo_listener.informer.source import KubernetesObject
@@ -13,6 +13,7 @@ from osmo_listener.listeners.objects import Event, Node, Pod, SharedPod, UsagePo
 from osmo_listener.listeners.slimming import slim_node, slim_shared_pod, slim_usage_pod
 from osmo_listener.listeners.usage import UsageConfig, UsageListener
 from osmo_listener.listeners.workflow import WorkflowConfig, WorkflowListener
+from osmo_transport.lean import dataclass
 from osmo_transport.message import Message
 
 T = TypeVar("T", bound=KubernetesObject)

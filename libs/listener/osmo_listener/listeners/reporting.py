@@ -15,8 +15,9 @@ What it keeps for the function:
 
 import logging
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
 from typing import Generic, NamedTuple, TypeVar
+
+import msgspec
 
 from osmo_listener.informer.source import KubernetesObject
 from osmo_reports.bodies import SnapshotEnd, encode_body
@@ -42,10 +43,9 @@ class Report(NamedTuple):
     """Whether the object has come to its end; see `Message.final`."""
 
 
-@dataclass(slots=True)
-class _Known(Generic[T]):
+class _Known(msgspec.Struct, Generic[T]):
     item: T
-    said: dict[str, tuple[int, bytes]] = field(default_factory=dict)
+    said: dict[str, tuple[int, bytes]] = {}
     """By key, the version and the payload of the last report in the present epoch."""
     seen: bool = False
     """Whether the function was shown the object in the present epoch."""

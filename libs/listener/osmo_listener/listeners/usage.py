@@ -19,7 +19,6 @@ at the sums and pods come in bursts. The rules:
 
 import logging
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
 from enum import Enum
 from fractions import Fraction
 from functools import lru_cache
@@ -40,6 +39,7 @@ from osmo_listener.listeners.objects import (
 )
 from osmo_reports.bodies import SnapshotEnd, UpdateNodeUsage, encode_body
 from osmo_transport.bounds import Seconds
+from osmo_transport.lean import dataclass
 from osmo_transport.message import Message, Version, new_id
 
 logger = logging.getLogger(__name__)
@@ -109,13 +109,12 @@ class _Share(msgspec.Struct, frozen=True, gc=False):
     workflow: bool
 
 
-@dataclass(slots=True)
-class _Node:
+class _Node(msgspec.Struct):
     hostname: str = ""
     """As last reported; empty: not known yet."""
     pods: int = 0
-    total: list[int] = field(default_factory=lambda: [0] * len(Amounts._fields))
-    other: list[int] = field(default_factory=lambda: [0] * len(Amounts._fields))
+    total: list[int] = msgspec.field(default_factory=lambda: [0] * len(Amounts._fields))
+    other: list[int] = msgspec.field(default_factory=lambda: [0] * len(Amounts._fields))
     """The part of `total` that no workflow asks for."""
     sent: bytes = b""
     """What was last reported in the current epoch; empty: nothing."""

@@ -24,7 +24,6 @@ sent is compared with what would be sent now, so A, B, A are three reports.
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import msgspec
@@ -49,6 +48,7 @@ from osmo_reports.bodies import (
 )
 from osmo_transport import Refusal
 from osmo_transport.bounds import SecondsOrZero
+from osmo_transport.lean import dataclass
 from osmo_transport.message import Message, Version, new_id
 
 KIND = "update_pod"
@@ -103,8 +103,7 @@ _UNSEEN = "The pod was deleted while nobody watched, before or after it ended. "
 """What is added to the message of a task whose pod goes, where its last known state is no end."""
 
 
-@dataclass(slots=True)
-class _Task:
+class _Task(msgspec.Struct):
     key: TaskKey
     message_key: str
     version: int
@@ -113,7 +112,7 @@ class _Task:
     key."""
     told: bool = False
     """Whether it was reported in the current epoch, be it its existence alone."""
-    pods: dict[str, Pod] = field(default_factory=dict)
+    pods: dict[str, Pod] = {}
     """By uid; hardly ever more than one."""
     payload: bytes = b""
     """The state that was last sent, in whatever epoch; empty: none yet."""

@@ -1,10 +1,10 @@
 """How a service is told to show itself."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from osmo_runtime.runner import ProgramConfig
 from osmo_transport.bounds import Seconds
+from osmo_transport.lean import dataclass
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -28,7 +28,7 @@ by whoever writes another one.
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import Enum
 from types import MappingProxyType, TracebackType
 from typing import NamedTuple, Self
@@ -37,6 +37,7 @@ from osmo_transport.bounds import Count, Seconds
 from osmo_transport.errors import FencedError, QueueLostError
 from osmo_transport.frames import Limits
 from osmo_transport.kinds import stream_weights
+from osmo_transport.lean import dataclass
 from osmo_transport.message import Message, check_name, new_id
 from osmo_transport.queues.delivery import (
     NEW,

@@ -1,9 +1,10 @@
 """What both sides of a session share: limits and times."""
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, field
 
 from osmo_transport.bounds import Seconds
 from osmo_transport.frames import Limits
+from osmo_transport.lean import dataclass
 from osmo_transport.session.outbox import OutboxConfig
 
 LONGEST_TICK = 1.0

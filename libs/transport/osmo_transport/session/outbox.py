@@ -7,10 +7,10 @@ are all kept, up to a bound; beyond it the oldest of them is dropped and counted
 
 from collections import OrderedDict, deque
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from osmo_transport.bounds import Bytes, Count
 from osmo_transport.kinds import latest_kinds
+from osmo_transport.lean import dataclass
 from osmo_transport.message import Message, read_message
 
 

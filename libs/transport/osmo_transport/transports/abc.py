@@ -28,7 +28,7 @@ protocols the hot path is made of plain calls, so that a message costs no task s
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Protocol
 
@@ -36,6 +36,7 @@ from osmo_transport.bounds import Count, Seconds
 from osmo_transport.credentials import Presented
 from osmo_transport.errors import HandshakeError, TransportError
 from osmo_transport.frames import Frame, Limits
+from osmo_transport.lean import dataclass
 
 WRITE_BUFFER = 256 * 1024
 """Bytes in a connection's write buffer above which it is not writable: enough to keep a link busy

@@ -5,7 +5,7 @@ import ssl
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from weakref import WeakValueDictionary
 
 from osmo_transport.errors import ConnectionLostError, UsageError
 from osmo_transport.files import Watched
+from osmo_transport.lean import dataclass
 from osmo_transport.naming import setting
 from osmo_transport.transports import pem, refusals
 from osmo_transport.transports.abc import TlsConfig
@@ -20,7 +21,7 @@ from osmo_transport.transports.passphrases import no_passphrase
 from osmo_transport.transports.validity import end_of
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Certificates:
     """What is in the files of one side, in PEM, and the context that is made of it."""
 
@@ -89,7 +90,13 @@ class TlsFiles:
         context = make(config)
         files = config.ca_file, config.cert_file, config.key_file or config.cert_file
         authorities, chain, key = (None if f is None else f.read_bytes() for f in files)
-        return Certificates(context, authorities, chain, key, end_of(chain or b""))
+        return Certificates(
+            context=context,
+            authorities=authorities,
+            chain=chain,
+            key=key,
+            ends=end_of(chain or b""),
+        )
 
 
 _known: WeakValueDictionary[TlsConfig, TlsFiles] = WeakValueDictionary()

@@ -5,7 +5,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -29,6 +29,7 @@ from osmo_runtime.queues import store_url
 from osmo_runtime.texts import counted
 from osmo_transport import QueueUnavailableError
 from osmo_transport.bounds import Seconds
+from osmo_transport.lean import dataclass
 from osmo_worker.config import StoreConfig
 
 if TYPE_CHECKING:

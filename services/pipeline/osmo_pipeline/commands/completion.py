@@ -2,13 +2,13 @@
 
 import asyncio
 import sys
-from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from osmo_runtime.completion import shell_code
 from osmo_runtime.fields import Setting
 from osmo_runtime.logs import LogLevel
 from osmo_runtime.runner import ProgramConfig
+from osmo_transport.lean import dataclass
 
 PROGRAMS = ("osmo-listener", "osmo-operator", "osmo-pipeline", "osmo-simulator", "osmo-worker")
 

@@ -1,7 +1,6 @@
 """What a message, an entry or a dead letter holds, as commands show it."""
 
 import time
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import NamedTuple
 
@@ -12,6 +11,7 @@ from osmo_reports.bodies import decode_body
 from osmo_reports.errors import BodyError
 from osmo_transport import DeadLetter, Message, StoredEntry
 from osmo_transport.bounds import SecondsOrZero
+from osmo_transport.lean import dataclass
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,7 +3,6 @@
 import asyncio
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
-from dataclasses import dataclass
 from typing import Annotated
 
 from osmo_pipeline.commands.contents import FilterConfig, Wanted, described, moment
@@ -23,6 +22,7 @@ from osmo_runtime.fields import Setting
 from osmo_runtime.texts import counted
 from osmo_transport import DeadLetter, Queue, QueueConfig, UsageError
 from osmo_transport.bounds import Count
+from osmo_transport.lean import dataclass
 
 PAGE = 500
 """Dead letters that are asked for at a time; large ones come in smaller pages."""

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
 from typing import Annotated
 
 from osmo_pipeline.commands.contents import FilterConfig, Wanted, described
@@ -13,6 +12,7 @@ from osmo_pipeline.errors import NothingFoundError, StoppedError
 from osmo_runtime.fields import Setting
 from osmo_transport import Queue, StoredEntry
 from osmo_transport.bounds import Count
+from osmo_transport.lean import dataclass
 
 PAGE = 500
 """Entries that are asked for at a time; large ones come in smaller pages."""

@@ -3,7 +3,6 @@
 import asyncio
 import shlex
 from contextlib import aclosing, suppress
-from dataclasses import dataclass
 from typing import Annotated
 
 from osmo_pipeline.commands.output import hint, say, write_json
@@ -15,6 +14,7 @@ from osmo_reports.directory import Directory, Origin, RuleSet
 from osmo_runtime.fields import Setting
 from osmo_runtime.texts import counted
 from osmo_transport.bounds import Seconds
+from osmo_transport.lean import dataclass
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,6 @@ import fcntl
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated
@@ -20,6 +19,7 @@ from osmo_runtime.logs import LogLevel
 from osmo_runtime.runner import ProgramConfig
 from osmo_transport import UsageError
 from osmo_transport.bounds import Count
+from osmo_transport.lean import dataclass
 from osmo_transport.message import check_name
 from osmo_transport.naming import setting
 

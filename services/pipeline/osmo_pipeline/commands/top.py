@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import field
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Literal
 
@@ -20,6 +20,7 @@ from osmo_runtime.queues import store_url
 from osmo_runtime.startup import unless_stopped
 from osmo_transport import QueueConfig
 from osmo_transport.bounds import Seconds
+from osmo_transport.lean import dataclass
 
 if TYPE_CHECKING:
     from osmo_pipeline.top.watching import Sources, Watch

@@ -1,7 +1,7 @@
 """What `top` shows: the figures of this moment, and what became of those of the moment before."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import NamedTuple
 
 from osmo_listener import figures as listener
@@ -9,6 +9,7 @@ from osmo_operator import figures as operator
 from osmo_pipeline.fleet import Member
 from osmo_pipeline.top.figures import Figures, percentile
 from osmo_transport import Producer, QueueStatus, Standing
+from osmo_transport.lean import dataclass
 from osmo_worker import figures as worker
 
 LATENCIES = {

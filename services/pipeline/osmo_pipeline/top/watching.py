@@ -3,7 +3,6 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
@@ -13,6 +12,7 @@ from osmo_pipeline.top.figures import Figures
 from osmo_reports.bodies import Registration
 from osmo_reports.directory import Directory
 from osmo_transport import Queue, TransportError
+from osmo_transport.lean import dataclass
 from osmo_worker.errors import WorkerError
 
 if TYPE_CHECKING:

@@ -1,10 +1,11 @@
 """What the page is told."""
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from osmo_pipeline.config import PatienceConfig, StorePasswordConfig
 from osmo_transport import QueueConfig
 from osmo_transport.bounds import Count
+from osmo_transport.lean import dataclass
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,146 @@
+"""What the start of each program loads: only what it needs, as each library delays every start."""
+
+import asyncio
+import re
+import sys
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from osmo_simulator.builders import make_pod, task_labels
+from osmo_simulator.server import Simulator
+from osmo_transport import listen
+
+OURS = "osmo_"
+_LINE = re.compile(r"import time: +\d+ \| +\d+ \|( *)(\S+)")
+
+ASKED_BY_NOBODY = "--operations=127.0.0.1:0"
+"""A port whose answers need libraries, which come with the first question."""
+
+TRANSPORT = ("anyio", "asyncio", "dataclasses", "msgspec", "pathlib", "random", "shlex")
+PROGRAM = (*TRANSPORT, "argparse", "gc", "resource", "runpy")
+PORT = ("aiohappyeyeballs", "encodings.idna")
+SERVICE = (*PROGRAM, *PORT, "anyio.lowlevel", "importlib.metadata", "uvloop")
+KUBERNETES = ("aiofastnet", "fractions", "google.protobuf.descriptor_pool", "httptools", "json")
+NEEDED = {
+    "osmo_transport": TRANSPORT,
+    "osmo_listener": (*SERVICE, *KUBERNETES, "picows", "re2", "yaml"),
+    "osmo_operator": (*SERVICE, "picows"),
+    "osmo_worker": (*SERVICE, "sqlalchemy", "sqlite3"),
+    "osmo_pipeline": (*PROGRAM, "json", "secrets", "unicodedata"),
+}
+"""By package, what its start may load: these, what belongs to them, and whatever they load."""
+
+
+class Import(NamedTuple):
+    """As `-X importtime` tells of it."""
+
+    name: str
+    chain: tuple[str, ...]
+    """Who asked for it, from the outermost module to its own importer; empty: a program that was
+    running already."""
+
+    @property
+    def package(self) -> str:
+        """The outermost."""
+        return self.name.partition(".")[0]
+
+
+def imports(told: str) -> list[Import]:
+    """What a process imported, from what it wrote: an importer comes after what it imports, and is
+    indented less."""
+    found = []
+    above: list[str] = []
+    for indent, name in reversed(_LINE.findall(told)):
+        del above[len(indent) // 2 :]
+        found.append(Import(name, tuple(above)))
+        above.append(name)
+    return found
+
+
+async def read(process: asyncio.subprocess.Process, until: str) -> str:
+    """What it wrote up to a line that holds `until`, or to its end."""
+    assert process.stdout is not None
+    lines = []
+    async for line in process.stdout:
+        lines.append(line.decode())
+        if until and until in lines[-1]:
+            break
+    return "".join(lines)
+
+
+@asynccontextmanager
+async def python(*arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
+    """A process that tells what it imports."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-X", "importtime", *arguments),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        limit=2**20,
+    )
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.communicate()
+
+
+async def told_by(*arguments: str, until: str = "") -> str:
+    """What Python tells with these arguments, up to a line that holds `until`."""
+    async with python(*arguments) as process:
+        return await read(process, until)
+
+
+async def start_of(package: str, folder: Path) -> str:
+    """What the program of a package tells until it is ready."""
+    match package:
+        case "osmo_transport":
+            return await told_by("-c", "import osmo_transport")
+        case "osmo_pipeline":
+            return await told_by("-m", package, "--version")
+        case "osmo_operator":
+            options = (ASKED_BY_NOBODY, "--queue=memory://", "--listen=ws://127.0.0.1:0")
+            return await told_by("-m", package, *options, until="listening on ws:")
+        case "osmo_worker":
+            options = (ASKED_BY_NOBODY, "--queue=memory://", "--store=memory://")
+            return await told_by("-m", package, *options, until='"ready"')
+    kubeconfig = folder / "kubeconfig"
+    async with Simulator() as simulator, listen("ws://127.0.0.1:0") as server:
+        simulator.cluster.create("pods", make_pod("pod", labels=task_labels("workflow", "task")))
+        kubeconfig.touch(mode=0o600)
+        kubeconfig.write_text(simulator.kubeconfig())
+        where = (f"--connect={server.url}", f"--kubeconfig={kubeconfig}")
+        async with python("-m", package, ASKED_BY_NOBODY, *where) as process:
+            reading = asyncio.create_task(read(process, ""))
+            while not any(
+                message.kind == "update_pod"
+                for incoming in await server.receive()
+                for message in incoming.messages
+            ):
+                pass
+            process.kill()
+            return await reading
+
+
+def unexpected(started: Sequence[Import], needed: Sequence[Import]) -> list[str]:
+    """Each package that was loaded and is not needed, with who brought it in."""
+    known = {each.package for each in needed}
+    found: dict[str, str] = {}
+    for each in started:
+        if each.package not in known and not each.name.startswith(OURS):
+            found.setdefault(each.package, " -> ".join((*each.chain, each.name)))
+    return list(found.values())
+
+
+@pytest.mark.parametrize("package", NEEDED)
+async def test_a_start_loads_only_what_it_needs(package: str, tmp_path: Path) -> None:
+    """Whoever needs more says so in `NEEDED`, and what is not needed any more is not in it."""
+    started = imports(await start_of(package, tmp_path))
+    needed = imports(await told_by("-c", "\n".join(f"import {each}" for each in NEEDED[package])))
+    assert not {package, *NEEDED[package]} - {each.name for each in started}
+    too_much = unexpected(started, needed)
+    assert not too_much, "\n".join(("loaded, and in no way needed:", *too_much))
