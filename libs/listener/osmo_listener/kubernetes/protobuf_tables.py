@@ -4,13 +4,14 @@ What the messages have is read from `kubernetes.binpb`, which the protobuf compi
 same reader: importing the protobuf library takes longer than the rest of a start's first list.
 """
 
-import pkgutil
 from collections.abc import Iterable
 from functools import cache
+from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 import msgspec
 
+import osmo_protos
 from osmo_listener.kubernetes.protobuf_reader import (
     FLAG,
     KEYS,
@@ -102,7 +103,7 @@ def _descriptors() -> Table:
 @cache
 def _messages() -> dict[str, _Message]:
     """All by their names, as fields give their types; the entries of mappings too."""
-    data = pkgutil.get_data("osmo_protos", "kubernetes.binpb") or b""
+    data = Path(*osmo_protos.__path__, "kubernetes.binpb").read_bytes()
     files: _Files = read(_descriptors(), data, 0, len(data))
     found: dict[str, _Message] = {}
     for file in files.files:
