@@ -253,8 +253,8 @@ class _Connection(asyncio.Protocol):
         self._deadline = loop.time() + seconds
         if self._watchdog is None or self._watchdog.when() > self._deadline:
             self._watch()
-        # Awaited itself: `asyncio.wait` takes one more turn of the loop and `asyncio.timeout` sets
-        # a timer for each wait, and both are part of the time from a change to its report.
+        # Awaited itself: `asyncio.wait` takes one more turn of the loop, and `asyncio.timeout` sets
+        # a timer for each wait; both are part of the time from a change to its report.
         self._waiter = loop.create_future()
         try:
             if not await self._waiter:

@@ -11,6 +11,8 @@ the library what an API server does not send.
 """
 
 from collections.abc import Callable
+from functools import cached_property
+from typing import TypeVar
 
 import msgspec
 
@@ -35,7 +37,6 @@ from osmo_listener.kubernetes.decoding import (
 )
 from osmo_listener.kubernetes.framing import LengthFramer
 from osmo_listener.kubernetes.protobuf_reader import UnusualError, content, fields, read
-from osmo_listener.kubernetes.protobuf_tables import S, table_of
 
 COMPILED = not protobuf_reader.__file__.endswith(".py")
 """Whether our own reader is compiled, and so the faster one."""
@@ -69,6 +70,8 @@ class _Identity(msgspec.Struct, rename="camel", gc=False):
     resource_version: str = ""
 
 
+S = TypeVar("S")
+
 _Reader = Callable[[bytes, int, int], S]
 """Reads the message between two places; raises what `_UNREADABLE` names."""
 
@@ -79,6 +82,9 @@ def _reader(struct: type[S], name: str, *, by_table: bool) -> _Reader[S]:
 
 
 def _by_table(struct: type[S], name: str) -> _Reader[S]:
+    # What the other reader does not need costs its start some milliseconds.
+    from osmo_listener.kubernetes.protobuf_tables import table_of  # noqa: PLC0415
+
     table = table_of(struct, name)
     by_library: _Reader[S] | None = None
 
@@ -125,9 +131,12 @@ class ProtobufDecoder(Decoder[T]):
         self.transform = transform
         self.object = _reader(object_type, name, by_table=by_table)
         self.metadata = _reader(_ListMeta, "ListMeta", by_table=by_table)
-        self._identity = _reader(_Identity, "ObjectMeta", by_table=by_table)
         self._event = _reader(_Event, "WatchEvent", by_table=by_table)
-        self._status = _reader(Status, "Status", by_table=by_table)
+        self._by_table = by_table
+
+    @cached_property
+    def _identity(self) -> _Reader[_Identity]:
+        return _reader(_Identity, "ObjectMeta", by_table=self._by_table)
 
     def page_reader(self) -> "ProtobufPageReader[T]":
         return ProtobufPageReader(self)
@@ -151,7 +160,7 @@ class ProtobufDecoder(Decoder[T]):
             kind, body = event.type, event.object.raw
             begin, end = _content(body)
             if kind == ERROR:
-                raise_status(self._status(body, begin, end))
+                raise_status(_reader(Status, "Status", by_table=self._by_table)(body, begin, end))
             change = CHANGES.get(kind)
             if kind == EventType.BOOKMARK.value:
                 item = self.object(body, begin, end)

@@ -6,11 +6,10 @@ absent field is in JSON, it is here.
 
 from collections.abc import Callable
 from operator import attrgetter
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 import msgspec
 
-from osmo_listener.kubernetes.protobuf_tables import S
 from osmo_listener.kubernetes.protobuf_times import TIMES
 from osmo_transport.errors import MissingExtraError
 
@@ -24,6 +23,8 @@ except ImportError as exc:
         "reading Kubernetes' protobuf needs protobuf: pip install 'osmo-pipeline[kubernetes]'"
     ) from exc
 
+
+S = TypeVar("S")
 
 Convert = Callable[[Any, Any], Any]
 """Makes what a struct has of a field's value; the second argument is the message itself."""

@@ -7,7 +7,7 @@ same reader: importing the protobuf library takes longer than the rest of a star
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, get_args
 
 import msgspec
 
@@ -29,8 +29,6 @@ from osmo_listener.kubernetes.protobuf_reader import (
     read,
 )
 from osmo_listener.kubernetes.protobuf_times import TIMES
-
-S = TypeVar("S")
 
 _REPEATED = 3
 """The label of a field."""
