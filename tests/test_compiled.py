@@ -43,6 +43,18 @@ def test_no_coroutine_is_compiled(module: str) -> None:
     assert not [node.lineno for node in ast.walk(tree) if isinstance(node, waits)]
 
 
+@pytest.mark.parametrize("module", MODULES)
+def test_no_configuration_is_compiled(module: str) -> None:
+    """Its methods are shared by all such classes, and look into what an object holds."""
+    classes = [
+        node
+        for node in ast.walk(ast.parse((ROOT / module).read_text()))
+        if isinstance(node, ast.ClassDef)
+    ]
+    made = [ast.unparse(each) for node in classes for each in node.decorator_list]
+    assert not [each for each in made if each.startswith("dataclass")]
+
+
 def test_no_library_is_in_the_tree() -> None:
     """It would run in the place of what is edited."""
     assert not [path for holder in HOLDERS for path in (ROOT / holder).rglob("*.so")]

@@ -83,7 +83,7 @@ from osmo_transport.queues.leases import Claim, Holder, Renewal, Standing
 from osmo_transport.registry import open_queue, transport_for
 from osmo_transport.server import Admit, Incoming, Renew, Server, ServerConfig, ServerStats, listen
 from osmo_transport.session import Greeting, Refusal, SessionConfig
-from osmo_transport.session.outbox import OutboxConfig
+from osmo_transport.session.config import OutboxConfig
 from osmo_transport.transports.abc import Companion, TlsConfig, Transport
 
 __all__ = (

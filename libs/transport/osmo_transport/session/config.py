@@ -2,13 +2,27 @@
 
 from dataclasses import asdict, field
 
-from osmo_transport.bounds import Seconds
+from osmo_transport.bounds import Bytes, Count, Seconds
 from osmo_transport.frames import Limits
 from osmo_transport.lean import dataclass
-from osmo_transport.session.outbox import OutboxConfig
 
 LONGEST_TICK = 1.0
 """Seconds between two ticks of a session, at most."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutboxConfig:
+    """Bounds of an outbox."""
+
+    max_entries: Count = 500_000
+    """Entries of all kinds at which `send` waits: several times the live resources of the largest
+    backends, so that it is met only by a mistake."""
+    max_bytes: Bytes = 512 * 1024 * 1024
+    """Bytes at which `send` waits."""
+    max_every_entries: Count = 50_000
+    """Entries of `every` kinds beyond which the oldest of them is dropped: hours of events."""
+    max_every_bytes: Bytes = 64 * 1024 * 1024
+    """Bytes of `every` kinds beyond which the oldest of them is dropped."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,26 +8,9 @@ are all kept, up to a bound; beyond it the oldest of them is dropped and counted
 from collections import OrderedDict, deque
 from collections.abc import Iterable
 
-from osmo_transport.bounds import Bytes, Count
 from osmo_transport.kinds import latest_kinds
-from osmo_transport.lean import dataclass
 from osmo_transport.message import Message, read_message
-
-
-@dataclass(frozen=True, kw_only=True)
-class OutboxConfig:
-    """Bounds of an outbox."""
-
-    max_entries: Count = 500_000
-    """Entries of all kinds at which `send` waits: several times the live resources of the largest
-    backends, so that it is met only by a mistake."""
-    max_bytes: Bytes = 512 * 1024 * 1024
-    """Bytes at which `send` waits."""
-    max_every_entries: Count = 50_000
-    """Entries of `every` kinds beyond which the oldest of them is dropped: hours of events."""
-    max_every_bytes: Bytes = 64 * 1024 * 1024
-    """Bytes of `every` kinds beyond which the oldest of them is dropped."""
-
+from osmo_transport.session.config import OutboxConfig
 
 _Key = tuple[str, str] | int
 """Kind and key of a `latest` kind; a number of its own for each of an `every` kind."""

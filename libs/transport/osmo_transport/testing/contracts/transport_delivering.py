@@ -13,7 +13,7 @@ from osmo_transport.message import encode_message
 from osmo_transport.queues.delivery import ProducerState
 from osmo_transport.server import Incoming, Server, ServerConfig
 from osmo_transport.session import Greeting, SessionConfig
-from osmo_transport.session.outbox import OutboxConfig
+from osmo_transport.session.config import OutboxConfig
 from osmo_transport.testing.cancellation import cancel_at
 from osmo_transport.testing.contracts.desk import Desk, events, send_all
 from osmo_transport.testing.contracts.transport_suite import (
