@@ -147,11 +147,9 @@ async def simulator_client(sim: Simulator) -> AsyncIterator[ApiClient]:
 
 @contextlib.asynccontextmanager
 async def real_client(cluster: RealCluster) -> AsyncIterator[ApiClient]:
-    """A client of a real API server; what the test left behind is deleted."""
+    """A client of a real API server; what tests before it left behind is deleted."""
+    await asyncio.to_thread(cluster.clear)
     context = ssl.create_default_context(cafile=cluster.ca_file)
     headers = {"Authorization": f"Bearer {cluster.token}"}
-    try:
-        async with aiohttp.ClientSession(headers=headers, read_bufsize=2**20) as session:
-            yield ApiClient(session, cluster.url, context)
-    finally:
-        await asyncio.to_thread(cluster.clear)
+    async with aiohttp.ClientSession(headers=headers, read_bufsize=2**20) as session:
+        yield ApiClient(session, cluster.url, context)
