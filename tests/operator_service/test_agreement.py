@@ -77,6 +77,17 @@ class Fleet:
         known = (await self.directory.rules())[backend]
         assert (known.rules, known.origin, versions) == (rules, origin, {known.version})
 
+    async def forgets_rules(self) -> bool:
+        """The store loses its memory: return when it has the rules again. False: it cannot."""
+        if self.place.server is None:
+            return False
+        before = await self.directory.rules()
+        self.place.server.flush()
+        async with patience(PATIENCE), aclosing(self.directory.follow_rules()) as following:
+            while await anext(following) != before:
+                pass
+        return True
+
 
 @pytest.fixture(params=["memory", "own", "osmo"])
 def place(request: pytest.FixtureRequest) -> Iterator[Place]:
@@ -173,12 +184,7 @@ async def test_all_agree_on_the_rules(fleet: Fleet) -> None:
     async def agree(*expected: tuple[str, dict[str, str], Origin]) -> None:
         for each in expected:
             await fleet.agrees(*each)
-        if fleet.place.server is not None:
-            before = await fleet.directory.rules()
-            fleet.place.server.flush()
-            async with patience(PATIENCE), aclosing(fleet.directory.follow_rules()) as following:
-                while await anext(following) != before:
-                    pass
+        if await fleet.forgets_rules():
             for each in expected:
                 await fleet.agrees(*each)
 
@@ -226,12 +232,7 @@ async def test_one_that_was_away_agrees(fleet: Fleet) -> None:
     await fleet.operators.kill(1)
     await fleet.directory.set_rules("b", {"Ready": "2"})
     await fleet.directory.set_rules("a", {"Ready": "2"})
-    if fleet.place.server is not None:
-        before = await fleet.directory.rules()
-        fleet.place.server.flush()
-        async with patience(PATIENCE), aclosing(fleet.directory.follow_rules()) as following:
-            while await anext(following) != before:
-                pass
+    await fleet.forgets_rules()
     await fleet.operators.start(1)
     for backend in "ab":
         await fleet.agrees(backend, {"Ready": "2"}, Origin.COMMAND)

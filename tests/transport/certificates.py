@@ -36,8 +36,8 @@ class Authority(NamedTuple):
             extensions = self.folder / f"{name}.ext"
             extensions.write_text(f"{names}\n{issuer}\n")
             new_key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
-            _openssl("req", *new_key, "-keyout", key, "-out", request, "-subj", f"/CN={name}")
-            _openssl(
+            openssl("req", *new_key, "-keyout", key, "-out", request, "-subj", f"/CN={name}")
+            openssl(
                 *("x509", "-req", "-in", request, "-days", str(days), "-out", cert),
                 *("-CA", self.ca_file, "-CAkey", self.folder / "ca.key"),
                 *("-CAcreateserial", "-extfile", extensions),
@@ -49,7 +49,7 @@ def authority(folder: Path, extensions: Sequence[str] = KEY_USAGE) -> Authority:
     """A new authority in `folder`; skips the test where there is no openssl."""
     if shutil.which("openssl") is None:
         pytest.skip("no openssl command to make certificates with: install openssl")
-    _openssl(
+    openssl(
         *("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"),
         *("-keyout", folder / "ca.key", "-out", folder / "ca.pem"),
         *("-days", "2", "-subj", "/CN=tests", *extensions),
@@ -59,9 +59,10 @@ def authority(folder: Path, extensions: Sequence[str] = KEY_USAGE) -> Authority:
 
 def encrypted(key: Path) -> None:
     """Let the key in this file ask for a passphrase."""
-    _openssl("pkey", "-in", key, "-aes256", "-passout", "pass:secret", "-out", key.with_name("new"))
+    openssl("pkey", "-in", key, "-aes256", "-passout", "pass:secret", "-out", key.with_name("new"))
     key.with_name("new").replace(key)
 
 
-def _openssl(*arguments: str | Path) -> None:
+def openssl(*arguments: str | Path) -> None:
+    """Run it."""
     subprocess.run(["openssl", *arguments], check=True, capture_output=True)

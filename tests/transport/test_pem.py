@@ -1,6 +1,5 @@
 """Which of three files OpenSSL does not take, and why."""
 
-import subprocess
 from base64 import b64decode
 from collections.abc import Callable
 from pathlib import Path
@@ -10,24 +9,12 @@ import pytest
 from osmo_transport import TlsConfig, UsageError
 from osmo_transport.naming import setting
 from osmo_transport.transports.tls import client_context, server_context
-from tests.transport.certificates import Authority
-
-
-def openssl(*arguments: str | Path) -> None:
-    """Run it."""
-    subprocess.run(["openssl", *arguments], check=True, capture_output=True)
+from tests.transport.certificates import Authority, encrypted, openssl
 
 
 def in_der(path: Path) -> None:
     """Leave its armour away."""
     path.write_bytes(b64decode("".join(path.read_text().splitlines()[1:-1])))
-
-
-def encrypted(path: Path) -> None:
-    """Let the key in a file ask for a password."""
-    new = path.with_name("new")
-    openssl("pkey", "-in", path, "-aes256", "-passout", "pass:secret", "-out", new)
-    new.replace(path)
 
 
 def of_another_kind(path: Path) -> None:

@@ -7,14 +7,15 @@ something that has none.
 import ipaddress
 from urllib.parse import unquote
 
+from osmo_transport.transports.urls import host_port
+
 HOST_BITS_OF_IPV6 = 64
 """What of an address whoever has one chooses as he likes."""
 
 
 def written(host: str, port: int | str) -> str:
     """The peer at this address, as sockets tell it: one of IPv4 within IPv6 as what it is."""
-    host = host.removeprefix("::ffff:") if "." in host else host
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return host_port(host.removeprefix("::ffff:") if "." in host else host, port)
 
 
 def of_grpc(peer: str) -> str:

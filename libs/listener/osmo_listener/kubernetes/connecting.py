@@ -17,10 +17,11 @@ from osmo_listener.errors import (
     UntrustedError,
 )
 from osmo_listener.kubernetes.config import HttpConfig
-from osmo_listener.kubernetes.proxies import Proxy, host_port
+from osmo_listener.kubernetes.proxies import Proxy
 from osmo_listener.kubernetes.trust import trusting
 from osmo_transport.errors import MissingExtraError
 from osmo_transport.lean import dataclass
+from osmo_transport.transports.urls import host_port
 
 try:
     from aiofastnet import create_connection, start_tls

@@ -20,8 +20,9 @@ from typing import cast
 from osmo_listener.errors import KubernetesError, MalformedError, SilentError, TruncatedError
 from osmo_listener.kubernetes.config import HttpConfig
 from osmo_listener.kubernetes.connecting import Endpoint, connect, refusal
-from osmo_listener.kubernetes.proxies import Proxy, host_port
+from osmo_listener.kubernetes.proxies import Proxy
 from osmo_transport.errors import MissingExtraError
+from osmo_transport.transports.urls import host_port
 
 try:
     from httptools import HttpParserError, HttpResponseParser

@@ -8,6 +8,7 @@ from urllib.parse import unquote, urlsplit
 
 from osmo_listener.errors import KubeconfigError
 from osmo_transport.lean import dataclass
+from osmo_transport.transports.urls import host_port
 
 _PORTS = {"http": 80, "https": 443, "socks5": 1080, "socks5h": 1080}
 
@@ -77,11 +78,6 @@ def environment_proxy(
     if not url or _excepted(_variable(environ, "NO_PROXY"), host, port):
         return None
     return parse_proxy(url if "://" in url else f"http://{url}", name)
-
-
-def host_port(host: str, port: int) -> str:
-    """As it stands in URLs and in `Host`."""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def basic(user: str, password: str) -> str:

@@ -24,6 +24,7 @@ import anyio
 from osmo_runtime.operations.health import Check
 from osmo_transport.errors import AddressInUseError, MissingExtraError, UsageError
 from osmo_transport.transports import sockets
+from osmo_transport.transports.urls import host_port
 
 if TYPE_CHECKING:
     from aiohttp.web import Server
@@ -152,10 +153,9 @@ async def open_port(
     except OSError as exc:
         raise AddressInUseError(f"cannot open the operations port at {where}: {exc}") from exc
     loop = asyncio.get_running_loop()
-    shown = f"[{host}]" if ":" in host else host
     bound = listening[0].getsockname()[1]
     make = partial(_make, loop, ready, stalled, metrics)
-    opened = Port(f"http://{shown}:{bound}", listening, make)
+    opened = Port(f"http://{host_port(host, bound)}", listening, make)
     try:
         for each in listening:
             each.listen(MOST_WAITING)

@@ -9,10 +9,14 @@ def no_passphrase(setting: str) -> Callable[[], str]:
     that names the `setting`."""
 
     def refuse() -> str:
-        raise OSError(
-            f"the private key in {setting} is encrypted, and nobody is there to type its"
-            " passphrase: name one that is not (openssl pkey -in FILE -out NEW), and let nobody"
-            " else read it"
-        )
+        raise OSError(encrypted(setting))
 
     return refuse
+
+
+def encrypted(where: str, file: str = "FILE") -> str:
+    """What to say of the key there, or in this file."""
+    return (
+        f"the private key in {where} is encrypted, and nobody is there to type its passphrase: name"
+        f" one that is not (openssl pkey -in {file} -out NEW), and let nobody else read it"
+    )

@@ -5,6 +5,8 @@ import re
 import ssl
 from pathlib import Path
 
+from osmo_transport.transports.passphrases import encrypted
+
 _LABELS = re.compile(r"-----BEGIN ([A-Z0-9 ]+)-----")
 _DER = b"\x30"
 """How a sequence begins, as every certificate and every key is one."""
@@ -15,12 +17,9 @@ OTHERS_KEY = frozenset({"KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH", "NO_CERTIFIC
 
 def wrong_with_certificates(path: Path) -> str:
     """Why the certificates in a file cannot be used; empty: nothing is found to be wrong."""
-    text, why = _read(path, "x509")
+    text, why = _read(path, "certificate", "x509")
     if why:
         return why
-    labels = _LABELS.findall(text)
-    if not any(label.endswith("CERTIFICATE") for label in labels):
-        return f"there is no certificate in it, but {_listed(labels)}"
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=text)
     except ssl.SSLError:
@@ -30,21 +29,16 @@ def wrong_with_certificates(path: Path) -> str:
 
 def wrong_with_key(path: Path) -> str:
     """Why the private key in a file cannot be used, whose certificate can."""
-    text, why = _read(path, "pkey")
+    text, why = _read(path, "private key", "pkey")
     if why:
         return why
-    labels = _LABELS.findall(text)
-    if not any(label.endswith("PRIVATE KEY") for label in labels):
-        return f"there is no private key in it, but {_listed(labels)}"
     if "ENCRYPTED" in text:
-        return (
-            "the private key in it is encrypted, and nobody is there to type its password: let"
-            f" `openssl pkey -in {path} -out NEW` write it without, where nobody else reads it"
-        )
+        return encrypted("it", str(path))
     return "the private key in it is damaged"
 
 
-def _read(path: Path, tool: str) -> tuple[str, str]:
+def _read(path: Path, wanted: str, tool: str) -> tuple[str, str]:
+    """What a file holds, and why that is not what is wanted, if it is not."""
     try:
         data = path.read_bytes()
     except OSError as exc:
@@ -52,12 +46,11 @@ def _read(path: Path, tool: str) -> tuple[str, str]:
     text = data.decode("ascii", errors="replace")
     if not data.strip():
         return text, "it is empty"
-    if _LABELS.search(text):
-        return text, ""
+    if labels := _LABELS.findall(text):
+        if any(label.endswith(wanted.upper()) for label in labels):
+            return text, ""
+        found = " and ".join(sorted({label.lower() for label in labels}))
+        return text, f"there is no {wanted} in it, but {found}"
     if data.startswith(_DER):
         return text, f"it is DER, and not PEM: `openssl {tool} -inform der -in {path}` writes PEM"
     return text, "there is no PEM in it"
-
-
-def _listed(labels: list[str]) -> str:
-    return " and ".join(sorted({label.lower() for label in labels}))

@@ -19,6 +19,7 @@ from osmo_transport.errors import (
 )
 from osmo_transport.transports import refusals
 from osmo_transport.transports.abc import Connection
+from osmo_transport.transports.urls import host_port
 
 NEXT_ADDRESS = 0.25
 """Seconds after which the next address of a name is tried beside the first: as RFC 8305 says."""
@@ -201,8 +202,7 @@ def _listening(family: int, place: Any) -> socket.socket:
 
 def url_of(asked: SplitResult, listening: socket.socket) -> str:
     """The URL of an endpoint: as it was asked for, with the port that was chosen."""
-    host, port = asked.hostname or "", listening.getsockname()[1]
-    return f"{asked.scheme}://{f'[{host}]' if ':' in host else host}:{port}"
+    return f"{asked.scheme}://{host_port(asked.hostname or '', listening.getsockname()[1])}"
 
 
 def bind_error(url: str, exc: OSError) -> TransportError:

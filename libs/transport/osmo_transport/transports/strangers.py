@@ -15,6 +15,7 @@ from typing import NamedTuple
 from osmo_transport._text import shown
 from osmo_transport.errors import ConnectionLostError, TransportError, WrongServerError
 from osmo_transport.transports import refusals, sockets
+from osmo_transport.transports.urls import host_port
 
 ASK_TIMEOUT = 2.0
 """Seconds for a connection and for an answer: whoever is there says something long before."""
@@ -140,9 +141,8 @@ async def _asked_plainly(host: str, port: int, request: bytes) -> Stranger:
 
 
 def _request(host: str, port: int, path: str) -> bytes:
-    name = f"[{host}]" if ":" in host else host
     return (
-        f"GET {path} HTTP/1.1\r\nHost: {name}:{port}\r\nUpgrade: websocket\r\n"
+        f"GET {path} HTTP/1.1\r\nHost: {host_port(host, port)}\r\nUpgrade: websocket\r\n"
         "Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
         "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
     ).encode()

@@ -45,6 +45,11 @@ def stays_here(url: str) -> bool:
     return parts.scheme == "memory" or is_loopback(parts.hostname or "")
 
 
+def host_port(host: str, port: int | str) -> str:
+    """As they stand in URLs, and in `Host` of HTTP."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 def address(parts: SplitResult) -> tuple[str, int]:
     """Host and port of a URL.
 

@@ -17,6 +17,7 @@ from osmo_transport import Queue, TransportError, UsageError
 from osmo_transport.errors import AddressInUseError
 from osmo_transport.transports import sockets
 from osmo_transport.transports.door import Door, Visit
+from osmo_transport.transports.urls import host_port
 
 REQUEST_TIMEOUT = 10.0
 """Seconds in which a request has to arrive, from the moment on at which its connection is accepted,
@@ -239,7 +240,7 @@ async def serving(site: Site, host: str, port: int) -> AsyncIterator[str]:
             raise AddressInUseError(f"cannot serve the page at {host}:{port}: {exc}") from exc
         bound = listening[0].getsockname()[1]
         door.open(listening)
-        yield f"http://{f'[{host}]' if ':' in host else host}:{bound}/"
+        yield f"http://{host_port(host, bound)}/"
     finally:
         await door.aclose()
         await runner.cleanup()

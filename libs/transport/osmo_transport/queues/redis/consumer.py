@@ -253,7 +253,6 @@ class RedisConsumer(Consumer):
             if room <= 0:
                 break
             new = await self._member.read_new(room, [stream])
-            self._remember()
             self._admit(new.found)
             (served if new.found else empty).append(stream)
             more = more or new.more
@@ -266,7 +265,6 @@ class RedisConsumer(Consumer):
         if wait is not None:
             share = min(share, WAITING_READ)
         new = await self._member.read_new(share, self._streams, wait)
-        self._remember()
         self._admit(new.found)
         self._backlog = new.more
 
@@ -294,6 +292,7 @@ class RedisConsumer(Consumer):
             self._remember()
 
     def _admit(self, found: Iterable[Found]) -> None:
+        self._remember()
         for stream, entry_id, fields, attempt in found:
             key = (stream, entry_id)
             if key in self._held or key in self._unreadable:

@@ -222,10 +222,10 @@ class Member:
 
     async def _taking(self, stream: str, script: Any, how: Sequence[Argument]) -> "_Reply":
         keys = self._keys
-        ((taken, lost, dropped, failure, end, buried),) = await self.reader.call(
+        ((taken, lost, dropped, failure, end, buried, epoch),) = await self.reader.call(
             script,
             (
-                (keys.dead, keys.counts, keys.due(stream), keys.streams[stream]),
+                (keys.epoch, keys.dead, keys.counts, keys.due(stream), keys.streams[stream]),
                 (
                     self.group,
                     self._own,
@@ -238,6 +238,7 @@ class Member:
             ),
             expect=2 * READ_BYTES,
         )
+        self.queue_epoch = epoch.decode()
         self._tally.dead_dropped += dropped
         if lost:
             _log.error("%d pending entries of stream %s were deleted by others", lost, stream)

@@ -186,6 +186,23 @@ class Delivering(QueueSuite):
                 await new.settle([(again[1], Ack()), (again[2], Ack())])
                 assert await figures(queue) == (0, 0, 0)
 
+    @pytest.mark.parametrize("name", ["w1", "w2"])
+    async def test_what_is_taken_over_is_settled_at_once(self, name: str) -> None:
+        """Also by a consumer that has read nothing else: of one that crashed, under its name or
+        after its lease."""
+        async with self.opened(lease=self.short_lease) as queue:
+            await Feeder(queue).append(*[self.report(f"k{i}") for i in range(3)])
+            crashed = queue.consumer("readers", "w1")
+            await drain(crashed, 3)
+            await self.crash(crashed)
+            await self.pass_time(self.short_lease)
+            async with queue.consumer("readers", name) as consumer:
+                one, two = await drain(consumer, 2, limit=1)
+                await consumer.settle([(one, Ack()), (two, Reject("no"))])
+                assert await figures(queue) == (0, 1, 1)
+                await consumer.settle([(each, Ack()) for each in await drain(consumer, 1)])
+                assert await figures(queue) == (0, 0, 1)
+
     async def test_reads_streams_by_weight(self) -> None:
         """While all streams hold entries each one's share is its weight's, and none waits for more
         than `sum(weights)` reads."""

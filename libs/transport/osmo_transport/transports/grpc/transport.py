@@ -16,7 +16,6 @@ from osmo_transport.errors import (
     TransportError,
     UsageError,
 )
-from osmo_transport.peers import written
 from osmo_transport.transports import refusals, sockets, strangers
 from osmo_transport.transports.abc import (
     CLOSE_TIMEOUT,
@@ -42,7 +41,7 @@ from osmo_transport.transports.tls import (
     system_authorities,
     tls_files,
 )
-from osmo_transport.transports.urls import address, parsed
+from osmo_transport.transports.urls import address, host_port, parsed
 
 SERVICE = "osmo.transport.v1.Transport"
 METHOD = "Connect"
@@ -130,7 +129,7 @@ class GrpcEndpoint(Endpoint):
         """
         host, self._port = address(self._asked)
         for each in await sockets.addresses(host, self._port):
-            where = written(each, self._port)
+            where = host_port(each, self._port)
             if credentials is None:
                 self._port = self._server.add_insecure_port(where)
             else:
@@ -140,7 +139,7 @@ class GrpcEndpoint(Endpoint):
     @property
     def url(self) -> str:
         host, _ = address(self._asked)
-        return f"{self._asked.scheme}://{written(host, self._port)}"
+        return f"{self._asked.scheme}://{host_port(host, self._port)}"
 
     async def _connect(self, _: object, context: aio.ServicerContext[bytes, bytes]) -> None:
         most = self._config.max_connections
@@ -236,7 +235,7 @@ class GrpcTransport(Transport):
         credentials = _client_credentials(config.tls) if parts.scheme == "grpcs" else None
         try:
             async with asyncio.timeout(config.open_timeout):
-                where = written(await sockets.answering(host, port), port)
+                where = host_port(await sockets.answering(host, port), port)
                 named = _name_options(host, port)
                 # gRPC goes on with a connection that was given up for as long as this.
                 patience = ("grpc.min_reconnect_backoff_ms", round(config.open_timeout * 1000))
@@ -246,7 +245,7 @@ class GrpcTransport(Transport):
             raise sockets.late_error(url, config.open_timeout) from exc
         except OSError as exc:
             raise sockets.connect_error(url, exc) from exc
-        connection = _Dialled(written(host, port), channel, config)
+        connection = _Dialled(host_port(host, port), channel, config)
         connection.open(sink)
         return connection
 
@@ -284,7 +283,7 @@ def _size_options(config: ConnectionConfig) -> tuple[tuple[str, int], ...]:
 def _name_options(host: str, port: int) -> tuple[tuple[str, str], ...]:
     # gRPC is given an address, because it would leave the first one of a name all of the time.
     return (
-        ("grpc.default_authority", written(host, port)),
+        ("grpc.default_authority", host_port(host, port)),
         ("grpc.ssl_target_name_override", host),
     )
 

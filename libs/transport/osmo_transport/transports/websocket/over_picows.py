@@ -150,8 +150,7 @@ class WebSocketConnection(WireConnection, WSListener):
 
     def took(self, size: int) -> None:
         """So many bytes were read, and what was in them has been handed over."""
-        if self._opening is not None or self._error is not None:
-            self._took(size)
+        self._took(size)
 
     def _pong(self) -> None:
         pinged, self._pinged = self._pinged, None

@@ -83,8 +83,7 @@ class WebSocketConnection(WireConnection, asyncio.Protocol):
             self._flush()
         if protocol.state is not State.OPEN:
             self._ending()
-        if self._opening is not None or self._error is not None:
-            self._took(len(data))
+        self._took(len(data))
 
     def _frame(self, frame: Frame) -> None:
         opcode = frame.opcode

@@ -59,7 +59,7 @@ CLAIM = script(
     SIZE
     + _BURY
     + """
-local dead, counts, due, stream = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local epoch, dead, counts, due, stream = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local group, consumer, name, limit = ARGV[1], ARGV[2], ARGV[3], ARGV[5]
 local most, spare, former = tonumber(ARGV[4]), ARGV[7] == '1', ARGV[8]
 local lease, room, budget = tonumber(ARGV[9]), tonumber(ARGV[10]), tonumber(ARGV[11])
@@ -71,7 +71,8 @@ if former == '' then
 else
   page = redis.pcall('XPENDING', stream, group, from, '+', looks, former)
 end
-if page.err then return {{}, 0, 0, '', '', {}} end
+local known = redis.call('GET', epoch) or ''
+if page.err then return {{}, 0, 0, '', '', {}, known} end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local taken, lost, dropped, failure, at, buried = {}, 0, 0, '', '', {}
@@ -109,23 +110,23 @@ for _, pending in ipairs(page) do
 end
 if at == '(' .. ((page[#page] or {''})[1]) and #page < looks then at = '' end
 if #page == 0 then at = '' end
-return {taken, lost, dropped, failure, at, buried}
+return {taken, lost, dropped, failure, at, buried, known}
 """
 )
 """Takes over entries of other members: those whose lease has ended, or all of one member. Each
-counts as another attempt; one whose attempts are used up becomes a dead letter. KEYS: dead, counts,
-due, stream. ARGV: group, consumer, stream's name, most attempts, most dead letters, reason, 1 if
-what a foreign member had may be tried once more all the same, the member (nothing: all),
+counts as another attempt; one whose attempts are used up becomes a dead letter. KEYS: epoch, dead,
+counts, due, stream. ARGV: group, consumer, stream's name, most attempts, most dead letters, reason,
+1 if what a foreign member had may be tried once more all the same, the member (nothing: all),
 milliseconds of the lease, most entries and bytes to take, where to begin, how many to look at.
 Returns [id, fields, attempt] of each, the number of entries that somebody deleted, of dead letters
-dropped, the error of a refused dead letter, where to go on (nothing: at the end), and [id, fields,
-attempts] of each that became a dead letter."""
+dropped, the error of a refused dead letter, where to go on (nothing: at the end), [id, fields,
+attempts] of each that became a dead letter, and the queue epoch."""
 
 TAKE = script(
     SIZE
     + _BURY
     + """
-local dead, counts, due, stream = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local epoch, dead, counts, due, stream = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local group, consumer, name, limit = ARGV[1], ARGV[2], ARGV[3], ARGV[5]
 local most, budget = tonumber(ARGV[4]), tonumber(ARGV[7])
 local taken, lost, dropped, failure, looked, buried = {}, 0, 0, '', 0, {}
@@ -154,13 +155,13 @@ for i = 8, #ARGV, 2 do
     end
   end
 end
-return {taken, lost, dropped, failure, looked, buried}
+return {taken, lost, dropped, failure, looked, buried, redis.call('GET', epoch) or ''}
 """
 )
-"""Reads entries that are pending for this member, each as the attempt that is said. KEYS: dead,
-counts, due, stream. ARGV: group, consumer, stream's name, most attempts, most dead letters, reason,
-most bytes, then id and attempt of each. Returns as `CLAIM`, but instead of where to go on how many
-of the ids were looked at before the bytes were used up."""
+"""Reads entries that are pending for this member, each as the attempt that is said. KEYS: epoch,
+dead, counts, due, stream. ARGV: group, consumer, stream's name, most attempts, most dead letters,
+reason, most bytes, then id and attempt of each. Returns as `CLAIM`, but instead of where to go on
+how many of the ids were looked at before the bytes were used up."""
 
 SETTLE = script(
     _BURY
