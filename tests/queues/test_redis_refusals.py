@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from redis.asyncio.connection import Connection, SSLConnection
+from redis.asyncio.connection import SSLConnection
 
 from osmo_reports import Registration, open_directory
 from osmo_runtime.queues import QueueLayout
@@ -21,6 +21,7 @@ from osmo_transport import (
 )
 from osmo_transport.queues.redis.address import Address
 from osmo_transport.queues.redis.queue import RedisQueue
+from osmo_transport.queues.redis.replies import Replies
 from osmo_transport.testing.feeder import Feeder, report
 from osmo_transport.testing.redis_server import RedisServer, redis_programs
 from tests.addresses import NAME, black_hole, two_addresses
@@ -183,16 +184,16 @@ async def test_what_waits_for_its_turn_is_not_done_after_the_end(
     assert isinstance(queue, RedisQueue)
     client = queue._appending
     began, go_on = asyncio.Event(), asyncio.Event()
-    read = client._read
+    exchange = Replies.exchange
 
-    async def slow(connection: Connection) -> Any:
+    async def slow(self: Replies, packed: bytes, count: int) -> list[Any]:
         began.set()
         await go_on.wait()
-        return await read(connection)
+        return await exchange(self, packed, count)
 
-    monkeypatch.setattr(client, "_read", slow)
     feeder = Feeder(queue)
     await feeder.open()
+    monkeypatch.setattr(Replies, "exchange", slow)
     state = feeder.state
     calls = [
         asyncio.create_task(queue.append([batch_of(feeder.producer, state, 1, [report("a")])]))

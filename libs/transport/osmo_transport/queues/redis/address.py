@@ -19,6 +19,7 @@ from redis.exceptions import RedisError
 from osmo_transport import _tasks
 from osmo_transport.errors import UsageError
 from osmo_transport.passwords import PasswordFile
+from osmo_transport.queues.redis.replies import Replies
 from osmo_transport.transports import sockets
 from osmo_transport.transports.passphrases import no_passphrase
 
@@ -98,6 +99,11 @@ class RacedConnection(Connection):
             raise
         if self._writer is not None:
             self._wire = self._writer.transport
+
+    def taken_over(self) -> Replies:
+        """What reads the replies from now on, when the connection is open."""
+        assert self._wire is not None
+        return Replies(self._wire)
 
     def cut(self) -> None:
         """Give up what is not written yet: who does not read would keep the socket for ever, also

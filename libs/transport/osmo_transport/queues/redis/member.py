@@ -8,8 +8,9 @@ from typing import Any, NamedTuple, TypeVar
 
 from osmo_transport.message import new_id
 from osmo_transport.queues.abc import QueueConfig
-from osmo_transport.queues.redis.client import Argument, Command, ErrorReply, RedisClient
+from osmo_transport.queues.redis.client import Argument, Command, RedisClient
 from osmo_transport.queues.redis.layout import Layout, content_of
+from osmo_transport.queues.redis.replies import ErrorReply
 from osmo_transport.queues.redis.scripts import entries
 from osmo_transport.queues.rules import EXHAUSTED, Burials, other_group
 
