@@ -174,7 +174,7 @@ local function mine(id)
   return not pending.err and pending[1]
 end
 local acks = 6 + tonumber(ARGV[6])
--- Those that follow each other are asked for at once, in a third of the time.
+-- Most follow each other: they are asked for at once.
 local known = {}
 if acks > 7 then
   local page =
