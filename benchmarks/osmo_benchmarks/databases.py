@@ -6,12 +6,14 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import ExitStack, asynccontextmanager, closing
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from osmo_benchmarks.errors import ProgramError
 from osmo_benchmarks.postgres import running_postgres
+from osmo_worker.store.engines.sqlite import CACHE_KILOBYTES, CHECKPOINT_PAGES
+from osmo_worker.store.merge import ROWS
 
 if TYPE_CHECKING:
     import psycopg
@@ -58,17 +60,25 @@ class Sqlite(Database):
             return columns, connection.execute(_select(columns)).fetchall()
 
     def take(self, columns: Sequence[str], rows: Rows) -> float:
-        """See `Database`. Within one process, a prepared statement for each row is the fastest."""
-        values = ", ".join("?" * len(columns))
-        insert = f"INSERT INTO {TABLE} ({', '.join(columns)}) VALUES ({values}) {_newer(columns)}"
+        """See `Database`. As a worker has it: with its cache and its write-ahead log, and as many
+        rows in a statement, which takes a quarter less than one for each."""
+        values = f"({', '.join('?' * len(columns))})"
+        insert = f"INSERT INTO {TABLE} ({', '.join(columns)}) VALUES {values}"
+        statement = f"{insert}{f', {values}' * (ROWS - 1)} {_newer(columns)}"
+        single = f"{insert} {_newer(columns)}"
         with closing(sqlite3.connect(self._path, isolation_level=None)) as connection:
-            # As a worker has it; the write-ahead log is the file's own.
             connection.execute("PRAGMA synchronous = NORMAL")
+            connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
+            connection.execute(f"PRAGMA cache_size = -{CACHE_KILOBYTES}")
             connection.execute(f"DELETE FROM {TABLE}")
             began = time.perf_counter()
             for batch in _batches(rows):
                 connection.execute("BEGIN IMMEDIATE")
-                connection.executemany(insert, batch)
+                whole = len(batch) - len(batch) % ROWS
+                for start in range(0, whole, ROWS):
+                    taken = chain.from_iterable(batch[start : start + ROWS])
+                    connection.execute(statement, tuple(taken))
+                connection.executemany(single, batch[whole:])
                 connection.execute("COMMIT")
             return len(rows) / (time.perf_counter() - began)
 

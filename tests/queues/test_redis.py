@@ -12,11 +12,12 @@ from osmo_transport.queues.abc import QueueConfig
 from osmo_transport.queues.delivery import Ack, Delivery, Reject
 from osmo_transport.queues.redis.consumer import RedisConsumer
 from osmo_transport.queues.redis.keys import Keys
+from osmo_transport.queues.redis.member import MOST_UNSEEN
 from osmo_transport.queues.redis.queue import RedisQueue, durability, inspect, open_queue
 from osmo_transport.session.admission import PRODUCER_MEMORY
 from osmo_transport.testing.contracts.queue_suite import LOST, STORED, drain, figures, keys
 from osmo_transport.testing.feeder import Feeder, report
-from osmo_transport.testing.kinds import FIRST
+from osmo_transport.testing.kinds import FIGURE, FIRST
 from osmo_transport.testing.redis_server import RedisServer
 from tests.helpers import eventually
 from tests.queues.harness import current, name_in_redis
@@ -243,3 +244,42 @@ async def test_forgets_producers_that_nobody_asks_for_any_more(redis_server: Red
         assert await old.append(report("d")) is LOST
         assert (await old.open()).epoch > first.epoch
         assert await old.append(report("d")) is STORED
+
+
+async def test_a_backlog_is_read_in_few_exchanges(redis_server: RedisServer) -> None:
+    """What one stream has fills what was asked for, in the order in which it came; those that are
+    empty are looked at together, and give what comes into them."""
+    reads, count = 4, 4 * MOST_UNSEEN
+    async with opened(redis_server) as queue, queue.consumer("workers", "w1") as consumer:
+        feeder = Feeder(queue)
+        await feeder.append(*[report(f"early {i}") for i in range(count)])
+        await consumer.receive(count)  # by now it knows how large they are, and what is empty
+        await feeder.append(*[report(f"{i:05}") for i in range(count)])
+        before = _reads(redis_server)
+        taken = await consumer.receive(count)
+        assert [delivery.message.key for delivery in taken] == [f"{i:05}" for i in range(count)]
+        assert _reads(redis_server) - before <= 3 * reads
+        await feeder.append(*[report(f"late {i}") for i in range(count)], report("last", FIGURE))
+        assert "last" in [delivery.message.key for delivery in await consumer.receive(count)]
+
+
+async def test_entries_are_settled_in_any_order(redis_server: RedisServer) -> None:
+    """Also those between which others stay in hand."""
+    async with opened(redis_server) as queue, queue.consumer("workers", "w1") as consumer:
+        await Feeder(queue).append(*[report(str(i)) for i in range(9)])
+        taken = await take(consumer, 9)
+        mixed = [taken[place] for place in (7, 2, 8, 0, 4)]
+        await consumer.settle([(delivery, Ack()) for delivery in mixed])
+        assert await figures(queue) == (0, 4, 0)
+        await consumer.settle([(delivery, Ack()) for delivery in taken if delivery not in mixed])
+        assert await figures(queue) == (0, 0, 0)
+
+
+def _reads(server: RedisServer) -> int:
+    """Reads of streams that the server was asked for since its start."""
+    stats = server.command("INFO", "commandstats").decode()
+    return sum(
+        int(line.partition("calls=")[2].partition(",")[0])
+        for line in stats.splitlines()
+        if line.startswith("cmdstat_xreadgroup:")
+    )

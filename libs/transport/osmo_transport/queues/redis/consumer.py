@@ -84,6 +84,8 @@ class RedisConsumer(Consumer):
         """Of which a dead letter was to be made when no answer came."""
 
         self._order = FairOrder(config.weights)
+        self._empty: frozenset[str] = frozenset()
+        """Streams that had nothing new when they were read last, one after the other."""
         self._backlog = True
         self._new_first = False
         self._former: dict[str, list[str]] | None = None
@@ -244,20 +246,32 @@ class RedisConsumer(Consumer):
         # Otherwise `_wait` comes next, which takes what there is.
 
     async def _take_by_weight(self, limit: int) -> None:
-        """While there are many new entries: as many as fit, one stream after the other."""
+        """While there are many new entries: as many as fit."""
+        more = True
+        while more and len(self._ready) < limit:
+            more = await self._take_in_order(limit)
+        self._backlog = more or len(self._ready) >= limit
+
+    async def _take_in_order(self, limit: int) -> bool:
+        """One stream after the other; whether there may be more. Those that were empty when they
+        were read last share a read, where they follow each other."""
+        order = self._order.order()
         served: list[str] = []
         empty: list[str] = []
         more = False
-        for stream in self._order.order():
-            room = limit - len(self._ready)
-            if room <= 0:
-                break
-            new = await self._member.read_new(room, [stream])
+        while order and (room := limit - len(self._ready)) > 0:
+            idle = list(itertools.takewhile(self._empty.__contains__, order))
+            asked = idle[:room] or order[:1]
+            del order[: len(asked)]
+            new = await self._member.read_new(room // len(asked), asked)
             self._admit(new.found)
-            (served if new.found else empty).append(stream)
+            gave = {entry.stream for entry in new.found}
+            served += [stream for stream in asked if stream in gave]
+            empty += [stream for stream in asked if stream not in gave]
             more = more or new.more
         self._order.done(served, empty)
-        self._backlog = more or len(self._ready) >= limit
+        self._empty = self._empty.difference(served).union(empty)
+        return more
 
     async def _take_everywhere(self, room: int, wait: float | None = None) -> None:
         """While there are few new entries: one read of all streams."""
