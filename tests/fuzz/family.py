@@ -14,7 +14,9 @@ from typing import Any, NamedTuple
 from tests.fuzz.draw import Draw
 
 MOST_SECONDS = 2.0
-"""For one input, on a busy machine: readers take microseconds."""
+"""Of CPU for one input: readers take microseconds of it, however busy the machine is."""
+MOST_WAIT = 60.0
+"""Seconds for one input whatever it does: readers wait for nothing."""
 
 SHOWN = 400
 """Characters of an input that are shown of what was found."""
@@ -31,6 +33,9 @@ class Family(NamedTuple):
     """Those that are documented."""
 
 
+_TIMERS = {signal.SIGPROF: signal.ITIMER_PROF, signal.SIGALRM: signal.ITIMER_REAL}
+
+
 class HangError(BaseException):
     """An input took too long."""
 
@@ -43,7 +48,7 @@ class Figures:
     read: int = 0
     """Those that were taken; the others were refused."""
     slowest: float = 0.0
-    """Seconds of one input."""
+    """Seconds of CPU of one input."""
     grown: int = 0
     """Bytes by which the process grew at most."""
     found: dict[str, str] = field(default_factory=dict)
@@ -63,39 +68,49 @@ class Figures:
         return "\n".join(lines)
 
 
-def run(family: Family, inputs: int, seed: int, most: float = MOST_SECONDS) -> Figures:
-    """Draw so many inputs from the seed, and let the family read each within `most` seconds."""
+def run(
+    family: Family, inputs: int, seed: int, most: float = MOST_SECONDS, wait: float = MOST_WAIT
+) -> Figures:
+    """Draw so many inputs from the seed, and let the family read each within `most` seconds of CPU,
+    and `wait` seconds in all."""
     figures, draw = Figures(), Draw(str(seed))
     before = _resident()
-    previous = signal.signal(signal.SIGALRM, _too_long)
+    previous = {number: signal.signal(number, _too_long) for number in _TIMERS}
     try:
         for _ in range(inputs):
-            _once(family, family.make(draw), figures, most)
+            _once(family, family.make(draw), figures, (most, wait))
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, previous)
+        _allow((0, 0))
+        for number, handler in previous.items():
+            signal.signal(number, handler)
     figures.grown = _resident() - before
     return figures
 
 
-def _once(family: Family, given: Any, figures: Figures, most: float) -> None:
-    began = time.perf_counter()
-    signal.setitimer(signal.ITIMER_REAL, most)
+def _once(family: Family, given: Any, figures: Figures, limits: tuple[float, float]) -> None:
+    began = time.process_time()
+    _allow(limits)
     try:
         with suppress(*family.errors):
             family.read(given)
             figures.read += 1
     except (Exception, HangError) as exc:  # noqa: BLE001 - that is what is looked for
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        last = traceback.extract_tb(exc.__traceback__)[-1]
+        _allow((0, 0))
+        frames = traceback.extract_tb(exc.__traceback__)
+        last = frames[-2 if isinstance(exc, HangError) else -1]  # not the handler of the signal
         where = f"{type(exc).__name__} at {last.filename}:{last.lineno}: {str(exc)[:200]!r}"
         place = where.partition(": ")[0]
         first = next((each for each in figures.found if each.startswith(place)), where)
         figures.times[first] += 1
         figures.found.setdefault(first, repr(given)[:SHOWN])
-    signal.setitimer(signal.ITIMER_REAL, 0)
+    _allow((0, 0))
     figures.inputs += 1
-    figures.slowest = max(figures.slowest, time.perf_counter() - began)
+    figures.slowest = max(figures.slowest, time.process_time() - began)
+
+
+def _allow(limits: tuple[float, float]) -> None:
+    for timer, seconds in zip(_TIMERS.values(), limits, strict=True):
+        signal.setitimer(timer, seconds)
 
 
 def _too_long(_: int, __: FrameType | None) -> None:

@@ -1,6 +1,7 @@
 """A short run of each fuzzer, that draws the same each time."""
 
 import logging
+from threading import Event
 
 import pytest
 
@@ -23,15 +24,22 @@ def test_what_others_wrote_is_read_or_refused(family: Family) -> None:
 
 
 def test_what_must_not_be_is_found() -> None:
-    """An error that is not documented, and a reader that does not come to an end."""
+    """An error that is not documented, and a reader that does not come to an end, or only waits."""
 
     def read(number: int) -> None:
         if number == 1:
             raise KeyError
         while number == 2:
             pass
+        if number == 3:
+            Event().wait()
 
-    numbers = iter(range(4))
-    figures = run(Family(lambda _: next(numbers), read, (ValueError,)), 4, 1, most=0.01)
-    assert [found.partition(" ")[0] for found in figures.found] == ["KeyError", "HangError"]
+    numbers = iter(range(5))
+    given = Family(lambda _: next(numbers), read, (ValueError,))
+    figures = run(given, 5, 1, most=0.01, wait=0.1)
     assert figures.read == 2
+    assert [each.partition(" ")[0] for each in figures.found] == [
+        "KeyError",
+        "HangError",
+        "HangError",
+    ]
