@@ -17,6 +17,11 @@ import trove_classifiers
 from hatchling.builders.wheel import WheelBuilder
 from readme_renderer import markdown
 
+from osmo_credentials import KINDS as CREDENTIALS
+from osmo_reports.directory import DIRECTORIES
+from osmo_transport.queues.redis.layout import LAYOUTS
+from osmo_transport.registry import QUEUES, TRANSPORTS, Group, named, schemes
+from osmo_transport.testing.plugin import PLACES
 from tests.test_layout import BENCHMARKS, PACKAGES, PYPROJECT, ROOT
 
 PROGRAMS = ["osmo-listener", "osmo-operator", "osmo-pipeline", "osmo-simulator", "osmo-worker"]
@@ -161,20 +166,16 @@ def test_pytest_plugins_resolve() -> None:
 
 @pytest.mark.parametrize(
     "group",
-    [
-        "osmo_transport.transports",
-        "osmo_transport.queues",
-        "osmo_transport.redis_layouts",
-        "osmo_transport.testing",
-        "osmo_reports.directories",
-    ],
+    [TRANSPORTS, QUEUES, CREDENTIALS, LAYOUTS, PLACES, DIRECTORIES],
+    ids=lambda group: group.name,
 )
-def test_what_a_scheme_leads_to_exists(group: str) -> None:
-    """What is registered as the implementation of a scheme, or of a layout, can be called."""
-    registered = entry_points(group)
-    assert registered
-    for entry in registered.values():
-        assert callable(entry.load()), entry
+def test_what_a_name_leads_to_exists(group: Group) -> None:
+    """What is found under a scheme, or another name, can be called."""
+    found = schemes(group)
+    assert found
+    assert group.ours.keys() <= set(found)
+    for name in found:
+        assert callable(named(group, name)), name
 
 
 def run(code: str) -> subprocess.CompletedProcess[str]:

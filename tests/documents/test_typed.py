@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from osmo_credentials import kinds_of, open_authenticator
-from osmo_credentials.registry import EXTRAS
+from osmo_credentials.registry import KINDS
 from osmo_listener.__main__ import Settings
 from osmo_operator.__main__ import Settings as OperatorSettings
 from osmo_pipeline.__main__ import COMMANDS
@@ -78,7 +78,7 @@ def entries() -> list[str]:
 
 def test_every_kind_of_ours_is_in_the_table() -> None:
     """Once."""
-    assert sorted(kinds_of(entries())) == sorted([*EXTRAS, "token"])
+    assert sorted(kinds_of(entries())) == sorted(KINDS.ours)
 
 
 @pytest.mark.parametrize("entry", entries())

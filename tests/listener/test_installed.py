@@ -1,4 +1,4 @@
-"""Which listeners there are: by entry points, ours as everybody's."""
+"""Which listeners there are: ours, and by entry points everybody's."""
 
 from dataclasses import replace
 from typing import Any
@@ -8,13 +8,13 @@ import pytest
 from osmo_listener.installed import listener_types
 from osmo_listener.listeners.registry import EVENT, NODE, USAGE, WORKFLOW
 from osmo_transport import UsageError
-from osmo_transport.registry import named
+from osmo_transport.registry import Group, named
 
 
 def install(monkeypatch: pytest.MonkeyPatch, **others: object) -> None:
     """Beside ours, as if packages had these entry points."""
 
-    def load(group: str, name: str) -> Any:
+    def load(group: Group, name: str) -> Any:
         return others[name] if name in others else named(group, name)
 
     monkeypatch.setattr("osmo_listener.installed.named", load)

@@ -20,6 +20,8 @@ from osmo_listener.errors import (
 )
 from osmo_listener.installed import listener_types
 from osmo_listener.kubernetes.access import find_credentials
+from osmo_listener.kubernetes.connecting import Endpoint, connect
+from osmo_listener.kubernetes.http import HttpClient
 from osmo_listener.kubernetes.identity import read_cluster_uid
 from osmo_listener.listeners.registry import ListenersConfig
 from osmo_listener.listeners.usage import UsageConfig
@@ -307,6 +309,24 @@ async def test_an_event_about_a_name_without_end_ends_nothing(
         await eventually(lambda: operator.body("pod_event", "osmo/task") is not None)
 
 
+async def test_the_first_questions_share_a_connection(
+    simulator: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each costs both sides a handshake: one for the uid, the trial list and the trial watch, which
+    cannot be used again, and one for the list and the watch."""
+    opened: list[Endpoint] = []
+
+    async def counted(end: Endpoint, *arguments: Any) -> Any:
+        opened.append(end)
+        return await connect(end, *arguments)
+
+    monkeypatch.setattr("osmo_listener.kubernetes.http.connect", counted)
+    simulator.cluster.create("pods", make_pod("pod", labels=task_labels("workflow", "task")))
+    async with running(simulator, tmp_path, listeners=("workflow",)) as (operator, _):
+        await eventually(lambda: operator.body("snapshot_end", "update_pod") is not None)
+        assert len(opened) == 2
+
+
 async def test_an_answer_that_is_no_namespace_is_an_error(
     simulator: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -315,7 +335,7 @@ async def test_an_answer_that_is_no_namespace_is_an_error(
     async with listen("memory://") as server:
         credentials = find_credentials(settings(simulator, server, tmp_path).kubeconfig)
         with pytest.raises(MalformedError, match="no namespace"):
-            await read_cluster_uid(credentials)
+            await read_cluster_uid(credentials, HttpClient(credentials.endpoint, credentials.tls))
 
 
 async def test_warnings_are_reported_too(simulator: Simulator, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from osmo_runtime.queues import queue_url, store_url, with_all_streams
 from osmo_transport import Policy, QueueConfig, UsageError, kinds, open_queue
+from osmo_transport.registry import Group
 
 
 def test_a_layout_is_for_redis() -> None:
@@ -37,8 +38,8 @@ async def test_streams_of_others_are_read_too(monkeypatch: pytest.MonkeyPatch) -
         monkeypatch.setattr(kinds, name, getattr(kinds, name).copy())
     before = QueueConfig(weights={**kinds.stream_weights(), "pods": 5})
 
-    def load(group: str, name: str) -> None:
-        assert (group, name) == ("osmo_reports.kinds", "theirs")
+    def load(group: Group, name: str) -> None:
+        assert (group.name, name) == ("osmo_reports.kinds", "theirs")
         kinds.register_stream("their stream", weight=3)
         kinds.register_kind("their kind", Policy.LATEST, "their stream")
 

@@ -1,12 +1,13 @@
 """What a program sees to before it serves."""
 
+import asyncio
 import logging
 import resource
 from collections.abc import Iterator
 
 import pytest
 
-from osmo_runtime.startup import OTHER_FILES, allow_connections
+from osmo_runtime.startup import OTHER_FILES, allow_connections, unless_stopped
 
 
 @pytest.fixture(autouse=True)
@@ -50,3 +51,49 @@ def test_a_limit_that_cannot_be_raised_is_told(caplog: pytest.LogCaptureFixture)
     assert f"{hard} files open" in record.getMessage()
     assert f"{hard} connections" in record.getMessage()
     assert "ulimit -n" in record.getMessage()
+
+
+async def answer(value: int | None = None) -> int:
+    """The value; without one none ever comes."""
+    if value is None:
+        await asyncio.Event().wait()
+    assert value is not None
+    return value
+
+
+async def test_the_answer_of_a_work_is_given() -> None:
+    """Nothing is left behind."""
+    assert await unless_stopped(answer(7), asyncio.Event()) == 7
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+async def test_what_a_work_raises_is_raised() -> None:
+    """As it is, not in a group."""
+    with pytest.raises(AssertionError):
+        await unless_stopped(fail(), asyncio.Event())
+
+
+async def fail() -> int:
+    raise AssertionError
+
+
+@pytest.mark.parametrize("before", [True, False])
+async def test_a_stop_ends_a_work(before: bool) -> None:
+    """Whether it comes before or meanwhile."""
+    stop = asyncio.Event()
+    if before:
+        stop.set()
+    else:
+        asyncio.get_running_loop().call_soon(stop.set)
+    assert await unless_stopped(answer(), stop) is None
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+async def test_who_is_cancelled_leaves_no_work_behind() -> None:
+    """It has ended by then."""
+    waiting = asyncio.create_task(unless_stopped(answer(), asyncio.Event()))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert asyncio.all_tasks() == {asyncio.current_task()}

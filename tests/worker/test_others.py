@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from osmo_transport import Ack, Delivery, Message, Outcome, Retry, Version, new_message
+from osmo_transport.registry import Group
 from osmo_worker import HandlerNotFoundError, HandlerUnavailableError, Worker
 from osmo_worker.handler import HANDLERS, load_handlers
 from tests.helpers import eventually
@@ -134,7 +135,7 @@ async def later(delivery: Delivery) -> Outcome:
 def install(monkeypatch: pytest.MonkeyPatch, **handlers: object) -> None:
     """As if packages had these entry points."""
 
-    def load(group: str, name: str) -> object:
+    def load(group: Group, name: str) -> object:
         assert group == HANDLERS
         handler = handlers[name]
         if isinstance(handler, Exception):

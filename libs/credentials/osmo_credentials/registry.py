@@ -1,20 +1,26 @@
-"""From entries of `auth` to an authenticator, by entry points: ours and everybody's alike."""
+"""From entries of `auth` to an authenticator: of a kind of ours, or of everybody's."""
 
 from collections.abc import Callable, Mapping, Sequence
 
 from osmo_credentials.settings import split
 from osmo_transport.credentials import AnyOf, Authenticator
 from osmo_transport.errors import UsageError
-from osmo_transport.registry import named, schemes
+from osmo_transport.registry import Group, named, schemes
 
-KINDS = "osmo_transport.credentials"
-"""The group of the entry points. Each leads to an `Opener`."""
+KINDS = Group(
+    "osmo_transport.credentials",
+    {
+        "jwt": "osmo_credentials.jwt:open_authenticator",
+        "kubernetes": "osmo_credentials.kubernetes:open_authenticator",
+        "mtls": "osmo_credentials.mtls:open_authenticator",
+        "token": "osmo_credentials.tokens:open_authenticator",
+    },
+    {"mtls": "auth", "jwt": "auth", "kubernetes": "kubernetes"},
+)
+"""Each leads to an `Opener`."""
 
 Opener = Callable[[Mapping[str, str]], Authenticator]
 """Makes an authenticator of its settings; what is wrong with them is a `UsageError`."""
-
-EXTRAS = {"mtls": "auth", "jwt": "auth", "kubernetes": "kubernetes"}
-"""By a kind of ours, the extra that brings its libraries."""
 
 
 def kinds_of(entries: Sequence[str]) -> list[str]:
@@ -33,7 +39,7 @@ def open_authenticator(entries: Sequence[str]) -> Authenticator:
 
 
 def _opened(kind: str, settings: Mapping[str, str]) -> Authenticator:
-    opener: Opener | None = named(KINDS, kind, EXTRAS)
+    opener: Opener | None = named(KINDS, kind)
     if opener is None:
         known = ", ".join(schemes(KINDS))
         raise UsageError(f"no kind of credentials is called {kind!r}: there are {known}")

@@ -1,5 +1,8 @@
 """`osmo-listener`: follows one cluster and reports to the operator."""
 
+from osmo_runtime import garbage  # noqa: F401  (before all that is imported)
+
+# isort: split
 import asyncio
 import sys
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""The listeners that are installed: ours and everybody's are found alike.
+"""The listeners that are installed: ours and everybody's.
 
 An entry point in the group `osmo_listener.listeners` leads to a `ListenerType`; its name is that by
 which a service is told to run it.
@@ -9,9 +9,17 @@ from typing import Any
 
 from osmo_listener.listeners.registry import ListenerType
 from osmo_transport import UsageError
-from osmo_transport.registry import named, schemes
+from osmo_transport.registry import Group, named, schemes
 
-ENTRY_POINTS = "osmo_listener.listeners"
+LISTENERS = Group(
+    "osmo_listener.listeners",
+    {
+        "event": "osmo_listener.listeners.registry:EVENT",
+        "node": "osmo_listener.listeners.registry:NODE",
+        "usage": "osmo_listener.listeners.registry:USAGE",
+        "workflow": "osmo_listener.listeners.registry:WORKFLOW",
+    },
+)
 
 
 def listener_types(names: Iterable[str]) -> dict[str, ListenerType[Any]]:
@@ -33,10 +41,10 @@ def listener_types(names: Iterable[str]) -> dict[str, ListenerType[Any]]:
 
 
 def _listener_type(name: str) -> ListenerType[Any]:
-    found = named(ENTRY_POINTS, name)
+    found = named(LISTENERS, name)
     if found is None:
         raise UsageError(
-            f"no listener is called {name!r}: there are {', '.join(schemes(ENTRY_POINTS))}"
+            f"no listener is called {name!r}: there are {', '.join(schemes(LISTENERS))}"
         )
     if not isinstance(found, ListenerType):
         raise UsageError(f"the listener {name!r} is {type(found).__name__}, and no ListenerType")

@@ -2,12 +2,10 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from functools import partial
 from typing import Any
-
-import anyio
 
 from osmo_listener import figures
 from osmo_listener.checks import (
@@ -21,8 +19,8 @@ from osmo_listener.config import ListenerConfig
 from osmo_listener.heartbeat import send_heartbeats
 from osmo_listener.installed import listener_types
 from osmo_listener.kubernetes.access import find_credentials
-from osmo_listener.kubernetes.config import Resource
 from osmo_listener.kubernetes.credentials import Credentials
+from osmo_listener.kubernetes.http import HttpClient
 from osmo_listener.kubernetes.identity import find_cluster_uid
 from osmo_listener.kubernetes.listwatch import ListWatch
 from osmo_listener.kubernetes.starting import until_answered
@@ -33,6 +31,7 @@ from osmo_reports.bodies import Registration, encode_introduction
 from osmo_runtime import __version__
 from osmo_runtime.operations import Operations
 from osmo_runtime.startup import unless_stopped
+from osmo_runtime.tasks import beside
 from osmo_runtime.texts import counted
 from osmo_transport import Client, connect
 
@@ -68,16 +67,13 @@ async def run_listener(
         version=__version__,
         node_condition_prefix=config.rules.node.label_prefix,
     )
-    async with (
-        connect(
-            config.connect,
-            backend=config.backend,
-            source=config.source,
-            introduction=encode_introduction(registration),
-            config=config.client,
-        ) as client,
-        anyio.create_task_group() as tasks,
-    ):
+    async with connect(
+        config.connect,
+        backend=config.backend,
+        source=config.source,
+        introduction=encode_introduction(registration),
+        config=config.client,
+    ) as client:
         tracer = operations.tracer if operations is not None else None
         watches = Watches(config, types, credentials, client, tracer)
 
@@ -95,10 +91,8 @@ async def run_listener(
             _show(operations, client, watches.feeds, config.list_watch.silence)
         if config.report_logs:
             works.append(report_logs(client, config.log_reports))
-        for work in works:
-            tasks.start_soon(_awaited, work)
-        await stop.wait()
-        tasks.cancel_scope.cancel()
+        async with beside(works):
+            await stop.wait()
     logger.info("stopped after %s", counted(client.stats.acknowledged, "message"))
 
 
@@ -106,19 +100,15 @@ async def _followed(
     config: ListenerConfig, types: Mapping[str, ListenerType[Any]], credentials: Credentials
 ) -> str:
     """The uid of the cluster, which this process may follow."""
-    cluster_uid = config.cluster_uid or await find_cluster_uid(credentials, config.http)
-    async with asyncio.TaskGroup() as trying:
-        for resource in resources_of(types, config.namespace):
-            trying.create_task(_tried_out(config, resource, credentials))
+    # One for all: a handshake of TLS takes each side some milliseconds.
+    with closing(HttpClient(credentials.endpoint, credentials.tls, config.http)) as client:
+        cluster_uid = config.cluster_uid or await find_cluster_uid(credentials, client)
+        async with asyncio.TaskGroup() as trying:
+            for resource in resources_of(types, config.namespace):
+                source = ListWatch(credentials, resource, config.list_watch, client=client)
+                what = f"cannot follow {resource.path}"
+                trying.create_task(until_answered(source.try_out, what))
     return cluster_uid
-
-
-async def _tried_out(
-    config: ListenerConfig, resource: Resource[Any], credentials: Credentials
-) -> None:
-    source = ListWatch(credentials, resource, config.list_watch, http=config.http)
-    with closing(source):
-        await until_answered(source.try_out, f"cannot follow {resource.path}")
 
 
 def _show(
@@ -131,7 +121,3 @@ def _show(
     operations.work("sending", sending_work(client))
     operations.work("reporting", reporting_work(client, feeds))
     figures.measure(operations, client, feeds)
-
-
-async def _awaited(work: Coroutine[Any, Any, None]) -> None:
-    await work

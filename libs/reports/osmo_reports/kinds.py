@@ -7,9 +7,9 @@ when it is imported; every program that puts reports into a queue, or takes them
 """
 
 from osmo_transport.kinds import Policy, register_kind, register_stream
-from osmo_transport.registry import named, schemes
+from osmo_transport.registry import Group, named, schemes
 
-MODULES = "osmo_reports.kinds"
+MODULES = Group("osmo_reports.kinds")
 
 
 class Stream:

@@ -37,7 +37,7 @@ from pathlib import Path
 from types import FrameType, MappingProxyType
 from typing import Any, TextIO, TypeVar
 
-from osmo_runtime import __version__, completion, logs, settings
+from osmo_runtime import __version__, completion, garbage, logs, settings
 from osmo_runtime.errors import SettingsError
 from osmo_runtime.masking import mask_text
 from osmo_transport.errors import (
@@ -62,12 +62,6 @@ class ExitCode(IntEnum):
     UNREAD = 128 + signal.SIGPIPE
     """Nobody reads stdout any more: what a shell tells of a tool that SIGPIPE ended."""
 
-
-COLLECTED_AFTER = (50_000, 20, 100)
-"""Objects made and not freed, collections of these, and collections of those, upon which garbage
-is looked for. What waits in a queue is no garbage, and there are hardly any cycles: with the
-interpreter's own numbers a tenth of the CPU of a worker under load goes into looking. Its memory is
-the same after 700 000 messages."""
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -175,7 +169,7 @@ def _main(
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     # What was imported lives as long as the program: no collection needs to look at it again.
     gc.freeze()
-    gc.set_threshold(*COLLECTED_AFTER)
+    gc.set_threshold(*garbage.COLLECTED_AFTER)
     try:
         runner, stop = asyncio.Runner(loop_factory=_loop_factory(loaded.config)), asyncio.Event()
         with _stop_signals(runner.get_loop(), stop), runner:

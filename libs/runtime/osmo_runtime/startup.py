@@ -54,12 +54,11 @@ async def unless_stopped(work: Awaitable[T], stop: asyncio.Event) -> T | None:
             answers.append(await work)
         except Exception as exc:  # noqa: BLE001  (raised below, outside of the group)
             failures.append(exc)
-        tasks.cancel_scope.cancel()
 
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(answer)
-        await stop.wait()
-        tasks.cancel_scope.cancel()
+    async with asyncio.TaskGroup() as tasks:
+        answering, stopping = tasks.create_task(answer()), tasks.create_task(stop.wait())
+        answering.add_done_callback(lambda _: stopping.cancel())
+        stopping.add_done_callback(lambda _: answering.cancel())
     if failures:
         raise failures[0]
     return answers[0] if answers else None

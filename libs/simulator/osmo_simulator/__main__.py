@@ -1,5 +1,8 @@
 """`osmo-simulator`: a Kubernetes API server in which workflows run."""
 
+from osmo_runtime import garbage  # noqa: F401  (before all that is imported)
+
+# isort: split
 import asyncio
 import sys
 from pathlib import Path

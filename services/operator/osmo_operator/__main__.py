@@ -1,5 +1,8 @@
 """`osmo-operator`: takes reports from listeners and stores them in the queue."""
 
+from osmo_runtime import garbage  # noqa: F401  (before all that is imported)
+
+# isort: split
 import asyncio
 import sys
 from collections.abc import Iterator

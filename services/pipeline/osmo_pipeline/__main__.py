@@ -1,5 +1,8 @@
 """`osmo-pipeline`: the commands that need every part."""
 
+from osmo_runtime import garbage  # noqa: F401  (before all that is imported)
+
+# isort: split
 import asyncio
 import sys
 from collections.abc import Callable, Coroutine

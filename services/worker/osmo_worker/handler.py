@@ -18,13 +18,13 @@ from osmo_transport import (
     Reject,
     Retry,
 )
-from osmo_transport.registry import named, schemes
+from osmo_transport.registry import Group, named, schemes
 from osmo_worker.errors import HandlerNotFoundError, WorkerError
 
 logger = logging.getLogger(__name__)
 
-HANDLERS = "osmo_worker.handlers"
-"""The group of entry points that lead to the handlers of kinds that are not ours."""
+HANDLERS = Group("osmo_worker.handlers")
+"""The handlers of kinds that are not ours, by kind."""
 
 Handler = Callable[[Delivery], Awaitable[Outcome]]
 """Handles one delivery and says what becomes of it.
@@ -80,7 +80,7 @@ def load_handlers() -> dict[str, Handler | BatchHandler]:
     for kind in schemes(HANDLERS):
         if kind in KINDS:
             raise HandlerNotFoundError(
-                f"an entry point of {HANDLERS} is named {kind}, which the state store handles:"
+                f"an entry point of {HANDLERS.name} is named {kind}, which the state store handles:"
                 " uninstall its package, or run the worker with --handler"
             )
         try:

@@ -8,7 +8,6 @@ import msgspec
 
 from osmo_listener.errors import MalformedError, UnauthorizedError
 from osmo_listener.kubernetes.answers import USER_AGENT, check
-from osmo_listener.kubernetes.config import HttpConfig
 from osmo_listener.kubernetes.credentials import Credentials
 from osmo_listener.kubernetes.http import HttpClient
 from osmo_listener.kubernetes.starting import until_answered
@@ -37,7 +36,7 @@ _decode = msgspec.json.Decoder(_Namespace).decode
 
 async def find_cluster_uid(
     credentials: Credentials,
-    http: HttpConfig | None = None,
+    client: HttpClient,
     *,
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
 ) -> str:
@@ -47,34 +46,31 @@ async def find_cluster_uid(
         KubernetesError, KubeconfigError: what no retry mends; the text says what to do.
     """
     return await until_answered(
-        partial(read_cluster_uid, credentials, http),
+        partial(read_cluster_uid, credentials, client),
         "cannot tell which cluster this is",
         sleep=sleep,
     )
 
 
-async def read_cluster_uid(credentials: Credentials, http: HttpConfig | None = None) -> str:
+async def read_cluster_uid(credentials: Credentials, client: HttpClient) -> str:
     """The uid of the cluster.
 
     Raises:
         KubernetesError, KubeconfigError: it cannot be read; the text says what to do.
     """
-    client = HttpClient(credentials.endpoint, credentials.tls, http)
     headers = {"Accept": "application/json", "User-Agent": USER_AGENT}
+    response = await client.get(PATH, headers | await credentials.headers())
     try:
-        response = await client.get(PATH, headers | await credentials.headers())
-        try:
-            await check(response, _ADVICE)
-            uid = _decode(await response.read()).metadata.uid
-        except (ValueError, RecursionError) as exc:
-            raise MalformedError(f"the API server sent no namespace: {exc}") from exc
-        except UnauthorizedError:
-            credentials.forget()
-            raise
-        finally:
-            response.close()
-    finally:
+        await check(response, _ADVICE)
+        uid = _decode(await response.read()).metadata.uid
+    except (ValueError, RecursionError) as exc:
+        raise MalformedError(f"the API server sent no namespace: {exc}") from exc
+    except UnauthorizedError:
+        credentials.forget()
         client.close()
+        raise
+    finally:
+        response.close()
     if not uid:
         raise MalformedError("the API server sent a namespace without a uid")
     return uid

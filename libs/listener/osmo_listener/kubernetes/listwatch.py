@@ -56,6 +56,7 @@ class ListWatch(Generic[T]):
         resource: which objects.
         config: how.
         http: limits of the HTTP client.
+        client: connections that are shared with others; None: its own.
         draw: a source of numbers in [0, 1).
     """
 
@@ -66,13 +67,14 @@ class ListWatch(Generic[T]):
         config: ListWatchConfig | None = None,
         *,
         http: HttpConfig | None = None,
+        client: HttpClient | None = None,
         draw: Callable[[], float] = random.random,
     ) -> None:
         self._credentials = credentials
         self._resource = resource
         self._config = config or ListWatchConfig()
         self._draw = draw
-        self._client = HttpClient(credentials.endpoint, credentials.tls, http)
+        self._client = client or HttpClient(credentials.endpoint, credentials.tls, http)
         self._json = JsonDecoder(resource.type, resource.transform)
         self._protobuf: Decoder[T] | None = None
         self._mode = self._config.mode

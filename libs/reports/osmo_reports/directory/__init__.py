@@ -18,9 +18,16 @@ from osmo_reports.directory.abc import (
     merged,
 )
 from osmo_transport import QueueConfig, UnknownSchemeError
-from osmo_transport.registry import find
+from osmo_transport.registry import REDIS_SCHEMES, Group, find
 
-DIRECTORIES = "osmo_reports.directories"
+DIRECTORIES = Group(
+    "osmo_reports.directories",
+    {
+        "memory": "osmo_reports.directory.memory:open_directory",
+        **dict.fromkeys(REDIS_SCHEMES, "osmo_reports.directory.redis:open_directory"),
+    },
+    dict.fromkeys(REDIS_SCHEMES, "redis"),
+)
 
 __all__ = (
     "MAX_BACKENDS",

@@ -1,11 +1,10 @@
 """What a service tells of the files that somebody else keeps fresh for it."""
 
+import asyncio
 import time
 from collections.abc import Callable
 from math import isfinite
 from typing import TYPE_CHECKING, NoReturn
-
-import anyio
 
 from osmo_runtime.operations.figures import (
     CERTIFICATE_EXPIRY,
@@ -28,7 +27,7 @@ async def look_at_files() -> NoReturn:
     while True:
         for each in files.watched():
             each.look()
-        await anyio.sleep(files.LOOK_INTERVAL)
+        await asyncio.sleep(files.LOOK_INTERVAL)
 
 
 def show_files(operations: "Operations", wall: Callable[[], float] = time.time) -> None:

@@ -6,11 +6,11 @@ import os
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import anyio
 
@@ -18,6 +18,7 @@ from osmo_runtime.operations.config import ServiceConfig
 from osmo_runtime.operations.figures import SPANS_DROPPED, Figure, Read
 from osmo_runtime.operations.files import look_at_files, show_files
 from osmo_runtime.operations.health import Check, Liveness, Readiness, Work
+from osmo_runtime.tasks import beside
 from osmo_transport.errors import MissingExtraError
 
 if TYPE_CHECKING:
@@ -166,19 +167,18 @@ async def open_operations(
             )
             operations.measure(SPANS_DROPPED, lambda: [(outlet.dropped, {})])
         show_files(operations)
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(look_at_files)
-            if port is not None:
-                tasks.start_soon(port.run)
-            if config.operations or config.progress_file:
-                tasks.start_soon(_look, operations.liveness, config.progress_file)
-            if pushes and operations.exporter is not None:
-                exporter = operations.exporter
-                # What was counted last would be lost, and that is the most interesting.
-                stack.push_async_callback(_push_last, exporter)
-                tasks.start_soon(_push, exporter, _push_interval())
+        works: list[Coroutine[Any, Any, None]] = [look_at_files()]
+        if port is not None:
+            works.append(port.run())
+        if config.operations or config.progress_file:
+            works.append(_look(operations.liveness, config.progress_file))
+        if pushes and operations.exporter is not None:
+            exporter = operations.exporter
+            # What was counted last would be lost, and that is the most interesting.
+            stack.push_async_callback(_push_last, exporter)
+            works.append(_push(exporter, _push_interval()))
+        async with beside(works):
             yield operations
-            tasks.cancel_scope.cancel()
 
 
 def _pushes(signal: str) -> bool:
@@ -212,7 +212,7 @@ async def _look(liveness: Liveness, progress_file: Path | None) -> NoReturn:
     while True:
         if not liveness.look() and progress_file is not None:
             await _write_time(progress_file)
-        await anyio.sleep(LOOK_INTERVAL)
+        await asyncio.sleep(LOOK_INTERVAL)
 
 
 async def _write_time(path: Path) -> None:
@@ -228,7 +228,7 @@ async def _write_time(path: Path) -> None:
 
 async def _push(exporter: "Exporter", interval: float) -> NoReturn:
     while True:
-        await anyio.sleep(interval)
+        await asyncio.sleep(interval)
         await _push_once(exporter)
 
 

@@ -83,9 +83,9 @@ class Port:
 
     async def run(self) -> None:
         """Answer for ever."""
-        async with anyio.create_task_group() as accepting:
+        async with asyncio.TaskGroup() as accepting:
             for each in self._listening:
-                accepting.start_soon(self._accept, each)
+                accepting.create_task(self._accept(each))
 
     async def _accept(self, listening: socket.socket) -> NoReturn:
         loop = asyncio.get_running_loop()
@@ -102,7 +102,7 @@ class Port:
                 self._kept.append(transport)
                 if len(self._kept) > MOST_CONNECTIONS:
                     self._kept.popleft().abort()
-            await anyio.sleep(PACE)
+            await asyncio.sleep(PACE)
 
     async def _server(self) -> "Server":
         async with self._turn:

@@ -40,6 +40,7 @@ from osmo_transport.queues.abc import Queue, QueueConfig
 from osmo_transport.registry import (
     QUEUES,
     TRANSPORTS,
+    Group,
     find,
     implementations,
     named,
@@ -53,7 +54,7 @@ from osmo_transport.testing.patience import PATIENCE, describe_client, describe_
 ASYNCIO_PLUGIN = "asyncio"
 """How pytest-asyncio is registered."""
 
-PLACES = "osmo_transport.testing"
+PLACES = Group("osmo_transport.testing", extras=QUEUES.extras)
 
 
 class TransportUnderTest:

@@ -20,9 +20,9 @@ from osmo_transport.queues.redis.scripts.letters import replay
 from osmo_transport.queues.redis.scripts.producers import append
 from osmo_transport.queues.redis.scripts.script import Script
 from osmo_transport.queues.rules import stream_of
-from osmo_transport.registry import named
+from osmo_transport.registry import Group, named
 
-LAYOUTS = "osmo_transport.redis_layouts"
+LAYOUTS = Group("osmo_transport.redis_layouts", {"own": f"{__name__}:OwnLayout"})
 
 REFUSED = "0"
 """The way of a message that is not appended."""
