@@ -24,7 +24,8 @@ test-compiled: .venv/.dev .venv-compiled/.done
 		$(COMPILED)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 bench: .venv-compiled/.done
-	@bin=$(BIN); [ ! -d $(COMPILED) ] || bin=$(COMPILED); $$bin/osmo-pipeline bench $(ARGS)
+	@if [ -d $(COMPILED) ]; then $(COMPILED)/osmo-pipeline bench --beside $(BIN)/python $(ARGS); \
+		else $(BIN)/osmo-pipeline bench $(ARGS); fi
 
 check: .venv/.dev
 	$(BIN)/ruff format --check .

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from hatch_build import CompilingHook
 
+from osmo_runtime.build import core
 from tests.test_layout import HOLDERS, PYPROJECT, ROOT
 
 WHEEL = PYPROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]
@@ -33,6 +34,12 @@ def test_the_tests_meet_the_build_that_they_are_for(module: str) -> None:
     assert loaded.__file__ is not None
     compiled = not loaded.__file__.endswith(".py")
     assert compiled == bool(os.environ.get("OSMO_TEST_COMPILED")), loaded.__file__
+
+
+def test_a_program_says_which_build_it_is() -> None:
+    """As `--version` has it."""
+    expected = "compiled core" if os.environ.get("OSMO_TEST_COMPILED") else "pure Python"
+    assert core() == expected
 
 
 @pytest.mark.parametrize("module", MODULES)

@@ -19,6 +19,7 @@ from osmo_benchmarks.plan import Experiment, Table
 from osmo_benchmarks.progress import progress
 from osmo_benchmarks.report import html, markdown, picture, terminal
 from osmo_benchmarks.run import Run, Sample
+from osmo_benchmarks.systems import OTHER
 from osmo_benchmarks.tables import ON_DEMAND, TABLES
 from osmo_runtime.errors import suggest
 from osmo_runtime.startup import unless_stopped
@@ -33,7 +34,7 @@ async def run_bench(config: BenchConfig, stop: asyncio.Event) -> None:
     """Measure, or take the results of an earlier run, and report.
 
     Raises:
-        PlanError: an unknown table or system.
+        PlanError: an unknown table or system, or nothing to run in `beside`.
         RunFileError: a file cannot be written or read.
         FailedRunError: interrupted (what was measured is saved), or one of our systems lost
             something.
@@ -46,7 +47,7 @@ async def run_bench(config: BenchConfig, stop: asyncio.Event) -> None:
     wanted = frozenset(_names(config.systems, DESCRIPTIONS, "system"))
     _check_writable(config)
     async with AsyncExitStack() as stack:
-        invited = stack.enter_async_context(participants(wanted))
+        invited = stack.enter_async_context(participants(wanted, config.beside))
         taking_part = await unless_stopped(invited, stop)
         if taking_part is None:
             raise FailedRunError("interrupted before anything was measured")
@@ -96,6 +97,8 @@ def _begin(config: BenchConfig, tables: Sequence[Table], taking_part: Participan
         arguments += ["--rounds", str(config.rounds)]
     for name in config.systems:
         arguments += ["--systems", name]
+    if config.beside is not None:
+        arguments += ["--beside", str(config.beside)]
     return Run(
         command=" ".join(("osmo-pipeline bench", *arguments)),
         started=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -103,7 +106,7 @@ def _begin(config: BenchConfig, tables: Sequence[Table], taking_part: Participan
         rounds=counted,
         quick=config.quick,
         machine=machine(),
-        versions=versions(),
+        versions=versions() | ({OTHER: taking_part.other} if taking_part.other else {}),
         systems={name: DESCRIPTIONS[name] for name in taking_part.systems},
         skipped=dict(taking_part.skipped)
         | (

@@ -24,7 +24,11 @@ class BenchConfig(ProgramConfig):
     """How often every system does every experiment, after a warm-up; 2 in a quick run unless said
     otherwise. An experiment that takes minutes is repeated less often, as the report says."""
     systems: tuple[str, ...] = ()
-    """Who takes part: legacy, go, go-tuned, osmo-ws, osmo-grpc, osmo-memory; none: all."""
+    """Who takes part: legacy, go, go-tuned, osmo-ws, osmo-grpc, osmo-memory, osmo-other; none:
+    all."""
+    beside: Path | None = None
+    """Python of another installation of this checkout, pure where this one is compiled or compiled
+    where it is pure, which takes part as osmo-other in what depends on that; none: nobody does."""
     seed: Seed = 1
     """The same seed gives the same workflows, events and ends."""
     json: Path = Path("osmo-bench.json")

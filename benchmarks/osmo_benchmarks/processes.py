@@ -199,6 +199,6 @@ async def server(
         yield running
 
 
-def module(name: str) -> tuple[str, ...]:
-    """The command that runs a Python module of ours."""
-    return (sys.executable, "-m", name)
+def module(name: str, python: str = sys.executable) -> tuple[str, ...]:
+    """The command that runs a Python module of ours, in the installation of `python`."""
+    return (python, "-m", name)

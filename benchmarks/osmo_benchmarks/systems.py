@@ -4,6 +4,7 @@ The runner treats all systems alike: every program takes what its command names,
 `listening on URL`, and records are written as `osmo_benchmarks.records` reads them.
 """
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,8 @@ from osmo_benchmarks.processes import module
 ANY_PORT = "127.0.0.1:0"
 BACKEND = "bench"
 NAMESPACE = "osmo"
+OTHER = "osmo-other"
+"""The name of another installation of this project."""
 
 
 @dataclass(frozen=True)
@@ -105,6 +108,8 @@ class Osmo:
     """This project over one of its transports, through the programs that its users run."""
 
     scheme: str
+    python: str = sys.executable
+    """Of the installation that is measured."""
 
     @property
     def name(self) -> str:
@@ -116,36 +121,48 @@ class Osmo:
         if self.scheme == "memory":
             return None
         recording = ("--record", str(record)) if record else ()
-        return Command((*_ours("service"), f"{self.scheme}://{ANY_PORT}", *recording))
+        return self._ours("service", f"{self.scheme}://{ANY_PORT}", *recording)
 
     def client(self, url: str, messages: int, warm_up: int, window: int) -> Command:
         """See `System`."""
         counts = ("--messages", str(messages), "--warm-up", str(warm_up), "--window", str(window))
-        return Command((*_ours("client"), url or "memory://", *counts))
+        return self._ours("client", url or "memory://", *counts)
 
     def listener(self, url: str, kubeconfig: Path) -> Command:
         """See `System`."""
         where = ("--connect", url, "--kubeconfig", str(kubeconfig), "--namespace", NAMESPACE)
         what = ("--backend", BACKEND, "--listeners", "workflow")
-        return Command((*module("osmo_listener"), *what, *where))
+        return self._command("osmo_listener", *what, *where)
 
     def operator(self, redis: str, stream: str) -> Command:
         """See `System`."""
         listen = ("--listen", f"{self.scheme}://{ANY_PORT}")
-        return Command((*module("osmo_operator"), *listen, "--queue", _queue(redis, stream)))
+        return self._command("osmo_operator", *listen, "--queue", _queue(redis, stream))
 
     def worker(self, redis: str, stream: str, name: str, cost_ms: float, record: Path) -> Command:
         """See `System`."""
         work = ("--cost-ms", str(cost_ms), "--record", str(record))
-        return Command((*_ours("worker"), _queue(redis, stream), "--name", name, *work))
+        return self._ours("worker", _queue(redis, stream), "--name", name, *work)
 
     def load(self, url: str, plan: Path) -> Command:
         """See `System`."""
-        return Command((*_ours("load"), url, "--plan", str(plan)))
+        return self._ours("load", url, "--plan", str(plan))
+
+    def _ours(self, name: str, *arguments: str) -> Command:
+        return self._command(f"osmo_benchmarks.programs.{name}", *arguments)
+
+    def _command(self, name: str, *arguments: str) -> Command:
+        return Command((*module(name, self.python), *arguments))
 
 
-def _ours(name: str) -> tuple[str, ...]:
-    return module(f"osmo_benchmarks.programs.{name}")
+@dataclass(frozen=True)
+class Other(Osmo):
+    """Another build of this project, or another version of it."""
+
+    @property
+    def name(self) -> str:
+        """See `OTHER`."""
+        return OTHER
 
 
 def _queue(redis: str, stream: str) -> str:

@@ -58,7 +58,9 @@ def with_table(
     )
 
     @asynccontextmanager
-    async def both(wanted: frozenset[str]) -> AsyncIterator[Participants]:
+    async def both(
+        wanted: frozenset[str], beside: Path | None = None
+    ) -> AsyncIterator[Participants]:
         systems: dict[str, System] = {"go": Peer("go", ("peer",)), "osmo-ws": Osmo("ws")}
         yield Participants({k: v for k, v in systems.items() if k in wanted}, {})
 

@@ -301,7 +301,7 @@ async def test_stop_answers_what_waits_too() -> None:
         async with connect(server.url, backend="b", config=ONE_BY_ONE) as client:
             for number in range(10):
                 await client.send(report(number))
-            await eventually(lambda: client.stats.in_flight == 10)
+            await eventually(lambda: sum(len(peer._held) for peer in server._hub.peers) == 10)
             server.stop()
             store.gate.set()
             await task

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import socket
 import warnings
 from contextlib import AsyncExitStack
 
@@ -10,12 +11,25 @@ import uvloop
 
 from osmo_transport import BackoffConfig, ClientConfig, Transport, connect, listen
 from osmo_transport.testing.ports import free_port
+from osmo_transport.transports import sockets
 from osmo_transport.transports.websocket.transport import WebSocketTransport
 from tests.transport.engines import ENGINES
 
+HOST = "127.0.0.1"
 WAYS = {f"ws, {engine}": engine for engine in ENGINES}
 RESTARTS = 400
 CLIENTS = 8
+
+
+async def test_what_is_written_leaves_at_once() -> None:
+    """On both sides, also where the event loop does not see to it: else the second of two frames
+    waits until the other side tells that it has the first, which it may for 40 ms not do."""
+    (listening,) = await sockets.listen(HOST, 0)
+    with listening, await sockets.connect(HOST, listening.getsockname()[1]) as dialled:
+        accepted, _ = await asyncio.get_running_loop().sock_accept(listening)
+        with accepted:
+            for side in (dialled, accepted):
+                assert side.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 @pytest.mark.parametrize("way", WAYS)

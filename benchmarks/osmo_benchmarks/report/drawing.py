@@ -23,6 +23,7 @@ SYSTEMS = {
     "osmo-ws": ("#0a0b04", "#0072b2", "#5fb3f0"),
     "osmo-grpc": ("#0a0b05", "#b07d00", "#f2c14e"),
     "osmo-memory": ("#0a0b06", "#b3589a", "#e08bc6"),
+    "osmo-other": ("#0a0b07", "#56b4e9", "#9fd3f5"),
 }
 """By system: placeholder, and its colour on a light and on a dark page (after Okabe and Ito, to be
 told apart with every kind of colour vision)."""
@@ -33,6 +34,7 @@ LINES = {
     "osmo-ws": "-",
     "osmo-grpc": (0, (5, 1)),
     "osmo-memory": (0, (1, 1)),
+    "osmo-other": (0, (3, 1, 1, 1)),
 }
 """So that colour is not all that tells systems apart."""
 

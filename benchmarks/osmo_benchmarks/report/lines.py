@@ -7,8 +7,9 @@ from math import inf
 
 from osmo_benchmarks import run as runs
 from osmo_benchmarks.run import Row, Run, Spread, Table
+from osmo_benchmarks.systems import OTHER
 
-PEERS = ("legacy", "go", "go-tuned")
+PEERS = ("legacy", "go", "go-tuned", OTHER)
 """In the order of the columns."""
 
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from osmo_benchmarks.report.lines import Line, Verdict, lines, spread, state, summary
 from osmo_benchmarks.run import Run
+from osmo_benchmarks.systems import OTHER
 
 
 def render(run: Run) -> str:
@@ -22,11 +23,27 @@ def _parts(run: Run) -> Iterator[str]:
                 yield _row(line)
     yield ""
     yield f"{summary(run)}."
+    if OTHER in run.systems:
+        yield from _builds(run)
+
+
+def _builds(run: Run) -> Iterator[str]:
+    """What depends on the build."""
+    yield ""
+    yield "Both builds, in the same rounds:"
+    yield ""
+    mine, other = (run.versions.get(name, "") for name in ("osmo-pipeline", OTHER))
+    yield f"| row | what | {mine} | {other} | ratio |"
+    yield "|---|---|---|---|---|"
+    for line in (line for table in run.tables for line in lines(run, table)):
+        if peer := line.peers.get(OTHER):
+            figures = (spread(each, line.row.unit) for each in (line.figure, peer.figure))
+            yield _cells(line.row.id, line.row.title, *figures, spread(peer.ratio))
 
 
 def _row(line: Line) -> str:
     go, tuned = line.peers.get("go"), line.peers.get("go-tuned")
-    cells = (
+    return _cells(
         line.row.id,
         line.row.title,
         spread(line.figure, line.row.unit),
@@ -36,4 +53,7 @@ def _row(line: Line) -> str:
         line.target,
         line.verdict.value,
     )
-    return f"| {' | '.join(each.replace('|', '/') for each in cells)} |"
+
+
+def _cells(*texts: str) -> str:
+    return f"| {' | '.join(each.replace('|', '/') for each in texts)} |"

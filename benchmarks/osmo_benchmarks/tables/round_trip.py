@@ -9,7 +9,7 @@ from osmo_benchmarks.errors import WrongResultError
 from osmo_benchmarks.plan import Context, Experiment, Outcome, Table, alone
 from osmo_benchmarks.programs.client import Result
 from osmo_benchmarks.run import Row
-from osmo_benchmarks.systems import TRANSPORTS
+from osmo_benchmarks.systems import OTHER, TRANSPORTS
 from osmo_benchmarks.tables._programs import measured, serving
 from osmo_benchmarks.tables._queue import empty_redis
 from osmo_benchmarks.tables.sustained import fill
@@ -25,7 +25,7 @@ LEGACY_SHARE = 20
 TIMEOUT = 60.0
 """Seconds for a client: twenty times what the slowest needs."""
 
-SYSTEMS = ("legacy", "go", "osmo-ws", "osmo-grpc", "osmo-memory")
+SYSTEMS = ("legacy", "go", "osmo-ws", OTHER, "osmo-grpc", "osmo-memory")
 LATENCY_LIMITS = {"osmo-ws": 0.6, "osmo-grpc": 2.4, "osmo-memory": 0.12}
 RATE_LIMITS = {"osmo-ws": 2.3, "osmo-grpc": 1.5, "osmo-memory": None}
 STORED_SYSTEMS = ("go", "go-tuned", "osmo-ws", "osmo-grpc")
@@ -174,7 +174,7 @@ def _latencies() -> list[Row]:
                     title=f"Average round trip of {count} messages, one at a time",
                     short=f"{TRANSPORTS[ours]}, {count} in turn",
                     figure=f"avg_{count}_us",
-                    limits={"go": limit, "legacy": None},
+                    limits={"go": limit, "legacy": None} | _beside(ours),
                 )
             )
     for figure, title in (("min", "Shortest"), ("max", "Longest")):
@@ -193,6 +193,11 @@ def _latencies() -> list[Row]:
             )
         )
     return rows
+
+
+def _beside(ours: str) -> dict[str, float | None]:
+    """The other installation, where it does the same."""
+    return {OTHER: None} if ours == "osmo-ws" else {}
 
 
 def _stored() -> list[Row]:
@@ -233,7 +238,7 @@ def _rates() -> list[Row]:
             unit="/s",
             better="higher",
             ours=ours,
-            limits={"go": limit, "legacy": None},
+            limits={"go": limit, "legacy": None} | _beside(ours),
             published={"legacy": "290-564 /s", "go": "687-2557 /s"},
             no_target="" if limit else "within one process, where the peers have none",
         )

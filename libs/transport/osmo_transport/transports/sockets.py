@@ -197,6 +197,9 @@ def _listening(family: int, place: Any) -> socket.socket:
         dualstack_ipv6=both,
     )
     listening.setblocking(False)
+    # What is accepted inherits it. asyncio sets it for sockets of another making alone, and without
+    # it a second frame waits until the first one's receipt is told, which may take 40 ms.
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return listening
 
 
