@@ -42,6 +42,8 @@ from tests.transport.certificates import authority, encrypted
         ("token?fiel=x", "auth 'token' knows no 'fiel': it knows file"),
         ("token?file=x&file=y", "auth 'token' says file twice"),
         ("token?file", "must look like NAME=VALUE"),
+        ("token?file=a%00", "auth 'token': file holds %00"),
+        ("jwt?issuer=a&audience=b&keys=a%00", "auth 'jwt': keys holds %00"),
         ("token?file=/no/such/file", "tokens add NAME BACKEND --auth-file /no/such/file makes it"),
         ("mtls?source=mail", "Invalid enum value 'mail' - at `$.source`"),
         ("mtls?from=uri", "auth 'mtls' knows no 'from': it knows source, pattern"),

@@ -305,6 +305,21 @@ def test_file_that_is_not_toml(sources: Sources) -> None:
     assert re.match(rf"{re.escape(path)} is not a TOML file: .*line 1", sources.refusal())
 
 
+@pytest.mark.parametrize(
+    ("line", "key"),
+    [
+        (r'out = "/x\u0000"', "out"),
+        (r'listen = ["a", "\u0000"]', "listen"),
+        (r'weights = {"\u0000" = 1}', "weights"),
+        ("[limits]\n" + r'max_entries = "\u0000"', "limits.max_entries"),
+    ],
+)
+def test_nul_in_a_file(sources: Sources, line: str, key: str) -> None:
+    """What no option can hold, and the system takes in no name, is refused in a file, too."""
+    path = sources.file(line)
+    assert sources.refusal() == f"{path}: {key} is not allowed: it holds the character \\u0000"
+
+
 def test_value_that_the_dataclass_refuses(sources: Sources) -> None:
     """What `__post_init__` refuses with a ValueError is an error of the table."""
     sources.argv = ["--limits-max-entries", "13"]

@@ -345,6 +345,8 @@ async def test_a_postgresql_that_is_down_is_unavailable_and_its_password_is_secr
         ("mysql://root@127.0.0.1/osmo", UnknownSchemeError, "no store serves 'mysql'"),
         ("osmo.db", UsageError, "cannot be read"),
         ("postgresql://me:hunter2@host:port/db", UsageError, "cannot be read"),
+        ("sqlite:///a%00b", UsageError, "cannot be read"),
+        ("postgresql://h/d?password_file=a%00b", UsageError, "cannot be read"),
         ("sqlite://", UsageError, "names a file"),
         ("sqlite:///:memory:", UsageError, "names a file"),
     ],

@@ -47,6 +47,8 @@ def read_settings(kind: str, settings: Mapping[str, str], type_: type[S]) -> S:
     for name, field in fields.items():
         if field.required and not settings.get(name):
             raise UsageError(f"auth {kind!r} needs {name}, as in {kind}?{name}=…")
+        if "\0" in settings.get(name, ""):
+            raise UsageError(f"auth {kind!r}: {name} holds %00, which no name can hold")
     try:
         return msgspec.convert(dict(settings), type_, strict=False)
     except msgspec.ValidationError as exc:

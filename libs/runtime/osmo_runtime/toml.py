@@ -14,7 +14,8 @@ def read(file: str, table: Table) -> dict[str, object]:
     """The values that a file holds, by key of the field.
 
     Raises:
-        SettingsError: it cannot be read, is not TOML, or holds a key that is not known.
+        SettingsError: it cannot be read, is not TOML, or holds a key that is not known, or a text
+            with a NUL, which neither an option nor a variable can hold.
     """
     import tomllib  # noqa: PLC0415  (most starts have no file)
 
@@ -38,6 +39,8 @@ def _flatten(
     for name, value in content.items():
         key = ".".join((*table.path, name))
         if name in leaves:
+            if _holds_nul(value):
+                raise SettingsError(f"{file}: {key} is not allowed: it holds the character \\u0000")
             values[key] = value
         elif name not in tables:
             raise SettingsError(f"{file}: unknown key {key!r}: {suggest(name, [*leaves, *tables])}")
@@ -45,6 +48,17 @@ def _flatten(
             _flatten(file, tables[name], value, values)
         else:
             raise SettingsError(f"{file}: {key} is not allowed: expected a table, [{key}]")
+
+
+def _holds_nul(value: object) -> bool:
+    match value:
+        case str():
+            return "\0" in value
+        case list():
+            return any(map(_holds_nul, value))
+        case dict():
+            return any(_holds_nul(part) for item in value.items() for part in item)
+    return False
 
 
 def write(table: Table, values: Mapping[str, object], origins: Mapping[str, str]) -> str:

@@ -178,6 +178,11 @@ def _parse(path: Path) -> _Kubeconfig:
 def _resolve(entry: msgspec.Struct, folder: Path, *fields: str) -> None:
     for field in fields:
         if file := getattr(entry, field):
+            if "\0" in file:
+                raise KubeconfigError(
+                    f"the {field.replace('_', '-')} {file!r} of the kubeconfig holds a NUL, which"
+                    " no name of a file can hold"
+                )
             setattr(entry, field, str(folder.absolute() / file))
 
 

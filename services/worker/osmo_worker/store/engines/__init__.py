@@ -1,5 +1,7 @@
 """The databases that a store may be in: what each needs to be opened, begun, watched and left."""
 
+from urllib.parse import unquote
+
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
@@ -40,6 +42,8 @@ def open_engine(url: str, config: StoreConfig) -> StoreEngine:
 
 def _parse(url: str) -> URL:
     try:
+        if "\0" in unquote(url):
+            raise ValueError("%00 is part of no name")
         return make_url(url)
     except (ArgumentError, ValueError) as exc:
         # The text may hold a password, so it is not repeated.
