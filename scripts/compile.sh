@@ -17,12 +17,12 @@ fi
 echo "compiling the core into .venv-compiled" >&2
 wheels=$(mktemp -d)
 trap 'rm -rf "$wheels"' EXIT
-pip="$python -m pip --disable-pip-version-check --quiet"
-OSMO_COMPILE=1 $pip wheel --no-deps --wheel-dir "$wheels" .
+pip() { "$python" -m pip --disable-pip-version-check --quiet "$@"; }
+OSMO_COMPILE=1 pip wheel --no-deps --wheel-dir "$wheels" .
 
 # Not the editable installation that .venv has besides: it would stand in for what the wheel lacks.
 "$python" -m venv --without-pip .venv-compiled
 packages=$(.venv-compiled/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
 printf '%s\n' "$(asked 'get_path("purelib")')" "$PWD/benchmarks" >"$packages/shared.pth"
-$pip --python .venv-compiled/bin/python install --no-deps --ignore-installed "$wheels"/*.whl
+pip --python .venv-compiled/bin/python install --no-deps --ignore-installed "$wheels"/*.whl
 touch .venv-compiled/.done

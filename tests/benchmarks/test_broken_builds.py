@@ -90,7 +90,7 @@ async def test_a_slow_build_misses_its_target(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(round_trip, "WARM_UP", 5)
     work = partial(round_trip.one_at_a_time, counts=(20, 50))
     rows = [each for each in rows_of("round-trip", "round-trip") if each.id == "T1 ws 50"]
-    run = await one_round(Broken("ws", "slow"), work, rows)
+    run = await one_round(Broken("ws", fault="slow"), work, rows)
     (row,) = rows
     figure, ratio = runs.figure(run, row, "osmo-ws"), runs.ratio(run, row, "go")
     assert figure is not None
@@ -105,7 +105,7 @@ async def test_a_lossy_build_has_no_figure() -> None:
     messages = 5 * LOST
     rows = rows_of("sustained", "operator-redis")
     work = partial(sustained.through_operator, messages=messages)
-    run = await one_round(Broken("ws", "lossy"), work, rows)
+    run = await one_round(Broken("ws", fault="lossy"), work, rows)
     ((_, failed),) = run.failures()
     assert failed.system == "osmo-ws"
     assert failed.failure == f"Redis holds {messages - 5} entries of {messages}"

@@ -263,6 +263,21 @@ async def test_a_backlog_is_read_in_few_exchanges(redis_server: RedisServer) -> 
         assert "last" in [delivery.message.key for delivery in await consumer.receive(count)]
 
 
+async def test_what_cannot_be_read_keeps_nothing_waiting(redis_server: RedisServer) -> None:
+    """However much of it lies in a stream, what was found before it is handed over first."""
+    async with opened(redis_server) as queue, queue.consumer("workers", "w1") as consumer:
+        feeder = Feeder(queue)
+        await feeder.append(report("early"))
+        await take(consumer, 1)
+        await feeder.append(report("good"))
+        junk = "for i = 1, 9000 do redis.call('XADD', KEYS[1], '*', 'foreign', 'field') end"
+        redis_server.command("EVAL", junk, "1", STREAM)
+        before = _reads(redis_server)
+        (delivery,) = await consumer.receive(10 * MOST_UNSEEN)
+        assert delivery.message.key == "good"
+        assert _reads(redis_server) - before < 20
+
+
 async def test_entries_are_settled_in_any_order(redis_server: RedisServer) -> None:
     """Also those between which others stay in hand."""
     async with opened(redis_server) as queue, queue.consumer("workers", "w1") as consumer:

@@ -3,12 +3,14 @@
 import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
+from contextvars import ContextVar
 from dataclasses import replace
 
 import pytest
 
 from osmo_transport import Ack, Delivery, Outcome, QueueConfig, Reject, Retry
-from osmo_worker import Worker, WorkerMetrics
+from osmo_worker import HandlerUnavailableError, Worker, WorkerMetrics, worker
+from osmo_worker.errors import WorkerError
 from tests.helpers import eventually
 from tests.worker.harness import (
     CONFIG,
@@ -266,3 +268,79 @@ async def test_nothing_begins_after_the_end() -> None:
         recorder = Recorder()
         await work_off(queue, recorder)
     assert len(recorder.handled) == 2
+
+
+class _Interrupted:
+    """A handler that makes something else of its cancellation, as drivers of databases do."""
+
+    def __init__(self, failure: Exception) -> None:
+        self._failure = failure
+        self.started = asyncio.Event()
+
+    async def handle_batch(self, deliveries: Sequence[Delivery]) -> Sequence[Outcome]:
+        self.started.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError as exc:
+            raise self._failure from exc
+        return [Ack()] * len(deliveries)
+
+
+@pytest.mark.parametrize(
+    "failure", [HandlerUnavailableError("interrupted"), ConnectionError("interrupted")], ids=repr
+)
+async def test_a_call_that_is_not_cancelled_at_once_is_cancelled_again(
+    monkeypatch: pytest.MonkeyPatch, failure: Exception
+) -> None:
+    """Neither the next try nor the next delivery of its batch outlives the worker."""
+    monkeypatch.setattr(worker, "CANCEL_AGAIN", 0.001)
+    config = replace(CONFIG, drain_timeout=0.01)
+    async with filled_queue(*(report(str(number)) for number in range(3))) as queue:
+        handler = _Interrupted(failure)
+        async with asyncio.timeout(5):
+            async with working(Worker(queue.consumer("workers", "one"), handler, config)):
+                await handler.started.wait()
+        recorder = Recorder()
+        await work_off(queue, recorder)
+    assert len(recorder.handled) == 3
+
+
+async def test_what_a_call_raises_at_the_end_is_told() -> None:
+    """A failure that nothing mends is not lost because the worker is stopping anyway."""
+    config = replace(CONFIG, drain_timeout=0.01)
+    async with filled_queue(report()) as queue:
+        handler = _Interrupted(WorkerError("cannot go on"))
+        with pytest.raises(ExceptionGroup) as raised:
+            async with working(Worker(queue.consumer("workers", "one"), handler, config)):
+                await handler.started.wait()
+    assert raised.group_contains(WorkerError, match="cannot go on")
+
+
+async def test_all_that_fail_at_once_are_told() -> None:
+    """Not the first of them alone."""
+
+    async def fail(delivery: Delivery) -> Outcome:
+        raise WorkerError(delivery.message.key)
+
+    async with filled_queue(report("a"), report("b")) as queue:
+        with pytest.raises(ExceptionGroup) as raised:
+            async with working(Worker(queue.consumer("workers", "one"), fail, CONFIG)):
+                await asyncio.Event().wait()
+    assert raised.group_contains(WorkerError, match="a")
+    assert raised.group_contains(WorkerError, match="b")
+
+
+async def test_a_call_knows_nothing_of_what_another_has_set() -> None:
+    """One begins when another ends, and yet has the context of the worker."""
+    setting: ContextVar[str] = ContextVar("setting", default="none")
+    seen: list[str] = []
+
+    async def handle(delivery: Delivery) -> Outcome:
+        seen.append(setting.get())
+        setting.set(delivery.message.key)
+        return Ack()
+
+    async with filled_queue(*(report(str(number)) for number in range(5))) as queue:
+        setting.set("the worker's")
+        await work_off(queue, handle, replace(CONFIG, concurrency=1))
+    assert seen == ["the worker's"] * 5

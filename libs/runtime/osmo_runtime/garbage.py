@@ -1,4 +1,4 @@
-"""How seldom a program looks for garbage; each imports this module first.
+"""How seldom a program looks for garbage; the worker apart, each imports this module first.
 
 What is imported lives as long as the program. Looking through it again and again while more is
 imported takes 7 % of the CPU of a listener's start, so from here on there is no look until

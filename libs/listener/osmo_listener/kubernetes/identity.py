@@ -67,6 +67,7 @@ async def read_cluster_uid(credentials: Credentials, client: HttpClient) -> str:
         raise MalformedError(f"the API server sent no namespace: {exc}") from exc
     except UnauthorizedError:
         credentials.forget()
+        response.close()
         client.close()
         raise
     finally:

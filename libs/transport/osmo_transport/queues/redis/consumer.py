@@ -246,9 +246,10 @@ class RedisConsumer(Consumer):
         # Otherwise `_wait` comes next, which takes what there is.
 
     async def _take_by_weight(self, limit: int) -> None:
-        """While there are many new entries: as many as fit."""
+        """While there are many new entries: as many as fit, and no more once some cannot be read,
+        which are to be buried before others come."""
         more = True
-        while more and len(self._ready) < limit:
+        while more and len(self._ready) < limit and not self._unreadable:
             more = await self._take_in_order(limit)
         self._backlog = more or len(self._ready) >= limit
 
