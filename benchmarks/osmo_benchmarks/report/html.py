@@ -6,9 +6,11 @@ from math import log10
 
 from osmo_benchmarks.report.drawing import variables
 from osmo_benchmarks.report.lines import (
-    PEERS,
     Line,
     Peer,
+    builds,
+    columns,
+    left_out,
     lines,
     side,
     spread,
@@ -89,12 +91,14 @@ def _systems(run: Run) -> Iterator[str]:
     for name, description in run.systems.items():
         yield f"<li><b>{escape(name)}</b>: {escape(description)}</li>"
     yield "</ul>"
+    if both := builds(run):
+        yield f"<p>{escape(both)}.</p>"
     versions = ", ".join(f"{name} {version}" for name, version in run.versions.items())
     yield f'<p class="dim">{escape(versions)}</p>'
 
 
 def _section(table: Table, found: list[Line], drawn: list[Plot]) -> Iterator[str]:
-    shown = [name for name in PEERS if any(name in line.peers for line in found)]
+    shown = columns(found)
     yield f"<section><h2>{escape(table.title)}</h2>"
     yield '<div class="scroll"><table><tr><th>row</th><th>ours</th>'
     yield "".join(f"<th>{escape(name)}</th><th>ours / {escape(name)}</th>" for name in shown)
@@ -181,6 +185,6 @@ def _troubles(run: Run) -> Iterator[str]:
         yield "</section>"
     if run.skipped:
         yield "<section><h2>What was left out</h2><ul>"
-        for name, reason in run.skipped.items():
-            yield f"<li><b>{escape(name)}</b>: {escape(reason)}</li>"
+        for text in left_out(run):
+            yield f"<li>{escape(text)}</li>"
         yield "</ul></section>"

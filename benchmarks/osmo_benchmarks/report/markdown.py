@@ -2,8 +2,17 @@
 
 from collections.abc import Iterator
 
-from osmo_benchmarks.report.lines import Line, Verdict, lines, spread, state, summary
-from osmo_benchmarks.run import Run
+from osmo_benchmarks.report.lines import (
+    Line,
+    Verdict,
+    builds,
+    lines,
+    spread,
+    standing,
+    state,
+    summary,
+)
+from osmo_benchmarks.run import Run, Spread
 from osmo_benchmarks.systems import OTHER
 
 
@@ -30,15 +39,21 @@ def _parts(run: Run) -> Iterator[str]:
 def _builds(run: Run) -> Iterator[str]:
     """What depends on the build."""
     yield ""
-    yield "Both builds, in the same rounds:"
+    yield f"Both builds, in the same rounds: {builds(run)}."
     yield ""
-    mine, other = (run.versions.get(name, "") for name in ("osmo-pipeline", OTHER))
-    yield f"| row | what | {mine} | {other} | ratio |"
-    yield "|---|---|---|---|---|"
+    yield f"| row | what | ours | {OTHER} | ours / {OTHER} | ours is |"
+    yield "|---|---|---|---|---|---|"
     for line in (line for table in run.tables for line in lines(run, table)):
-        if peer := line.peers.get(OTHER):
+        if (peer := line.peers.get(OTHER)) and line.seen(OTHER):
             figures = (spread(each, line.row.unit) for each in (line.figure, peer.figure))
-            yield _cells(line.row.id, line.row.title, *figures, spread(peer.ratio))
+            compared = _compared(line.advantage(OTHER))
+            yield _cells(line.row.id, line.row.title, *figures, spread(peer.ratio), compared)
+
+
+def _compared(ahead: Spread | None) -> str:
+    if ahead is None:
+        return "-"
+    return standing(ahead) if ahead.count > 1 else "one round: no comparison"
 
 
 def _row(line: Line) -> str:

@@ -7,9 +7,11 @@ from rich.table import Table
 from rich.text import Text
 
 from osmo_benchmarks.report.lines import (
-    PEERS,
     Line,
     Verdict,
+    builds,
+    columns,
+    left_out,
     lines,
     spread,
     standing,
@@ -32,6 +34,8 @@ def show(run: Run) -> None:
     """Print the tables of a run on stdout."""
     console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else PIPED_WIDTH)
     console.print(Text(state(run), style="bold" if run.complete else "bold red"))
+    if both := builds(run):
+        console.print(Text(both))
     for table in run.tables:
         if found := list(lines(run, table)):
             console.print()
@@ -41,14 +45,14 @@ def show(run: Run) -> None:
     for name, sample in run.failures():
         console.print()
         console.print(Text(f"{sample.system} failed in {name}: {sample.failure}", style="red"))
-    for name, reason in run.skipped.items():
-        console.print(Text(f"left out: {name}: {reason}", style="dim"))
+    for text in left_out(run):
+        console.print(Text(f"left out: {text}", style="dim"))
     console.print()
     console.print(Text(summary(run), style="bold"))
 
 
 def _table(title: str, found: list[Line]) -> Table:
-    shown = [name for name in PEERS if any(name in line.peers for line in found)]
+    shown = columns(found)
     table = Table(title=title, title_justify="left", title_style="bold")
     table.add_column("row", no_wrap=True)
     table.add_column("", max_width=36)
