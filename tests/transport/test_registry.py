@@ -303,6 +303,11 @@ LATE_FAULTS = {
     "broken:open_late_raising": "raised ValueError: no pigeons here",
 }
 """A queue is opened by a coroutine."""
+OPENED = {
+    "transports": "transport_for(url)",
+    "queues": "asyncio.run(open_queue(url))",
+    "credentials": "open_authenticator((url.removesuffix('://'),))",
+}
 
 
 @pytest.mark.parametrize(
@@ -310,6 +315,7 @@ LATE_FAULTS = {
     [
         ("transports", {**FAULTS, "broken:open_text": "returned Text, which is no Transport"}),
         ("queues", {**FAULTS, **LATE_FAULTS}),
+        ("credentials", {**FAULTS, "broken:open_text": "returned Text, which is no Authenticator"}),
     ],
 )
 def test_what_a_third_party_does_wrong_is_told(
@@ -323,18 +329,19 @@ def test_what_a_third_party_does_wrong_is_told(
     (tmp_path / "broken.py").write_text(BROKEN)
     (tmp_path / "unreadable.py").write_text("def open_it(:\n")
     (tmp_path / "strange.py").write_text("raise RuntimeError('not today')\n")
-    call = "transport_for(url)" if group == "transports" else "asyncio.run(open_queue(url))"
     *said, refused = run_python(
         "import asyncio\n"
+        "from osmo_credentials import open_authenticator\n"
         "from osmo_transport import UsageError, open_queue, transport_for\n"
         f"for url in [f's{{number}}://' for number in range({len(entries)})]:\n"
-        f"    try: {call}\n"
+        f"    try: {OPENED[group]}\n"
         "    except UsageError as exc: print(exc)\n",
         tmp_path,
     ).splitlines()
     assert refused == "the URL names no pigeon"
     for number, (text, (leads_to, why)) in enumerate(zip(said, faults.items(), strict=True)):
-        start = f"s{number}:// cannot be loaded: {leads_to} of third-party {why}"
+        shown = f"s{number}" if group == "credentials" else f"s{number}://"
+        start = f"{shown} cannot be loaded: {leads_to} of third-party {why}"
         assert text.startswith(start)
 
 
