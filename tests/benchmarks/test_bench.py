@@ -146,6 +146,7 @@ async def test_who_is_not_asked_for_leaves_nothing_in_the_report(
         assert "X1" in text
         assert "X2" not in text
         assert "ours / go" not in text
+        assert "target" not in text.partition("X1")[0].rpartition("All of it")[2]
         assert "0 of 0" not in text
         assert "legacy, go, go-tuned, osmo-grpc, osmo-memory, osmo-other: not asked for" in text
 

@@ -6,6 +6,7 @@ from math import log10
 
 from osmo_benchmarks.report.drawing import variables
 from osmo_benchmarks.report.lines import (
+    Columns,
     Line,
     Peer,
     builds,
@@ -100,9 +101,11 @@ def _systems(run: Run) -> Iterator[str]:
 def _section(table: Table, found: list[Line], drawn: list[Plot]) -> Iterator[str]:
     shown = columns(found)
     yield f"<section><h2>{escape(table.title)}</h2>"
-    yield '<div class="scroll"><table><tr><th>row</th><th>ours</th>'
-    yield "".join(f"<th>{escape(name)}</th><th>ours / {escape(name)}</th>" for name in shown)
-    yield "<th>target</th><th></th><th>the study</th></tr>"
+    yield '<div class="scroll"><table><tr><th>row</th>'
+    yield "<th>ours</th>" if shown.ours else ""
+    yield "".join(f"<th>{escape(name)}</th><th>ours / {escape(name)}</th>" for name in shown.peers)
+    yield "<th>target</th><th></th>" if shown.target else ""
+    yield "<th>the study</th></tr>"
     for line in found:
         yield _row(line, shown)
     yield "</table></div>"
@@ -118,19 +121,17 @@ def _section(table: Table, found: list[Line], drawn: list[Plot]) -> Iterator[str
     yield "</section>"
 
 
-def _row(line: Line, shown: list[str]) -> str:
+def _row(line: Line, shown: Columns) -> str:
     row, verdict = line.row, line.verdict
-    cells = [
-        f'<td class="what"><b>{escape(row.id)}</b> {escape(row.title)}</td>',
-        f'<td class="n">{_two_lines(line.ours)}</td>',
-    ]
-    for name in shown:
+    cells = [f'<td class="what"><b>{escape(row.id)}</b> {escape(row.title)}</td>']
+    if shown.ours:
+        cells.append(f'<td class="n">{_two_lines(line.ours)}</td>')
+    for name in shown.peers:
         cells += _peer(line, name)
-    cells += [
-        f"<td>{escape(line.target)}</td>",
-        f'<td class="{verdict.value}">{verdict.value}</td>',
-        f"<td>{escape(line.published)}</td>",
-    ]
+    if shown.target:
+        cells.append(f"<td>{escape(line.target)}</td>")
+        cells.append(f'<td class="{verdict.value}">{verdict.value}</td>')
+    cells.append(f"<td>{escape(line.published)}</td>")
     return f"<tr>{''.join(cells)}</tr>"
 
 

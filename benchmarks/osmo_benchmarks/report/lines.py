@@ -1,6 +1,6 @@
 """The rows of a run as every report shows them."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from math import inf
@@ -93,10 +93,24 @@ def lines(run: Run, table: Table) -> Iterator[Line]:
                 yield line
 
 
-def columns(found: Iterable[Line]) -> list[str]:
-    """The peers of which one of these rows tells something."""
-    found = list(found)
-    return [name for name in PEERS if any(line.seen(name) for line in found)]
+@dataclass(frozen=True)
+class Columns:
+    """Those of a table of which one of its rows tells something."""
+
+    ours: bool
+    peers: tuple[str, ...]
+    target: bool
+    """Whether one is reached or missed, or ours failed."""
+
+
+def columns(found: Sequence[Line]) -> Columns:
+    """What there is to show of these rows."""
+    judged = [line for line in found if line.verdict is not Verdict.NONE]
+    return Columns(
+        ours=bool(judged) or any(line.figure is not None for line in found),
+        peers=tuple(name for name in PEERS if any(line.seen(name) for line in found)),
+        target=bool(judged),
+    )
 
 
 def _line(run: Run, row: Row) -> Line:

@@ -56,17 +56,20 @@ def _table(title: str, found: list[Line]) -> Table:
     table = Table(title=title, title_justify="left", title_style="bold")
     table.add_column("row", no_wrap=True)
     table.add_column("", max_width=36)
-    table.add_column("ours", justify="right")
-    for name in shown:
+    if shown.ours:
+        table.add_column("ours", justify="right")
+    for name in shown.peers:
         table.add_column(f"{name}\nours / {name}", justify="right")
-    table.add_column("target")
-    table.add_column("")
+    if shown.target:
+        table.add_column("target")
+        table.add_column("")
     table.add_column("the study")
     for line in found:
         unit = line.row.unit
         cells = [Text(line.row.id, style="bold"), Text(line.row.title)]
-        cells.append(Text(line.ours))
-        for name in shown:
+        if shown.ours:
+            cells.append(Text(line.ours))
+        for name in shown.peers:
             peer = line.peers.get(name)
             if peer is None:
                 cells.append(Text(""))
@@ -76,8 +79,9 @@ def _table(title: str, found: list[Line]) -> Table:
                 ahead = line.advantage(name)
                 words = f"\n{standing(ahead)}" if ahead else ""
                 cells.append(Text(f"{spread(peer.figure, unit)}\n{spread(peer.ratio)}{words}"))
-        cells.append(Text(line.target))
-        cells.append(Text(line.verdict.value, style=STYLES[line.verdict]))
+        if shown.target:
+            cells.append(Text(line.target))
+            cells.append(Text(line.verdict.value, style=STYLES[line.verdict]))
         cells.append(Text(line.published))
         table.add_row(*cells)
     return table
