@@ -21,9 +21,8 @@ class BenchConfig(ProgramConfig):
     quick: bool = False
     """A minute instead of ten: fewer rounds, and none of the experiments that take long."""
     rounds: Count | None = None
-    """How often every system does every experiment, after a warm-up; none: 5 times, and less often
-    what takes long; in a quick run twice, and what takes long once. The report says how
-    often."""
+    """How often every system does every experiment, after a warm-up; none: 5 times, what takes long
+    less often, and in a quick run twice, what takes long once. The report says how often."""
     systems: tuple[str, ...] = ()
     """Who takes part: legacy, go, go-tuned, osmo-ws, osmo-grpc, osmo-memory, osmo-other (which
     needs --beside); none: all. Repeat for several."""

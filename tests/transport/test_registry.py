@@ -241,17 +241,18 @@ def test_an_implementation_of_several_schemes_is_one(third_party: Path) -> None:
     assert set(implementations[:-1]) == {"memory", "ws", "grpc"}
 
 
-def test_what_a_third_party_misses_is_its_own_matter(tmp_path: Path) -> None:
+@pytest.mark.parametrize("missing", ["pigeons", "osmo_transport.pigeons"])
+def test_what_a_third_party_misses_is_its_own_matter(tmp_path: Path, missing: str) -> None:
     """No extra of ours brings it: the error names what is missing, and the scheme."""
     install(tmp_path, "[osmo_transport.transports]\nbroken = broken:open_transport\n")
-    (tmp_path / "broken.py").write_text("import pigeons\n")
+    (tmp_path / "broken.py").write_text(f"import {missing}\n")
     said = run_python(
         "from osmo_transport import UsageError, transport_for\n"
         "try: transport_for('broken://')\n"
         "except UsageError as exc: print(exc)\n",
         tmp_path,
     )
-    assert "broken:// cannot be loaded: No module named 'pigeons'" in said
+    assert f"broken:// cannot be loaded: No module named '{missing}'" in said
 
 
 def test_an_entry_point_that_leads_nowhere_is_named(tmp_path: Path) -> None:

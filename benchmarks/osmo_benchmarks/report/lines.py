@@ -171,7 +171,7 @@ def state(run: Run) -> str:
 def rounds(run: Run) -> str:
     """How often each experiment was done, which may be less than was planned."""
     done = [
-        len({sample.round for sample in each.samples})
+        len({sample.round for sample in each.samples if sample.round >= 0})
         for each in run.experiments.values()
         if each.samples
     ]

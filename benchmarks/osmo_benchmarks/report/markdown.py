@@ -31,14 +31,14 @@ def _parts(run: Run) -> Iterator[str]:
         yield from map(_row, judged)
         yield ""
     yield f"{summary(run)}."
-    if both := builds(run):
-        yield from _builds(both, [line for line in found if line.seen(OTHER)])
+    if both := [line for line in found if line.seen(OTHER)]:
+        yield from _builds(builds(run), both)
 
 
-def _builds(both: str, found: Sequence[Line]) -> Iterator[str]:
+def _builds(names: str, found: Sequence[Line]) -> Iterator[str]:
     """What depends on the build."""
     yield ""
-    yield f"Both builds, in the same rounds: {both}."
+    yield f"Both builds, in the same rounds: {names}."
     yield ""
     yield f"| row | what | ours | {OTHER} | ours / {OTHER} | ours is |"
     yield "|---|---|---|---|---|---|"

@@ -210,7 +210,7 @@ def _fault_is_named(group: Group, shown: str) -> Iterator[None]:
         raise
     except ModuleNotFoundError as exc:
         missing = (exc.name or "").partition(".")[0]
-        if missing == "osmo_transport":
+        if missing == "osmo_transport" and name in group.ours:
             raise
         if name not in group.extras:
             raise UsageError(
