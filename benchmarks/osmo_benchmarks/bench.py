@@ -1,10 +1,12 @@
 """One run of the benchmarks: what is asked for, measured, saved and shown."""
 
 import asyncio
+import logging
 import sys
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -21,20 +23,25 @@ from osmo_benchmarks.report import html, markdown, picture, terminal
 from osmo_benchmarks.run import Run, Sample
 from osmo_benchmarks.systems import OTHER
 from osmo_benchmarks.tables import ON_DEMAND, TABLES
+from osmo_runtime import build
 from osmo_runtime.errors import suggest
 from osmo_runtime.startup import unless_stopped
+from osmo_transport.naming import setting
 from osmo_transport.testing.redis_server import MISSING, redis_programs
 
+ROUNDS = 5
 QUICK_ROUNDS = 2
 MEMORY_MARGIN_GB = 1.0
 """Left to everything else on the machine."""
+
+_log = logging.getLogger(__name__)
 
 
 async def run_bench(config: BenchConfig, stop: asyncio.Event) -> None:
     """Measure, or take the results of an earlier run, and report.
 
     Raises:
-        PlanError: an unknown table or system, or nothing to run in `beside`.
+        PlanError: an unknown table or system, or `beside` is no Python that has our programs.
         RunFileError: a file cannot be written or read.
         FailedRunError: interrupted (what was measured is saved), or one of our systems lost
             something.
@@ -45,6 +52,8 @@ async def run_bench(config: BenchConfig, stop: asyncio.Event) -> None:
     names = _names(config.tables or _usual_tables(), TABLES, "table")
     tables = [TABLES[name](config.quick) for name in names]
     wanted = frozenset(_names(config.systems, DESCRIPTIONS, "system"))
+    if config.beside is not None:
+        wanted |= {OTHER}
     _check_writable(config)
     async with AsyncExitStack() as stack:
         invited = stack.enter_async_context(participants(wanted, config.beside))
@@ -52,6 +61,10 @@ async def run_bench(config: BenchConfig, stop: asyncio.Event) -> None:
         if taking_part is None:
             raise FailedRunError("interrupted before anything was measured")
         run = _begin(config, tables, taking_part)
+        if taking_part.other == build.version():
+            _log.warning(
+                "%s names an installation of the same build: %s", setting("beside"), build.version()
+            )
         began = time.monotonic()
         try:
             await unless_stopped(_measure(run, config, tables, taking_part), stop)
@@ -89,11 +102,8 @@ def _check_writable(config: BenchConfig) -> None:
 
 
 def _begin(config: BenchConfig, tables: Sequence[Table], taking_part: Participants) -> Run:
-    counted = (
-        QUICK_ROUNDS if config.quick and config.rounds == BenchConfig.rounds else config.rounds
-    )
     arguments = [*config.tables, *(["--quick"] if config.quick else [])]
-    if config.rounds != BenchConfig.rounds:
+    if config.rounds is not None:
         arguments += ["--rounds", str(config.rounds)]
     for name in config.systems:
         arguments += ["--systems", name]
@@ -103,7 +113,7 @@ def _begin(config: BenchConfig, tables: Sequence[Table], taking_part: Participan
         command=" ".join(("osmo-pipeline bench", *arguments)),
         started=datetime.now(UTC).isoformat(timespec="seconds"),
         seed=config.seed,
-        rounds=counted,
+        rounds=config.rounds or (QUICK_ROUNDS if config.quick else ROUNDS),
         quick=config.quick,
         machine=machine(),
         versions=versions() | ({OTHER: taking_part.other} if taking_part.other else {}),
@@ -131,7 +141,8 @@ async def _measure(
         if reason := _missing(each, config, taking_part):
             run.skipped[each.name] = reason
         else:
-            experiments.append(each)
+            # Whoever says how often means all of them.
+            experiments.append(replace(each, rounds=config.rounds) if config.rounds else each)
     total = sum(
         each.seconds
         * len(rounds.planned(each, run.rounds))

@@ -20,15 +20,16 @@ class BenchConfig(ProgramConfig):
     takes minutes and 17 GB), workers, sustained, scale-out; none: all but huge-cluster."""
     quick: bool = False
     """A minute instead of ten: fewer rounds, and none of the experiments that take long."""
-    rounds: Count = 5
-    """How often every system does every experiment, after a warm-up; 2 in a quick run unless said
-    otherwise. An experiment that takes minutes is repeated less often, as the report says."""
+    rounds: Count | None = None
+    """How often every system does every experiment, after a warm-up; none: 5 times, what takes long
+    less often, and in a quick run twice, what takes long once. The report says how often."""
     systems: tuple[str, ...] = ()
-    """Who takes part: legacy, go, go-tuned, osmo-ws, osmo-grpc, osmo-memory, osmo-other; none:
-    all."""
+    """Who takes part: legacy, go, go-tuned, osmo-ws, osmo-grpc, osmo-memory, osmo-other (which
+    needs --beside); none: all. Repeat for several."""
     beside: Path | None = None
     """Python of another installation of this checkout, pure where this one is compiled or compiled
-    where it is pure, which takes part as osmo-other in what depends on that; none: nobody does."""
+    where it is pure, which takes part as osmo-other in what depends on that, whoever else does;
+    none: nobody does."""
     seed: Seed = 1
     """The same seed gives the same workflows, events and ends."""
     json: Path = Path("osmo-bench.json")

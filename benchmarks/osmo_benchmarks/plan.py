@@ -60,7 +60,7 @@ class Experiment:
     timeout: float = 120.0
     """Seconds after which a heat is given up."""
     rounds: int | None = None
-    """At most that many, where one takes minutes."""
+    """At most that many, where one takes long and nobody says how often."""
     warm_up: bool = True
     """Whether a round before the first is thrown away."""
     quick: bool = True

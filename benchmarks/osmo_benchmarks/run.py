@@ -98,6 +98,7 @@ class Run(msgspec.Struct, kw_only=True):
     """False: it was interrupted, and what had been measured until then is here."""
     seed: int
     rounds: int
+    """Of an experiment at most; its samples say how many there were."""
     quick: bool
     machine: Machine
     versions: dict[str, str]

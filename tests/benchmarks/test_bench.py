@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from osmo_benchmarks import bench
@@ -14,7 +15,7 @@ from osmo_benchmarks import run as runs
 from osmo_benchmarks.bench import run_bench
 from osmo_benchmarks.config import BenchConfig
 from osmo_benchmarks.errors import FailedRunError, PlanError, ProgramError, RunFileError
-from osmo_benchmarks.participants import Participants
+from osmo_benchmarks.participants import DESCRIPTIONS, UNASKED, Participants
 from osmo_benchmarks.plan import Context, Experiment, Outcome, Table, alone
 from osmo_benchmarks.run import Row
 from osmo_benchmarks.systems import Osmo, Peer, System
@@ -45,6 +46,8 @@ def with_table(
     *,
     memory_gb: float = 0.0,
     needs: frozenset[str] = frozenset(),
+    rounds: int | None = None,
+    rows: tuple[Row, ...] = (ROW,),
 ) -> None:
     """Let there be one table, `x`, and two systems, whose experiment is `work`."""
     experiment = Experiment(
@@ -55,6 +58,7 @@ def with_table(
         seconds=1.0,
         memory_gb=memory_gb,
         needs=needs,
+        rounds=rounds,
     )
 
     @asynccontextmanager
@@ -62,10 +66,13 @@ def with_table(
         wanted: frozenset[str], beside: Path | None = None
     ) -> AsyncIterator[Participants]:
         systems: dict[str, System] = {"go": Peer("go", ("peer",)), "osmo-ws": Osmo("ws")}
-        yield Participants({k: v for k, v in systems.items() if k in wanted}, {})
+        unasked = [name for name in DESCRIPTIONS if name not in wanted]
+        yield Participants(
+            {k: v for k, v in systems.items() if k in wanted}, dict.fromkeys(unasked, UNASKED)
+        )
 
     def table(quick: bool) -> Table:
-        return Table(name="x", title="All of it", experiments=(experiment,), rows=(ROW,))
+        return Table(name="x", title="All of it", experiments=(experiment,), rows=rows)
 
     monkeypatch.setattr(bench, "participants", both)
     monkeypatch.setattr(bench, "TABLES", {"x": table})
@@ -96,6 +103,52 @@ async def test_a_run_is_measured_saved_and_shown(
     await run_bench(again, asyncio.Event())
     assert (tmp_path / "again.html").read_text() == page
     assert capsys.readouterr().out == first.replace("run.html", "again.html")
+
+
+@pytest.mark.parametrize(
+    ("settings", "most", "counted", "said"),
+    [
+        ({}, None, 5, "5 rounds"),
+        ({}, 1, 1, "1 round"),
+        ({"quick": True}, None, 2, "2 rounds"),
+        ({"quick": True}, 1, 1, "1 round"),
+        ({"quick": True, "rounds": 5}, 1, 5, "5 rounds"),
+        ({"rounds": 3}, 1, 3, "3 rounds"),
+    ],
+)
+async def test_rounds_that_are_asked_for_are_kept(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    settings: Mapping[str, object],
+    most: int | None,
+    counted: int,
+    said: str,
+) -> None:
+    """Also by an experiment that takes long (here `most` rounds), and in a quick run; the report
+    says how many there were."""
+    with_table(monkeypatch, rounds=most)
+    await run_bench(config(tmp_path, **settings), asyncio.Event())
+    run = runs.load(tmp_path / "run.json")
+    assert len(run.samples("x", "osmo-ws")) == counted
+    assert f" {said};" in (tmp_path / "run.html").read_text()
+    assert ("--rounds" in run.command) == ("rounds" in settings)
+
+
+async def test_who_is_not_asked_for_leaves_nothing_in_the_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No row without a figure, no column of a peer that has none; one line names all of them."""
+    unseen = msgspec.structs.replace(ROW, id="X2", ours="osmo-grpc", limits={})
+    with_table(monkeypatch, rows=(ROW, unseen))
+    await run_bench(config(tmp_path, systems=("osmo-ws",), tables=("x",)), asyncio.Event())
+    shown, page = capsys.readouterr().out, (tmp_path / "run.html").read_text()
+    for text in (shown, page):
+        assert "X1" in text
+        assert "X2" not in text
+        assert "ours / go" not in text
+        assert "target" not in text.partition("X1")[0].rpartition("All of it")[2]
+        assert "0 of 0" not in text
+        assert "legacy, go, go-tuned, osmo-grpc, osmo-memory, osmo-other: not asked for" in text
 
 
 @pytest.mark.parametrize(

@@ -30,9 +30,13 @@ def interpreter(folder: Path, does: str) -> Path:
 
 
 async def test_both_builds_are_measured_in_turns_and_shown(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Each by its own Python; the table says which is which, and what lies between them."""
+    """Each by its own Python, whoever else is named; reports say which is which, who is ahead, and
+    where both are the same build."""
     elsewhere = interpreter(tmp_path, f'exec "{sys.executable}" "$@"')
     turns: list[str] = []
 
@@ -55,7 +59,7 @@ async def test_both_builds_are_measured_in_turns_and_shown(
     table = Table(name="x", title="X", experiments=(experiment,), rows=(row,))
     monkeypatch.setattr(bench, "TABLES", {"x": lambda _: table})
     config = BenchConfig(
-        systems=tuple(BOTH),
+        systems=("osmo-ws",),
         beside=elsewhere,
         rounds=2,
         json=tmp_path / "run.json",
@@ -67,9 +71,15 @@ async def test_both_builds_are_measured_in_turns_and_shown(
     assert turns == turns[:2] * 3
     assert runs.load(tmp_path / "run.json").versions[OTHER] == build.version()
     shown = (tmp_path / "run.md").read_text()
-    assert f"| row | what | {build.version()} | {build.version()} | ratio |" in shown
-    assert "| X1 | How long it takes | 3 ms [3 … 3] | 4 ms [4 … 4] | 0.75 [0.75 … 0.75] |" in shown
-    assert "ours / osmo-other" in (tmp_path / "run.html").read_text()
+    figures = "3 ms [3 … 3] | 4 ms [4 … 4] | 0.75 [0.75 … 0.75] | 1.33x ahead |"
+    assert f"| X1 | How long it takes | {figures}" in shown
+    page = (tmp_path / "run.html").read_text()
+    assert "ours / osmo-other" in page
+    both = f"osmo-pipeline {build.version()}, osmo-other is {build.version()}: the same build"
+    for text in (shown, page, capsys.readouterr().out):
+        assert both in text
+    (warned,) = caplog.messages
+    assert warned.startswith("--beside (beside) names an installation of the same build: ")
 
 
 async def test_a_python_that_lacks_the_programs_is_refused(tmp_path: Path) -> None:
@@ -78,6 +88,13 @@ async def test_a_python_that_lacks_the_programs_is_refused(tmp_path: Path) -> No
     with pytest.raises(PlanError, match=r"(?s)--beside \(beside\) is .*no module of that name"):
         async with participants(BOTH, elsewhere):
             pass
+
+
+async def test_a_python_that_is_none_is_refused_whoever_is_named(tmp_path: Path) -> None:
+    """Before anything is measured: the one that was named, and not silently without it."""
+    nowhere = tmp_path / "python"
+    with pytest.raises(PlanError, match=rf"--beside \(beside\) is {nowhere}: .* be started"):
+        await run_bench(BenchConfig(systems=("osmo-ws",), beside=nowhere), asyncio.Event())
 
 
 async def test_without_another_installation_there_is_one_build() -> None:

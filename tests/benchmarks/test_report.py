@@ -177,6 +177,20 @@ def test_page_and_terminal_say_who_is_ahead(capsys: pytest.CaptureFixture[str]) 
     assert fills == ["osmo-ws"] * 3 + ["legacy", "go", "osmo-other"]
 
 
+def test_one_round_of_two_builds_is_no_comparison() -> None:
+    """The table of both says so, and who is ahead where there were more."""
+    run = whole("round-trip")
+    assert "one round" not in markdown.render(run)
+    for kept in run.experiments.values():
+        kept.samples = [each for each in kept.samples if each.round == 0]
+    (header, *rows) = (
+        markdown.render(run).partition("| row | what | ours | osmo-other")[2].split("\n| T")
+    )
+    assert header.startswith(" | ours / osmo-other | ours is |")
+    assert rows
+    assert all("| one round: no comparison |" in row for row in rows)
+
+
 @pytest.mark.parametrize(
     ("value", "text"),
     [

@@ -1,6 +1,7 @@
 """The chart, as Helm renders it: what its pods run, what they may do, and what it refuses."""
 
 import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,7 @@ from tests.deploy.tools import (
     template,
 )
 from tests.listener.test_permissions import RBAC
+from tests.test_layout import ROOT
 
 PROGRAMS: dict[str, type[Any]] = {
     "osmo-operator": osmo_operator.__main__.Settings,
@@ -136,6 +138,16 @@ def test_the_chart_asks_who_may_report() -> None:
     done = template("minimal", {"operator.insecure": False})
     assert done.returncode != 0
     assert "say with operator.auth who may report" in done.stderr
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/kubernetes.md"])
+def test_what_a_page_says_installs(page: str) -> None:
+    """The command as it stands there is one that the chart takes."""
+    text = (ROOT / page).read_text().replace("\\\n", "")
+    (command,) = re.findall(r"^helm install (.*)$", text, re.MULTILINE)
+    name, chart, *options = shlex.split(command)
+    done = run_helm("template", name, str(ROOT / chart), *options)
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_listener_gets_its_token(tmp_path: Path) -> None:

@@ -82,6 +82,7 @@ def test_rules_are_set_and_read_back(tmp_path: Path, osmo_pipeline: Commands) ->
         (("rules", "sit", "a"), 2, "no command 'rules sit': did you mean 'rules set'?"),
         (("rule", "get", "a"), 2, "no command 'rule': did you mean 'rules get'?"),
         (("dmo", "--nodes", "1"), 2, "no command 'dmo': did you mean 'demo'?"),
+        (("benhc",), 2, "no command 'benhc': did you mean 'bench'?"),
         (("dmo", "--help"), 2, "no command 'dmo': did you mean 'demo'?"),
         (("xyz",), 2, "no command 'xyz'; osmo-pipeline --help lists them"),
         (("rules", "set", "a"), 2, "rules is missing"),

@@ -13,27 +13,30 @@ import pytest
 from osmo_listener.config import ListenerConfig
 from osmo_listener.listeners import PodStatus
 from osmo_pipeline import demo
-from osmo_pipeline.config import Carrier, DemoConfig
+from osmo_pipeline.config import DEFAULT_DATABASE, DemoConfig
 from osmo_pipeline.demo import Demo, run_demo
 from osmo_pipeline.display import Lines, Progress
 from osmo_pipeline.errors import DemoError
 from osmo_pipeline.verify import Difference
 from osmo_simulator.cluster import Cluster
 from osmo_simulator.scenario import Scenario, ScenarioConfig
+from osmo_transport import UnknownSchemeError, registry
+from osmo_transport.registry import TRANSPORTS
 from osmo_transport.testing.redis_server import RedisServer
 from osmo_worker import StoreConfig, WorkerMetrics
 from osmo_worker.store import StateStore, Task, Totals
 from osmo_worker.store.database import Database
+from tests.transport import third_party
 from tests.worker.harness import delivery, report
 
 
-@pytest.mark.parametrize("carrier", Carrier)
+@pytest.mark.parametrize("transport", ["memory", "ws", "grpc"])
 async def test_the_store_equals_the_cluster(
-    carrier: Carrier, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    transport: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Nineteen workflows run to their ends, and every pod that is left has its row."""
     database = tmp_path / "demo.db"
-    config = DemoConfig(transport=carrier, store=f"sqlite:///{database}", workflows=19, pace=0.02)
+    config = DemoConfig(transport=transport, store=f"sqlite:///{database}", workflows=19, pace=0.02)
     await run_demo(config, asyncio.Event())
     plan = ScenarioConfig(
         seed=config.seed, nodes=config.nodes, workflows=config.workflows, pace=config.pace
@@ -46,6 +49,32 @@ async def test_the_store_equals_the_cluster(
     printed = capsys.readouterr().out
     assert "19 workflows" in printed
     assert "the store equals the cluster" in printed
+
+
+async def test_somebody_elses_transport_carries_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By its scheme, as ours."""
+    third_party.install(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    ours = {**TRANSPORTS.ours, "third": "third_party:open_transport"}
+    monkeypatch.setattr(registry, "TRANSPORTS", TRANSPORTS._replace(ours=ours))
+    config = DemoConfig(transport="third", store="memory://", workflows=1, pace=0.01)
+    await run_demo(config, asyncio.Event())
+    assert " over third and " in capsys.readouterr().out
+
+
+async def test_an_unknown_transport_is_refused_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before the database of an earlier run is removed."""
+    monkeypatch.chdir(tmp_path)
+    DEFAULT_DATABASE.touch()
+    with pytest.raises(
+        UnknownSchemeError, match=r"none of the transports serves 'pigeon': .*ws://"
+    ):
+        await run_demo(DemoConfig(transport="pigeon"), asyncio.Event())
+    assert DEFAULT_DATABASE.exists()
 
 
 async def test_a_second_run_tells_of_itself_alone(

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -240,17 +241,18 @@ def test_an_implementation_of_several_schemes_is_one(third_party: Path) -> None:
     assert set(implementations[:-1]) == {"memory", "ws", "grpc"}
 
 
-def test_what_a_third_party_misses_is_its_own_matter(tmp_path: Path) -> None:
+@pytest.mark.parametrize("missing", ["pigeons", "osmo_transport.pigeons"])
+def test_what_a_third_party_misses_is_its_own_matter(tmp_path: Path, missing: str) -> None:
     """No extra of ours brings it: the error names what is missing, and the scheme."""
     install(tmp_path, "[osmo_transport.transports]\nbroken = broken:open_transport\n")
-    (tmp_path / "broken.py").write_text("import pigeons\n")
+    (tmp_path / "broken.py").write_text(f"import {missing}\n")
     said = run_python(
         "from osmo_transport import UsageError, transport_for\n"
         "try: transport_for('broken://')\n"
         "except UsageError as exc: print(exc)\n",
         tmp_path,
     )
-    assert "broken:// cannot be loaded: No module named 'pigeons'" in said
+    assert f"broken:// cannot be loaded: No module named '{missing}'" in said
 
 
 def test_an_entry_point_that_leads_nowhere_is_named(tmp_path: Path) -> None:
@@ -262,7 +264,86 @@ def test_an_entry_point_that_leads_nowhere_is_named(tmp_path: Path) -> None:
         "except UsageError as exc: print(exc)\n",
         tmp_path,
     )
-    assert said.startswith("lost:// cannot be loaded: third_party:open_transprot leads nowhere")
+    leads = "third_party:open_transprot of third-party leads nowhere"
+    assert said.startswith(f"lost:// cannot be loaded: {leads}")
+
+
+BROKEN = """
+class Text:
+    pass
+
+def open_raising(*_):
+    raise ValueError("no pigeons here")
+
+def open_text(*_):
+    return Text()
+
+async def open_late(*_):
+    return Text()
+
+async def open_late_raising(*_):
+    raise ValueError("no pigeons here")
+
+def open_refusing(*_):
+    from osmo_transport import UsageError
+    raise UsageError("the URL names no pigeon")
+
+number = 5
+"""
+
+
+FAULTS = {
+    "broken:number": "raised TypeError: 'int' object is not callable",
+    "broken:open_raising": "raised ValueError: no pigeons here",
+    "unreadable:open_it": "raised SyntaxError: ",
+    "strange:open_it": "raised RuntimeError: not today",
+}
+LATE_FAULTS = {
+    "broken:open_text": "raised TypeError: ",
+    "broken:open_late": "returned Text, which is no Queue",
+    "broken:open_late_raising": "raised ValueError: no pigeons here",
+}
+"""A queue is opened by a coroutine."""
+OPENED = {
+    "transports": "transport_for(url)",
+    "queues": "asyncio.run(open_queue(url))",
+    "credentials": "open_authenticator((url.removesuffix('://'),))",
+}
+
+
+@pytest.mark.parametrize(
+    ("group", "faults"),
+    [
+        ("transports", {**FAULTS, "broken:open_text": "returned Text, which is no Transport"}),
+        ("queues", {**FAULTS, **LATE_FAULTS}),
+        ("credentials", {**FAULTS, "broken:open_text": "returned Text, which is no Authenticator"}),
+    ],
+)
+def test_what_a_third_party_does_wrong_is_told(
+    tmp_path: Path, group: str, faults: Mapping[str, str]
+) -> None:
+    """With the scheme, where the entry point leads, its package, and what is wrong there; errors of
+    this library pass as they are."""
+    entries = dict(enumerate([*faults, "broken:open_refusing"]))
+    named = "".join(f"s{number} = {leads_to}\n" for number, leads_to in entries.items())
+    install(tmp_path, f"[osmo_transport.{group}]\n{named}")
+    (tmp_path / "broken.py").write_text(BROKEN)
+    (tmp_path / "unreadable.py").write_text("def open_it(:\n")
+    (tmp_path / "strange.py").write_text("raise RuntimeError('not today')\n")
+    *said, refused = run_python(
+        "import asyncio\n"
+        "from osmo_credentials import open_authenticator\n"
+        "from osmo_transport import UsageError, open_queue, transport_for\n"
+        f"for url in [f's{{number}}://' for number in range({len(entries)})]:\n"
+        f"    try: {OPENED[group]}\n"
+        "    except UsageError as exc: print(exc)\n",
+        tmp_path,
+    ).splitlines()
+    assert refused == "the URL names no pigeon"
+    for number, (text, (leads_to, why)) in enumerate(zip(said, faults.items(), strict=True)):
+        shown = f"s{number}" if group == "credentials" else f"s{number}://"
+        start = f"{shown} cannot be loaded: {leads_to} of third-party {why}"
+        assert text.startswith(start)
 
 
 def test_a_message_for_tests_has_defaults_for_everything() -> None:

@@ -8,7 +8,16 @@ from typing import Any
 
 import pytest
 
-from osmo_transport import Ack, Delivery, Message, Outcome, Retry, Version, new_message
+from osmo_transport import (
+    Ack,
+    Delivery,
+    Message,
+    Outcome,
+    Retry,
+    UsageError,
+    Version,
+    new_message,
+)
 from osmo_transport.registry import Group
 from osmo_worker import HandlerNotFoundError, HandlerUnavailableError, Worker
 from osmo_worker.handler import HANDLERS, load_handlers
@@ -160,7 +169,7 @@ def test_handlers_are_found_by_their_kinds(monkeypatch: pytest.MonkeyPatch) -> N
         ("snapshot_end", later, "named snapshot_end, which the state store handles"),
         ("mine", Batches, "must be an async callable"),
         ("mine", "text", "handler 'mine' is str"),
-        ("mine", ZeroDivisionError("a bug"), "mine cannot be imported: ZeroDivisionError: a bug"),
+        ("mine", UsageError("mine cannot be loaded: why"), "handler of mine cannot be loaded: why"),
     ],
 )
 def test_what_cannot_be_a_handler_is_named_at_the_start(

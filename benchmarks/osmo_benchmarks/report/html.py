@@ -6,9 +6,12 @@ from math import log10
 
 from osmo_benchmarks.report.drawing import variables
 from osmo_benchmarks.report.lines import (
-    PEERS,
+    Columns,
     Line,
     Peer,
+    builds,
+    columns,
+    left_out,
     lines,
     side,
     spread,
@@ -89,16 +92,20 @@ def _systems(run: Run) -> Iterator[str]:
     for name, description in run.systems.items():
         yield f"<li><b>{escape(name)}</b>: {escape(description)}</li>"
     yield "</ul>"
+    if both := builds(run):
+        yield f"<p>{escape(both)}.</p>"
     versions = ", ".join(f"{name} {version}" for name, version in run.versions.items())
     yield f'<p class="dim">{escape(versions)}</p>'
 
 
 def _section(table: Table, found: list[Line], drawn: list[Plot]) -> Iterator[str]:
-    shown = [name for name in PEERS if any(name in line.peers for line in found)]
+    shown = columns(found)
     yield f"<section><h2>{escape(table.title)}</h2>"
-    yield '<div class="scroll"><table><tr><th>row</th><th>ours</th>'
-    yield "".join(f"<th>{escape(name)}</th><th>ours / {escape(name)}</th>" for name in shown)
-    yield "<th>target</th><th></th><th>the study</th></tr>"
+    yield '<div class="scroll"><table><tr><th>row</th>'
+    yield "<th>ours</th>" if shown.ours else ""
+    yield "".join(f"<th>{escape(name)}</th><th>ours / {escape(name)}</th>" for name in shown.peers)
+    yield "<th>target</th><th></th>" if shown.target else ""
+    yield "<th>the study</th></tr>"
     for line in found:
         yield _row(line, shown)
     yield "</table></div>"
@@ -114,19 +121,17 @@ def _section(table: Table, found: list[Line], drawn: list[Plot]) -> Iterator[str
     yield "</section>"
 
 
-def _row(line: Line, shown: list[str]) -> str:
+def _row(line: Line, shown: Columns) -> str:
     row, verdict = line.row, line.verdict
-    cells = [
-        f'<td class="what"><b>{escape(row.id)}</b> {escape(row.title)}</td>',
-        f'<td class="n">{_two_lines(line.ours)}</td>',
-    ]
-    for name in shown:
+    cells = [f'<td class="what"><b>{escape(row.id)}</b> {escape(row.title)}</td>']
+    if shown.ours:
+        cells.append(f'<td class="n">{_two_lines(line.ours)}</td>')
+    for name in shown.peers:
         cells += _peer(line, name)
-    cells += [
-        f"<td>{escape(line.target)}</td>",
-        f'<td class="{verdict.value}">{verdict.value}</td>',
-        f"<td>{escape(line.published)}</td>",
-    ]
+    if shown.target:
+        cells.append(f"<td>{escape(line.target)}</td>")
+        cells.append(f'<td class="{verdict.value}">{verdict.value}</td>')
+    cells.append(f"<td>{escape(line.published)}</td>")
     return f"<tr>{''.join(cells)}</tr>"
 
 
@@ -181,6 +186,6 @@ def _troubles(run: Run) -> Iterator[str]:
         yield "</section>"
     if run.skipped:
         yield "<section><h2>What was left out</h2><ul>"
-        for name, reason in run.skipped.items():
-            yield f"<li><b>{escape(name)}</b>: {escape(reason)}</li>"
+        for text in left_out(run):
+            yield f"<li>{escape(text)}</li>"
         yield "</ul></section>"

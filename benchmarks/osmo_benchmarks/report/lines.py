@@ -1,6 +1,6 @@
 """The rows of a run as every report shows them."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from math import inf
@@ -8,7 +8,10 @@ from math import inf
 from osmo_benchmarks import run as runs
 from osmo_benchmarks.run import Row, Run, Spread, Table
 from osmo_benchmarks.systems import OTHER
+from osmo_runtime.texts import counted
 
+OURS = "osmo-pipeline"
+"""Among the versions of a run."""
 PEERS = ("legacy", "go", "go-tuned", OTHER)
 """In the order of the columns."""
 
@@ -64,6 +67,11 @@ class Line:
         """What the study gives, in words."""
         return ", ".join(f"{name} {figure}" for name, figure in self.row.published.items())
 
+    def seen(self, peer: str) -> bool:
+        """Whether there is anything to tell of a peer: a figure, or that it failed."""
+        found = self.peers.get(peer)
+        return found is not None and (found.figure is not None or found.failed)
+
     def advantage(self, peer: str) -> Spread | None:
         """How many times ahead of a peer ours is; below 1: behind; infinite: it takes nothing."""
         ratio = self.peers[peer].ratio if peer in self.peers else None
@@ -76,11 +84,33 @@ class Line:
 
 
 def lines(run: Run, table: Table) -> Iterator[Line]:
-    """Of the rows of a table that were measured, or failed."""
+    """Of the rows of a table of which there is a figure, or a failure."""
     for row in table.rows:
-        experiment = run.experiments.get(row.experiment)
-        if experiment is not None and any(row.heat in ("", s.heat) for s in experiment.samples):
-            yield _line(run, row)
+        if row.experiment in run.experiments:
+            line = _line(run, row)
+            failed = line.verdict is Verdict.FAILED
+            if line.figure is not None or failed or any(map(line.seen, line.peers)):
+                yield line
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Those of a table of which one of its rows tells something."""
+
+    ours: bool
+    peers: tuple[str, ...]
+    target: bool
+    """Whether one is reached or missed, or ours failed."""
+
+
+def columns(found: Sequence[Line]) -> Columns:
+    """What there is to show of these rows."""
+    judged = [line for line in found if line.verdict is not Verdict.NONE]
+    return Columns(
+        ours=bool(judged) or any(line.figure is not None for line in found),
+        peers=tuple(name for name in PEERS if any(line.seen(name) for line in found)),
+        target=bool(judged),
+    )
 
 
 def _line(run: Run, row: Row) -> Line:
@@ -116,7 +146,11 @@ def summary(run: Run) -> str:
     """How many targets are reached."""
     verdicts = [each.verdict for table in run.tables for each in lines(run, table)]
     met, missed = verdicts.count(Verdict.MET), verdicts.count(Verdict.MISSED)
-    text = f"{met} of {met + missed} rows with a target reach it"
+    text = (
+        f"{met} of {met + missed} rows with a target reach it"
+        if met + missed
+        else "no row with a target was measured"
+    )
     if failed := verdicts.count(Verdict.FAILED):
         text += f"; {failed} failed and have no figure"
     return text
@@ -127,11 +161,40 @@ def state(run: Run) -> str:
     machine = run.machine
     text = (
         f"{run.command} at {run.started}, {run.seconds / 60:.1f} minutes, seed {run.seed},"
-        f" {run.rounds} rounds at most; {machine.cores} cores, {machine.memory_gb:g} GB,"
+        f" {rounds(run)}; {machine.cores} cores, {machine.memory_gb:g} GB,"
         f" {machine.cpu}, {machine.kernel};"
-        f" osmo-pipeline {run.versions.get('osmo-pipeline', 'of an unknown build')}"
+        f" {OURS} {run.versions.get(OURS, 'of an unknown build')}"
     )
     return text if run.complete else f"interrupted, not all was measured: {text}"
+
+
+def rounds(run: Run) -> str:
+    """How often each experiment was done, which may be less than was planned."""
+    done = [
+        len({sample.round for sample in each.samples if sample.round >= 0})
+        for each in run.experiments.values()
+        if each.samples
+    ]
+    least, most = min(done, default=0), max(done, default=0)
+    return counted(most, "round") if least == most else f"{least} to {most} rounds"
+
+
+def builds(run: Run) -> str:
+    """Which build is ours and which is the other one; empty where there is no other."""
+    if OTHER not in run.systems:
+        return ""
+    mine, other = (run.versions.get(name, "of an unknown build") for name in (OURS, OTHER))
+    same = ": the same build" if mine == other else ""
+    return f"ours is {OURS} {mine}, {OTHER} is {other}{same}"
+
+
+def left_out(run: Run) -> Iterator[str]:
+    """What was left out and why, all with the same reason together."""
+    reasons: dict[str, list[str]] = {}
+    for name, reason in run.skipped.items():
+        reasons.setdefault(reason, []).append(name)
+    for reason, names in reasons.items():
+        yield f"{', '.join(names)}: {reason}"
 
 
 def side(ahead: Spread) -> str:

@@ -1,9 +1,18 @@
 """The ratios as a table for a README."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from osmo_benchmarks.report.lines import Line, Verdict, lines, spread, state, summary
-from osmo_benchmarks.run import Run
+from osmo_benchmarks.report.lines import (
+    Line,
+    Verdict,
+    builds,
+    lines,
+    spread,
+    standing,
+    state,
+    summary,
+)
+from osmo_benchmarks.run import Run, Spread
 from osmo_benchmarks.systems import OTHER
 
 
@@ -15,30 +24,35 @@ def render(run: Run) -> str:
 def _parts(run: Run) -> Iterator[str]:
     yield f"{state(run)}."
     yield ""
-    yield "| row | what | ours | go | ours / go | ours / go-tuned | target | |"
-    yield "|---|---|---|---|---|---|---|---|"
-    for table in run.tables:
-        for line in lines(run, table):
-            if line.verdict is not Verdict.NONE:
-                yield _row(line)
-    yield ""
+    found = [line for table in run.tables for line in lines(run, table)]
+    if judged := [line for line in found if line.verdict is not Verdict.NONE]:
+        yield "| row | what | ours | go | ours / go | ours / go-tuned | target | |"
+        yield "|---|---|---|---|---|---|---|---|"
+        yield from map(_row, judged)
+        yield ""
     yield f"{summary(run)}."
-    if OTHER in run.systems:
-        yield from _builds(run)
+    if both := [line for line in found if line.seen(OTHER)]:
+        yield from _builds(builds(run), both)
 
 
-def _builds(run: Run) -> Iterator[str]:
+def _builds(names: str, found: Sequence[Line]) -> Iterator[str]:
     """What depends on the build."""
     yield ""
-    yield "Both builds, in the same rounds:"
+    yield f"Both builds, in the same rounds: {names}."
     yield ""
-    mine, other = (run.versions.get(name, "") for name in ("osmo-pipeline", OTHER))
-    yield f"| row | what | {mine} | {other} | ratio |"
-    yield "|---|---|---|---|---|"
-    for line in (line for table in run.tables for line in lines(run, table)):
-        if peer := line.peers.get(OTHER):
-            figures = (spread(each, line.row.unit) for each in (line.figure, peer.figure))
-            yield _cells(line.row.id, line.row.title, *figures, spread(peer.ratio))
+    yield f"| row | what | ours | {OTHER} | ours / {OTHER} | ours is |"
+    yield "|---|---|---|---|---|---|"
+    for line in found:
+        peer, row = line.peers[OTHER], line.row
+        figures = (spread(each, row.unit) for each in (line.figure, peer.figure))
+        compared = _compared(line.advantage(OTHER))
+        yield _cells(row.id, row.title, *figures, spread(peer.ratio), compared)
+
+
+def _compared(ahead: Spread | None) -> str:
+    if ahead is None:
+        return "-"
+    return standing(ahead) if ahead.count > 1 else "one round: no comparison"
 
 
 def _row(line: Line) -> str:

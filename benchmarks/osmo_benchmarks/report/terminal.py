@@ -7,9 +7,11 @@ from rich.table import Table
 from rich.text import Text
 
 from osmo_benchmarks.report.lines import (
-    PEERS,
     Line,
     Verdict,
+    builds,
+    columns,
+    left_out,
     lines,
     spread,
     standing,
@@ -32,6 +34,8 @@ def show(run: Run) -> None:
     """Print the tables of a run on stdout."""
     console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else PIPED_WIDTH)
     console.print(Text(state(run), style="bold" if run.complete else "bold red"))
+    if both := builds(run):
+        console.print(Text(both))
     for table in run.tables:
         if found := list(lines(run, table)):
             console.print()
@@ -41,28 +45,31 @@ def show(run: Run) -> None:
     for name, sample in run.failures():
         console.print()
         console.print(Text(f"{sample.system} failed in {name}: {sample.failure}", style="red"))
-    for name, reason in run.skipped.items():
-        console.print(Text(f"left out: {name}: {reason}", style="dim"))
+    for text in left_out(run):
+        console.print(Text(f"left out: {text}", style="dim"))
     console.print()
     console.print(Text(summary(run), style="bold"))
 
 
 def _table(title: str, found: list[Line]) -> Table:
-    shown = [name for name in PEERS if any(name in line.peers for line in found)]
+    shown = columns(found)
     table = Table(title=title, title_justify="left", title_style="bold")
     table.add_column("row", no_wrap=True)
     table.add_column("", max_width=36)
-    table.add_column("ours", justify="right")
-    for name in shown:
+    if shown.ours:
+        table.add_column("ours", justify="right")
+    for name in shown.peers:
         table.add_column(f"{name}\nours / {name}", justify="right")
-    table.add_column("target")
-    table.add_column("")
+    if shown.target:
+        table.add_column("target")
+        table.add_column("")
     table.add_column("the study")
     for line in found:
         unit = line.row.unit
         cells = [Text(line.row.id, style="bold"), Text(line.row.title)]
-        cells.append(Text(line.ours))
-        for name in shown:
+        if shown.ours:
+            cells.append(Text(line.ours))
+        for name in shown.peers:
             peer = line.peers.get(name)
             if peer is None:
                 cells.append(Text(""))
@@ -72,8 +79,9 @@ def _table(title: str, found: list[Line]) -> Table:
                 ahead = line.advantage(name)
                 words = f"\n{standing(ahead)}" if ahead else ""
                 cells.append(Text(f"{spread(peer.figure, unit)}\n{spread(peer.ratio)}{words}"))
-        cells.append(Text(line.target))
-        cells.append(Text(line.verdict.value, style=STYLES[line.verdict]))
+        if shown.target:
+            cells.append(Text(line.target))
+            cells.append(Text(line.verdict.value, style=STYLES[line.verdict]))
         cells.append(Text(line.published))
         table.add_row(*cells)
     return table

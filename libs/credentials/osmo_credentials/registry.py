@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from osmo_credentials.settings import split
 from osmo_transport.credentials import AnyOf, Authenticator
 from osmo_transport.errors import UsageError
-from osmo_transport.registry import Group, named, schemes
+from osmo_transport.registry import Group, made, named, schemes
 
 KINDS = Group(
     "osmo_transport.credentials",
@@ -43,4 +43,5 @@ def _opened(kind: str, settings: Mapping[str, str]) -> Authenticator:
     if opener is None:
         known = ", ".join(schemes(KINDS))
         raise UsageError(f"no kind of credentials is called {kind!r}: there are {known}")
-    return opener(settings)
+    authenticator: Authenticator = made(KINDS, kind, opener, Authenticator, settings)
+    return authenticator

@@ -30,7 +30,7 @@ class ListenerConfig:
     """Name of the cluster, the same in every restart: with it users find its tasks. Letters,
     digits, `-`, `_` and `.`, at most 63, a letter or digit at both ends."""
     connect: str = "ws://127.0.0.1:8001"
-    """URL of the operator (ws, wss, grpc, grpcs, memory)."""
+    """URL of the operator (ws, wss, grpc, grpcs, memory, or another scheme that is installed)."""
     kubeconfig: Path | None = None
     """Kubeconfig file, or several joined by colons; none: the service account of the pod it runs
     in, else ~/.kube/config."""

@@ -14,7 +14,12 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
-from osmo_transport.errors import MissingExtraError, UnknownSchemeError, UsageError
+from osmo_transport.errors import (
+    MissingExtraError,
+    TransportError,
+    UnknownSchemeError,
+    UsageError,
+)
 from osmo_transport.queues.abc import Queue, QueueConfig
 from osmo_transport.transports.abc import Transport
 
@@ -73,8 +78,7 @@ def transport_for(url: str) -> Transport:
         MissingExtraError: its library is not installed.
     """
     opener = find(TRANSPORTS, url)
-    with _missing_is_named(TRANSPORTS, url):
-        transport: Transport = opener()
+    transport: Transport = made(TRANSPORTS, f"{scheme_of(url)}://", opener, Transport)
     return transport
 
 
@@ -89,10 +93,37 @@ async def open_queue(url: str, config: QueueConfig | None = None) -> Queue:
         QueueUnavailableError: the store does not answer.
         QueueRefusedError: the store could lose what it acknowledged; the text says what to change.
     """
-    opener = find(QUEUES, url)
-    with _missing_is_named(QUEUES, url):
-        queue: Queue = await opener(url, config or QueueConfig())
+    queue: Queue = await opened(QUEUES, url, Queue, config or QueueConfig())
     return queue
+
+
+async def opened(group: Group, url: str, kind: type[Any], *settings: object) -> Any:
+    """What the implementation in `group` of the URL's scheme, an async function, makes of the URL
+    and `settings`: a `kind`.
+
+    Raises:
+        UnknownSchemeError, UsageError, MissingExtraError: as `transport_for`.
+        TransportError: what the implementation raises.
+    """
+    opener, shown = find(group, url), f"{scheme_of(url)}://"
+    with _fault_is_named(group, shown):
+        found = await opener(url, *settings)
+    return _checked(group, shown, found, kind)
+
+
+def made(
+    group: Group, name: str, opener: Callable[..., Any], kind: type[Any], *settings: object
+) -> Any:
+    """What `opener`, to which `name` leads in `group`, makes of `settings`: a `kind`. The name is
+    told of what is wrong; that of a scheme ends in `://`.
+
+    Raises:
+        UsageError, MissingExtraError: as `transport_for`.
+        TransportError: what `opener` raises.
+    """
+    with _fault_is_named(group, name):
+        found = opener(*settings)
+    return _checked(group, name, found, kind)
 
 
 def scheme_of(url: str) -> str:
@@ -147,19 +178,17 @@ def named(group: Group, name: str) -> Any:
 
 
 def _loaded(group: Group, name: str, shown: str) -> Any:
-    with _missing_is_named(group, shown):
+    with _fault_is_named(group, shown):
         if (ours := group.ours.get(name)) is not None:
             module, _, attribute = ours.partition(":")
             return getattr(import_module(module), attribute)
-        entry = next((each for each in _everybodys(group) if each.name == name), None)
+        entry = _entry(group, name)
         if entry is None:
             return None
         try:
             return entry.load()
         except AttributeError as exc:
-            raise UsageError(
-                f"{shown} cannot be loaded: {entry.value} leads nowhere: {exc}"
-            ) from exc
+            raise _unusable(group, shown, f"leads nowhere: {exc}") from exc
 
 
 def _all(group: Group) -> dict[str, str]:
@@ -171,15 +200,17 @@ def _all(group: Group) -> dict[str, str]:
 
 
 @contextmanager
-def _missing_is_named(group: Group, shown: str) -> Iterator[None]:
-    """Of a URL only its scheme is shown."""
+def _fault_is_named(group: Group, shown: str) -> Iterator[None]:
+    """Tells of what an implementation lacks, and of what one raises that is not ours; errors of
+    this library pass."""
+    name = shown.removesuffix("://")
     try:
         yield
+    except TransportError:
+        raise
     except ModuleNotFoundError as exc:
-        name, is_url, _ = shown.partition("://")
-        shown = f"{name}{is_url}"
         missing = (exc.name or "").partition(".")[0]
-        if missing == "osmo_transport":
+        if missing == "osmo_transport" and name in group.ours:
             raise
         if name not in group.extras:
             raise UsageError(
@@ -189,6 +220,29 @@ def _missing_is_named(group: Group, shown: str) -> Iterator[None]:
             f"{shown} needs {missing}, which is not installed:"
             f" pip install '{DISTRIBUTION}[{group.extras[name]}]'"
         ) from exc
+    except Exception as exc:
+        if name in group.ours:
+            raise
+        raise _unusable(group, shown, f"raised {type(exc).__name__}: {exc}") from exc
+
+
+def _checked(group: Group, shown: str, found: object, kind: type[Any]) -> Any:
+    if not isinstance(found, kind):
+        why = f"returned {type(found).__name__}, which is no {kind.__name__}"
+        raise _unusable(group, shown, why)
+    return found
+
+
+def _unusable(group: Group, shown: str, why: str) -> UsageError:
+    """The error about what somebody's entry point leads to."""
+    entry = _entry(group, shown.removesuffix("://"))
+    assert entry is not None
+    package = entry.dist.name if entry.dist else "an unknown package"
+    return UsageError(f"{shown} cannot be loaded: {entry.value} of {package} {why}")
+
+
+def _entry(group: Group, name: str) -> "EntryPoint | None":
+    return next((each for each in _everybodys(group) if each.name == name), None)
 
 
 def _everybodys(group: Group) -> "list[EntryPoint]":

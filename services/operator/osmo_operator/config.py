@@ -17,8 +17,8 @@ class OperatorConfig:
     """What one operator process serves, and where it stores."""
 
     listen: tuple[str, ...] = ("ws://127.0.0.1:8001",)
-    """URLs at which listeners connect (ws, wss, grpc, grpcs, memory); repeat for several. Port 0
-    picks a free one."""
+    """URLs at which listeners connect (ws, wss, grpc, grpcs, memory, or another scheme that is
+    installed); repeat for several. Port 0 picks a free one."""
     auth: tuple[str, ...] = ()
     """How listeners say who they are, repeat for several: mtls, token, jwt, kubernetes, or another
     kind that is installed, with its settings, as in token?file=/etc/osmo/tokens.json. Without one,

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import field
-from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
@@ -19,23 +18,17 @@ from osmo_worker.config import StoreConfig
 DEFAULT_DATABASE = Path("osmo-demo.db")
 
 
-class Carrier(Enum):
-    """The transports that work within one machine without further set-up."""
-
-    MEMORY = "memory"
-    WS = "ws"
-    GRPC = "grpc"
-
-
 @dataclass(frozen=True, kw_only=True)
 class DemoConfig(ServiceConfig):
     """Runs a whole backend in one process: a simulated cluster (or one of yours), listener,
     operator, queue, worker and database; ends by checking that the database equals the cluster."""
 
-    transport: Carrier = Carrier.WS
-    """What carries reports from the listener to the operator."""
+    transport: str = "ws"
+    """What carries reports from the listener to the operator: memory, ws, grpc, or another scheme
+    that is installed and listens on 127.0.0.1 without further set-up."""
     queue: str = field(default="memory://demo", repr=False)
-    """URL of the queue (memory, redis, rediss, valkey, valkeys), which no other worker may read."""
+    """URL of the queue (memory, redis, rediss, valkey, valkeys, or another scheme that is
+    installed), which no other worker may read."""
     store: str | None = field(default=None, repr=False)
     """URL of the state store (sqlite, postgresql, memory); none: a new file, osmo-demo.db."""
     nodes: Count = 10
@@ -69,7 +62,8 @@ class CommandConfig(ProgramConfig):
     """What every command about a queue needs to know."""
 
     queue: str = field(default="redis://127.0.0.1:6379", repr=False)
-    """URL of the operators' queue (redis, rediss, valkey, valkeys)."""
+    """URL of the operators' queue (redis, rediss, valkey, valkeys, or another scheme that is
+    installed)."""
     queue_password_file: Path | None = None
     """File with the password of the queue in Redis, which its URL then leaves out; read again for
     each connection, so that a new password needs no restart."""

@@ -20,7 +20,7 @@ from osmo_listener.listeners.registry import WORKFLOW
 from osmo_listener.service import run_listener
 from osmo_operator.config import OperatorConfig
 from osmo_operator.service import run_operator
-from osmo_pipeline.config import DEFAULT_DATABASE, Carrier, DemoConfig, PatienceConfig
+from osmo_pipeline.config import DEFAULT_DATABASE, DemoConfig, PatienceConfig
 from osmo_pipeline.display import Progress, open_display, tell, wrapped
 from osmo_pipeline.errors import DemoError
 from osmo_pipeline.fleet import Patience
@@ -37,7 +37,7 @@ from osmo_runtime.startup import unless_stopped
 from osmo_runtime.texts import counted
 from osmo_simulator.scenario import Scenario, ScenarioConfig
 from osmo_simulator.server import Simulator
-from osmo_transport import Client, open_queue
+from osmo_transport import Client, open_queue, transport_for
 from osmo_worker import figures
 from osmo_worker.config import WorkerConfig
 from osmo_worker.metrics import WorkerMetrics
@@ -136,6 +136,8 @@ async def run_demo(
         DemoError: the store does not equal the cluster.
         TransportError, ListenerError, WorkerError: something cannot be used; the text says what.
     """
+    # Before an earlier run's database is removed.
+    transport_for(_address(config.transport))
     async with (
         _cluster(config) as (kubeconfig, scenario),
         running(config, kubeconfig, operations or Operations()) as demo,
@@ -285,8 +287,9 @@ async def _page(services: asyncio.TaskGroup, sources: Sources, listen: str) -> A
         yield
 
 
-def _address(carrier: Carrier) -> str:
-    return "memory://" if carrier is Carrier.MEMORY else f"{carrier.value}://127.0.0.1:0"
+def _address(transport: str) -> str:
+    """Where the operator listens."""
+    return "memory://" if transport == "memory" else f"{transport}://127.0.0.1:0"
 
 
 def _queue_url(url: str) -> str:
@@ -321,7 +324,7 @@ def summarize(config: DemoConfig, progress: Progress, compared: int, backend: st
     tasks = sum(totals.statuses.values())
     said = [
         f"{counted(totals.workflows, 'workflow')}, {counted(tasks, 'task')}: {ends}",
-        f"{counted(progress.messages, 'report')} over {config.transport.value} and"
+        f"{counted(progress.messages, 'report')} over {config.transport} and"
         f" {mask_text(config.queue)}, creation to row p50 {progress.p50 * 1e3:.1f} ms,"
         f" p99 {progress.p99 * 1e3:.1f} ms",
         f"the store equals the cluster: {counted(compared, 'live pod')} compared,"

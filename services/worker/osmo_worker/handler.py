@@ -17,6 +17,7 @@ from osmo_transport import (
     Outcome,
     Reject,
     Retry,
+    UsageError,
 )
 from osmo_transport.registry import Group, named, schemes
 from osmo_worker.errors import HandlerNotFoundError, WorkerError
@@ -85,10 +86,8 @@ def load_handlers() -> dict[str, Handler | BatchHandler]:
             )
         try:
             handler: object = named(HANDLERS, kind)
-        except Exception as exc:  # a module may raise anything while it is imported
-            raise HandlerNotFoundError(
-                f"the handler of {kind} cannot be imported: {type(exc).__name__}: {exc}"
-            ) from exc
+        except UsageError as exc:
+            raise HandlerNotFoundError(f"the handler of {exc}") from exc
         handlers[kind] = _checked(kind, handler)
     return handlers
 

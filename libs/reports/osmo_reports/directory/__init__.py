@@ -18,7 +18,7 @@ from osmo_reports.directory.abc import (
     merged,
 )
 from osmo_transport import QueueConfig, UnknownSchemeError
-from osmo_transport.registry import REDIS_SCHEMES, Group, find
+from osmo_transport.registry import REDIS_SCHEMES, Group, opened
 
 DIRECTORIES = Group(
     "osmo_reports.directories",
@@ -56,8 +56,9 @@ async def open_directory(
         MissingExtraError: its library is not installed.
     """
     try:
-        opener = find(DIRECTORIES, url)
+        directory: Directory = await opened(
+            DIRECTORIES, url, Directory, config or QueueConfig(), max_backends
+        )
     except UnknownSchemeError as exc:
         raise UnknownSchemeError(f"a directory is kept beside the queue, and {exc}") from exc
-    directory: Directory = await opener(url, config or QueueConfig(), max_backends)
     return directory
