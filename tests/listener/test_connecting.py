@@ -11,7 +11,7 @@ import pytest
 
 from osmo_listener.errors import KubeconfigError, ListenerError, UnreachableError, UntrustedError
 from osmo_listener.kubernetes.config import HttpConfig
-from osmo_listener.kubernetes.connecting import Endpoint
+from osmo_listener.kubernetes.connecting import Connecting, Endpoint, connect
 from osmo_listener.kubernetes.credentials import Credentials
 from osmo_listener.kubernetes.http import HttpClient
 from osmo_listener.kubernetes.proxies import parse_proxy
@@ -204,6 +204,38 @@ async def test_giving_up_anywhere_leaves_no_connection(certificate: tuple[Path, 
             await eventually(lambda: wire.open == 0)
         assert await fetch(client) == b"hello"
         client.close()
+
+
+class Impatient(Connecting):
+    """Gives up in the turn in which its connection is made."""
+
+    def __init__(self) -> None:
+        self.lost = asyncio.Event()
+        self.task: asyncio.Task[object] | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        assert self.task is not None
+        self.task.cancel()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.lost.set()
+
+
+async def test_giving_up_as_the_handshake_ends_leaves_no_transport(
+    certificate: tuple[Path, Path],
+) -> None:
+    """It ends at once, and does not wait for a server that cannot answer any more."""
+    credentials = Credentials(endpoint=Endpoint(host="", port=0), ca=certificate[0])
+    async with serve(hello, server_tls(certificate)) as wire:
+        end = Endpoint(host="127.0.0.1", port=wire.port, tls_server_name="api.test")
+        protocol = Impatient()
+        tls = await credentials.tls()
+        protocol.task = asyncio.create_task(connect(end, tls, protocol, HttpConfig()))
+        with pytest.raises(asyncio.CancelledError):
+            await protocol.task
+        async with asyncio.timeout(5):
+            await protocol.lost.wait()
 
 
 async def test_a_server_behind_a_proxy_that_is_not_trusted_is_named(

@@ -33,7 +33,20 @@ except ImportError as exc:
         " pip install 'osmo-pipeline[kubernetes]'"
     ) from exc
 
-_P = TypeVar("_P", bound=asyncio.Protocol)
+
+class Connecting(asyncio.Protocol):
+    """What is given a connection."""
+
+    transport: asyncio.Transport
+    """Not there before the connection is."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """See `asyncio.Protocol`."""
+        # Not checked at run time: uvloop's TLS transport is none by inheritance.
+        self.transport = cast("asyncio.Transport", transport)
+
+
+_P = TypeVar("_P", bound=Connecting)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +101,7 @@ async def connect(
 
 
 async def _begin(
-    wire: socket.socket, protocol: asyncio.Protocol, tls: ssl.SSLContext | None, name: str
+    wire: socket.socket, protocol: Connecting, tls: ssl.SSLContext | None, name: str
 ) -> None:
     """Give a connected socket to a protocol."""
     try:
@@ -100,6 +113,10 @@ async def _begin(
             server_hostname=_verified(name) if tls else None,
         )
     except BaseException:
+        if hasattr(protocol, "transport"):
+            # Given up in the turn in which the handshake ended: aiofastnet then closes politely,
+            # and waits for an answer over a socket that is not there any more.
+            protocol.transport.abort()
         sockets.forget(wire)
         wire.close()
         raise
@@ -114,7 +131,7 @@ async def _through(
     end: Endpoint,
     proxy: Proxy,
     tls: ssl.SSLContext | None,
-    protocol: asyncio.Protocol,
+    protocol: Connecting,
     config: HttpConfig,
 ) -> None:
     """Connect through a proxy that speaks HTTP."""
@@ -164,7 +181,7 @@ def refusal(proxy: Proxy, code: int, reason: str = "") -> KubernetesError | Kube
     return KubeconfigError(text) if code == 403 else UnreachableError(text)
 
 
-class _Tunnel(asyncio.Protocol):
+class _Tunnel(Connecting):
     """Asks an HTTP proxy for a connection."""
 
     def __init__(self, limit: int) -> None:
@@ -188,9 +205,6 @@ class _Tunnel(asyncio.Protocol):
         if not version.startswith("HTTP/1.") or not code.isdecimal():
             raise ConnectionError("the proxy does not speak HTTP")
         return int(code), reason
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
         self._head += data

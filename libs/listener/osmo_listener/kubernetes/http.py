@@ -15,11 +15,10 @@ Promises:
 import asyncio
 import ssl
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from typing import cast
 
 from osmo_listener.errors import KubernetesError, MalformedError, SilentError, TruncatedError
 from osmo_listener.kubernetes.config import HttpConfig
-from osmo_listener.kubernetes.connecting import Endpoint, connect, refusal
+from osmo_listener.kubernetes.connecting import Connecting, Endpoint, connect, refusal
 from osmo_listener.kubernetes.proxies import Proxy
 from osmo_transport.errors import MissingExtraError
 from osmo_transport.transports.urls import host_port
@@ -187,7 +186,7 @@ class HttpClient:
         return await connect(self._endpoint, tls, connection, self._config)
 
 
-class _Connection(asyncio.Protocol):
+class _Connection(Connecting):
     """One connection, one request at a time."""
 
     forwarder: Proxy | None = None
@@ -221,7 +220,7 @@ class _Connection(asyncio.Protocol):
     def send(self, request: bytes) -> None:
         self._start()
         self._busy = True
-        self._transport.write(request)
+        self.transport.write(request)
 
     def read_ahead(self, limit: int) -> None:
         """Read up to `limit` bytes that nobody has taken yet."""
@@ -242,7 +241,7 @@ class _Connection(asyncio.Protocol):
 
     def _resume(self) -> None:
         self._paused = False
-        self._transport.resume_reading()
+        self.transport.resume_reading()
 
     async def wait(self, seconds: float, awaited: str, wanted: int = 1) -> None:
         """Until something new is there; of a body, `wanted` bytes. A pause is noticed after
@@ -301,7 +300,7 @@ class _Connection(asyncio.Protocol):
     def abort(self) -> None:
         self.closed = True
         self._unwatch()
-        self._transport.abort()
+        self.transport.abort()
 
     def _wake(self) -> None:
         if self._waiter and not self._waiter.done():
@@ -313,10 +312,6 @@ class _Connection(asyncio.Protocol):
         self._wake()
 
     # What asyncio calls.
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # Not checked at run time: uvloop's TLS transport is none by inheritance.
-        self._transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
         if not self._busy or self.complete:
@@ -334,7 +329,7 @@ class _Connection(asyncio.Protocol):
             self._fail(MalformedError(f"the response's head is over {limit} bytes"))
         elif self.size > self._limit and not self._paused:
             self._paused = True
-            self._transport.pause_reading()
+            self.transport.pause_reading()
         if self._has_enough():
             self._wake()
 
