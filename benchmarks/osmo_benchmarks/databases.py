@@ -91,17 +91,13 @@ class Postgres(Database):
 
     def another(self, name: str) -> "Postgres":
         """An empty one of that name at the same server."""
-        import psycopg  # noqa: PLC0415 (only here, and 80 ms)
-
-        with psycopg.connect(self.url, autocommit=True) as connection:
+        with self._connect() as connection:
             connection.execute(f'CREATE DATABASE "{name}"'.encode())
         return Postgres(f"{self.url.rpartition('/')[0]}/{name}")
 
     def rows(self) -> tuple[Sequence[str], Rows]:
         """See `Database`. Values are as `COPY` has them; texts of reports need no escapes."""
-        import psycopg  # noqa: PLC0415 (only here, and 80 ms)
-
-        with psycopg.connect(self.url) as connection, connection.cursor() as cursor:
+        with self._connect() as connection, connection.cursor() as cursor:
             found = cursor.execute(
                 "SELECT column_name FROM information_schema.columns WHERE table_name = %s"
                 " AND is_generated = 'NEVER' ORDER BY ordinal_position",
@@ -139,13 +135,16 @@ class Postgres(Database):
 
         return len(rows) / self._timed(write, list(_batches(rows)))
 
+    def _connect(self) -> "psycopg.Connection[Any]":
+        import psycopg  # noqa: PLC0415 (only here, and 80 ms)
+
+        return psycopg.connect(self.url, autocommit=True)
+
     def _timed(
         self, write: "Callable[[psycopg.Cursor[Any], T], None]", batches: Sequence[T]
     ) -> float:
         """Seconds that a transaction for each of `batches` takes, with the table empty before."""
-        import psycopg  # noqa: PLC0415 (only here, and 80 ms)
-
-        with psycopg.connect(self.url, autocommit=True) as connection:
+        with self._connect() as connection:
             connection.execute(f"TRUNCATE {TABLE}".encode())
             connection.execute(
                 f"CREATE TEMPORARY TABLE given (LIKE {TABLE}) ON COMMIT DELETE ROWS".encode()

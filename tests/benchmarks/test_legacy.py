@@ -5,7 +5,7 @@ import os
 import signal
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from itertools import pairwise
 from pathlib import Path
@@ -99,6 +99,18 @@ async def test_a_message_has_the_size_of_the_study(tmp_path: Path) -> None:
     assert json.loads(first)["body"]["task_uuid"] != json.loads(second)["body"]["task_uuid"]
 
 
+async def refuses(
+    answer: Callable[[websockets.ServerConnection], Awaitable[None]], folder: Path
+) -> None:
+    """The client fails with what a server answers, one at a time and in a window."""
+    async with websockets.serve(answer, "127.0.0.1", 0) as service:
+        port = next(iter(service.sockets)).getsockname()[1]
+        for window in (1, 10):
+            command = LEGACY.client(f"ws://127.0.0.1:{port}", 20, 0, window)
+            with pytest.raises(ProgramError, match=r"(?s)exit code 1.*acknowledge"):
+                await printed(command, folder)
+
+
 async def test_an_acknowledgement_of_something_else_is_a_failure(tmp_path: Path) -> None:
     """A figure of what was not acknowledged would be a wrong one."""
 
@@ -106,12 +118,7 @@ async def test_an_acknowledgement_of_something_else_is_a_failure(tmp_path: Path)
         async for _ in connection:
             await connection.send(json.dumps({"type": "ack", "body": {"uuid": "another"}}))
 
-    async with websockets.serve(answer, "127.0.0.1", 0) as service:
-        port = next(iter(service.sockets)).getsockname()[1]
-        for window in (1, 10):
-            command = LEGACY.client(f"ws://127.0.0.1:{port}", 20, 0, window)
-            with pytest.raises(ProgramError, match=r"(?s)exit code 1.*acknowledge"):
-                await printed(command, tmp_path)
+    await refuses(answer, tmp_path)
 
 
 async def test_an_acknowledgement_that_comes_twice_is_a_failure(tmp_path: Path) -> None:
@@ -123,12 +130,7 @@ async def test_an_acknowledgement_that_comes_twice_is_a_failure(tmp_path: Path) 
             for _ in range(2):
                 await connection.send(json.dumps({"type": "ack", "body": {"uuid": uuid}}))
 
-    async with websockets.serve(answer, "127.0.0.1", 0) as service:
-        port = next(iter(service.sockets)).getsockname()[1]
-        for window in (1, 10):
-            command = LEGACY.client(f"ws://127.0.0.1:{port}", 20, 0, window)
-            with pytest.raises(ProgramError, match=r"(?s)exit code 1.*acknowledge"):
-                await printed(command, tmp_path)
+    await refuses(answer, tmp_path)
 
 
 async def test_a_plan_is_sent_at_its_times(tmp_path: Path) -> None:
