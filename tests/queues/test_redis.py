@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 import pytest
 from redis.crc import key_slot
 
+from osmo_transport._polling import BusyPoll
 from osmo_transport.errors import QueueRefusedError
 from osmo_transport.queues.abc import QueueConfig
 from osmo_transport.queues.delivery import Ack, Delivery, Reject
@@ -298,3 +299,20 @@ def _reads(server: RedisServer) -> int:
         for line in stats.splitlines()
         if line.startswith("cmdstat_xreadgroup:")
     )
+
+
+async def test_an_append_alone_is_waited_for_awake(
+    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Clients wait for it; nobody waits for a worker's questions."""
+    told: list[str] = []
+    monkeypatch.setattr(BusyPoll, "expect", lambda _: told.append("expect"))
+    monkeypatch.setattr(BusyPoll, "met", lambda _: told.append("met"))
+    async with opened(redis_server) as queue, queue.consumer("workers", "w1") as consumer:
+        await queue.status()
+        assert told == []
+        await Feeder(queue).append(report("a"))
+        assert told == ["expect", "met"]
+        (delivery,) = await drain(consumer, 1)
+        await consumer.settle([(delivery, Ack())])
+        assert told == ["expect", "met"]

@@ -55,7 +55,7 @@ def new_hub() -> Hub:
         return ProducerState("q", int(time.time() * 1000), 0)
 
     config = HubConfig(
-        session=SessionConfig(),
+        session=SessionConfig(busy_poll=0.0),
         open_timeout=10.0,
         inbox_bytes=10_000_000,
         inbox_backend_bytes=5_000,

@@ -10,6 +10,7 @@ from osmo_transport._crowds import Crowd
 from osmo_transport._gate import Gate
 from osmo_transport._peer import FORGOTTEN, OVERTAKEN, Incoming, Peer
 from osmo_transport._places import Hold, Places, Renew
+from osmo_transport._polling import BusyPoll
 from osmo_transport._quota import QuotaConfig, Quotas
 from osmo_transport._text import shown
 from osmo_transport.errors import OccupiedError, QueueUnavailableError, TransportError, UsageError
@@ -71,6 +72,8 @@ class Hub:
         self.refused = 0
         """Messages that were refused for themselves alone."""
         self.quotas = Quotas(config.quota, asyncio.get_running_loop())
+        self.polling = BusyPoll(asyncio.get_running_loop(), config.session.busy_poll)
+        """For what follows an acknowledgement."""
         self.stopping = False
         self._admit = admit
         self._gate = gate
@@ -169,6 +172,7 @@ class Hub:
                 GoodbyeCode.UNAVAILABLE, "the server is overloaded", self.config.retry_after
             )
             return
+        self.polling.met()
         self._inbox.append(incoming)
         self._inbox_bytes += size
         incoming.peer.holds(incoming)

@@ -257,6 +257,8 @@ class Peer(FrameSink):
         stored = self.session.acknowledge(self._stored) if self.alive else None
         if stored is not None:
             self._connection.send(stored)
+            if not self._connection.local:
+                self._hub.polling.expect()
 
     def tick(self, now: float) -> None:
         """Look at its heartbeat."""

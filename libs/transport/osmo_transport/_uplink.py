@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from osmo_transport import _tasks, files
 from osmo_transport._milestones import Milestones
+from osmo_transport._polling import BusyPoll
 from osmo_transport._text import shown
 from osmo_transport._token import TokenSource
 from osmo_transport.backoff import Backoff, BackoffConfig
@@ -34,7 +35,7 @@ from osmo_transport.frames import (
     Stored,
     Welcome,
 )
-from osmo_transport.session import ClientSession, PartedError
+from osmo_transport.session import ClientSession, PartedError, SessionConfig
 from osmo_transport.transports.abc import (
     PLAIN,
     Connection,
@@ -87,11 +88,10 @@ class Uplink:
         session: ClientSession,
         connection: ConnectionConfig,
         *,
-        tick: float,
+        times: SessionConfig,
         backoff: BackoffConfig,
         tokens: TokenSource,
     ) -> None:
-        """`tick`: seconds between two looks at the heartbeat."""
         self.session = session
         self.room = asyncio.Event()
         """Set when the outbox may have room again, or the end has come."""
@@ -112,8 +112,9 @@ class Uplink:
         self._transport = transport
         self._url = url
         self._config = connection
-        self._period = tick
+        self._period = times.tick
         self._loop = asyncio.get_running_loop()
+        self._polling = BusyPoll(self._loop, times.busy_poll)
         self._backoff = Backoff(backoff)
         self._tokens = tokens
         self._certificates = tls_files(connection.tls)
@@ -160,6 +161,12 @@ class Uplink:
         if self.session.refused != self._reported:
             self._report_refusals()
 
+    def expect_answer(self) -> None:
+        """Somebody waits until the server has answered."""
+        link = self._link
+        if link is not None and link.connection is not None and not link.connection.local:
+            self._polling.expect()
+
     def part(self, error: TransportError) -> None:
         """End the present connection; another one is made."""
         if self._link is not None:
@@ -181,6 +188,7 @@ class Uplink:
         if answer is not None and link.connection is not None and link.connection.writable:
             link.connection.send(answer)
         if type(frame) is Stored:
+            self._polling.met()
             if self._timed is not None:
                 self._tell_round_trip(*self._timed)
         elif type(frame) is Push:

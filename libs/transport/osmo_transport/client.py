@@ -180,6 +180,7 @@ class Client:
         if self._uplink.failure is not None:
             raise self._uplink.failure
         if unsettled := session.unsettled:
+            self._uplink.expect_answer()
             await self._uplink.milestones.reached(session.acknowledged + unsettled)
 
     async def epoch_after(self, epoch: int) -> int:
@@ -287,7 +288,7 @@ async def connect(
             open_timeout=config.open_timeout,
             max_connections=1,
         ),
-        tick=config.session.tick,
+        times=config.session,
         backoff=config.backoff,
         tokens=TokenSource(config.token),
     )

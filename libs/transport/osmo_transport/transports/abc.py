@@ -120,6 +120,9 @@ class Connection(ABC):
     """Whether the other end is part of this process, and answers for the versions of its messages:
     an adapter for clients that speak no frames."""
 
+    local = False
+    """Whether the other end is in the same event loop, so that nobody has to be woken up."""
+
     since: float | None = None
     """When it was accepted, by the clock of the event loop; None: when `accept` is called."""
 

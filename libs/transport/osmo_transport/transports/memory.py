@@ -35,6 +35,8 @@ class MemoryConnection(BaseConnection):
     """One side of a pair. Frames are handed over in the next turn of the loop, as those of a socket
     are, so that a sink is never called from within its own `send`."""
 
+    local = True
+
     def __init__(self, peer: str, limit: int) -> None:
         super().__init__(MSGPACK, limit)
         self._peer = peer

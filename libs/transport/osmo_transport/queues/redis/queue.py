@@ -15,6 +15,7 @@ from typing import TypeVar
 
 import msgspec
 
+from osmo_transport._polling import BusyPoll
 from osmo_transport.errors import (
     ClosedError,
     FencedError,
@@ -159,6 +160,8 @@ class RedisQueue(Queue):
         self._admitting = new_client(address)
         self._asking = new_client(address)
         self._administration = Administration(self._asking, layout, self._config)
+        self._polling = BusyPoll(asyncio.get_running_loop(), config.busy_poll)
+        """For the answers to appends, which clients wait for."""
         self._tally = Tally()
         self._consumers: weakref.WeakSet[RedisConsumer] = weakref.WeakSet()
         self._closed = False
@@ -256,9 +259,10 @@ class RedisQueue(Queue):
         own = self._keys
         keys = (own.epoch, own.producers, own.strangers, own.borders, own.counts)
         everything = (*keys, *own.streams.values())
-        replies = await self._appending.call(
-            self._layout.append, *((everything, self._append_arguments(b)) for b in batches)
-        )
+        calls = [(everything, self._append_arguments(batch)) for batch in batches]
+        self._polling.expect()
+        replies = await self._appending.call(self._layout.append, *calls)
+        self._polling.met()
         for reply in replies:
             if isinstance(reply, list):
                 raise full(reply[0], self._config.max_entries)
