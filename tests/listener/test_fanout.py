@@ -30,8 +30,9 @@ class Fan:
 
     def __init__(self, source: FakeSource[Pod], config: InformerConfig = INSTANT) -> None:
         self.all, self.running = Recorder(), Recorder()
+        self.everything: Branch[Pod] = Branch(self.all)
         self.branch = Branch(self.running, is_running)
-        fanout = Fanout([Branch[Pod](self.all), self.branch])
+        fanout = Fanout([self.everything, self.branch])
         self.informer: Informer[Pod] = Informer(source, fanout, config)
 
     def selected(self) -> dict[str, Pod]:
@@ -195,6 +196,7 @@ def test_each_handler_knows_its_part(script: Sequence[tuple[str, str, str]]) -> 
             await eventually(lambda: fan.all.pods == live)
             await eventually(lambda: fan.running.pods == fan.selected())
             assert len(fan.branch) == len(fan.running.pods)
+            assert len(fan.everything) == len(live)
 
     asyncio.run(play())
 

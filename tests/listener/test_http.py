@@ -213,6 +213,25 @@ async def test_pieces_of_a_body() -> None:
             began.clear()
 
 
+async def test_what_was_read_ahead_comes_in_pieces() -> None:
+    """However much has come before anybody asks, a piece of it is no larger than others: what is
+    made of a piece takes its memory twice."""
+
+    async def respond(exchange: Exchange) -> None:
+        await exchange.send(CHUNKED + chunk(b"x" * 20_000) * 50 + LAST_CHUNK)
+
+    config = HttpConfig(buffer_bytes=2_000_000)
+    async with client_of(respond, config) as (client, _):
+        response = await client.get("/", {})
+        await response.head()
+        await eventually(lambda: response._connection.complete)
+        sizes = [len(piece) async for piece in response.pieces()]
+        assert sum(sizes) == 1_000_000
+        assert max(sizes) < 300_000
+        assert len(sizes) == 4
+        response.close()
+
+
 @pytest.mark.parametrize("sent", [b"", b"HTTP/1.1 200 OK\r\n", CHUNKED, CHUNKED + chunk(b"hel")])
 async def test_silent_server(sent: bytes) -> None:
     """Neither the head nor a pause in the body is waited for without end."""

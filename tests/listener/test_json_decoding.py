@@ -1,7 +1,9 @@
 """From JSON to pages, events and errors."""
 
 import contextlib
+import itertools
 import json
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given, settings
@@ -50,6 +52,82 @@ def test_what_follows_a_page(beginning: bytes, token: str) -> None:
     assert reader.more == token
     reader.feed(b"," + beginning.replace(b"t", b"x"))
     assert reader.more == token or not beginning
+
+
+ODD = {"metadata": {"name": "odd", "resourceVersion": "3"}, "spec": {"nodeName": 1}}
+NESTED = wire.pod("nested", 4) | {"volumes": [{"metadata": {}}, {"metadata": {}}]}
+
+
+def compact(content: object) -> bytes:
+    """As an API server writes it."""
+    return json.dumps(content, separators=(",", ":")).encode()
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(st.sampled_from([wire.pod("a", 3), wire.pod("b", 5), ODD, NESTED, {}]), max_size=8),
+    st.lists(st.integers(1, 400), min_size=1),
+    st.sampled_from([compact, lambda content: json.dumps(content).encode()]),
+)
+def test_page_in_pieces(
+    pods: list[dict[str, object]], sizes: list[int], encode: Callable[[object], bytes]
+) -> None:
+    """A page is the same in whatever pieces it comes, and whatever is odd about its objects."""
+    metadata = {"resourceVersion": "7", "continue": "token"}
+    body = encode({"kind": "PodList", "metadata": metadata, "items": pods})
+    reader = decoder.page_reader()
+
+    def read() -> ListPage[Pod]:
+        at = 0
+        for size in itertools.cycle(sizes):
+            reader.feed(body[at : at + size])
+            at += size
+            if at >= len(body):
+                return reader.page()
+        raise AssertionError
+
+    try:
+        whole = decoder.page(body)
+    except MalformedError:
+        with pytest.raises(MalformedError):
+            read()
+    else:
+        assert read() == whole
+        assert reader.more in {"", "token"}
+
+
+def test_page_is_decoded_as_it_comes() -> None:
+    """Of the objects that are there no text is kept."""
+    pods = [wire.pod(f"pod-{number}", number) for number in range(1, 1001)]
+    body = compact({"metadata": {"resourceVersion": "9"}, "items": pods})
+    reader = decoder.page_reader()
+    most = 0
+    for at in range(0, len(body), 5000):
+        reader.feed(body[at : at + 5000])
+        most = max(most, reader.size)
+    assert most < 5000 < len(body) / 20
+    assert [pod.metadata.name for pod in reader.page().objects] == [
+        f"pod-{n}" for n in range(1, 1001)
+    ]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"metadata":{"resourceVersion":"7"},"\\"items":[{"metadata":{}},{"metadata":{}}]}',
+        b'{"a":{"items":[{"b":1},{"b":2}]},"metadata":{"resourceVersion":"7"},"items":[]}',
+        b'{"items":[{"b":1},{"b":2}],"metadata":{}}',
+    ],
+)
+def test_what_only_looks_like_the_objects(body: bytes) -> None:
+    """Objects are those of the list alone."""
+    reader = decoder.page_reader()
+    reader.feed(body)
+    if b"7" in body:
+        assert reader.page() == ListPage([], 7, "")
+    else:
+        with pytest.raises(MalformedError):
+            reader.page()
 
 
 def test_empty_page() -> None:

@@ -17,7 +17,7 @@ STEPS = st.one_of(
 @given(st.lists(STEPS, max_size=60))
 def test_equals_a_dict(steps: list[tuple[str, str, int]]) -> None:
     """Whatever is set, cleared and taken, the next deadline and what is due are those of a dict."""
-    deadlines, model = Deadlines(), dict[str, float]()
+    deadlines, model = Deadlines[str](), dict[str, float]()
     for verb, key, at in steps:
         if verb == "set":
             deadlines.set(key, at)
@@ -36,7 +36,7 @@ def test_equals_a_dict(steps: list[tuple[str, str, int]]) -> None:
 
 def test_memory_is_bounded_by_the_keys() -> None:
     """Moving one deadline for ever does not pile up what is outdated."""
-    deadlines = Deadlines()
+    deadlines: Deadlines[str] = Deadlines()
     for at in range(10_000):
         deadlines.set("a", float(at))
         assert len(deadlines._heap) < 100

@@ -8,7 +8,7 @@ Promises, on top of the informer's:
 - The handlers are told in their order, each before the next: a slow one slows them all.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Generic
 
 from osmo_listener.informer.informer import Handler
@@ -21,30 +21,36 @@ class Branch(Generic[T]):
 
     Args:
         handler: whom to tell.
-        wants: depends on the object alone, and never raises.
+        wants: depends on the object alone, and never raises; None: it is told of all.
     """
 
-    def __init__(self, handler: Handler[T], wants: Callable[[T], bool] = lambda _: True) -> None:
+    def __init__(self, handler: Handler[T], wants: Callable[[T], bool] | None = None) -> None:
         self.handler = handler
         """Whom to tell."""
         self._wants = wants
         self._told: set[str] = set()
-        """The uids of the objects that the handler knows."""
+        """The uids of the objects that the handler knows, where these are not all."""
+        self._all = 0
+        """How many it knows, where these are all."""
 
     def __len__(self) -> int:
-        return len(self._told)
+        return self._all if self._wants is None else len(self._told)
 
-    def among(self, objects: Iterable[T]) -> Iterator[T]:
+    def among(self, objects: Iterable[T]) -> Iterable[T]:
         """Those of `objects` that the handler is told of."""
-        return filter(self._wants, objects)
+        return objects if self._wants is None else filter(self._wants, objects)
 
-    def select(self, changes: Sequence[Change[T]]) -> list[Change[T]]:
+    def select(self, changes: Sequence[Change[T]]) -> Sequence[Change[T]]:
         """Take note of `changes`; returns what they are to the handler."""
-        return [change for each in changes if (change := self._select(each)) is not None]
+        wants = self._wants
+        if wants is None:
+            self._all += sum((each.new is not None) - (each.old is not None) for each in changes)
+            return changes
+        return [change for each in changes if (change := self._select(each, wants)) is not None]
 
-    def _select(self, change: Change[T]) -> Change[T] | None:
+    def _select(self, change: Change[T], wants: Callable[[T], bool]) -> Change[T] | None:
         _, old, new, version = change
-        if new is not None and self._wants(new):
+        if new is not None and wants(new):
             uid = new.metadata.uid
             if uid in self._told:
                 return change

@@ -44,7 +44,8 @@ class Store(Generic[T]):
 
     def __init__(self) -> None:
         self._objects: dict[str, T] = {}
-        self._listed: set[str] = set()
+        self._unlisted: set[str] = set()
+        """What is known from before the list that is under way, which has not shown it yet."""
 
     def get(self, key: str) -> T | None:
         """The object with this key; see `object_key`."""
@@ -73,23 +74,23 @@ class Store(Generic[T]):
 
     def start_list(self) -> None:
         """A list begins; one that was not finished is forgotten, what it showed is not."""
-        self._listed = set()
+        self._unlisted = set(self._objects)
 
     def apply_page(self, page: Page[T]) -> list[Change[T]]:
         """Take over a page of the list."""
         changes: list[Change[T]] = []
-        self._listed.difference_update(page.gone)
-        self._listed.update(page.unread)
+        self._unlisted.update(key for key in page.gone if key in self._objects)
+        self._unlisted.difference_update(page.unread)
         for item in page.objects:
             key = object_key(item)
-            self._listed.add(key)
+            self._unlisted.discard(key)
             self._put(key, item, int(item.metadata.resource_version), changes)
         return changes
 
     def finish_list(self, version: int) -> list[Change[T]]:
         """The list is complete and shows `version`: what it did not hold has vanished."""
-        gone = self._objects.keys() - self._listed
-        self._listed = set()
+        gone = self._unlisted & self._objects.keys()
+        self._unlisted = set()
         return [
             Change(ChangeType.VANISHED, self._objects.pop(key), None, version)
             for key in sorted(gone)

@@ -14,6 +14,7 @@ Promises:
 
 import asyncio
 import ssl
+from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 
 from osmo_listener.errors import KubernetesError, MalformedError, SilentError, TruncatedError
@@ -33,6 +34,9 @@ except ImportError as exc:
 
 _PIECE_BYTES = 256 * 1024
 """Of a body that is read whole: a tenth of a page of usual pods, which are read meanwhile."""
+
+_COMES_AND_GOES = 4 * _PIECE_BYTES
+"""More than the memory of any piece."""
 
 Headers = Mapping[str, str | tuple[str, ...]]
 """By name; of several values each gets its line."""
@@ -92,13 +96,14 @@ class Response:
         while True:
             while not connection.complete and connection.size < wanted:
                 await connection.wait(config.body_timeout, "more of the answer", wanted)
-            size += connection.size
+            piece = connection.take(_PIECE_BYTES)
+            size += len(piece)
             if size > config.max_body_bytes:
                 raise MalformedError(
                     f"an answer is over {config.max_body_bytes} bytes: ask for smaller pages, or"
                     " raise max_body_bytes"
                 )
-            if piece := connection.take():
+            if piece:
                 yield piece
             if connection.complete and not connection.size:
                 return
@@ -115,7 +120,7 @@ class Response:
         connection = self._connection
         while not (connection.size or connection.complete):
             await connection.wait(silence, "more of the answer")
-        return connection.take()
+        return connection.take(connection.size)
 
     def close(self) -> None:
         """Give the connection back, or drop it when the answer has not been read to its end.
@@ -133,6 +138,10 @@ class HttpClient:
         self._tls = tls
         self._config = config or HttpConfig()
         self._idle: list[_Connection] = []
+        # glibc gives a freed block of a piece's size back to the system, which takes longer to make
+        # it anew for each piece than to fill it; but of sizes up to the largest such block that it
+        # has seen freed it keeps some. This one costs nothing, as nobody writes into it.
+        bytes(_COMES_AND_GOES)
 
     async def get(self, target: str, headers: Headers) -> Response:
         """Send a GET request. See `request`."""
@@ -207,7 +216,7 @@ class _Connection(Connecting):
 
     def _start(self) -> None:
         self._parser = HttpResponseParser(self)
-        self._received: list[bytes] = []
+        self._received: deque[bytes] = deque()
         self.size = 0
         self._wanted = 1
         self._limit = self._config.buffer_bytes
@@ -228,16 +237,19 @@ class _Connection(Connecting):
         if self._paused and self.size <= limit:
             self._resume()
 
-    def take(self) -> bytes:
-        """What has arrived since the last call."""
-        if not self._received:
-            return b""
-        chunk = self._received[0] if len(self._received) == 1 else b"".join(self._received)
-        self._received.clear()
-        self.size = 0
-        if self._paused:
+    def take(self, most: int) -> bytes:
+        """What has arrived since the last call: `most` bytes, and what came together with the last
+        of them. What is left is for the next call."""
+        taken = []
+        size = 0
+        while self._received and size < most:
+            chunk = self._received.popleft()
+            size += len(chunk)
+            taken.append(chunk)
+        self.size -= size
+        if self._paused and self.size <= self._limit:
             self._resume()
-        return chunk
+        return b"".join(taken)
 
     def _resume(self) -> None:
         self._paused = False

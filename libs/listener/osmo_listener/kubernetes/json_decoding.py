@@ -80,13 +80,18 @@ class _Bookmark(msgspec.Struct):
 _UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 """What msgspec raises for what is no JSON, has other types, is no UTF-8, or nests too deeply."""
 
+_ODD = (*_UNREADABLE, MalformedError)
+"""What is raised for objects one of which has to be looked at by itself."""
+
 _status_decoder = msgspec.json.Decoder(Status)
 _raw_event_decoder = msgspec.json.Decoder(_RawEvent)
 _bookmark_decoder = msgspec.json.Decoder(_Bookmark)
 _raw_list_decoder = msgspec.json.Decoder(_RawList)
 _identity_decoder = msgspec.json.Decoder(_Identified)
 
-_CONTINUE = re.compile(rb'"continue":\s*"([A-Za-z0-9+/=_-]+)"')
+_ITEMS = re.compile(rb'"items":\s*\[')
+_OPENING = re.compile(rb'\{"[^"\\]*":')
+"""What an object begins with: API servers write the fields of all in one order, without a space."""
 
 
 class JsonDecoder(Decoder[T]):
@@ -96,8 +101,10 @@ class JsonDecoder(Decoder[T]):
         self._type = object_type
         self._transform = transform
         generic_list: Any = _List
+        generic_items: Any = list
         generic_event: Any = _Event
         self._list_decoder = msgspec.json.Decoder(generic_list[object_type], dec_hook=_made)
+        self._items_decoder = msgspec.json.Decoder(generic_items[object_type], dec_hook=_made)
         self._event_decoder = msgspec.json.Decoder(generic_event[object_type], dec_hook=_made)
 
     def page_reader(self) -> "JsonPageReader[T]":
@@ -107,9 +114,14 @@ class JsonDecoder(Decoder[T]):
         try:
             page: _List[T] = self._list_decoder.decode(body)
             objects = with_versions([*map(self._transform, page.items or ())])
-        except (*_UNREADABLE, MalformedError):
+        except _ODD:
             return self._one_by_one(body)
         return ListPage(objects, to_version(page.metadata.resource_version), page.metadata.more)
+
+    def items(self, text: memoryview) -> list[T]:
+        """The objects of an array. Raises what `_ODD` names if something about them is odd."""
+        items: list[T] = self._items_decoder.decode(text)
+        return with_versions([*map(self._transform, items)])
 
     def _one_by_one(self, body: bytes) -> ListPage[T]:
         """A page that holds something odd."""
@@ -122,7 +134,7 @@ class JsonDecoder(Decoder[T]):
         for item in page.items or ():
             try:
                 objects.append(self._versioned(item))
-            except (*_UNREADABLE, MalformedError) as exc:
+            except _ODD as exc:
                 odd.append(_identified(item, exc)[0])
         version = to_version(page.metadata.resource_version)
         return ListPage(objects, version, page.metadata.more, odd)
@@ -179,21 +191,79 @@ class JsonDecoder(Decoder[T]):
 
 
 class JsonPageReader(PageReader[T]):
-    """Reads the page when it is whole: msgspec takes no part of it."""
+    """Decodes the objects of a page as they arrive, though msgspec takes no part of a text: what
+    stands before the objects is a list once its brackets are closed, and some objects are one in
+    brackets of their own.
+
+    Where an object ends is found as text, by what the next one begins with. Where that was within
+    an object, or one of them is odd, msgspec refuses the text, and the rest of the page is decoded
+    when all of it is there.
+    """
 
     def __init__(self, decoder: JsonDecoder[T]) -> None:
         super().__init__()
         self._decoder = decoder
+        self._head = b""
+        """What stands before the bracket of the objects; empty: that is not there yet. From then on
+        what is held begins with the bracket, or with what stands there in the text."""
+        self._between = b""
+        """The end of an object and the beginning of the next one; empty: not known yet."""
+        self._objects: list[T] = []
+        self._wanted = 0
+        """Bytes that are to be held before these are looked at; -1: all of the page."""
 
     def feed(self, piece: bytes) -> None:
-        if not self.size:
-            head, items, _ = piece.partition(b'"items"')
-            found = _CONTINUE.search(head) if items else None
-            self.more = found[1].decode() if found else ""
         self._hold(piece)
+        if self.size >= self._wanted >= 0:
+            self._read()
 
     def page(self) -> ListPage[T]:
-        return self._decoder.page(self._take())
+        rest = self._take()
+        page = self._decoder.page(self._head + b"[" + rest[1:] if self._head else rest)
+        return page._replace(objects=[*self._objects, *page.objects])
+
+    def _read(self) -> None:
+        data = bytearray().join(self._held)
+        if not self._head:
+            self._read_head(data)
+        if self._head and not self._between and (found := _OPENING.match(data, 1)):
+            self._between = b"}," + found[0]
+        if self._wanted >= 0:
+            comma = data.rfind(self._between) + 1 if self._between else 0
+            # Twice as much, or a large object in small pieces would be joined for each of them.
+            self._wanted = 0 if comma else 2 * len(data)
+            if comma:
+                self._read_objects(data, comma)
+        self._held, self.size = [bytes(data)], len(data)
+
+    def _read_head(self, data: bytearray) -> None:
+        """Takes it, if it is there."""
+        found = _ITEMS.search(data)
+        if found is None:
+            return
+        bracket = found.end() - 1
+        head = bytes(data[:bracket])
+        try:
+            begun = _raw_list_decoder.decode(head + b"[]}")
+        except _UNREADABLE:
+            begun = None
+        if begun is None or begun.items is None:
+            self._wanted = -1  # something else is said before the objects, or is called so
+            return
+        self._head, self.more = head, begun.metadata.more
+        del data[:bracket]
+
+    def _read_objects(self, data: bytearray, comma: int) -> None:
+        """Takes those before the comma."""
+        with memoryview(data)[: comma + 1] as text:
+            text[0], text[comma] = b"[]"
+            try:
+                self._objects += self._decoder.items(text)
+            except _ODD:
+                text[comma] = ord(",")
+                self._wanted = -1
+                return
+        del data[:comma]
 
 
 def _made(object_type: type[Any], content: Any) -> Any:

@@ -1,9 +1,12 @@
 """Which keys have to be looked at again, and when."""
 
 import heapq
+from typing import Any, Generic, TypeVar
+
+K = TypeVar("K", bound="str | tuple[Any, ...]")
 
 
-class Deadlines:
+class Deadlines(Generic[K]):
     """At most one deadline for each key, in seconds on any one clock.
 
     Setting, clearing and taking cost O(log n); memory stays within a constant factor of the keys
@@ -14,13 +17,13 @@ class Deadlines:
     """Outdated heap entries that are tolerated beyond one for each key that has a deadline."""
 
     def __init__(self) -> None:
-        self._at: dict[str, float] = {}
-        self._heap: list[tuple[float, str]] = []
+        self._at: dict[K, float] = {}
+        self._heap: list[tuple[float, K]] = []
 
     def __len__(self) -> int:
         return len(self._at)
 
-    def set(self, key: str, at: float | None) -> None:
+    def set(self, key: K, at: float | None) -> None:
         """Give `key` the deadline `at` in place of the one that it had; None: no deadline."""
         if at is None:
             self._at.pop(key, None)
@@ -40,7 +43,7 @@ class Deadlines:
             heapq.heappop(self._heap)
         return None
 
-    def take_due(self, now: float) -> list[str]:
+    def take_due(self, now: float) -> list[K]:
         """Remove and return the keys whose deadline is `now` or earlier, the earliest first."""
         due = []
         while (at := self.next()) is not None and at <= now:

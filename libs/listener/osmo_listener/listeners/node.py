@@ -116,7 +116,7 @@ class NodeListener:
         self._on_gone = on_gone
         self._epoch = 0
         self._nodes: dict[str, _Known] = {}
-        self._deadlines = Deadlines()
+        self._deadlines: Deadlines[str] = Deadlines()
         self._highest = 0
         """The highest version reported in the current epoch."""
         self._floor = 0

@@ -10,7 +10,12 @@ from osmo_listener.listeners import event, node, usage, workflow
 from osmo_listener.listeners.event import EventConfig, EventListener
 from osmo_listener.listeners.node import NodeConfig, NodeListener
 from osmo_listener.listeners.objects import Event, Node, Pod, SharedPod, UsagePod
-from osmo_listener.listeners.slimming import slim_node, slim_shared_pod, slim_usage_pod
+from osmo_listener.listeners.slimming import (
+    slim_node,
+    slim_shared_pod,
+    slim_task_pod,
+    slim_usage_pod,
+)
 from osmo_listener.listeners.usage import UsageConfig, UsageListener
 from osmo_listener.listeners.workflow import WorkflowConfig, WorkflowListener
 from osmo_transport.lean import dataclass
@@ -118,6 +123,7 @@ WORKFLOW: ListenerType[Pod] = ListenerType(
         path=resource_path("v1/pods", namespace),
         type=Pod,
         label_selector=workflow.LABEL_SELECTOR,
+        transform=slim_task_pod,
     ),
     create=lambda around: WorkflowListener(around.config.workflow),
 )

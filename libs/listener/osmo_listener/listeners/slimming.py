@@ -1,7 +1,7 @@
 """What an informer keeps of an object: transforms for `Resource.transform`.
 
-Many pods have the same node, namespace and requests, and many nodes the same labels: what is equal
-is kept once.
+Many pods have the same containers, namespace and conditions, and many nodes the same labels: what
+is equal is kept once.
 """
 
 from collections.abc import Callable
@@ -11,12 +11,18 @@ from sys import intern
 import msgspec
 
 from osmo_listener.listeners.objects import (
+    Container,
     ContainerResources,
+    ContainerState,
+    ContainerStatus,
     Node,
     NodeCondition,
     NodeStatus,
     Pod,
+    PodCondition,
+    PodLabels,
     PodMetadata,
+    PodSpec,
     PodStatus,
     Requests,
     SharedContainer,
@@ -29,15 +35,22 @@ from osmo_listener.listeners.objects import (
     UsageStatus,
 )
 
+_RUNS = ContainerState()
+
 TEMPLATES = 4096
 """Different sets of containers and requests that are kept once. Pods are made from far fewer
 templates; those that are not cost some hundred bytes more each."""
 
 NAMES = 32_768
-"""Different names of nodes and namespaces that are kept once: more than a cluster has."""
+"""Different names of nodes, namespaces and conditions that are kept once: more than a cluster
+has."""
 
 CONDITIONS = 4096
 """Different lists of a node's conditions that are kept once: most nodes are in the same state."""
+
+RECENT = 1024
+"""Workflows and times that are kept once as long as they come again soon: an API server lists the
+pods of a workflow one after the other, and makes them in the same second."""
 
 PHASES = 16
 """Different phases that are kept once; Kubernetes has five."""
@@ -56,6 +69,62 @@ def task_pods(namespace: str) -> Callable[[Pod], bool]:
         )
 
     return runs_task
+
+
+def slim_task_pod(pod: Pod) -> Pod:
+    """The same pod, with what it has in common with others kept once."""
+    spec = pod.spec
+    containers, init_containers = _containers(spec.containers, spec.init_containers)
+    return Pod(
+        _task_metadata(pod.metadata),
+        PodSpec(_name(spec.node_name), containers, init_containers, _name(spec.restart_policy)),
+        _task_status(pod.status),
+    )
+
+
+def _task_metadata(metadata: PodMetadata) -> PodMetadata:
+    labels = metadata.labels
+    return PodMetadata(
+        metadata.name,
+        _name(metadata.namespace),
+        metadata.uid,
+        metadata.resource_version,
+        _recent(metadata.creation_timestamp),
+        PodLabels(
+            labels.workflow_uuid and _recent(labels.workflow_uuid),
+            labels.task_uuid,
+            labels.retry_id,
+        ),
+    )
+
+
+def _task_status(status: PodStatus) -> PodStatus:
+    if not (status.conditions or status.init_container_statuses or status.container_statuses):
+        return _status(status) if not status.message else status
+    return PodStatus(
+        _name(status.phase),
+        status.reason,
+        status.message,
+        status.pod_ip,
+        tuple([_condition(each) for each in status.conditions]),
+        tuple([_container_status(each) for each in status.init_container_statuses]),
+        tuple([_container_status(each) for each in status.container_statuses]),
+    )
+
+
+def _condition(condition: PodCondition) -> PodCondition:
+    since = condition.last_transition_time
+    return PodCondition(
+        _name(condition.type),
+        _name(condition.status),
+        condition.reason,
+        condition.message,
+        since and _recent(since),
+    )
+
+
+def _container_status(status: ContainerStatus) -> ContainerStatus:
+    return _running(status) if status.state == _RUNS else status
 
 
 def slim_usage_pod(pod: UsagePod) -> UsagePod:
@@ -83,15 +152,18 @@ def slim_shared_pod(namespace: str) -> Callable[[SharedPod], SharedPod]:
         asked = spec.containers, spec.init_containers, spec.resources, spec.overhead
         if runs_task(pod):
             containers, init_containers, resources, overhead = _shared_asked(*asked)
-            slim_spec = SharedSpec(
-                node,
-                containers,
-                init_containers,
-                _name(spec.restart_policy),
-                resources,
-                overhead,
+            return SharedPod(
+                _task_metadata(pod.metadata),
+                SharedSpec(
+                    node,
+                    containers,
+                    init_containers,
+                    _name(spec.restart_policy),
+                    resources,
+                    overhead,
+                ),
+                _task_status(pod.status),
             )
-            return msgspec.structs.replace(pod, spec=slim_spec)
         metadata = pod.metadata
         containers, init_containers, resources, overhead = _nameless_asked(*asked)
         return SharedPod(
@@ -128,6 +200,28 @@ def _conditions(conditions: tuple[NodeCondition, ...]) -> tuple[NodeCondition, .
 @lru_cache(NAMES)
 def _name(text: str) -> str:
     return text
+
+
+@lru_cache(RECENT)
+def _recent(text: str) -> str:
+    return text
+
+
+@lru_cache(TEMPLATES)
+def _containers(
+    containers: tuple[Container, ...], init_containers: tuple[Container, ...]
+) -> tuple[tuple[Container, ...], tuple[Container, ...]]:
+    return containers, init_containers
+
+
+@lru_cache(TEMPLATES)
+def _status(status: PodStatus) -> PodStatus:
+    return status
+
+
+@lru_cache(TEMPLATES)
+def _running(status: ContainerStatus) -> ContainerStatus:
+    return status
 
 
 @lru_cache(TEMPLATES)

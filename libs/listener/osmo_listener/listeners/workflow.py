@@ -103,17 +103,16 @@ _UNSEEN = "The pod was deleted while nobody watched, before or after it ended. "
 """What is added to the message of a task whose pod goes, where its last known state is no end."""
 
 
-class _Task(msgspec.Struct):
+class _Task(msgspec.Struct, gc=False):
     key: TaskKey
-    message_key: str
     version: int
     """What the version of a report that says something new has to exceed: that of the last report
     in the current epoch, or of what was gone before there was this task, which may have had its
     key."""
     told: bool = False
     """Whether it was reported in the current epoch, be it its existence alone."""
-    pods: dict[str, Pod] = {}
-    """By uid; hardly ever more than one."""
+    pods: tuple[Pod, ...] = ()
+    """Hardly ever more than one."""
     payload: bytes = b""
     """The state that was last sent, in whatever epoch; empty: none yet."""
     final: bool = False
@@ -122,10 +121,24 @@ class _Task(msgspec.Struct):
     """The pod whose end was told in the current epoch, by uid; empty: none, or it goes on."""
     sent_at: float = 0.0
 
+    def message_key(self) -> str:
+        """The key of its reports: made for each, as one of every task would be kept for ever."""
+        return UpdatePod.key(*self.key)
+
     def current(self) -> Pod:
         if len(self.pods) == 1:
-            return next(iter(self.pods.values()))
-        return max(self.pods.values(), key=_resource_version)
+            return self.pods[0]
+        return max(self.pods, key=_resource_version)
+
+    def put(self, pod: Pod) -> None:
+        """Take a pod, in the place of what was known of it."""
+        self.remove(pod)
+        self.pods += (pod,)
+
+    def remove(self, pod: Pod) -> None:
+        """Forget the pod, if it is known."""
+        uid = pod.metadata.uid
+        self.pods = tuple([each for each in self.pods if each.metadata.uid != uid])
 
     def holds_back(self, pod: Pod, state: PodState, *, final: bool) -> bool:
         """Whether what was sent, if anything, stays true in spite of the pod's `state`, be that
@@ -143,12 +156,12 @@ class WorkflowListener:
     def __init__(self, config: WorkflowConfig = WorkflowConfig()) -> None:
         self._config = config
         self._epoch = 0
-        self._tasks: dict[str, _Task] = {}
+        self._tasks: dict[TaskKey, _Task] = {}
         self._by_uid: dict[str, _Task] = {}
-        self._deadlines = Deadlines()
+        self._deadlines: Deadlines[TaskKey] = Deadlines()
         self._gone = _NEVER
         """The highest version of a task that is gone in the current epoch."""
-        self._counted: set[str] | None = set()
+        self._counted: set[TaskKey] | None = set()
         """The tasks reported since the epoch began, until its snapshot has counted them."""
         self._encoder = Encoder()
 
@@ -195,7 +208,8 @@ class WorkflowListener:
         """See `Listener.snapshot`."""
         live = {pod.metadata.uid: pod for pod in objects}
         messages = [self._place(pod, resource_version, now) for pod in live.values()]
-        gone = [task.pods[uid] for uid, task in self._by_uid.items() if uid not in live]
+        known = [pod for task in self._tasks.values() for pod in task.pods]
+        gone = [pod for pod in known if pod.metadata.uid not in live]
         messages += [self._remove(pod, resource_version, now) for pod in gone]
         first = [message for message in messages if message is not None]
         return self._snapshot(self._epoch, first, resource_version, now)
@@ -212,11 +226,11 @@ class WorkflowListener:
         kind, key, version = refusal.kind, refusal.key, refusal.version
         if kind != KIND or version.epoch != self._epoch:
             return []
-        if self._counted is not None:
-            self._counted.discard(key)
-        task = self._tasks.get(key)
         workflow_uuid, task_uuid, retry_id = key.rsplit("/", 2)
-        body = PodExists(workflow_uuid, task_uuid, int(retry_id), deleted=task is None)
+        about = TaskKey(workflow_uuid, task_uuid, int(retry_id))
+        if self._counted is not None:
+            self._counted.discard(about)
+        body = PodExists(*about, deleted=about not in self._tasks)
         return [Message(EXISTS_KIND, key, version, new_id(), now, encode_body(body))]
 
     def _snapshot(
@@ -243,15 +257,14 @@ class WorkflowListener:
         uid = pod.metadata.uid
         task = self._by_uid.get(uid)
         if task is not None and task.key == key:
-            task.pods[uid] = pod
+            task.put(pod)
             return None
         message = self._remove(pod, resource_version, now)
         if key is not None:
-            message_key = UpdatePod.key(*key)
-            task = self._tasks.get(message_key)
+            task = self._tasks.get(key)
             if task is None:
-                task = self._tasks[message_key] = _Task(key, message_key, self._gone)
-            task.pods[uid] = pod
+                task = self._tasks[key] = _Task(key, self._gone)
+            task.put(pod)
             self._by_uid[uid] = task
         return message
 
@@ -259,11 +272,11 @@ class WorkflowListener:
         task = self._by_uid.pop(pod.metadata.uid, None)
         if task is None:
             return None
-        del task.pods[pod.metadata.uid]
+        task.remove(pod)
         if task.pods:
             return self._report(task, now)
-        del self._tasks[task.message_key]
-        self._deadlines.set(task.message_key, None)
+        del self._tasks[task.key]
+        self._deadlines.set(task.key, None)
         message = self._last(task, pod, resource_version, now)
         self._gone = max(self._gone, task.version)
         return message
@@ -283,13 +296,13 @@ class WorkflowListener:
         watched = resource_version == _resource_version(pod)
         early = "" if final else _EARLY if watched else _UNSEEN
         last = msgspec.structs.replace(body, deleted=True, message=_joined(body.message, early))
-        payload = self._encoder.encode(task.message_key, last)
+        payload = self._encoder.encode(task.message_key(), last)
         return self._send(task, payload, ended, resource_version, now)
 
     def _report(self, task: _Task, now: float) -> Message | None:
         pod = task.current()
         state = pod_status(pod, now, self._config.status_mode)
-        self._deadlines.set(task.message_key, state.recheck_at)
+        self._deadlines.set(task.key, state.recheck_at)
         if task.holds_back(pod, state, final=state.final):
             if task.told or not task.payload:
                 return None
@@ -297,7 +310,7 @@ class WorkflowListener:
             final = task.final
         else:
             body = _body(task.key, pod, state)
-            payload = self._encoder.encode(task.message_key, body)
+            payload = self._encoder.encode(task.message_key(), body)
             final = state.final
             task.ended = pod.metadata.uid if final else ""
             same = (payload, final) == (task.payload, task.final)
@@ -310,7 +323,7 @@ class WorkflowListener:
     ) -> Message:
         version = self._next_version(task, resource_version)
         body = encode_body(PodExists(*task.key, deleted))
-        return Message(EXISTS_KIND, task.message_key, version, new_id(), now, body)
+        return Message(EXISTS_KIND, task.message_key(), version, new_id(), now, body)
 
     def _expired(self, task: _Task, now: float) -> bool:
         return 0 < self._config.resend_after < now - task.sent_at
@@ -320,10 +333,10 @@ class WorkflowListener:
     ) -> Message:
         changed = (payload, final) != (task.payload, task.final)
         version = self._next_version(task, resource_version, news=changed)
-        message = Message(KIND, task.message_key, version, new_id(), now, payload, final)
+        message = Message(KIND, task.message_key(), version, new_id(), now, payload, final)
         task.payload, task.final, task.sent_at = payload, final, now
         if self._counted is not None:
-            self._counted.add(task.message_key)
+            self._counted.add(task.key)
         return message
 
     def _next_version(self, task: _Task, resource_version: int, *, news: bool = True) -> Version:
