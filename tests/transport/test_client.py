@@ -57,6 +57,17 @@ async def test_waiting_and_giving_up_leaves_nothing_behind() -> None:
         assert not client._uplink.milestones._waiters
 
 
+async def test_flush_is_told_of_an_end_that_comes_before_it_waits() -> None:
+    """In the turn of the event loop that it gives an answer."""
+    async with connect("memory://nobody", backend="b", config=QUICK) as client:
+        await client.send(make_message())
+        flushing = asyncio.create_task(client.flush())
+        await asyncio.sleep(0)
+        client._uplink.fail(ClosedError("the end"))
+        with pytest.raises(ClosedError):
+            await flushing
+
+
 async def test_flush_returns_when_nothing_is_left() -> None:
     """Nothing sent, nothing to wait for, connected or not."""
     async with connect("memory://nobody", backend="b", config=QUICK) as client:

@@ -4,9 +4,10 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from weakref import WeakValueDictionary
 
 from osmo_transport import _tasks
-from osmo_transport._crowds import Crowd
+from osmo_transport._crowds import Crowd, Holding
 from osmo_transport._gate import Gate
 from osmo_transport._peer import FORGOTTEN, OVERTAKEN, Incoming, Peer
 from osmo_transport._places import Hold, Places, Renew
@@ -82,8 +83,9 @@ class Hub:
         self._pushes: dict[str, dict[str, Push]] = {}
         self._inbox: list[Incoming] = []
         self._inbox_bytes = 0
-        self._held_of: Counter[str] = Counter()
-        self._arrival = asyncio.Event()
+        self._holdings: WeakValueDictionary[str, Holding] = WeakValueDictionary()
+        self._receivers: list[asyncio.Future[None]] = []
+        """Of those who wait in `receive`."""
         self._ticker: asyncio.TimerHandle | None = None
         self.places: Places | None = None
         self._keeping: asyncio.Task[None] | None = None
@@ -160,20 +162,17 @@ class Hub:
         """A client's batch arrived."""
         if self.stopping:
             return
-        backend, size = incoming.producer.backend, incoming.size
-        of_backend = self._held_of[backend]
+        peer, size = incoming.peer, incoming.size
+        of_backend = peer.holding.bytes
         if (self._inbox and self._inbox_bytes + size > self.config.inbox_bytes) or (
             of_backend and of_backend + size > self.config.inbox_backend_bytes
         ):
-            incoming.peer.part(
-                GoodbyeCode.UNAVAILABLE, "the server is overloaded", self.config.retry_after
-            )
+            peer.part(GoodbyeCode.UNAVAILABLE, "the server is overloaded", self.config.retry_after)
             return
         self._inbox.append(incoming)
         self._inbox_bytes += size
-        incoming.peer.holds(incoming)
-        self._held_of[backend] = of_backend + size
-        self._arrival.set()
+        peer.holds(incoming)
+        self._wake_receivers()
 
     def parted(self, peer: Peer, error: TransportError) -> None:
         """A connection ended."""
@@ -200,9 +199,19 @@ class Hub:
     async def receive(self) -> list[Incoming]:
         """See `Server.receive`."""
         while not self._inbox and not self.stopping:
-            self._arrival.clear()
-            await self._arrival.wait()
+            # Not an event of asyncio: every round trip waits here.
+            arrival = asyncio.get_running_loop().create_future()
+            self._receivers.append(arrival)
+            try:
+                await arrival
+            finally:
+                self._receivers.remove(arrival)
         return self.taken()
+
+    def _wake_receivers(self) -> None:
+        for arrival in self._receivers:
+            if not arrival.done():
+                arrival.set_result(None)
 
     def taken(self) -> list[Incoming]:
         """See `Server.arrived`."""
@@ -210,11 +219,9 @@ class Hub:
         self._inbox_bytes = 0
         return taken
 
-    def let_go(self, backend: str, size: int) -> None:
-        """So many bytes of a backend are held no more."""
-        self._held_of[backend] -= size
-        if self._held_of[backend] <= 0:
-            del self._held_of[backend]
+    def holding(self, backend: str) -> Holding:
+        """What is held for `backend`; forgotten when nobody holds or sends anything for it."""
+        return self._holdings.setdefault(backend, Holding())
 
     # Who is let in
 
@@ -348,7 +355,7 @@ class Hub:
     def stop(self) -> None:
         """See `Server.stop`."""
         self.stopping = True
-        self._arrival.set()
+        self._wake_receivers()
 
     async def aclose(self) -> None:
         """Say goodbye to everybody. Idempotent."""

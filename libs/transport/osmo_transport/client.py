@@ -180,7 +180,12 @@ class Client:
         if self._uplink.failure is not None:
             raise self._uplink.failure
         if unsettled := session.unsettled:
-            await self._uplink.milestones.reached(session.acknowledged + unsettled)
+            target = session.acknowledged + unsettled
+            await _tasks.turn()  # within one process that may be all that it takes
+            if self._uplink.failure is not None:
+                raise self._uplink.failure
+            if session.acknowledged < target and session.unsettled:
+                await self._uplink.milestones.reached(target)
 
     async def epoch_after(self, epoch: int) -> int:
         """Wait for an epoch other than `epoch`: the first (after 0), or the one that follows the
