@@ -7,6 +7,7 @@ import pytest
 from osmo_transport import (
     FencedError,
     Limits,
+    MessageTooLargeError,
     PeerError,
     ProducerState,
     Push,
@@ -56,6 +57,39 @@ def test_what_waits_leaves_in_one_batch() -> None:
         client.put(state(key))
     (sent,) = batches(client)
     assert (sent.first, keys(sent.messages)) == (2, ["b", "c", "d"])
+
+
+def test_a_message_with_nothing_in_front_of_it_may_be_passed_on() -> None:
+    """It takes the next number and its place in the window, and comes again after a lost
+    connection."""
+    client, server = client_session(), server_session()
+    assert not client.idle
+    introduce(client, server, FRESH)
+    assert client.idle
+    batch = client.pass_on(state("a"))
+    assert (batch.first, keys(batch.messages)) == (1, ["a"])
+    assert not client.idle
+    assert (client.in_flight, client.unsettled) == (1, 1)
+    client.receive(Stored(1), 0.0)
+    assert client.idle
+    assert (client.acknowledged, client.settled) == (1, 1)
+    with pytest.raises(MessageTooLargeError):
+        client.pass_on(state("b", size=2 * Limits().message_bytes))
+    assert client.idle
+    assert client.pass_on(state("b")).first == 2
+    client.put(state("c"))
+    client.disconnect()
+    introduce(client, server_session(), ProducerState("q", client.epoch, 1))
+    assert [(b.first, keys(b.messages)) for b in batches(client)] == [(2, ["b"]), (3, ["c"])]
+    assert client.resent == 1
+
+
+def test_what_waits_is_not_overtaken() -> None:
+    """While a message is in the outbox, none may be passed on."""
+    client = client_session()
+    introduce(client, server_session(), FRESH)
+    client.put(state("a"))
+    assert not client.idle
 
 
 def test_nothing_is_sent_before_the_welcome() -> None:

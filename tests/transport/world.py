@@ -123,9 +123,19 @@ class World:
 
     # the listener
 
-    def put(self, kind: str, key: str, size: int, *, final: bool = False) -> None:
+    def put(
+        self, kind: str, key: str, size: int, *, final: bool = False, at_once: bool = False
+    ) -> None:
+        """`at_once`: it is passed on where it can be."""
         version = Version(self.client.epoch, len(self.puts) + 1)
         message = new_message(kind, key, b"x" * size, version=version, final=final)
+        wire = self.wire
+        if at_once and wire is not None and self.client.idle:
+            batch = self.client.pass_on(message)
+            self.puts.append(message)
+            self._check_batch(wire, batch)
+            wire.to_server.append(batch)
+            return
         self.client.put(message)
         self.puts.append(message)
 

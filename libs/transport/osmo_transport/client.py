@@ -149,17 +149,14 @@ class Client:
             ClosedError: the client was closed.
         """
         session, uplink = self._session, self._uplink
+        if not more and session.idle and uplink.pass_on(message):
+            return  # and what follows it collects behind it
         while session.outbox.full and uplink.failure is None:
             uplink.room.clear()
             await uplink.room.wait()
         if uplink.failure is not None:
             raise uplink.failure
         session.put(message)
-        if not (more or session.in_flight) and session.welcomed:
-            # Nothing to wait behind: the message leaves at once, and what follows it collects.
-            self._unflushed = 0
-            uplink.flush()
-            return
         uplink.flush_soon()
         self._unflushed += 1
         if self._unflushed >= FLUSH_EVERY:

@@ -187,7 +187,8 @@ class Record:
         place = self._places.get(producer)
         if place is not None and place.epoch == epoch and place.sequence < sequence:
             self._places[producer] = Place(epoch, sequence, place.instance)
-            self._strangers.pop(producer, None)
+            if not place.sequence:
+                self._strangers.pop(producer, None)
 
     def renew(
         self, renewals: Sequence[Renewal], wanted: Collection[Producer], now: float

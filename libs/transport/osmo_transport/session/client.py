@@ -156,6 +156,22 @@ class ClientSession:
         data = encode_message(message, self._limits.message_bytes)
         self.settled += self.outbox.put(message, data)
 
+    @property
+    def idle(self) -> bool:
+        """Whether a message has nothing to wait for: it may `pass_on`."""
+        return self._greeted and not self._window and not self.outbox
+
+    def pass_on(self, message: Message) -> Batch:
+        """As `put` and then `next_batch`, while this is `idle`.
+
+        Raises: as `put`.
+        """
+        data = encode_message(message, self._limits.message_bytes)
+        self._window.append(data)
+        self._sent += 1
+        self._unanswered_bytes += len(data)
+        return Batch(self._sent, (data,))
+
     def renew_epoch(self) -> None:
         """Ask for a new epoch with the next connection, as if the queue's memory had changed."""
         self._queue_epoch = ""
