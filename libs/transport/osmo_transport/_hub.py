@@ -17,7 +17,7 @@ from osmo_transport.errors import OccupiedError, QueueUnavailableError, Transpor
 from osmo_transport.frames import GoodbyeCode, Push
 from osmo_transport.lean import dataclass
 from osmo_transport.message import check_name, new_id
-from osmo_transport.queues.delivery import Producer, ProducerBatch, ProducerState
+from osmo_transport.queues.delivery import Producer, ProducerState
 from osmo_transport.queues.leases import AT_ONCE, Claim
 from osmo_transport.session import MAX_PUSHED_KINDS, Greeting, SessionConfig
 from osmo_transport.transports.abc import Connection, FrameSink
@@ -55,12 +55,13 @@ class Hub:
         self,
         config: HubConfig,
         admit: Admit,
-        stored: Callable[[ProducerBatch], None] = lambda _: None,
+        stored: Callable[[Producer, int, int], None] = lambda *_: None,
         renew: Renew | None = None,
         gate: Gate | None = None,
     ) -> None:
-        """`stored` is called for each batch that is acknowledged; without `renew` there are no
-        leases, and without `gate` everybody is let in who says for whom he reports."""
+        """`stored` is told of each batch that is acknowledged: whose, of which epoch, and its last
+        sequence number. Without `renew` there are no leases, and without `gate` everybody is let in
+        who says for whom he reports."""
         self.name = new_id()
         self.config = config
         self.stored = stored

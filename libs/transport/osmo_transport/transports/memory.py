@@ -202,10 +202,13 @@ class MemoryConnection(BaseConnection):
 
 
 def _size_of(frame: Frame) -> int:
-    if type(frame) is Batch:
-        return SMALL * (1 + len(frame.messages)) + sum(map(len, frame.messages))
     if type(frame) is Stored:
         return SMALL
+    if type(frame) is Batch:
+        messages = frame.messages
+        if len(messages) == 1:
+            return 2 * SMALL + len(messages[0])
+        return SMALL * (1 + len(messages)) + sum(map(len, messages))
     if type(frame) is Push:
         return SMALL + len(frame.kind) + len(frame.payload)
     if type(frame) is Goodbye or type(frame) is Refused:
