@@ -65,14 +65,15 @@ class Hub:
         self.name = new_id()
         self.config = config
         self.stored = stored
-        self.now = asyncio.get_running_loop().time
+        self._loop = asyncio.get_running_loop()
+        self.now = self._loop.time
         self.peers: dict[Peer, None] = {}
         """In the order of their arrival: what is done to all of them repeats itself in a test."""
         self.goodbyes: Counter[GoodbyeCode] = Counter()
         """How often a client was told to go, by what it was told."""
         self.refused = 0
         """Messages that were refused for themselves alone."""
-        self.quotas = Quotas(config.quota, asyncio.get_running_loop())
+        self.quotas = Quotas(config.quota, self._loop)
         self.stopping = False
         self._admit = admit
         self._gate = gate
@@ -201,7 +202,7 @@ class Hub:
         """See `Server.receive`."""
         while not self._inbox and not self.stopping:
             # Not an event of asyncio: every round trip waits here.
-            arrival = asyncio.get_running_loop().create_future()
+            arrival = self._loop.create_future()
             self._receivers.append(arrival)
             try:
                 await arrival
@@ -351,7 +352,7 @@ class Hub:
         if self._gate is not None:
             self._gate.tick(self.peers)
         self.quotas.tick(now)
-        self._ticker = asyncio.get_running_loop().call_later(self.config.session.tick, self.tick)
+        self._ticker = self._loop.call_later(self.config.session.tick, self.tick)
 
     def stop(self) -> None:
         """See `Server.stop`."""
