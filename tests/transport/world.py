@@ -8,6 +8,8 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from msgspec.structs import replace
+
 from osmo_transport import (
     ConnectionLostError,
     Message,
@@ -72,7 +74,7 @@ class Store:
             return False
         fresh = batch.after(place.sequence)
         self.log += [(place.epoch, read_message(data)) for _, data in fresh]
-        self.place = place._replace(sequence=max(place.sequence, batch.last))
+        self.place = replace(place, sequence=max(place.sequence, batch.last))
         return True
 
 
