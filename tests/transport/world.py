@@ -126,20 +126,28 @@ class World:
     # the listener
 
     def put(
-        self, kind: str, key: str, size: int, *, final: bool = False, at_once: bool = False
+        self,
+        kind: str,
+        key: str,
+        size: int,
+        *,
+        final: bool = False,
+        at_once: bool = False,
+        taken: bool = True,
     ) -> None:
-        """`at_once`: it is passed on where it can be."""
+        """`at_once`: it may leave at once; `taken`: if it does, the link takes it."""
         version = Version(self.client.epoch, len(self.puts) + 1)
         message = new_message(kind, key, b"x" * size, version=version, final=final)
         wire = self.wire
-        if at_once and wire is not None and self.client.idle:
-            batch = self.client.pass_on(message)
-            self.puts.append(message)
+        batch = self.client.put(message, at_once)
+        self.puts.append(message)
+        if batch is None:
+            return
+        if wire is None or not taken:
+            self.client.take_back()
+        else:
             self._check_batch(wire, batch)
             wire.to_server.append(batch)
-            return
-        self.client.put(message)
-        self.puts.append(message)
 
     # the link
 

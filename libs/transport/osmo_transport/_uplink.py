@@ -25,6 +25,7 @@ from osmo_transport.errors import (
     is_retryable,
 )
 from osmo_transport.frames import (
+    Batch,
     Credential,
     Frame,
     Goodbye,
@@ -34,7 +35,6 @@ from osmo_transport.frames import (
     Stored,
     Welcome,
 )
-from osmo_transport.message import Message
 from osmo_transport.session import ClientSession, PartedError
 from osmo_transport.transports.abc import (
     PLAIN,
@@ -161,22 +161,17 @@ class Uplink:
         if self.session.refused != self._reported:
             self._report_refusals()
 
-    def pass_on(self, message: Message) -> bool:
-        """Send a message past the outbox, of an idle session; whether the connection takes it.
-
-        Raises: as `ClientSession.pass_on`.
-        """
+    def send(self, batch: Batch) -> None:
+        """Send the batch that `session.put` returned, or let its message wait for a connection that
+        takes it."""
         link = self._link
-        if self.failure is not None or link is None or link.ended.done():
-            return False
-        connection = link.connection
+        connection = None if link is None or link.ended.done() else link.connection
         if connection is None or not connection.writable:
-            return False
-        batch = self.session.pass_on(message)
+            self.session.take_back()
+            return
         if self._timed is None and self.on_round_trip is not None:
             self._timed = batch.first, self._loop.time()
         connection.send(batch)
-        return True
 
     def part(self, error: TransportError) -> None:
         """End the present connection; another one is made."""

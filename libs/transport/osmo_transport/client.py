@@ -149,14 +149,15 @@ class Client:
             ClosedError: the client was closed.
         """
         session, uplink = self._session, self._uplink
-        if not more and session.idle and uplink.pass_on(message):
-            return  # and what follows it collects behind it
         while session.outbox.full and uplink.failure is None:
             uplink.room.clear()
             await uplink.room.wait()
         if uplink.failure is not None:
             raise uplink.failure
-        session.put(message)
+        batch = session.put(message, not more)
+        if batch is not None:
+            uplink.send(batch)  # and what follows it collects
+            return
         uplink.flush_soon()
         self._unflushed += 1
         if self._unflushed >= FLUSH_EVERY:
