@@ -8,6 +8,7 @@ from typing import ClassVar
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
+from msgspec.structs import replace
 
 from osmo_deployed.layout import STREAM
 from osmo_transport.message import Message
@@ -106,7 +107,7 @@ class ResendTwice(MemoryQueue):
     def _append(self, store: MemoryStore, batch: ProducerBatch) -> AppendOutcome:
         place = store.producers.place(batch.producer)
         if batch.first <= place.sequence:
-            store.producers._places[batch.producer] = place._replace(sequence=batch.first - 1)
+            store.producers._places[batch.producer] = replace(place, sequence=batch.first - 1)
         return super()._append(store, batch)
 
 

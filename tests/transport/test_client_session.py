@@ -7,6 +7,7 @@ import pytest
 from osmo_transport import (
     FencedError,
     Limits,
+    MessageTooLargeError,
     PeerError,
     ProducerState,
     Push,
@@ -56,6 +57,55 @@ def test_what_waits_leaves_in_one_batch() -> None:
         client.put(state(key))
     (sent,) = batches(client)
     assert (sent.first, keys(sent.messages)) == (2, ["b", "c", "d"])
+
+
+def test_a_message_that_waits_for_nothing_leaves_at_once() -> None:
+    """It takes the next number and its place in the window, and comes again after a lost
+    connection."""
+    client = client_session()
+    introduce(client, server_session(), FRESH)
+    batch = client.put(state("a"), True)
+    assert batch is not None
+    assert (batch.first, keys(batch.messages)) == (1, ["a"])
+    assert (client.in_flight, client.unsettled) == (1, 1)
+    client.receive(Stored(1), 0.0)
+    assert (client.acknowledged, client.settled) == (1, 1)
+    with pytest.raises(MessageTooLargeError):
+        client.put(state("b", size=2 * Limits().message_bytes), True)
+    batch = client.put(state("b"), True)
+    assert batch is not None
+    assert batch.first == 2
+    client.disconnect()
+    introduce(client, server_session(), ProducerState("q", client.epoch, 1))
+    assert [(b.first, keys(b.messages)) for b in batches(client)] == [(2, ["b"])]
+    assert client.resent == 1
+
+
+def test_what_left_at_once_can_be_taken_back() -> None:
+    """When nothing took it: it waits, makes way for a newer one, and gives its number to it."""
+    client = client_session(Limits(window_bytes=1000))
+    introduce(client, server_session(), FRESH)
+    assert client.put(state("a", size=900), True) is not None
+    client.take_back()
+    assert (client.in_flight, client.unsettled) == (0, 1)
+    client.put(state("a", revision=2, size=900))
+    assert (client.unsettled, client.settled) == (1, 1)
+    (sent,) = batches(client)
+    assert (sent.first, keys(sent.messages)) == (1, ["a"])
+    assert client.resent == 0
+
+
+def test_a_message_overtakes_nothing() -> None:
+    """Behind the welcome, what is in flight and what is in the outbox, it waits like any other."""
+    client = client_session()
+    assert client.put(state("a"), True) is None
+    introduce(client, server_session(), FRESH)
+    assert client.put(state("b"), True) is None
+    assert [keys(b.messages) for b in batches(client)] == [["a", "b"]]
+    assert client.put(state("c"), True) is None
+    client.receive(Stored(2), 0.0)
+    assert client.put(state("d"), True) is None
+    assert [keys(b.messages) for b in batches(client)] == [["c", "d"]]
 
 
 def test_nothing_is_sent_before_the_welcome() -> None:

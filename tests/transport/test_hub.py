@@ -1,6 +1,7 @@
 """The hub by itself, over connections whose buffers a test fills and empties."""
 
 import asyncio
+import gc
 import time
 
 from osmo_transport import ConnectionLostError, Limits, ProducerState, QuotaConfig, SessionConfig
@@ -171,3 +172,17 @@ async def test_a_backend_has_its_share_of_the_inbox() -> None:
     four.frame_received(batch(1, make_message(payload=b"x" * 2000)))
     assert last.alone()
     await hub.aclose()
+
+
+async def test_what_was_held_for_a_backend_is_forgotten_with_its_last_connection() -> None:
+    """Names that come and go do not pile up."""
+    hub = new_hub()
+    peer, _ = await welcomed(hub)
+    (incoming,) = await with_batches(hub, peer, 1)
+    assert hub.holding(PRODUCER.backend).bytes == incoming.size
+    incoming.acknowledge()
+    assert hub.holding(PRODUCER.backend).bytes == 0
+    await hub.aclose()
+    del peer, incoming
+    gc.collect()
+    assert not hub._holdings

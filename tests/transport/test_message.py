@@ -188,7 +188,7 @@ def test_a_message_over_the_limit_is_not_sent(message: Message, limit: int) -> N
 @given(st.lists(MESSAGES, max_size=4))
 def test_the_heads_are_those_of_the_messages(messages: list[Message]) -> None:
     """What whoever passes messages on knows of them, in their order."""
-    heads = read_heads(map(encode_message, messages))
+    heads = read_heads(list(map(encode_message, messages)))
     assert heads == [Head(m.kind, m.key, m.version) for m in messages]
 
 

@@ -62,11 +62,15 @@ class Delivery(RuleBasedStateMachine):
             return world.wire
         return world.old_wires[-min(place, len(world.old_wires))]
 
-    @rule(reports=st.lists(REPORTS, min_size=1, max_size=8))
-    def put(self, reports: list[tuple[str, str, int, bool]]) -> None:
+    @rule(
+        reports=st.lists(REPORTS, min_size=1, max_size=8),
+        at_once=st.booleans(),
+        taken=st.booleans(),
+    )
+    def put(self, reports: list[tuple[str, str, int, bool]], at_once: bool, taken: bool) -> None:
         for kind, key, size, final in reports:
             with suppress(MessageTooLargeError):
-                self.world.put(kind, key, size, final=final)
+                self.world.put(kind, key, size, final=final, at_once=at_once, taken=taken)
 
     @precondition(lambda self: self.world.wire is None)
     @rule(slowly=st.sampled_from([False, False, True]))

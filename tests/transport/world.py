@@ -8,6 +8,8 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from msgspec.structs import replace
+
 from osmo_transport import (
     ConnectionLostError,
     Message,
@@ -72,7 +74,7 @@ class Store:
             return False
         fresh = batch.after(place.sequence)
         self.log += [(place.epoch, read_message(data)) for _, data in fresh]
-        self.place = place._replace(sequence=max(place.sequence, batch.last))
+        self.place = replace(place, sequence=max(place.sequence, batch.last))
         return True
 
 
@@ -123,11 +125,29 @@ class World:
 
     # the listener
 
-    def put(self, kind: str, key: str, size: int, *, final: bool = False) -> None:
+    def put(
+        self,
+        kind: str,
+        key: str,
+        size: int,
+        *,
+        final: bool = False,
+        at_once: bool = False,
+        taken: bool = True,
+    ) -> None:
+        """`at_once`: it may leave at once; `taken`: if it does, the link takes it."""
         version = Version(self.client.epoch, len(self.puts) + 1)
         message = new_message(kind, key, b"x" * size, version=version, final=final)
-        self.client.put(message)
+        wire = self.wire
+        batch = self.client.put(message, at_once)
         self.puts.append(message)
+        if batch is None:
+            return
+        if wire is None or not taken:
+            self.client.take_back()
+        else:
+            self._check_batch(wire, batch)
+            wire.to_server.append(batch)
 
     # the link
 

@@ -1,4 +1,4 @@
-"""How many connections come from one address, and report for one backend."""
+"""How many connections there are of one address and of one backend, and what is held for it."""
 
 from collections import Counter
 
@@ -20,3 +20,12 @@ class Crowd:
         self._inside[name] -= 1
         if not self._inside[name]:
             del self._inside[name]
+
+
+class Holding:
+    """What is held in memory for all connections of one backend."""
+
+    __slots__ = ("__weakref__", "bytes")
+
+    def __init__(self) -> None:
+        self.bytes = 0

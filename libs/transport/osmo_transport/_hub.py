@@ -4,9 +4,10 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from weakref import WeakValueDictionary
 
 from osmo_transport import _tasks
-from osmo_transport._crowds import Crowd
+from osmo_transport._crowds import Crowd, Holding
 from osmo_transport._gate import Gate
 from osmo_transport._peer import FORGOTTEN, OVERTAKEN, Incoming, Peer
 from osmo_transport._places import Hold, Places, Renew
@@ -17,7 +18,7 @@ from osmo_transport.errors import OccupiedError, QueueUnavailableError, Transpor
 from osmo_transport.frames import GoodbyeCode, Push
 from osmo_transport.lean import dataclass
 from osmo_transport.message import check_name, new_id
-from osmo_transport.queues.delivery import Producer, ProducerBatch, ProducerState
+from osmo_transport.queues.delivery import Producer, ProducerState
 from osmo_transport.queues.leases import AT_ONCE, Claim
 from osmo_transport.session import MAX_PUSHED_KINDS, Greeting, SessionConfig
 from osmo_transport.transports.abc import Connection, FrameSink
@@ -55,24 +56,26 @@ class Hub:
         self,
         config: HubConfig,
         admit: Admit,
-        stored: Callable[[ProducerBatch], None] = lambda _: None,
+        stored: Callable[[Producer, int, int], None] = lambda *_: None,
         renew: Renew | None = None,
         gate: Gate | None = None,
     ) -> None:
-        """`stored` is called for each batch that is acknowledged; without `renew` there are no
-        leases, and without `gate` everybody is let in who says for whom he reports."""
+        """`stored` is told of each batch that is acknowledged: whose, of which epoch, and its last
+        sequence number. Without `renew` there are no leases, and without `gate` everybody is let in
+        who says for whom he reports."""
         self.name = new_id()
         self.config = config
         self.stored = stored
-        self.now = asyncio.get_running_loop().time
+        self._loop = asyncio.get_running_loop()
+        self.now = self._loop.time
         self.peers: dict[Peer, None] = {}
         """In the order of their arrival: what is done to all of them repeats itself in a test."""
         self.goodbyes: Counter[GoodbyeCode] = Counter()
         """How often a client was told to go, by what it was told."""
         self.refused = 0
         """Messages that were refused for themselves alone."""
-        self.quotas = Quotas(config.quota, asyncio.get_running_loop())
-        self.polling = BusyPoll(asyncio.get_running_loop(), config.session.busy_poll)
+        self.quotas = Quotas(config.quota, self._loop)
+        self.polling = BusyPoll(self._loop, config.session.busy_poll)
         """For what follows an acknowledgement."""
         self.stopping = False
         self._admit = admit
@@ -85,8 +88,9 @@ class Hub:
         self._pushes: dict[str, dict[str, Push]] = {}
         self._inbox: list[Incoming] = []
         self._inbox_bytes = 0
-        self._held_of: Counter[str] = Counter()
-        self._arrival = asyncio.Event()
+        self._holdings: WeakValueDictionary[str, Holding] = WeakValueDictionary()
+        self._receivers: list[asyncio.Future[None]] = []
+        """Of those who wait in `receive`."""
         self._ticker: asyncio.TimerHandle | None = None
         self.places: Places | None = None
         self._keeping: asyncio.Task[None] | None = None
@@ -163,21 +167,18 @@ class Hub:
         """A client's batch arrived."""
         if self.stopping:
             return
-        backend, size = incoming.producer.backend, incoming.size
-        of_backend = self._held_of[backend]
+        peer, size = incoming.peer, incoming.size
+        of_backend = peer.holding.bytes
         if (self._inbox and self._inbox_bytes + size > self.config.inbox_bytes) or (
             of_backend and of_backend + size > self.config.inbox_backend_bytes
         ):
-            incoming.peer.part(
-                GoodbyeCode.UNAVAILABLE, "the server is overloaded", self.config.retry_after
-            )
+            peer.part(GoodbyeCode.UNAVAILABLE, "the server is overloaded", self.config.retry_after)
             return
         self.polling.met()
         self._inbox.append(incoming)
         self._inbox_bytes += size
-        incoming.peer.holds(incoming)
-        self._held_of[backend] = of_backend + size
-        self._arrival.set()
+        peer.holds(incoming)
+        self._wake_receivers()
 
     def parted(self, peer: Peer, error: TransportError) -> None:
         """A connection ended."""
@@ -204,9 +205,19 @@ class Hub:
     async def receive(self) -> list[Incoming]:
         """See `Server.receive`."""
         while not self._inbox and not self.stopping:
-            self._arrival.clear()
-            await self._arrival.wait()
+            # Not an event of asyncio: every round trip waits here.
+            arrival = self._loop.create_future()
+            self._receivers.append(arrival)
+            try:
+                await arrival
+            finally:
+                self._receivers.remove(arrival)
         return self.taken()
+
+    def _wake_receivers(self) -> None:
+        for arrival in self._receivers:
+            if not arrival.done():
+                arrival.set_result(None)
 
     def taken(self) -> list[Incoming]:
         """See `Server.arrived`."""
@@ -214,11 +225,9 @@ class Hub:
         self._inbox_bytes = 0
         return taken
 
-    def let_go(self, backend: str, size: int) -> None:
-        """So many bytes of a backend are held no more."""
-        self._held_of[backend] -= size
-        if self._held_of[backend] <= 0:
-            del self._held_of[backend]
+    def holding(self, backend: str) -> Holding:
+        """What is held for `backend`; forgotten when nobody holds or sends anything for it."""
+        return self._holdings.setdefault(backend, Holding())
 
     # Who is let in
 
@@ -347,12 +356,12 @@ class Hub:
         if self._gate is not None:
             self._gate.tick(self.peers)
         self.quotas.tick(now)
-        self._ticker = asyncio.get_running_loop().call_later(self.config.session.tick, self.tick)
+        self._ticker = self._loop.call_later(self.config.session.tick, self.tick)
 
     def stop(self) -> None:
         """See `Server.stop`."""
         self.stopping = True
-        self._arrival.set()
+        self._wake_receivers()
 
     async def aclose(self) -> None:
         """Say goodbye to everybody. Idempotent."""

@@ -6,6 +6,7 @@ from collections import deque
 from itertools import count
 from typing import TYPE_CHECKING
 
+from osmo_transport._crowds import Holding
 from osmo_transport._gate import Pass
 from osmo_transport._quota import Meter
 from osmo_transport._text import shown
@@ -101,6 +102,8 @@ class Peer(FrameSink):
         self.alive = True
         self.admission: asyncio.Task[None] | None = None
         """While it is asked for whether to let it in; ends with the connection."""
+        self.holding = Holding()
+        """What is held for its backend, once that is known."""
         self._meter: Meter | None = None
         self._held: deque[tuple[int, int]] = deque()
         """Of the batches that wait for their answers, the last sequence number and the bytes."""
@@ -215,6 +218,7 @@ class Peer(FrameSink):
     def enter(self, backend: str) -> None:
         """It reports for `backend`, or waits for its turn."""
         self.entered = True
+        self.holding = self._hub.holding(backend)
         self._meter = self._hub.quotas.meter(backend, self._connection)
 
     def welcome(self, state: ProducerState) -> None:
@@ -234,20 +238,21 @@ class Peer(FrameSink):
     def holds(self, incoming: Incoming) -> None:
         """A batch of its waits for its answer."""
         self._held.append((incoming.last, incoming.size))
+        self.holding.bytes += incoming.size
 
     def let_go(self, last: int) -> None:
         """The batches up to the one that ends with the sequence number `last` are answered."""
-        size = 0
-        while self._held and self._held[0][0] <= last:
-            size += self._held.popleft()[1]
-        if size and self.session.greeting is not None:
-            self._hub.let_go(self.session.greeting.producer.backend, size)
+        held = self._held
+        while held and held[0][0] <= last:
+            self.holding.bytes -= held.popleft()[1]
 
     def acknowledge(self, batch: ProducerBatch) -> None:
         """A batch of its is stored."""
-        self.let_go(batch.last)
-        self._hub.stored(batch)
-        self._stored = max(self._stored, batch.last)
+        last = batch.last
+        self.let_go(last)
+        self._hub.stored(batch.producer, batch.state.epoch, last)
+        if last > self._stored:  # noqa: PLR1730  (once for each batch)
+            self._stored = last
         # A client that does not read is not acknowledged, so that its window bounds what it can
         # send; one acknowledgement makes up for all when it reads again.
         if self._connection.writable:

@@ -26,6 +26,7 @@ from osmo_transport.errors import (
     is_retryable,
 )
 from osmo_transport.frames import (
+    Batch,
     Credential,
     Frame,
     Goodbye,
@@ -160,6 +161,18 @@ class Uplink:
         self.room.set()
         if self.session.refused != self._reported:
             self._report_refusals()
+
+    def send(self, batch: Batch) -> None:
+        """Send the batch that `session.put` returned, or let its message wait for a connection that
+        takes it."""
+        link = self._link
+        connection = None if link is None or link.ended.done() else link.connection
+        if connection is None or not connection.writable:
+            self.session.take_back()
+            return
+        if self._timed is None and self.on_round_trip is not None:
+            self._timed = batch.first, self._loop.time()
+        connection.send(batch)
 
     def expect_answer(self) -> None:
         """Somebody waits until the server has answered."""

@@ -154,11 +154,9 @@ class Client:
             await uplink.room.wait()
         if uplink.failure is not None:
             raise uplink.failure
-        session.put(message)
-        if not (more or session.in_flight) and session.welcomed:
-            # Nothing to wait behind: the message leaves at once, and what follows it collects.
-            self._unflushed = 0
-            uplink.flush()
+        batch = session.put(message, not more)
+        if batch is not None:
+            uplink.send(batch)  # and what follows it collects
             return
         uplink.flush_soon()
         self._unflushed += 1
@@ -180,8 +178,13 @@ class Client:
         if self._uplink.failure is not None:
             raise self._uplink.failure
         if unsettled := session.unsettled:
+            target = session.acknowledged + unsettled
             self._uplink.expect_answer()
-            await self._uplink.milestones.reached(session.acknowledged + unsettled)
+            await _tasks.turn()  # within one process that may be all that it takes
+            if self._uplink.failure is not None:
+                raise self._uplink.failure
+            if session.acknowledged < target and session.unsettled:
+                await self._uplink.milestones.reached(target)
 
     async def epoch_after(self, epoch: int) -> int:
         """Wait for an epoch other than `epoch`: the first (after 0), or the one that follows the

@@ -7,7 +7,7 @@ who sends it and who handles it know its shape.
 
 import random
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from typing import Annotated, NamedTuple, Never, NoReturn
 
 import msgspec
@@ -131,7 +131,7 @@ _decode = msgspec.msgpack.Decoder(Message).decode
 _decode_head = msgspec.msgpack.Decoder(Head).decode
 
 
-def read_heads(messages: Iterable[bytes]) -> list[Head]:
+def read_heads(messages: Sequence[bytes]) -> list[Head]:
     """The heads of some encoded messages, checked as their sender did; not so what only their
     reader looks at.
 
@@ -139,6 +139,8 @@ def read_heads(messages: Iterable[bytes]) -> list[Head]:
         UnreadableError: one of them is no message; the text says what is wrong with it.
     """
     try:
+        if len(messages) == 1:
+            return [_decode_head(messages[0])]
         return list(map(_decode_head, messages))
     except (msgspec.MsgspecError, ValueError, RecursionError) as exc:
         raise UnreadableError(_why(exc)) from exc

@@ -20,7 +20,7 @@ from osmo_transport.credentials import Authenticator
 from osmo_transport.errors import UsageError
 from osmo_transport.frames import HELLO_BYTES, GoodbyeCode, Push
 from osmo_transport.lean import dataclass
-from osmo_transport.queues.delivery import Producer, ProducerBatch, ProducerState
+from osmo_transport.queues.delivery import Producer, ProducerState
 from osmo_transport.queues.leases import MAX_LEASE, Renewal
 from osmo_transport.registry import transport_for
 from osmo_transport.session import Greeting, SessionConfig
@@ -219,21 +219,18 @@ class _OwnRecord:
     """Admission for a server without a queue: what it acknowledged is its memory."""
 
     def __init__(self) -> None:
-        self._record = Record()
+        self.record = Record()
 
     async def admit(self, greeting: Greeting) -> ProducerState:
         now, known = time.time(), greeting.known
-        return self._record.admit(
+        return self.record.admit(
             greeting.producer, "own", greeting.instance, known, now, greeting.claim
         )
 
     async def renew(
         self, renewals: Sequence[Renewal], wanted: Collection[Producer]
     ) -> Collection[Producer]:
-        return self._record.renew(renewals, wanted, time.time())
-
-    def stored(self, batch: ProducerBatch) -> None:
-        self._record.stored(batch.producer, batch.state.epoch, batch.last)
+        return self.record.renew(renewals, wanted, time.time())
 
 
 @asynccontextmanager
@@ -280,7 +277,7 @@ async def listen(
         gate = Gate(authenticator, config.admit_timeout, asyncio.get_running_loop().time)
     if admit is None:
         own = _OwnRecord()
-        hub = Hub(limits, own.admit, own.stored, own.renew, gate)
+        hub = Hub(limits, own.admit, own.record.stored, own.renew, gate)
     else:
         hub = Hub(limits, admit, renew=renew, gate=gate)
     async with AsyncExitStack() as stack:

@@ -5,6 +5,8 @@ from collections.abc import Collection, Mapping, Sequence
 from itertools import takewhile
 from typing import NamedTuple
 
+import msgspec
+
 from osmo_transport.errors import FencedError, QueueUnavailableError
 from osmo_transport.queues.abc import AppendOutcome
 from osmo_transport.queues.delivery import Producer, ProducerBatch, ProducerState
@@ -28,7 +30,7 @@ PRODUCER_MEMORY = 90 * 24 * 3600.0
 all the same is told that the queue has forgotten it, and starts anew."""
 
 
-class Place(NamedTuple):
+class Place(msgspec.Struct, frozen=True, gc=False):
     """What a store remembers of a producer."""
 
     epoch: int
@@ -187,7 +189,8 @@ class Record:
         place = self._places.get(producer)
         if place is not None and place.epoch == epoch and place.sequence < sequence:
             self._places[producer] = Place(epoch, sequence, place.instance)
-            self._strangers.pop(producer, None)
+            if not place.sequence:
+                self._strangers.pop(producer, None)
 
     def renew(
         self, renewals: Sequence[Renewal], wanted: Collection[Producer], now: float
@@ -204,9 +207,10 @@ class Record:
         return [self._standing(producer, now) for producer in found[:limit]]
 
     def _standing(self, producer: Producer, now: float) -> Standing:
-        epoch, sequence, instance = self._places[producer]
+        place = self._places[producer]
         holder = self._leases.holder(producer, now)
-        return Standing(producer, epoch, sequence, self._opened[producer], instance, holder)
+        opened = self._opened[producer]
+        return Standing(producer, place.epoch, place.sequence, opened, place.instance, holder)
 
     def reset(self, backend: str) -> int:
         """Forget the producers of a backend, and its border; how many there were."""

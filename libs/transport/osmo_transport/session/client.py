@@ -146,15 +146,29 @@ class ClientSession:
         """Messages in the window and the outbox."""
         return len(self._window) + len(self.outbox)
 
-    def put(self, message: Message) -> None:
-        """Take a message to be sent; it is encoded here, once.
+    def put(self, message: Message, at_once: bool = False) -> Batch | None:
+        """Take a message to be sent; it is encoded here, once. If it may leave `at_once`, and there
+        is nothing that it has to wait for, the batch to send: it goes past the outbox.
 
         Raises:
             MessageTooLargeError: it is over the limit; nothing else is affected.
             UnsendableError: a field does not hold what it may; as before.
         """
         data = encode_message(message, self._limits.message_bytes)
+        if at_once and self._greeted and not self._window and not self.outbox:
+            self._window.append(data)
+            self._sent += 1
+            self._unanswered_bytes += len(data)
+            return Batch(self._sent, (data,))
         self.settled += self.outbox.put(message, data)
+        return None
+
+    def take_back(self) -> None:
+        """The batch that `put` returned last was not sent: its message waits like any other."""
+        data = self._window.pop()
+        self._sent -= 1
+        self._unanswered_bytes -= len(data)
+        self.settled += self.outbox.put_back([data])
 
     def renew_epoch(self) -> None:
         """Ask for a new epoch with the next connection, as if the queue's memory had changed."""

@@ -216,7 +216,7 @@ class ServerSession:
             raise PeerError("a batch before the welcome")
         if first != self._received + 1 or not messages:
             raise PeerError(f"expected sequence {self._received + 1}, got {first}")
-        total = sum(map(len, messages))
+        total = len(messages[0]) if len(messages) == 1 else sum(map(len, messages))
         self._hold(first + len(messages) - 1, total)
         limit, newest_epoch = self._limits.message_bytes, self._newest_epoch
         if total > limit and max(map(len, messages)) > limit:

@@ -97,8 +97,10 @@ class ConnectionConfig:
 
 
 class FrameSink(Protocol):
-    """Who gets the frames of a connection. Calls come from the event loop and must not raise: what
-    one raises is a defect, which ends its connection with a `DefectError` and no other."""
+    """Who gets the frames of a connection. Calls must not raise: what one raises is a defect, which
+    ends its connection with a `DefectError` and no other. They come from the event loop, or from
+    within a `send` of the other side where that is in this process, but never from within another
+    call of a sink."""
 
     def frame_received(self, frame: Frame) -> None:
         """A frame arrived."""

@@ -3,6 +3,7 @@
 import asyncio
 from collections import deque
 from itertools import count
+from weakref import WeakKeyDictionary
 
 from osmo_transport.credentials import Presented
 from osmo_transport.errors import (
@@ -11,7 +12,7 @@ from osmo_transport.errors import (
     PeerError,
     TransportError,
 )
-from osmo_transport.frames import MSGPACK, Batch, Frame, Goodbye, Push, Refused
+from osmo_transport.frames import MSGPACK, Batch, Frame, Goodbye, Push, Refused, Stored
 from osmo_transport.transports.abc import (
     WRITE_BUFFER,
     Accept,
@@ -31,9 +32,31 @@ SMALL = 64
 """Bytes that a frame, and each message in one, counts for besides what it carries."""
 
 
+class _Desk:
+    """Where the connections of one event loop hand over their frames."""
+
+    busy = False
+    """Whether a sink is being called: for as long as the context is entered."""
+
+    def __enter__(self) -> None:
+        self.busy = True
+
+    def __exit__(self, *_: object) -> None:
+        self.busy = False
+
+
+_desks: WeakKeyDictionary[asyncio.AbstractEventLoop, _Desk] = WeakKeyDictionary()
+
+
 class MemoryConnection(BaseConnection):
-    """One side of a pair. Frames are handed over in the next turn of the loop, as those of a socket
-    are, so that a sink is never called from within its own `send`."""
+    """One side of a pair.
+
+    A batch is handed over within `send`, and so is what says that it is stored: a turn of the event
+    loop each way would be a large part of a round trip. All else waits for the next turn, as with a
+    socket, and so does what is sent from within a sink, behind what waits already, to a side that
+    takes nothing now, and beyond `WRITE_BUFFER` in one go. So no sink is called from within
+    another, let alone from within its own `send`, and nobody is kept from his turn for long.
+    """
 
     local = True
 
@@ -41,9 +64,12 @@ class MemoryConnection(BaseConnection):
         super().__init__(MSGPACK, limit)
         self._peer = peer
         self._loop = asyncio.get_running_loop()
+        self._desk = _desks.setdefault(self._loop, _Desk())
         self._other: MemoryConnection = self
         self._inbox: deque[tuple[Frame, int]] = deque()
         self._buffered = 0
+        self._at_once = 0
+        """Bytes that were handed to the sink since it last had to wait for them."""
         self._scheduled = False
         self._paused = False
         self._gone: TransportError | None = None
@@ -60,7 +86,8 @@ class MemoryConnection(BaseConnection):
 
     def let_in(self, accept: Accept, opening: int | None) -> None:
         """The same, for the sink that `accept` gives."""
-        self._accept(accept, opening)
+        with self._desk:
+            self._accept(accept, opening)
         self._schedule()
 
     @property
@@ -90,10 +117,9 @@ class MemoryConnection(BaseConnection):
 
     def send(self, frame: Frame) -> None:
         # Not encoded: it stays in this process.
-        if not (self.over or self._other.over):
-            size = _size_of(frame)
-            self._buffered += size
-            self._other.arrive(frame, size)
+        if self._error is None:
+            waiting = self._other.arrive(frame)
+            self._buffered += waiting
 
     def _write(self, data: bytes) -> None:
         raise NotImplementedError("frames in memory are not encoded")
@@ -104,10 +130,38 @@ class MemoryConnection(BaseConnection):
         self._schedule()
         self._other.lose()
 
-    def arrive(self, frame: Frame, size: int) -> None:
-        """The other side sent a frame."""
-        self._inbox.append((frame, size))
-        self._schedule()
+    def arrive(self, frame: Frame) -> int:
+        """The other side sent a frame; bytes of it that wait until they are `taken`."""
+        if self._error is not None:
+            return 0
+        size = _size_of(frame)
+        if (
+            self._desk.busy
+            or self._inbox
+            or self._paused
+            or self._at_once >= WRITE_BUFFER
+            or not (type(frame) is Batch or type(frame) is Stored)
+            or size > self._limit
+            or self._opening is not None
+            or self._sink is None
+        ):
+            self._inbox.append((frame, size))
+            self._schedule()
+            return size
+        self._at_once += size
+        desk = self._desk
+        desk.busy = True  # not by `with`, which takes two calls more of every round trip
+        try:
+            self._sink.frame_received(frame)
+        except Exception as exc:  # noqa: BLE001  (as in `_hand_over`, which is one more)
+            self._defect(exc)
+        finally:
+            desk.busy = False
+        return 0
+
+    def _resumed(self) -> None:
+        with self._desk:
+            super()._resumed()
 
     def taken(self, size: int) -> None:
         """The other side handed a frame to its sink."""
@@ -130,22 +184,33 @@ class MemoryConnection(BaseConnection):
 
     def _deliver(self) -> None:
         self._scheduled = False
-        while self._inbox and self._error is None and not self._paused:
-            frame, size = self._inbox.popleft()
-            self._other.taken(size)
-            if self._opening is not None and not self._opens(size):
-                break
-            if size > self._limit:
-                self._refuse(PeerError(f"a frame of {size} bytes, and the limit is {self._limit}"))
-            else:
-                self._hand_over(frame)
-        if self._gone is not None and not self._paused:
-            self._lost(self._gone)
+        self._at_once = 0
+        with self._desk:
+            while self._inbox and self._error is None and not self._paused:
+                frame, size = self._inbox.popleft()
+                self._other.taken(size)
+                self._look_at(frame, size)
+            if self._gone is not None and not self._paused:
+                self._lost(self._gone)
+
+    def _look_at(self, frame: Frame, size: int) -> None:
+        """Hand over a frame that waited, unless it is too large."""
+        if self._opening is not None and not self._opens(size):
+            return
+        if size > self._limit:
+            self._refuse(PeerError(f"a frame of {size} bytes, and the limit is {self._limit}"))
+        else:
+            self._hand_over(frame)
 
 
 def _size_of(frame: Frame) -> int:
+    if type(frame) is Stored:
+        return SMALL
     if type(frame) is Batch:
-        return SMALL * (1 + len(frame.messages)) + sum(map(len, frame.messages))
+        messages = frame.messages
+        if len(messages) == 1:
+            return 2 * SMALL + len(messages[0])
+        return SMALL * (1 + len(messages)) + sum(map(len, messages))
     if type(frame) is Push:
         return SMALL + len(frame.kind) + len(frame.payload)
     if type(frame) is Goodbye or type(frame) is Refused:

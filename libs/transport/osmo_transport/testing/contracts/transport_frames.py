@@ -270,6 +270,27 @@ class Frames(TransportSuite):
             await until(lambda: accepted.ended)
             assert accepted.frames == [Stored(0)]
 
+    async def test_no_sink_is_called_from_within_another(self) -> None:
+        """Two that answer each frame with the next one do not call each other, at once or ever
+        deeper."""
+        async with self.link() as (connection, recorder, accepted):
+            depths: list[int] = []
+            inside = 0
+
+            def answer(frame: Frame, answering: Connection) -> None:
+                nonlocal inside
+                inside += 1
+                depths.append(inside)
+                if isinstance(frame, Batch) and frame.first < 100:
+                    answering.send(batch(frame.first + 1, 10))
+                inside -= 1
+
+            accepted.on_frame = lambda frame: answer(frame, accepted.connection)
+            recorder.on_frame = lambda frame: answer(frame, connection)
+            connection.send(batch(0, 10))
+            await until(lambda: len(depths) == 101)
+            assert set(depths) == {1}
+
     async def test_waiting_for_the_end_is_safe_to_cancel(self) -> None:
         """The connection does not notice, and whoever waits longer is told."""
         async with self.link() as (connection, recorder, _):
