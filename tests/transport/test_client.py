@@ -20,6 +20,8 @@ from osmo_transport import (
     listen,
     transport_for,
 )
+from osmo_transport._uplink import MOST_TURNS
+from osmo_transport.client import FLUSH_EVERY
 from osmo_transport.frames import (
     MAX_INTRODUCTION,
     Batch,
@@ -44,6 +46,43 @@ from osmo_transport.transports.memory import MemoryTransport
 from tests.helpers import eventually
 
 QUICK = ClientConfig(backoff=BackoffConfig(base=0.01, maximum=0.01), drain_timeout=0.0)
+
+
+class Line(Connection):
+    """One that keeps what is sent, and is writable when a test says so."""
+
+    peer, writable = "nobody", True
+
+    def __init__(self) -> None:
+        self.sent: list[Frame] = []
+        self.closed = asyncio.Event()
+
+    def send(self, frame: Frame) -> None:
+        self.sent.append(frame)
+
+    def pause(self) -> None:
+        pass
+
+    def resume(self) -> None:
+        pass
+
+    def close(self) -> None:
+        self.closed.set()
+
+    async def wait_closed(self) -> None:
+        await self.closed.wait()
+
+
+class Lines(MemoryTransport):
+    """Dials the line."""
+
+    def __init__(self, line: Line) -> None:
+        super().__init__()
+        self.line = line
+
+    async def dial(self, url: str, sink: FrameSink, config: ConnectionConfig) -> Connection:
+        self.sink = sink
+        return self.line
 
 
 async def test_waiting_and_giving_up_leaves_nothing_behind() -> None:
@@ -213,38 +252,8 @@ async def test_a_defect_of_this_side_costs_a_reconnect(
 async def test_a_server_that_asks_and_does_not_read_is_not_answered_into_memory() -> None:
     """What cannot be written now is left out; when it can be, it is answered again."""
 
-    class Line(Connection):
-        """One that keeps what is sent, and is writable when a test says so."""
-
-        peer, writable = "nobody", True
-
-        def __init__(self) -> None:
-            self.sent: list[Frame] = []
-            self.closed = asyncio.Event()
-
-        def send(self, frame: Frame) -> None:
-            self.sent.append(frame)
-
-        def pause(self) -> None:
-            pass
-
-        def resume(self) -> None:
-            pass
-
-        def close(self) -> None:
-            self.closed.set()
-
-        async def wait_closed(self) -> None:
-            await self.closed.wait()
-
-    class Lines(MemoryTransport):
-        """Dials the line."""
-
-        async def dial(self, url: str, sink: FrameSink, config: ConnectionConfig) -> Connection:
-            self.sink = sink
-            return line
-
-    line, lines = Line(), Lines()
+    line = Line()
+    lines = Lines(line)
     async with connect("memory://x", backend="b", config=QUICK, transport=lines) as client:
         await eventually(lambda: line.sent)
         lines.sink.frame_received(Welcome("q", 1, 0, Limits()))
@@ -259,6 +268,32 @@ async def test_a_server_that_asks_and_does_not_read_is_not_answered_into_memory(
         lines.sink.frame_received(Ping())
         await eventually(lambda: len(line.sent) == 3)
         assert {type(frame) for frame in line.sent[1:]} == {Batch, Pong}
+
+
+@pytest.mark.parametrize("turns", [0, 1, 2, 1000])
+async def test_a_producer_that_never_pauses_gives_a_busy_connection_a_few_turns(turns: int) -> None:
+    """As many as it needs until it is writable, one at least, and no more than a few."""
+    line = Line()
+    lines = Lines(line)
+    loop = asyncio.get_running_loop()
+    passed = 0
+
+    def turn() -> None:
+        nonlocal passed
+        passed += 1
+        line.writable = passed > turns
+        loop.call_soon(turn)
+
+    async with connect("memory://x", backend="b", config=QUICK, transport=lines) as client:
+        await eventually(lambda: line.sent)
+        lines.sink.frame_received(Welcome("q", 1, 0, Limits()))
+        await client.epoch_after(0)
+        await client.send(make_message("first"))
+        line.writable = turns == 0
+        turn()
+        for number in range(FLUSH_EVERY):
+            await client.send(make_message(str(number)))
+        assert passed == 1 + max(1, min(turns, MOST_TURNS))
 
 
 async def test_the_time_to_say_welcome_starts_with_the_connection() -> None:

@@ -50,6 +50,11 @@ logger = logging.getLogger("osmo_transport.client")
 
 NEWER_CERTIFICATE = ConnectionLostError("there is a newer certificate to show")
 
+MOST_TURNS = 3
+"""Turns of the event loop that a producer gives to a connection which has enough to write: over
+gRPC a write takes two, one to begin and one to hear of its end. More would hold a producer up that
+its outbox has room for."""
+
 MAX_REASONS = 16
 """Reasons of one outage that are known to have been logged: more than there are in practice."""
 
@@ -179,6 +184,15 @@ class Uplink:
         link = self._link
         if link is not None and link.connection is not None and not link.connection.local:
             self._polling.expect()
+
+    async def give_way(self) -> None:
+        """Give the event loop a turn, and some more where the connection takes nothing yet: what
+        waits then would leave in parts, which costs more than a turn."""
+        for _ in range(MOST_TURNS):
+            await asyncio.sleep(0)
+            link = self._link
+            if link is None or link.connection is None or link.connection.writable:
+                return
 
     def part(self, error: TransportError) -> None:
         """End the present connection; another one is made."""

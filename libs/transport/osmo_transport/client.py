@@ -25,7 +25,7 @@ from osmo_transport.transports.abc import ConnectionConfig, TlsConfig, Transport
 logger = logging.getLogger(__name__)
 
 FLUSH_EVERY = 400
-"""Messages after which `send` gives the event loop a turn: about a full batch of usual reports, so
+"""Messages after which `send` gives way to the event loop: about a full batch of usual reports, so
 that a producer that never pauses overlaps with the server and gets its acknowledgements, and both
 sides pay for few batches."""
 
@@ -163,7 +163,7 @@ class Client:
         if self._unflushed >= FLUSH_EVERY:
             self._unflushed = 0
             uplink.flush()
-            await asyncio.sleep(0)
+            await uplink.give_way()
 
     async def flush(self) -> None:
         """Wait until everything sent so far is acknowledged.
