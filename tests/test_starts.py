@@ -38,6 +38,9 @@ NEEDED = {
 }
 """By package, what its start may load: these, what belongs to them, and whatever they load."""
 
+UNNEEDED = ("python_socks",)
+"""What comes with a package of which a start needs only parts."""
+
 GROUPS_OF_ANYIO = ("osmo_operator", "osmo_worker")
 """Programs that need more of anyio than its names: a tenth of a listener's start."""
 
@@ -155,6 +158,7 @@ async def test_a_start_loads_only_what_it_needs(package: str, tmp_path: Path) ->
     started = imports(await start_of(package, tmp_path))
     needed = imports(await told_by("-c", "\n".join(f"import {each}" for each in NEEDED[package])))
     assert not {package, *NEEDED[package]} - {each.name for each in started}
+    assert not {each.package for each in started}.intersection(UNNEEDED)
     if package not in GROUPS_OF_ANYIO:
         assert "anyio._backends._asyncio" not in {each.name for each in started}
     if package in SELDOM_COLLECTED:
