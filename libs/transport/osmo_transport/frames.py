@@ -7,8 +7,10 @@ Both send `Ping`, answer with `Pong`, and part with `Goodbye`. Frames are msgpac
 sender made: a frame carries them, and nobody on the way encodes them again.
 """
 
+from collections.abc import Callable
 from dataclasses import astuple, dataclass
 from enum import Enum
+from functools import cached_property
 from typing import Annotated, Any, Protocol
 
 import msgspec
@@ -255,9 +257,17 @@ class _Json:
     base64."""
 
     _encode = msgspec.json.Encoder().encode
-    _decode = msgspec.json.Decoder(_Alike | _JsonBatch).decode
-    _decode_message = msgspec.json.Decoder(Message).decode
     _encode_message = msgspec.msgpack.Encoder().encode
+
+    # Made when somebody first speaks it.
+
+    @cached_property
+    def _decode(self) -> Callable[[Bytes], Any]:
+        return msgspec.json.Decoder(_Alike | _JsonBatch).decode
+
+    @cached_property
+    def _decode_message(self) -> Callable[[msgspec.Raw], Message]:
+        return msgspec.json.Decoder(Message).decode
 
     def encode(self, frame: Frame) -> bytes:
         return self._encode(self._spelt(frame) if type(frame) is Batch else frame)

@@ -310,17 +310,17 @@ class _Server(NamedTuple):
 
 
 def _protocol(
-    kind: type[WSProtocol], listener: Callable[..., Any], limit: int, server: _Server | None = None
+    kind: type[WSProtocol], told: Callable[..., Any], limit: int, server: _Server | None = None
 ) -> Any:
     """The protocol of a connection to `server`; without one, of a connection that was accepted.
-    `listener` gives who is told of the frames: a server's is given the request."""
+    `told` gives who is told of the frames; a server's is given the request."""
     # As `picows.ws_connect` and `picows.ws_create_server` make one. The first comes with all of
     # picows, the other accepts by itself and lets nobody say until when somebody has to be let in.
     return kind(
         server and server.netloc,
         server and server.path,
         server is not None,
-        listener,
+        told,
         _quiet,
         True,  # disconnect when what it calls raises
         server and server.timeout,  # none at the server: the door has one

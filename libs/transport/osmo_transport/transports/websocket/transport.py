@@ -9,7 +9,7 @@ from typing import Protocol
 from urllib.parse import SplitResult
 
 from osmo_transport.errors import ConnectionLostError, HandshakeError, TransportError
-from osmo_transport.transports import refusals, sockets, strangers, urls
+from osmo_transport.transports import refusals, sockets, urls
 from osmo_transport.transports.abc import (
     Accept,
     Connection,
@@ -69,6 +69,9 @@ class WebSocketTransport(Transport):
     async def why(
         self, url: str, error: HandshakeError, config: ConnectionConfig
     ) -> TransportError:
+        # Who gets through has no use for it.
+        from osmo_transport.transports import strangers  # noqa: PLC0415
+
         target = _target(url)
         context = ClientContext.of(config.tls) if target.scheme == "wss" else None
         place = (*urls.address(target), target.path)
