@@ -119,11 +119,14 @@ def open_transport() -> Transport:
 def _picows() -> Engine | None:
     try:
         from osmo_transport.transports.websocket import over_picows  # noqa: PLC0415
-    except ModuleNotFoundError as exc:
-        if exc.name != "picows":
+
+        if over_picows.fits():
+            return over_picows
+    except ImportError as exc:
+        name = exc.name or ""
+        if name == "picows":
+            return None
+        if not name.startswith("picows."):
             raise
-        return None
-    if not over_picows.fits():
-        _log.warning("this version of picows is not known here: WebSockets go on without it")
-        return None
-    return over_picows
+    _log.warning("this version of picows is not known here: WebSockets go on without it")
+    return None
