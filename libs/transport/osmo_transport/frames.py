@@ -8,7 +8,7 @@ sender made: a frame carries them, and nobody on the way encodes them again.
 """
 
 from collections.abc import Callable
-from dataclasses import astuple, dataclass
+from dataclasses import asdict, astuple
 from enum import Enum
 from functools import cached_property
 from typing import Annotated, Any, Protocol
@@ -18,6 +18,7 @@ import msgspec
 from osmo_transport._text import shown
 from osmo_transport.credentials import MAX_TOKEN
 from osmo_transport.errors import PeerError, UnreadableError
+from osmo_transport.lean import dataclass
 from osmo_transport.message import MAX_REVISION, Epoch, Message, Unreadable, read_message
 
 PROTOCOL = 1
@@ -64,7 +65,7 @@ class _Frame(msgspec.Struct, frozen=True, array_like=True, tag=str.lower, gc=Fal
     pass
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Limits:
     """What one side can take; of two sides' limits the smaller holds. Bytes are those that travel:
     of messages as they were encoded."""
@@ -82,7 +83,8 @@ class Limits:
 
     def agreed(self, other: "Limits") -> "Limits":
         """The smaller of each."""
-        return Limits(*map(min, astuple(self), astuple(other)))
+        theirs = asdict(other)
+        return Limits(**{name: min(size, theirs[name]) for name, size in asdict(self).items()})
 
     @property
     def usable(self) -> bool:
