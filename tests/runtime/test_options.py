@@ -81,7 +81,7 @@ def test_odd_values(value: str, *, glued: bool) -> None:
 
 
 def test_argparse_is_not_imported_for_a_plain_line() -> None:
-    """It takes a twentieth of a listener's start."""
+    """It takes 2 % of a listener's start."""
     code = (
         "import sys\n"
         "from osmo_runtime.settings import load\n"
