@@ -46,10 +46,12 @@ class Asked:
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody sleeps between two questions."""
 
-    async def sleep(_: float) -> None:
-        await asyncio.sleep(0)
+    turn = asyncio.sleep
 
-    monkeypatch.setattr("osmo_runtime.operations.inquiry.anyio.sleep", sleep)
+    async def sleep(_: float) -> None:
+        await turn(0)
+
+    monkeypatch.setattr("osmo_runtime.operations.inquiry.asyncio.sleep", sleep)
 
 
 @asynccontextmanager

@@ -1,6 +1,7 @@
 """Frames, messages and sessions for the tests of this folder."""
 
 from collections.abc import Iterable
+from dataclasses import fields
 from itertools import count
 
 from hypothesis import strategies as st
@@ -45,7 +46,7 @@ MESSAGES = st.builds(
     final=st.booleans(),
     traceparent=st.none() | st.just("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
 )
-LIMITS = st.builds(Limits, SIZES, SIZES, SIZES, SIZES)
+LIMITS = st.builds(Limits, **{each.name: SIZES for each in fields(Limits)})
 HELLOS = st.builds(
     Hello,
     protocol=st.integers(0, 2**31),

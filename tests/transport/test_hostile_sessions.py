@@ -1,6 +1,7 @@
 """Sessions whose other side says anything, at any time: two state machines."""
 
 from contextlib import suppress
+from dataclasses import fields
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -30,7 +31,9 @@ REPORTS = st.tuples(
     st.sampled_from([STATE, EVENT]), st.sampled_from("abc"), st.sampled_from([0, 200, 532])
 )
 NEAR = st.integers(-1, 8)
-SMALL_LIMITS = st.builds(Limits, *[st.sampled_from([0, 1, 100, 10_000])] * 4)
+SMALL_LIMITS = st.builds(
+    Limits, **{each.name: st.sampled_from([0, 1, 100, 10_000]) for each in fields(Limits)}
+)
 
 
 class HostileServer(RuleBasedStateMachine):

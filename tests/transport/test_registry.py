@@ -121,6 +121,7 @@ def test_a_missing_extra_is_named(missing: list[str], url: str, extra: str) -> N
     ("missing", "engine"),
     [
         ("picows", "over_websockets"),
+        pytest.param("picows.common", "over_websockets", marks=picows_is_bounded),
         pytest.param("websockets", "over_picows", marks=picows_is_bounded),
         pytest.param("none", "over_picows", marks=picows_is_bounded),
     ],

@@ -3,30 +3,20 @@ program."""
 
 import argparse
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import MISSING
-from typing import NamedTuple, NoReturn
+from typing import NoReturn
 
 import msgspec
 from msgspec import inspect as kinds
 
 from osmo_runtime.build import version
 from osmo_runtime.errors import SettingsError, nearest, suggest
-from osmo_runtime.fields import ENV_PREFIX, Leaf, Shape, Table, read_docs
+from osmo_runtime.fields import CONFIG_ENV, Leaf, Shape, Table, read_docs
 from osmo_runtime.masking import mask, mask_text
-
-CONFIG_ENV = f"{ENV_PREFIX}CONFIG"
+from osmo_runtime.options import CONFIG, Options
 
 _NO_PLACES = ": every value has an option"
-
-
-class Options(NamedTuple):
-    """What a command line holds."""
-
-    values: Mapping[str, object]
-    """By key of the field, as text; what was not given is absent."""
-    config: str | None
-    print_config: bool
 
 
 def parse(prog: str, table: Table, argv: Sequence[str], commands: Sequence[str] = ()) -> Options:
@@ -87,7 +77,7 @@ class Parser(argparse.ArgumentParser):
             "--version", action=_Version, nargs=0, help="Show the version and exit."
         )
         common.add_argument(
-            "--config", metavar="FILE", help=f"Read settings from a TOML file. [env {CONFIG_ENV}]"
+            CONFIG, metavar="FILE", help=f"Read settings from a TOML file. [env {CONFIG_ENV}]"
         )
         common.add_argument(
             "--print-config",

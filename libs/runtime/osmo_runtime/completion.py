@@ -3,17 +3,17 @@
 The answer is made of the same parsers that read the command line, so that both know the same.
 """
 
-import argparse
 import os
 import sys
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from msgspec import inspect as kinds
-
-from osmo_runtime.cli import Parser, choices
 from osmo_runtime.fields import read_docs, read_table
 from osmo_transport.errors import MissingExtraError
+
+if TYPE_CHECKING:
+    # Each start asks whether a shell asks, and few shells do.
+    from argparse import ArgumentParser
 
 Commands = Mapping[tuple[str, ...], type[Any]]
 """By the words of a command, its configuration; no words: of the program without any."""
@@ -48,7 +48,7 @@ def complete(prog: str, commands: Commands) -> None:
     argcomplete.autocomplete(parser_of(prog, commands))
 
 
-def parser_of(prog: str, commands: Commands) -> argparse.ArgumentParser:
+def parser_of(prog: str, commands: Commands) -> "ArgumentParser":
     """The whole command line of a program, with the values of each option that has few."""
     root = _parser(prog, commands.get(()))
     groups: dict[tuple[str, ...], Any] = {}
@@ -66,9 +66,15 @@ def parser_of(prog: str, commands: Commands) -> argparse.ArgumentParser:
     return root
 
 
-def _parser(prog: str, config: type[Any] | None, **_: object) -> argparse.ArgumentParser:
+def _parser(prog: str, config: type[Any] | None, **_: object) -> "ArgumentParser":
+    from argparse import ArgumentParser  # noqa: PLC0415
+
+    from msgspec import inspect as kinds  # noqa: PLC0415
+
+    from osmo_runtime.cli import Parser, choices  # noqa: PLC0415
+
     if config is None:
-        return argparse.ArgumentParser(prog)
+        return ArgumentParser(prog)
     table = read_table(config)
     parser, docs = Parser(prog, table), read_docs(table)
     for leaf, action in parser.fields():

@@ -19,6 +19,8 @@ from osmo_transport.lean import dataclass
 from osmo_transport.naming import option
 
 ENV_PREFIX = "OSMO_"
+CONFIG_ENV = f"{ENV_PREFIX}CONFIG"
+"""Names the file of a program's configuration."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,9 +110,10 @@ class Table:
 def read_table(config: type[Any], path: tuple[str, ...] = (), default: Any = MISSING) -> Table:
     """The fields of a dataclass. Those that a class adds come before those that it inherits."""
     hints = get_type_hints(config, include_extras=True)
+    depths = _depths(config)
     leaves: list[Leaf] = []
     tables: list[Table] = []
-    for field in sorted(dataclasses.fields(config), key=lambda field: _depth(config, field.name)):
+    for field in sorted(dataclasses.fields(config), key=lambda field: depths[field.name]):
         hint, inner = hints[field.name], (*path, field.name)
         value = _default(field) if default is MISSING else getattr(default, field.name)
         if dataclasses.is_dataclass(hint):
@@ -157,9 +160,13 @@ def docstrings(config: type[Any]) -> Iterator[tuple[str, str]]:
                 yield name, " ".join(text.split())
 
 
-def _depth(config: type[Any], name: str) -> int:
-    owns = (name in inspect.get_annotations(base) for base in config.__mro__)
-    return next(depth for depth, owned in enumerate(owns) if owned)
+def _depths(config: type[Any]) -> dict[str, int]:
+    """By field, how far up the class is that has it."""
+    depths: dict[str, int] = {}
+    for depth, base in enumerate(config.__mro__):
+        for name in inspect.get_annotations(base):
+            depths.setdefault(name, depth)
+    return depths
 
 
 def _default(field: "dataclasses.Field[Any]") -> Any:

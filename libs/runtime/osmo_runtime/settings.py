@@ -36,10 +36,11 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from osmo_runtime import cli, toml
+from osmo_runtime import toml
 from osmo_runtime.errors import SettingsError
-from osmo_runtime.fields import ENV_PREFIX, Leaf, Shape, Table, read_table
+from osmo_runtime.fields import CONFIG_ENV, ENV_PREFIX, Leaf, Shape, Table, read_table
 from osmo_runtime.masking import mask
+from osmo_runtime.options import Options, read_plain
 from osmo_runtime.values import convert
 from osmo_transport.lean import dataclass
 
@@ -103,8 +104,8 @@ def load(
         SystemExit: `--help` or `--version` was given and is answered on stdout.
     """
     table = read_table(config)
-    options = cli.parse(prog, table, argv, commands)
-    file = options.config or environ.get(cli.CONFIG_ENV)
+    options = read_plain(table, argv) or _parsed(prog, table, argv, commands)
+    file = options.config or environ.get(CONFIG_ENV)
     in_file = toml.read(file, table) if file else {}
     values: dict[str, object] = {}
     origins: dict[str, str] = {}
@@ -135,6 +136,12 @@ def load(
         warnings=(*_typos(table, environ), *_in_arguments(table, built, origins)),
         print_config=options.print_config,
     )
+
+
+def _parsed(prog: str, table: Table, argv: Sequence[str], commands: Sequence[str]) -> Options:
+    from osmo_runtime import cli  # noqa: PLC0415  (see `options`)
+
+    return cli.parse(prog, table, argv, commands)
 
 
 def _split(shape: Shape, text: str) -> object:
@@ -188,7 +195,7 @@ def _in_arguments(table: Table, config: object, origins: Mapping[str, str]) -> I
 
 
 def _typos(table: Table, environ: Mapping[str, str]) -> Iterator[str]:
-    known = {cli.CONFIG_ENV}.union(*(leaf.env_names for leaf in table.walk()))
+    known = {CONFIG_ENV}.union(*(leaf.env_names for leaf in table.walk()))
     stems = [name.removeprefix(ENV_PREFIX) for name in known if name.startswith(ENV_PREFIX)]
     for name in environ:
         if name.startswith(ENV_PREFIX) and name not in known:

@@ -4,9 +4,8 @@ import asyncio
 import logging
 import resource
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import TypeVar
-
-import anyio
 
 from osmo_transport import Backoff, BackoffConfig, Queue
 from osmo_transport.naming import setting
@@ -36,8 +35,9 @@ async def once_there(
             return await unless_stopped(call(), stop)
         except absent as exc:
             _log.warning("not ready, trying again: %s", exc)
-            with anyio.move_on_after(backoff.next_delay()):
-                await stop.wait()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(backoff.next_delay()):
+                    await stop.wait()
     return None
 
 

@@ -8,7 +8,9 @@
 See `client`, `server` and `queues.abc` for the promises.
 """
 
-from osmo_transport._quota import QuotaConfig
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from osmo_transport._token import TokenConfig
 from osmo_transport.backoff import Backoff, BackoffConfig
 from osmo_transport.client import Client, ClientConfig, ClientStats, connect
@@ -81,10 +83,37 @@ from osmo_transport.queues.delivery import (
 )
 from osmo_transport.queues.leases import Claim, Holder, Renewal, Standing
 from osmo_transport.registry import open_queue, transport_for
-from osmo_transport.server import Admit, Incoming, Renew, Server, ServerConfig, ServerStats, listen
 from osmo_transport.session import Greeting, Refusal, SessionConfig
 from osmo_transport.session.config import OutboxConfig
 from osmo_transport.transports.abc import Companion, TlsConfig, Transport
+
+if TYPE_CHECKING:
+    from osmo_transport._quota import QuotaConfig
+    from osmo_transport.server import (
+        Admit,
+        Incoming,
+        Renew,
+        Server,
+        ServerConfig,
+        ServerStats,
+        listen,
+    )
+else:
+    _OF_SERVERS = {
+        "QuotaConfig": "osmo_transport._quota",
+        **dict.fromkeys(
+            ("Admit", "Incoming", "Renew", "Server", "ServerConfig", "ServerStats", "listen"),
+            "osmo_transport.server",
+        ),
+    }
+    """By name, where it is: imported when it is first asked for, as a client needs none of it."""
+
+    def __getattr__(name: str) -> Any:
+        if name not in _OF_SERVERS:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        found = globals()[name] = getattr(import_module(_OF_SERVERS[name]), name)
+        return found
+
 
 __all__ = (
     "DEFAULT_STREAM",

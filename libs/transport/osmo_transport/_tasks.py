@@ -6,8 +6,6 @@ from collections.abc import Generator, Iterable
 from types import coroutine
 from typing import Any
 
-import anyio
-
 
 @coroutine
 def turn() -> Generator[None, None, None]:
@@ -27,6 +25,8 @@ async def end(*tasks: "asyncio.Task[Any] | None") -> None:
 async def ended(tasks: "Iterable[asyncio.Task[Any]]") -> None:
     """Wait until tasks have ended, however often the caller is cancelled meanwhile."""
     cancelled = False
+    import anyio  # noqa: PLC0415  (no program starts by ending a task)
+
     # A cancel scope of anyio cancels at every await until it is left, asyncio once for each call.
     with anyio.CancelScope(shield=True):
         while waiting := [task for task in tasks if not task.done()]:

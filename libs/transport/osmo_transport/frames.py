@@ -7,8 +7,10 @@ Both send `Ping`, answer with `Pong`, and part with `Goodbye`. Frames are msgpac
 sender made: a frame carries them, and nobody on the way encodes them again.
 """
 
-from dataclasses import astuple, dataclass
+from collections.abc import Callable
+from dataclasses import asdict, astuple
 from enum import Enum
+from functools import cached_property
 from typing import Annotated, Any, Protocol
 
 import msgspec
@@ -16,6 +18,7 @@ import msgspec
 from osmo_transport._text import shown
 from osmo_transport.credentials import MAX_TOKEN
 from osmo_transport.errors import PeerError, UnreadableError
+from osmo_transport.lean import dataclass
 from osmo_transport.message import MAX_REVISION, Epoch, Message, Unreadable, read_message
 
 PROTOCOL = 1
@@ -62,7 +65,7 @@ class _Frame(msgspec.Struct, frozen=True, array_like=True, tag=str.lower, gc=Fal
     pass
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Limits:
     """What one side can take; of two sides' limits the smaller holds. Bytes are those that travel:
     of messages as they were encoded."""
@@ -80,7 +83,8 @@ class Limits:
 
     def agreed(self, other: "Limits") -> "Limits":
         """The smaller of each."""
-        return Limits(*map(min, astuple(self), astuple(other)))
+        theirs = asdict(other)
+        return Limits(**{name: min(size, theirs[name]) for name, size in asdict(self).items()})
 
     @property
     def usable(self) -> bool:
@@ -255,9 +259,17 @@ class _Json:
     base64."""
 
     _encode = msgspec.json.Encoder().encode
-    _decode = msgspec.json.Decoder(_Alike | _JsonBatch).decode
-    _decode_message = msgspec.json.Decoder(Message).decode
     _encode_message = msgspec.msgpack.Encoder().encode
+
+    # Made when somebody first speaks it.
+
+    @cached_property
+    def _decode(self) -> Callable[[Bytes], Any]:
+        return msgspec.json.Decoder(_Alike | _JsonBatch).decode
+
+    @cached_property
+    def _decode_message(self) -> Callable[[msgspec.Raw], Message]:
+        return msgspec.json.Decoder(Message).decode
 
     def encode(self, frame: Frame) -> bytes:
         return self._encode(self._spelt(frame) if type(frame) is Batch else frame)

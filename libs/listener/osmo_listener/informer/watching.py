@@ -6,8 +6,6 @@ from contextlib import aclosing, asynccontextmanager, closing
 from pathlib import Path
 from typing import Generic, NoReturn
 
-import anyio
-
 from osmo_listener.informer.informer import Informer, InformerConfig, InformerStatus
 from osmo_listener.informer.source import Source, T
 from osmo_listener.informer.store import Change, ChangeType, Store
@@ -128,6 +126,8 @@ async def follow(
             await running
         yield Objects(informer, readers, running)
     finally:
+        import anyio  # noqa: PLC0415  (seldom needed, and slow to import)
+
         running.cancel()
         with anyio.CancelScope(shield=True):
             await asyncio.wait([running])

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from osmo_listener.errors import KubernetesError, status_error
 from osmo_listener.kubernetes.decoding import Status
 from osmo_listener.kubernetes.http import Response
-from osmo_listener.kubernetes.json_decoding import json_status
 
 USER_AGENT = "osmo-listener"
 
@@ -43,7 +42,10 @@ def is_protobuf(response: Response) -> bool:
 
 
 def _status(response: Response, body: bytes) -> Status:
+    # Either has been imported already where answers are decoded by it.
     if not is_protobuf(response):
+        from osmo_listener.kubernetes.json_decoding import json_status  # noqa: PLC0415
+
         return json_status(body)
     from osmo_listener.kubernetes.protobuf_decoding import protobuf_status  # noqa: PLC0415
 

@@ -4,6 +4,7 @@ import contextlib
 import logging
 import random
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from functools import cached_property
 from typing import Generic
 from urllib.parse import quote, urlencode
 
@@ -29,7 +30,6 @@ from osmo_listener.kubernetes.config import (
 from osmo_listener.kubernetes.credentials import Credentials
 from osmo_listener.kubernetes.decoding import Decoder, Odd, OddObjectError, message_of
 from osmo_listener.kubernetes.http import HttpClient, Response
-from osmo_listener.kubernetes.json_decoding import JsonDecoder
 
 logger = logging.getLogger(__name__)
 
@@ -75,7 +75,6 @@ class ListWatch(Generic[T]):
         self._config = config or ListWatchConfig()
         self._draw = draw
         self._client = client or HttpClient(credentials.endpoint, credentials.tls, http)
-        self._json = JsonDecoder(resource.type, resource.transform)
         self._protobuf: Decoder[T] | None = None
         self._mode = self._config.mode
         self._page_size = self._config.page_size
@@ -305,6 +304,13 @@ class ListWatch(Generic[T]):
 
     def _decoder(self, response: Response) -> Decoder[T]:
         return self._protobuf if self._protobuf and is_protobuf(response) else self._json
+
+    @cached_property
+    def _json(self) -> Decoder[T]:
+        # Not made, nor imported, where the API server answers in protobuf.
+        from osmo_listener.kubernetes.json_decoding import JsonDecoder  # noqa: PLC0415
+
+        return JsonDecoder(self._resource.type, self._resource.transform)
 
     def _load_protobuf(self) -> None:
         """Importing it takes up to 30 ms; the API server is at work meanwhile."""

@@ -3,12 +3,11 @@
 An answer that does not come is an answer: nothing is cut off for it, and it may still come.
 """
 
+import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
 from typing import Generic, NoReturn, TypeVar
-
-import anyio
 
 from osmo_runtime.operations.health import Check
 
@@ -79,4 +78,4 @@ class Inquiry(Generic[T]):
                 self._answered_at = self._clock()
                 answered(answer)
             self._asked_at = None
-            await anyio.sleep(self._interval)
+            await asyncio.sleep(self._interval)

@@ -12,8 +12,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-import anyio
-
 from osmo_runtime.operations.config import ServiceConfig
 from osmo_runtime.operations.figures import SPANS_DROPPED, Figure, Read
 from osmo_runtime.operations.files import look_at_files, show_files
@@ -105,7 +103,9 @@ class _Scraped:
     async def _exporter(self) -> "Exporter":
         async with self._turn:
             if self._operations.exporter is None:
-                make = await anyio.to_thread.run_sync(_exporters)
+                from anyio import to_thread  # noqa: PLC0415  (as what is imported there)
+
+                make = await to_thread.run_sync(_exporters)
                 self._operations.export(make(self._service))
             assert self._operations.exporter is not None
             return self._operations.exporter
@@ -216,7 +216,9 @@ async def _look(liveness: Liveness, progress_file: Path | None) -> NoReturn:
 
 
 async def _write_time(path: Path) -> None:
-    whole = anyio.Path(path)
+    from anyio import Path as AsyncPath  # noqa: PLC0415  (first once the program runs)
+
+    whole = AsyncPath(path)
     part = whole.with_name(f"{path.name}.part")
     try:
         # In one step: whoever reads meanwhile sees the one time or the other.
@@ -233,7 +235,9 @@ async def _push(exporter: "Exporter", interval: float) -> NoReturn:
 
 
 async def _push_last(exporter: "Exporter") -> None:
-    with anyio.move_on_after(LAST_PUSH, shield=True):
+    from anyio import move_on_after  # noqa: PLC0415  (at the end of a program)
+
+    with move_on_after(LAST_PUSH, shield=True):
         await _push_once(exporter)
 
 

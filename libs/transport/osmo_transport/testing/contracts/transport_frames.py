@@ -36,6 +36,7 @@ from osmo_transport.testing.contracts.transport_suite import (
 from osmo_transport.testing.patience import patience
 from osmo_transport.transports.abc import CLOSE_TIMEOUT, READ_AHEAD, WRITE_BUFFER, Connection
 
+ODD = Limits(window_messages=1, window_bytes=2, message_bytes=3, batch_bytes=4)
 NARROW = Limits(message_bytes=100_000, batch_bytes=50_000)
 
 TOO_MANY = 1000
@@ -43,7 +44,7 @@ TOO_MANY = 1000
 kernel included."""
 
 EVERY_FRAME: tuple[Frame, ...] = (
-    Hello(PROTOCOL, "b", "söurce", "l", "q", 2**40, 7, Limits(1, 2, 3, 4), b"\x00\xff"),
+    Hello(PROTOCOL, "b", "söurce", "l", "q", 2**40, 7, ODD, b"\x00\xff"),
     Hello(PROTOCOL, "b", "s", "l", "", 0, 0, Limits(), takes_over=True),
     Occupied("one", "söme host:7", 1_767_355_200.25),
     Welcome("q", 2**40, 2**50, Limits()),

@@ -169,5 +169,9 @@ def _encode_limits(limits: Limits) -> pb.Limits:
 
 
 def _decode_limits(limits: pb.Limits) -> Limits:
-    sizes = limits.window_messages, limits.window_bytes, limits.message_bytes, limits.batch_bytes
-    return Limits(*[_bounded(size, MAX_REVISION) for size in sizes])
+    return Limits(
+        window_messages=_bounded(limits.window_messages, MAX_REVISION),
+        window_bytes=_bounded(limits.window_bytes, MAX_REVISION),
+        message_bytes=_bounded(limits.message_bytes, MAX_REVISION),
+        batch_bytes=_bounded(limits.batch_bytes, MAX_REVISION),
+    )

@@ -7,21 +7,9 @@ import ssl
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
+from typing import Any, NamedTuple
 
-import picows
-from picows import (
-    WSAutoPingStrategy,
-    WSCloseCode,
-    WSFrame,
-    WSListener,
-    WSMsgType,
-    WSTransport,
-    WSUpgradeRequest,
-    WSUpgradeResponse,
-    WSUpgradeResponseWithListener,
-)
-from picows.picows import WSProtocol  # type: ignore[attr-defined]
-
+from osmo_transport._parts import only_parts_of
 from osmo_transport._text import shown
 from osmo_transport.credentials import authorization, token_of
 from osmo_transport.errors import ClosedError, ConnectionLostError, PeerError, TransportError
@@ -40,13 +28,27 @@ from osmo_transport.transports.websocket.handshake import (
     close_reason,
 )
 
+# All of it imports a library for SOCKS, and takes three times as long.
+with only_parts_of("picows"):
+    from picows.common import (
+        WSError,
+        WSUpgradeRequest,
+        WSUpgradeResponse,
+        WSUpgradeResponseWithListener,
+    )
+    from picows.picows import (  # type: ignore[attr-defined]
+        WSAutoPingStrategy,
+        WSCloseCode,
+        WSFrame,
+        WSListener,
+        WSMsgType,
+        WSProtocol,
+        WSTransport,
+    )
+
 _quiet = logging.getLogger(f"{__name__}.picows")
 # It logs each connection with INFO, and so do the client and the server, with names.
 _quiet.setLevel(logging.WARNING)
-
-_OTHER_SOCKETS = False
-"""Whether aiofastnet moves the bytes instead of the event loop. As fast, measured; but its server
-takes a whole core while the process has no descriptor free (aiofastnet 1.2)."""
 
 READ_BUFFER = 16 * 1024
 """Bytes at first; it grows with the frames."""
@@ -213,27 +215,23 @@ async def dial(
         MSGPACK, limit, lambda opened: opened.let_in(lambda _: sink), lambda _: None
     )
     parts = urls.parsed(url, path=True)
-    wire = await sockets.connect(*urls.address(parts))
+    host, port = urls.address(parts)
+    wire = await sockets.connect(host, port)
     spare = wire.dup()
     headers = {"Sec-WebSocket-Protocol": PREFERRED}
     if config.token:
         headers["Authorization"] = authorization(config.token)
+    server = _Server(parts.netloc, parts.path or "/", headers, config.open_timeout)
     try:
-        await picows.ws_connect(
-            lambda: connection,
-            url,
-            ssl_context=context,
-            max_frame_size=limit,
-            extra_headers=headers,
-            websocket_handshake_timeout=config.open_timeout,
-            # Answered here, where whoever does not read the answers is read no more.
-            enable_auto_pong=False,
-            logger_name=_quiet,
-            socket_factory=lambda _: wire,
-            max_redirects=0,
-            use_aiofastnet=_OTHER_SOCKETS,
+        # By the event loop's own sockets. Those of aiofastnet are as fast, measured.
+        _, protocol = await asyncio.get_running_loop().create_connection(
+            lambda: _protocol(WSProtocol, lambda: connection, limit, server),
+            sock=wire,
+            ssl=context,
+            server_hostname=host if context else None,
         )
-    except picows.WSError as exc:
+        await protocol.wait_until_handshake_complete()
+    except WSError as exc:
         sockets.forget(wire)
         raise ConnectionLostError(shown(str(exc))) from exc
     except BaseException:
@@ -283,7 +281,7 @@ def accepting(
         response = WSUpgradeResponse.create_101_response(headers)
         return WSUpgradeResponseWithListener(response, connection)
 
-    return lambda visit: _protocol(partial(upgrade, visit), config.limits.frame_bytes)
+    return lambda visit: _protocol(_Accepted, partial(upgrade, visit), config.limits.frame_bytes)
 
 
 class _Accepted(WSProtocol):  # type: ignore[misc]
@@ -300,27 +298,39 @@ class _Accepted(WSProtocol):  # type: ignore[misc]
             connection.took(nbytes)
 
 
+class _Server(NamedTuple):
+    """What a client's protocol has to know."""
+
+    netloc: str
+    path: str
+    headers: dict[str, str]
+    """Of the request, besides those of every handshake."""
+    timeout: float
+    """Seconds that the handshake may take."""
+
+
 def _protocol(
-    upgrade: Callable[[WSUpgradeRequest], WSUpgradeResponseWithListener], limit: int
-) -> asyncio.BaseProtocol:
-    # As `picows.ws_create_server` makes one, which accepts by itself and lets nobody say until when
-    # somebody has to be let in.
-    protocol: asyncio.BaseProtocol = _Accepted(
-        None,  # host and port, of a client
-        None,  # path, of a client
-        False,  # not the client's side
-        upgrade,
+    kind: type[WSProtocol], told: Callable[..., Any], limit: int, server: _Server | None = None
+) -> Any:
+    """The protocol of a connection to `server`; without one, of a connection that was accepted.
+    `told` gives who is told of the frames; a server's is given the request."""
+    # As `picows.ws_connect` and `picows.ws_create_server` make one. The first comes with all of
+    # picows, the other accepts by itself and lets nobody say until when somebody has to be let in.
+    return kind(
+        server and server.netloc,
+        server and server.path,
+        server is not None,
+        told,
         _quiet,
         True,  # disconnect when what it calls raises
-        None,  # limit to the time of the handshake: the door has one
+        server and server.timeout,  # none at the server: the door has one
         False,  # ping by itself
         *(0.0, 0.0, WSAutoPingStrategy.PING_WHEN_IDLE),  # without effect
         False,  # pong by itself: answered here, where who does not read is read no more
         limit,
-        None,  # headers of a client
+        server and server.headers,
         READ_BUFFER,
     )
-    return protocol
 
 
 def fits() -> bool:
@@ -329,7 +339,7 @@ def fits() -> bool:
         return False
     refusal = WSUpgradeResponse.create_error_response(404, b"")
     try:
-        _protocol(lambda _: WSUpgradeResponseWithListener(refusal, None), READ_BUFFER)
+        _protocol(_Accepted, lambda _: WSUpgradeResponseWithListener(refusal, None), READ_BUFFER)
     except (TypeError, ValueError):
         return False
     except RuntimeError:

@@ -9,7 +9,7 @@ from typing import Protocol
 from urllib.parse import SplitResult
 
 from osmo_transport.errors import ConnectionLostError, HandshakeError, TransportError
-from osmo_transport.transports import refusals, sockets, strangers, urls
+from osmo_transport.transports import refusals, sockets, urls
 from osmo_transport.transports.abc import (
     Accept,
     Connection,
@@ -69,6 +69,9 @@ class WebSocketTransport(Transport):
     async def why(
         self, url: str, error: HandshakeError, config: ConnectionConfig
     ) -> TransportError:
+        # Who gets through has no use for it.
+        from osmo_transport.transports import strangers  # noqa: PLC0415
+
         target = _target(url)
         context = ClientContext.of(config.tls) if target.scheme == "wss" else None
         place = (*urls.address(target), target.path)
@@ -116,11 +119,14 @@ def open_transport() -> Transport:
 def _picows() -> Engine | None:
     try:
         from osmo_transport.transports.websocket import over_picows  # noqa: PLC0415
-    except ModuleNotFoundError as exc:
-        if exc.name != "picows":
+
+        if over_picows.fits():
+            return over_picows
+    except ImportError as exc:
+        name = exc.name or ""
+        if name == "picows":
+            return None
+        if not name.startswith("picows."):
             raise
-        return None
-    if not over_picows.fits():
-        _log.warning("this version of picows is not known here: WebSockets go on without it")
-        return None
-    return over_picows
+    _log.warning("this version of picows is not known here: WebSockets go on without it")
+    return None
