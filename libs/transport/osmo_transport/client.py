@@ -179,11 +179,11 @@ class Client:
             raise self._uplink.failure
         if unsettled := session.unsettled:
             target = session.acknowledged + unsettled
-            self._uplink.expect_answer()
             await _tasks.turn()  # within one process that may be all that it takes
             if self._uplink.failure is not None:
                 raise self._uplink.failure
             if session.acknowledged < target and session.unsettled:
+                self._uplink.expect_answer()
                 await self._uplink.milestones.reached(target)
 
     async def epoch_after(self, epoch: int) -> int:
