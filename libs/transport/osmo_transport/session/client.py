@@ -30,10 +30,11 @@ from osmo_transport.frames import (
     Stored,
     Welcome,
 )
-from osmo_transport.message import Message, Version, encode_message, read_message
+from osmo_transport.message import Message, Version, read_message
 from osmo_transport.queues.delivery import Producer
 from osmo_transport.queues.leases import Holder
 from osmo_transport.session.config import LONGEST_TICK, SessionConfig
+from osmo_transport.session.encoding import encoded
 from osmo_transport.session.heartbeat import Heartbeat
 from osmo_transport.session.outbox import Outbox
 
@@ -146,15 +147,17 @@ class ClientSession:
         """Messages in the window and the outbox."""
         return len(self._window) + len(self.outbox)
 
-    def put(self, message: Message) -> None:
-        """Take a message to be sent; it is encoded here, once.
+    def put(self, message: Message) -> bool:
+        """Take a message to be sent; it is encoded here, once. Returns whether nothing is in flight
+        that it could wait behind, so that it may leave at once.
 
         Raises:
             MessageTooLargeError: it is over the limit; nothing else is affected.
             UnsendableError: a field does not hold what it may; as before.
         """
-        data = encode_message(message, self._limits.message_bytes)
-        self.settled += self.outbox.put(message, data)
+        kind, key, data = encoded(message, self._limits.message_bytes)
+        self.settled += self.outbox.put(kind, key, data)
+        return self._greeted and not self._window
 
     def renew_epoch(self) -> None:
         """Ask for a new epoch with the next connection, as if the queue's memory had changed."""
