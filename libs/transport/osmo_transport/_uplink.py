@@ -127,7 +127,8 @@ class Uplink:
         secure = urlsplit(url).scheme not in PLAIN
         self._shows_certificate = secure and connection.tls.cert_file is not None
         self._link: _Link | None = None
-        self._flush_handle: asyncio.Handle | None = None
+        self.flush_handle: asyncio.Handle | None = None
+        """While what waits is to be sent in the next turn of the loop."""
         self._known = False
         """Whether a server was ever there that knew a place for this client."""
         self._placed_at: float | None = None
@@ -145,11 +146,11 @@ class Uplink:
 
     def flush_soon(self) -> None:
         """Send what waits in the next turn of the loop."""
-        if self._flush_handle is None:
-            self._flush_handle = self._loop.call_soon(self._flush)
+        if self.flush_handle is None:
+            self.flush_handle = self._loop.call_soon(self._flush)
 
     def _flush(self) -> None:
-        self._flush_handle = None
+        self.flush_handle = None
         self.flush()
 
     def flush(self) -> None:
@@ -415,8 +416,8 @@ class Uplink:
         if link is not None and link.connection is not None:
             link.connection.send(Goodbye(GoodbyeCode.CLOSING, "the client stops"))
         self.fail(self.failure or ClosedError("the client is closed"))
-        if self._flush_handle is not None:
-            self._flush_handle.cancel()
+        if self.flush_handle is not None:
+            self.flush_handle.cancel()
 
 
 RENEWED = ConnectionLostError("a new epoch was asked for")

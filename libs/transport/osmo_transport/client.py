@@ -90,6 +90,8 @@ class Client:
     def __init__(self, uplink: Uplink) -> None:
         self._uplink = uplink
         self._session = uplink.session
+        self._outbox = uplink.session.outbox
+        self._put = uplink.session.put
         self._unflushed = 0
 
     @property
@@ -148,17 +150,18 @@ class Client:
             FencedError: a newer client took over, and this one does not stand by.
             ClosedError: the client was closed.
         """
-        session, uplink = self._session, self._uplink
-        while session.outbox.full and uplink.failure is None:
+        uplink, outbox = self._uplink, self._outbox
+        while outbox.full and uplink.failure is None:
             uplink.room.clear()
             await uplink.room.wait()
         if uplink.failure is not None:
             raise uplink.failure
-        batch = session.put(message, not more)
+        batch = self._put(message, not more)
         if batch is not None:
             uplink.send(batch)  # and what follows it collects
             return
-        uplink.flush_soon()
+        if uplink.flush_handle is None:
+            uplink.flush_soon()
         self._unflushed += 1
         if self._unflushed >= FLUSH_EVERY:
             self._unflushed = 0

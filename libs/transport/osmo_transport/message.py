@@ -8,7 +8,7 @@ who sends it and who handles it know its shape.
 import random
 import time
 from collections.abc import Callable, Sequence
-from typing import Annotated, NamedTuple, Never, NoReturn
+from typing import Annotated, Final, NamedTuple, Never, NoReturn
 
 import msgspec
 
@@ -20,10 +20,10 @@ from osmo_transport.errors import (
     UsageError,
 )
 
-MAX_NAME = 1024
+MAX_NAME: Final = 1024
 """Characters of a kind or a key: what is longer is no name."""
 
-MAX_EPOCH = 2**53 - 1
+MAX_EPOCH: Final = 2**53 - 1
 """The largest epoch: what every encoding and store can hold exactly and count on from."""
 
 MAX_REVISION = 2**63 - 1

@@ -30,10 +30,11 @@ from osmo_transport.frames import (
     Stored,
     Welcome,
 )
-from osmo_transport.message import Message, Version, encode_message, read_message
+from osmo_transport.message import Message, Version, read_message
 from osmo_transport.queues.delivery import Producer
 from osmo_transport.queues.leases import Holder
 from osmo_transport.session.config import LONGEST_TICK, SessionConfig
+from osmo_transport.session.encoding import encoded
 from osmo_transport.session.heartbeat import Heartbeat
 from osmo_transport.session.outbox import Outbox
 
@@ -154,13 +155,13 @@ class ClientSession:
             MessageTooLargeError: it is over the limit; nothing else is affected.
             UnsendableError: a field does not hold what it may; as before.
         """
-        data = encode_message(message, self._limits.message_bytes)
+        kind, key, data = encoded(message, self._limits.message_bytes)
         if at_once and self._greeted and not self._window and not self.outbox:
             self._window.append(data)
             self._sent += 1
             self._unanswered_bytes += len(data)
             return Batch(self._sent, (data,))
-        self.settled += self.outbox.put(message, data)
+        self.settled += self.outbox.put(kind, key, data)
         return None
 
     def take_back(self) -> None:

@@ -9,7 +9,7 @@ from collections import OrderedDict, deque
 from collections.abc import Iterable
 
 from osmo_transport.kinds import latest_kinds
-from osmo_transport.message import Message, read_message
+from osmo_transport.message import read_message
 from osmo_transport.session.config import OutboxConfig
 
 _Key = tuple[str, str] | int
@@ -21,7 +21,13 @@ class Outbox:
 
     def __init__(self, config: OutboxConfig) -> None:
         self._config = config
-        self._entries: OrderedDict[_Key, bytes] = OrderedDict()
+        self._most_entries, self._most_bytes = config.max_entries, config.max_bytes
+        self._latest = latest_kinds
+        self._entries: dict[_Key, bytes] = {}
+        self._ordered: OrderedDict[_Key, bytes] | None = None
+        """The entries again, from when a part of them is taken until all are: it gives up its
+        oldest at once, where a dict looks for it behind all that it gave up before. Mostly all are
+        taken, and a dict costs each of them less."""
         self._every: deque[int] = deque()
         self._next_every = 0
         self._every_bytes = 0
@@ -38,15 +44,14 @@ class Outbox:
     @property
     def full(self) -> bool:
         """Whether a bound at which `send` waits is reached."""
-        config = self._config
-        return len(self._entries) >= config.max_entries or self.bytes >= config.max_bytes
+        return len(self._entries) >= self._most_entries or self.bytes >= self._most_bytes
 
-    def put(self, message: Message, data: bytes) -> int:
-        """Add a message, `data` being its bytes; returns how many messages left without being sent
-        (coalesced or dropped)."""
-        if message.kind not in latest_kinds:
+    def put(self, kind: str, key: str, data: bytes) -> int:
+        """Add a message of this kind and key, `data` being its bytes; returns how many messages
+        left without being sent (coalesced or dropped)."""
+        if kind not in self._latest:
             return self._put_every(data)
-        return self._put_latest((message.kind, message.key), data)
+        return self._put_latest((kind, key), data)
 
     def _put_latest(self, key: tuple[str, str], data: bytes) -> int:
         older = self._entries.setdefault(key, data)
@@ -90,7 +95,10 @@ class Outbox:
             everything = list(entries.values()), self.bytes
             self._clear()
             return everything
-        pop = entries.popitem
+        if self._ordered is None:
+            self._ordered = OrderedDict(entries)
+            self._entries = entries = self._ordered
+        pop = self._ordered.popitem
         taken: list[bytes] = []
         total = 0
         while entries and len(taken) < count and total < room:
@@ -109,12 +117,16 @@ class Outbox:
         newer one by now makes way for it. Returns how many messages left without being sent."""
         later = list(self._entries.items())
         self._clear()
-        gone = sum(self.put(read_message(data), data) for data in taken)
+        gone = 0
+        for data in taken:
+            message = read_message(data)
+            gone += self.put(message.kind, message.key, data)
         for key, data in later:
             gone += self._put_every(data) if isinstance(key, int) else self._put_latest(key, data)
         return gone
 
     def _clear(self) -> None:
-        self._entries.clear()
+        self._entries = {}
+        self._ordered = None
         self._every.clear()
         self.bytes = self._every_bytes = 0
