@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from osmo_transport import ClientConfig, ServerConfig, SessionConfig, connect, listen, new_message
 from osmo_transport._polling import MAX_FAILURES, BusyPoll
 
-SPAN = 0.00015
+SPAN = 0.0002
 TURN = 0.00001
 """Seconds that a turn of the loop takes."""
 
