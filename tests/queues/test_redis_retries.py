@@ -75,7 +75,7 @@ async def test_what_went_to_another_while_it_was_read_ends_nothing(
 
         async def lose(stream: str, wanted: Sequence[Pending]) -> tuple[list[Found], int]:
             for entry in wanted:
-                consumer._forget((stream, entry.id))
+                consumer._forget([(stream, entry.id)])
             raise QueueUnavailableError("no answer")
 
         monkeypatch.setattr(consumer._member, "take", lose)

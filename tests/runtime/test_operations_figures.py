@@ -111,3 +111,30 @@ def test_a_duration_is_in_the_first_bucket_that_holds_it(bucket: int) -> None:
         histogram.record(2 * LARGEST)
         assert seconds <= histogram.percentile(50) * (1 + 1e-9)
         assert histogram.percentile(50) <= max(seconds * 1.05, SMALLEST)
+
+
+@pytest.mark.parametrize(
+    "durations",
+    [
+        [],
+        [0.5],
+        [0.1 * n for n in range(1, 200)],
+        [SMALLEST * 10 ** (n / PER_DECADE) for n in range(600)],
+        [2.0, 0.0, -1.0, 3.0],
+        [1.0, math.nan, 0.5],
+        [1.0, math.inf],
+        [1.0, 2 * LARGEST],
+    ],
+)
+def test_durations_are_added_together_as_one_by_one(durations: list[float]) -> None:
+    """Whatever is among them."""
+    together, single = Histogram(), Histogram()
+    together.record_all(durations)
+    for seconds in durations:
+        single.record(seconds)
+    percents = (0.0, 1.0, 25.0, 50.0, 75.0, 99.0, 100.0)
+    assert together.count == single.count
+    assert together.total == pytest.approx(single.total)
+    assert together.maximum == single.maximum
+    assert list(together.told()) == list(single.told())
+    assert list(map(together.percentile, percents)) == list(map(single.percentile, percents))

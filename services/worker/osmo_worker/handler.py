@@ -171,7 +171,7 @@ class GuardedHandler:
             outcomes = (await self._handler(deliveries[0]),)
         if not isinstance(outcomes, Sequence) or len(outcomes) != len(deliveries):
             raise TypeError(f"handle_batch must return one outcome for each of {len(deliveries)}")
-        for outcome in outcomes:
+        for outcome in () if _ACKS.issuperset(map(type, outcomes)) else outcomes:
             if not _is_outcome(outcome):
                 raise TypeError(
                     "it must return Ack(), Retry(reason, seconds or None) or Reject(reason),"
@@ -184,6 +184,9 @@ def _is_cancelled() -> bool:
     """Whether it is this task that somebody cancels, and not something that it waited for."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
+
+
+_ACKS = frozenset({Ack})
 
 
 def _is_outcome(candidate: object) -> TypeGuard[Outcome]:

@@ -345,20 +345,26 @@ class Worker:
 
     def _record(self, works: Sequence[Work], outcomes: Sequence[Outcome]) -> None:
         metrics, now = self.metrics, self._clock()
+        times: dict[str, list[float]] = {}
         for work, outcome in zip(works, outcomes, strict=True):
             message = work.delivery.message
             superseded: Sequence[Delivery] = work.superseded or ()
-            kind = metrics.of(message.kind)
             if isinstance(outcome, Ack):
-                kind.handled += 1
-                kind.compacted += len(superseded)
-                kind.processing_time.record(now - message.timestamp)
-                for delivery in superseded:
-                    kind.processing_time.record(now - delivery.message.timestamp)
+                times.setdefault(message.kind, []).append(now - message.timestamp)
+                if superseded:
+                    kind = metrics.of(message.kind)
+                    kind.compacted += len(superseded)
+                    kind.processing_time.record_all(
+                        [now - delivery.message.timestamp for delivery in superseded]
+                    )
             elif isinstance(outcome, Retry):
-                kind.retried += 1 + len(superseded)
+                metrics.of(message.kind).retried += 1 + len(superseded)
             else:
-                kind.rejected += 1 + len(superseded)
+                metrics.of(message.kind).rejected += 1 + len(superseded)
+        for name, handled in times.items():
+            kind = metrics.of(name)
+            kind.handled += len(handled)
+            kind.processing_time.record_all(handled)
 
 
 def _switch(event: asyncio.Event, on: bool) -> None:

@@ -351,15 +351,16 @@ def _sort(deliveries: Sequence[Delivery]) -> _Batch:
     lines = {events.KIND: batch.happened, logs.KIND: batch.logged, **batch.reports}
     lines |= dict.fromkeys(backends.KINDS, batch.told)
     for position, delivery in enumerate(deliveries):
-        kind = delivery.message.kind
+        message = delivery.message
+        kind = message.kind
         try:
-            body = decode_body(kind, delivery.message.payload)
+            body = decode_body(kind, message.payload)
         except BodyError as exc:
             batch.outcomes[position] = Reject(str(exc))
             continue
         batch.backends.add(delivery.backend)
-        if kind in lines:
-            lines[kind].append((delivery, body))
+        if (line := lines.get(kind)) is not None:
+            line.append((delivery, body))
             continue
         batch.bodies[position] = body
         if kind in EXISTENCE_KINDS:

@@ -209,10 +209,12 @@ class Upsert:
         if self._copy is not None and len(rows) >= COPIED and self._are_distinct(rows):
             return len(rows) - self._copy.write(connection, rows)
         changed = position = 0
+        driver = connection.connection.driver_connection
+        assert driver is not None
         for size, statement in self._many:
             while len(rows) - position >= size:
                 values = tuple(chain.from_iterable(rows[position : position + size]))
-                changed += connection.exec_driver_sql(statement, values).rowcount
+                changed += driver.execute(statement, values).rowcount
                 position += size
         if position < len(rows):
             changed += connection.exec_driver_sql(self._one, rows[position:]).rowcount

@@ -2,9 +2,11 @@
 
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
+
+Body = TypeVar("Body", bound=msgspec.Struct)
 
 REPLACEMENT = "\ufffd"
 """Stands for U+0000, which a container may write into its last message and PostgreSQL refuses."""
@@ -23,10 +25,11 @@ def without_nul(text: str) -> str:
     return text.replace("\0", REPLACEMENT)
 
 
-def without_nuls(*texts: str) -> tuple[str, ...]:
-    """Each of some texts in this form. Looked for in all of them at once, for there is hardly
-    ever one."""
-    return tuple(map(without_nul, texts)) if "\0" in "".join(texts) else texts
+def cleaned(body: Body) -> Body:
+    """The body of a report with each of its texts in this form; not so what they are part of."""
+    fields = msgspec.structs.asdict(body).items()
+    texts = {name: without_nul(value) for name, value in fields if isinstance(value, str)}
+    return msgspec.structs.replace(body, **texts)
 
 
 def shortened(text: str, limit: int) -> str:

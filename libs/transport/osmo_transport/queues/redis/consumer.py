@@ -10,7 +10,7 @@ import asyncio
 import heapq
 import itertools
 import logging
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
 from typing import NamedTuple
 
 from osmo_transport import _tasks
@@ -266,9 +266,8 @@ class RedisConsumer(Consumer):
             del order[: len(asked)]
             new = await self._member.read_new(room // len(asked), asked)
             self._admit(new.found)
-            gave = {entry.stream for entry in new.found}
-            served += [stream for stream in asked if stream in gave]
-            empty += [stream for stream in asked if stream not in gave]
+            served += [stream for stream in asked if stream in new.gave]
+            empty += [stream for stream in asked if stream not in new.gave]
             more = more or new.more
         self._order.done(served, empty)
         self._empty = self._empty.difference(served).union(empty)
@@ -308,19 +307,19 @@ class RedisConsumer(Consumer):
 
     def _admit(self, found: Iterable[Found]) -> None:
         self._remember()
+        held, ready, read = self._held, self._ready, self._layout.read
         for stream, entry_id, fields, attempt in found:
             key = (stream, entry_id)
-            if key in self._held or key in self._unreadable:
+            if key in held or key in self._unreadable:
                 continue  # its group was made anew: it is pending for us again, and in hand already
             try:
-                backend, message = self._layout.read(entry_id, fields)
+                backend, message = read(entry_id, fields)
             except UnreadableError as exc:
                 reason = UNREADABLE.format(exc)
                 self._unreadable[key] = _Unreadable(content_of(fields).backend, attempt, reason)
                 continue
-            delivery = Delivery(entry_id, stream, backend, message, attempt)
-            self._held[key] = delivery
-            self._ready.append(delivery)
+            held[key] = delivery = Delivery(entry_id, stream, backend, message, attempt)
+            ready.append(delivery)
 
     def _knows(self, key: _Key) -> bool:
         return key in self._held or key in self._waiting or key in self._unreadable
@@ -399,8 +398,7 @@ class RedisConsumer(Consumer):
         # One that was buried when no answer came is not pending any more when it is asked for anew.
         for key in buried.union(self._unanswered.intersection(done)):
             self._tell_buried(key, reasons[key])
-        for key in done:
-            self._forget(key)
+        self._forget(done)
         if refused:
             raise QueueUnavailableError(f"the store takes no dead letters for now: {refused}")
 
@@ -415,11 +413,12 @@ class RedisConsumer(Consumer):
     def buried(self) -> int:
         return self._member.burials.count
 
-    def _forget(self, key: _Key) -> None:
-        self._unanswered.discard(key)
-        self._held.pop(key, None)
-        self._waiting.pop(key, None)
-        self._unreadable.pop(key, None)
+    def _forget(self, keys: Collection[_Key]) -> None:
+        for known in (self._held, self._waiting, self._unreadable):
+            if known:
+                for key in keys:
+                    known.pop(key, None)
+        self._unanswered.difference_update(keys)
 
     # Leases
 
@@ -431,8 +430,8 @@ class RedisConsumer(Consumer):
                 ours.setdefault(stream, []).append(entry_id)
             try:
                 for stream, ids in ours.items():
-                    for entry_id in await self._member.renew(stream, ids):
-                        self._forget((stream, entry_id))
+                    gone = await self._member.renew(stream, ids)
+                    self._forget([(stream, entry_id) for entry_id in gone])
             except QueueError as exc:
                 _log.warning("leases could not be renewed: %s", exc)
 

@@ -4,6 +4,7 @@ import itertools
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any, NamedTuple, TypeVar
 
 from osmo_transport.message import new_id
@@ -39,6 +40,8 @@ ORPHANS = "orphans"
 ended."""
 
 _log = logging.getLogger(__name__)
+_FIELDS = itemgetter(2)
+"""Of a `Found`."""
 _T = TypeVar("_T")
 
 
@@ -46,19 +49,16 @@ class NoGroupError(Exception):
     """A stream or its group is missing: `Member.join` makes them."""
 
 
-class Found(NamedTuple):
-    """An entry that is pending for this member now."""
-
-    stream: str
-    id: str
-    fields: list[bytes]
-    attempt: int
+Found = tuple[str, str, list[bytes], int]
+"""An entry that is pending for this member now: its stream, id, fields and attempt."""
 
 
 class New(NamedTuple):
     """What a read of new entries brought."""
 
     found: list[Found]
+    gave: frozenset[str]
+    """The streams that they are of."""
     more: bool
     """Whether there may be more of them."""
 
@@ -159,19 +159,21 @@ class Member:
         command: Command = ("XREADGROUP", "GROUP", self.group, self._own, "COUNT", asked)
         (reply,) = await self._read((*command, *block, "STREAMS", *keys, *ids), wait=wait or 0.0)
         found: list[Found] = []
+        gave: set[str] = set()
         more = False
         for key, read in reply or ():
             stream = self._names[key.decode()]
-            found += [Found(stream, id_.decode(), fields, 1) for id_, fields in read]
+            found += [(stream, id_.decode(), fields, 1) for id_, fields in read]
+            gave.add(stream)
             more = more or len(read) >= asked
         self._learn(found)
-        return New(found, more)
+        return New(found, frozenset(gave), more)
 
     def _learn(self, found: Sequence[Found]) -> None:
         """Remember how large entries are, the latest ones above all."""
-        sizes = [sum(map(len, entry.fields)) for entry in found]
-        if sizes:
-            mean = sum(sizes) / len(sizes)
+        if found:
+            contents = itertools.chain.from_iterable(map(_FIELDS, found))
+            mean = sum(map(len, contents)) / len(found)
             self._size = max(1.0, mean, (self._size + mean) / 2)
 
     async def look(self) -> None:
@@ -247,7 +249,7 @@ class Member:
             _log.warning("dead letters of stream %s have to wait: %s", stream, failure.decode())
         for id_, fields, attempts in buried:
             self._tell_buried(stream, id_.decode(), fields, attempts)
-        found = [Found(stream, id_.decode(), fields, n) for id_, fields, n in taken]
+        found = [(stream, id_.decode(), fields, n) for id_, fields, n in taken]
         self._learn(found)
         return _Reply(found, end)
 

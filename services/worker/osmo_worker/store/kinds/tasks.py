@@ -28,7 +28,7 @@ from osmo_reports.bodies import NO_EXIT_CODE, Condition, PodExists, UpdatePod
 from osmo_transport import Delivery
 from osmo_worker.store.merge import Columns, Join, Known, Resource, Row, existence, taken
 from osmo_worker.store.schema import INITIALIZING, tasks
-from osmo_worker.store.values import json_text, moment, moment_at, without_nul, without_nuls
+from osmo_worker.store.values import cleaned, json_text, moment, moment_at, without_nul
 
 KIND = "update_pod"
 
@@ -131,30 +131,35 @@ def _row(delivery: Delivery, body: UpdatePod, known: Known) -> Row:
     message, now = delivery.message, known.now
     epoch, resource_version = message.version
     gone = body.deleted or known.left_out(delivery, KIND)
-    workflow_uuid, task_uuid, status, text, node, container, pod_ip, pod = without_nuls(
-        *(body.workflow_uuid, body.task_uuid, body.status, body.message),
-        *(body.node, body.container, body.pod_ip, body.pod),
-    )
-    told = status, None if body.exit_code == NO_EXIT_CODE else body.exit_code, text
+    status, text, node, pod = body.status, body.message, body.node, body.pod
+    names = f"{body.workflow_uuid}{body.task_uuid}{node}{body.container}{body.pod_ip}{pod}"
+    if "\0" in f"{names}{status}{text}":
+        return _row(delivery, cleaned(body), known)
+    code = None if body.exit_code == NO_EXIT_CODE else body.exit_code
+    since = moment_at(message.timestamp) or now
+    reported: tuple[str | None, int | None, str | None] = _NOTHING
     lost = not (message.final or gone) and (delivery.backend, node) in known.gone
-    shown, reported = (NODE_LOST, told) if lost else (told, _NOTHING)
+    if lost:
+        reported, (status, code, text), since = (status, code, text), NODE_LOST, now
     return (
         delivery.backend,
-        workflow_uuid,
-        task_uuid,
+        body.workflow_uuid,
+        body.task_uuid,
         body.retry_id,
-        *shown,
+        status,
+        code,
+        text,
         message.final,
         lost,
         *reported,
         node,
-        container,
-        pod_ip,
+        body.container,
+        body.pod_ip,
         pod,
         pod,
         json_text(shown_conditions(body.conditions)) if body.conditions else "[]",
         moment(body.created_at),
-        (not lost and moment_at(message.timestamp)) or now,
+        since,
         now,
         now if gone else None,
         epoch,
