@@ -52,6 +52,7 @@ def poll_on(turns: Turns, span: float = SPAN, cpus: int = 2) -> BusyPoll:
 
 
 def test_it_is_awake_for_the_span_and_no_longer() -> None:
+    """Then it sleeps, as if nobody had expected anything."""
     turns = Turns()
     poll_on(turns).expect()
     turns.run_until_asleep()
@@ -59,6 +60,7 @@ def test_it_is_awake_for_the_span_and_no_longer() -> None:
 
 
 def test_it_sleeps_as_soon_as_it_came() -> None:
+    """A turn looks, and the next one is not asked for."""
     turns = Turns()
     poll = poll_on(turns)
     poll.expect()
@@ -69,6 +71,7 @@ def test_it_sleeps_as_soon_as_it_came() -> None:
 
 
 def test_an_expectation_while_it_is_awake_begins_the_span_anew() -> None:
+    """One at a time: the next is expected as soon as the last has come."""
     turns = Turns()
     poll = poll_on(turns)
     poll.expect()
@@ -82,12 +85,14 @@ def test_an_expectation_while_it_is_awake_begins_the_span_anew() -> None:
 
 @pytest.mark.parametrize(("span", "cpus"), [(0.0, 2), (SPAN, 1)])
 def test_it_is_never_awake_where_it_is_switched_off_or_has_one_cpu(span: float, cpus: int) -> None:
+    """On one CPU it would keep the one that is to answer from running."""
     turns = Turns()
     poll_on(turns, span, cpus).expect()
     assert not turns.turn()
 
 
 def test_one_that_came_in_time_makes_up_for_all_that_did_not() -> None:
+    """Before that, after each failure twice as many go by as before."""
     turns = Turns()
     poll = poll_on(turns)
 
@@ -106,6 +111,7 @@ def test_one_that_came_in_time_makes_up_for_all_that_did_not() -> None:
 
 @given(st.integers(2**MAX_FAILURES, 5 * 2**MAX_FAILURES))
 def test_where_nothing_comes_in_time_hardly_anything_is_polled_for(expectations: int) -> None:
+    """One of 256, once that is known."""
     turns = Turns()
     poll = poll_on(turns)
     for _ in range(expectations):
@@ -117,6 +123,7 @@ def test_where_nothing_comes_in_time_hardly_anything_is_polled_for(expectations:
 
 @given(st.lists(st.sampled_from(["expect", "met", "turn"]), max_size=200))
 def test_it_falls_asleep_whatever_happens(events: list[str]) -> None:
+    """In whatever order it is expected, comes, and is looked for."""
     turns = Turns()
     poll = poll_on(turns)
     for event in events:
