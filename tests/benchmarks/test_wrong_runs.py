@@ -86,7 +86,7 @@ STORED_TRIPS = partial(round_trip.stored, count=MESSAGES)
 PARTITIONS = partial(scale_out.Scaling(scale_out.in_one_redis).measure, partitions=1)
 START = partial(startup.start_up, count=MESSAGES)
 BURST = large_cluster.burst
-SIZE = partial(large_cluster.size, count=MESSAGES, followed=0.05)
+SIZE = partial(large_cluster.size, count=MESSAGES, followed=0.2)
 
 ALL = (STORE, TRIPS, STORED_TRIPS, play, PARTITIONS, START, BURST, SIZE)
 
