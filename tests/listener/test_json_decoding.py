@@ -5,6 +5,7 @@ import itertools
 import json
 from collections.abc import Callable
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -16,6 +17,7 @@ from osmo_listener.errors import (
     ServerFailedError,
     StatusError,
 )
+from osmo_listener.informer.objects import ObjectMeta
 from osmo_listener.informer.source import Event, EventType
 from osmo_listener.kubernetes.decoding import ListPage, to_version
 from osmo_listener.kubernetes.json_decoding import JsonDecoder, json_status
@@ -109,6 +111,24 @@ def test_page_is_decoded_as_it_comes() -> None:
     assert [pod.metadata.name for pod in reader.page().objects] == [
         f"pod-{n}" for n in range(1, 1001)
     ]
+
+
+class _Unread(msgspec.Struct):
+    """A type of somebody else, who reads a part of it himself."""
+
+    metadata: ObjectMeta
+    spec: msgspec.Raw
+
+
+def test_what_refers_to_the_text_keeps_it() -> None:
+    """Though the page is given up piece by piece."""
+    pods = [{"metadata": wire.pod("a", n)["metadata"], "spec": {"n": n}} for n in range(1, 101)]
+    reader = JsonDecoder(_Unread).page_reader()
+    body = compact({"metadata": {"resourceVersion": "9"}, "items": pods})
+    for at in range(0, len(body), 500):
+        reader.feed(body[at : at + 500])
+    told = [msgspec.json.decode(each.spec) for each in reader.page().objects]
+    assert told == [{"n": n} for n in range(1, 101)]
 
 
 @pytest.mark.parametrize(

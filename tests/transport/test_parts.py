@@ -57,6 +57,20 @@ def test_nothing_is_left_of_a_part_that_cannot_be_imported(package: str) -> None
     assert package not in sys.modules
 
 
+def test_a_package_that_cannot_be_executed_says_so_each_time(package: str) -> None:
+    """Its own error, and not that something is missing of it."""
+    with only_parts_of(package):
+        import package_of_much.module
+    init = Path(str(sys.modules[package].__file__))
+    whole = init.read_text()
+    init.write_text("raise OSError('out of luck')\n")
+    for _ in range(2):
+        with pytest.raises(OSError, match="out of luck"):
+            _ = package_of_much.rest
+    init.write_text(whole)
+    assert package_of_much.rest == 2
+
+
 def test_a_package_that_is_not_there_is_named() -> None:
     """As by an import."""
     with (

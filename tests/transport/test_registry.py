@@ -193,6 +193,14 @@ def third_party(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def test_what_is_imported_late_is_listed_at_once() -> None:
+    """As shells complete it."""
+    said = run_python(
+        "import osmo_transport\nprint({*osmo_transport.__all__} - {*dir(osmo_transport)})"
+    )
+    assert said == "set()\n"
+
+
 def test_a_third_party_adds_a_transport_and_a_queue(third_party: Path) -> None:
     """By entry points alone; both then work by their URLs, and are named among the known."""
     said = run_python(

@@ -114,6 +114,9 @@ else:
         found = globals()[name] = getattr(import_module(_OF_SERVERS[name]), name)
         return found
 
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})
+
 
 __all__ = (
     "DEFAULT_STREAM",

@@ -15,7 +15,7 @@ def only_parts_of(package: str) -> Iterator[None]:
     little is needed, and whose whole takes a good part of a program's start. The package is
     executed when somebody first asks it for what is not there.
 
-    Where it is imported already, nothing is different.
+    Where it is imported already, nothing is different. Not for two threads that ask at once.
 
     Raises:
         ModuleNotFoundError: there is no such package.
@@ -42,5 +42,9 @@ class _Unexecuted(ModuleType):
         self.__class__ = ModuleType  # type: ignore[assignment]  # from here on it is one like any
         assert self.__spec__ is not None
         assert self.__spec__.loader is not None
-        self.__spec__.loader.exec_module(self)
+        try:
+            self.__spec__.loader.exec_module(self)
+        except BaseException:
+            self.__class__ = _Unexecuted  # the next one is told why, too
+            raise
         return getattr(self, name)

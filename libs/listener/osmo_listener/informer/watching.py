@@ -126,9 +126,9 @@ async def follow(
             await running
         yield Objects(informer, readers, running)
     finally:
+        running.cancel()
         import anyio  # noqa: PLC0415  (seldom needed, and slow to import)
 
-        running.cancel()
         with anyio.CancelScope(shield=True):
             await asyncio.wait([running])
 

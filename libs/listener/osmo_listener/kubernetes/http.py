@@ -84,8 +84,9 @@ class Response:
         return b"".join([piece async for piece in self.pieces()])
 
     async def pieces(self) -> AsyncGenerator[bytes, None]:
-        """The same in pieces of no meaning: the first one as soon as it is there, then larger ones,
-        of which each is a turn of the event loop. Up to `HttpConfig.ahead_bytes` are read ahead.
+        """The same in pieces of no meaning: the first one as soon as it is there, then larger ones.
+        Up to `HttpConfig.ahead_bytes` are read ahead; what is there already comes without a turn of
+        the event loop in between.
 
         Raises:
             as `read`.

@@ -118,7 +118,7 @@ class JsonDecoder(Decoder[T]):
             return self._one_by_one(body)
         return ListPage(objects, to_version(page.metadata.resource_version), page.metadata.more)
 
-    def items(self, text: memoryview) -> list[T]:
+    def items(self, text: bytes) -> list[T]:
         """The objects of an array. Raises what `_ODD` names if something about them is odd."""
         items: list[T] = self._items_decoder.decode(text)
         return with_versions([*map(self._transform, items)])
@@ -219,7 +219,9 @@ class JsonPageReader(PageReader[T]):
 
     def page(self) -> ListPage[T]:
         rest = self._take()
-        page = self._decoder.page(self._head + b"[" + rest[1:] if self._head else rest)
+        if self._head:
+            rest = b"".join((self._head, b"[", memoryview(rest)[1:]))
+        page = self._decoder.page(rest)
         return page._replace(objects=[*self._objects, *page.objects])
 
     def _read(self) -> None:
@@ -255,14 +257,13 @@ class JsonPageReader(PageReader[T]):
 
     def _read_objects(self, data: bytearray, comma: int) -> None:
         """Takes those before the comma."""
-        with memoryview(data)[: comma + 1] as text:
-            text[0], text[comma] = b"[]"
-            try:
-                self._objects += self._decoder.items(text)
-            except _ODD:
-                text[comma] = ord(",")
-                self._wanted = -1
-                return
+        # A text of their own: what is decoded may refer to it, as msgspec's `Raw` does.
+        text = b"".join((b"[", memoryview(data)[1:comma], b"]"))
+        try:
+            self._objects += self._decoder.items(text)
+        except _ODD:
+            self._wanted = -1
+            return
         del data[:comma]
 
 

@@ -333,9 +333,13 @@ def _protocol(
     )
 
 
+_USED = ("listener", "wait_until_handshake_complete")
+"""Of `WSProtocol`."""
+
+
 def fits() -> bool:
     """Whether this picows can be used: how its protocols are made it promises to nobody."""
-    if not hasattr(WSProtocol, "listener"):
+    if not all(hasattr(WSProtocol, name) for name in _USED):
         return False
     refusal = WSUpgradeResponse.create_error_response(404, b"")
     try:
