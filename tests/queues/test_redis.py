@@ -316,3 +316,24 @@ async def test_an_append_alone_is_waited_for_awake(
         (delivery,) = await drain(consumer, 1)
         await consumer.settle([(delivery, Ack())])
         assert told == ["expect", "met"]
+
+
+async def test_the_first_report_waits_for_no_preparations(redis_server: RedisServer) -> None:
+    """Connections are there and scripts are known when a producer was let in and a worker waits,
+    so that neither its append nor its settlement takes longer than any other."""
+    async with opened(redis_server) as queue, queue.consumer("workers", "w1") as consumer:
+        redis_server.command("SCRIPT", "FLUSH")
+        taking = asyncio.create_task(take(consumer, 1))
+        feeder = Feeder(queue)
+        await feeder.open()
+        await eventually(lambda: b"cmd=xreadgroup" in redis_server.command("CLIENT", "LIST"))
+        connected = redis_server.command("CLIENT", "LIST").count(b"\n")
+        redis_server.command("CONFIG", "RESETSTAT")
+        await feeder.append(report("a"))
+        (delivery,) = await taking
+        await consumer.settle([(delivery, Ack())])
+        asked = redis_server.command("INFO", "commandstats")
+        assert b"cmdstat_evalsha" in asked
+        assert b"cmdstat_script" not in asked
+        assert redis_server.command("CLIENT", "LIST").count(b"\n") == connected
+        assert await figures(queue) == (0, 0, 0)

@@ -160,6 +160,16 @@ class RedisClient:
                 raise self.refusal(reply.text, command, script.text)
         return replies
 
+    async def prepare(self, script: Script) -> None:
+        """Connect and bring the script along, unless that is done: so that the first call, which
+        somebody may wait for, takes no longer than others.
+
+        Raises:
+            QueueUnavailableError, QueueRefusedError: as `run`.
+        """
+        if self._replies is None:
+            await self.run(("SCRIPT", "LOAD", script.text))
+
     async def inspect(self) -> None:
         """Look at the server again: its configuration may have changed.
 

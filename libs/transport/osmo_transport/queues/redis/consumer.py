@@ -293,6 +293,7 @@ class RedisConsumer(Consumer):
         if self._holds_back:
             await self._rest(max(0.0, until - now))
         else:
+            await self._member.prepare()
             await self._take_everywhere(limit, max(0.0, min(until, self._next_claim) - now))
 
     async def _rest(self, seconds: float) -> None:

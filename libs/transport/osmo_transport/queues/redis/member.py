@@ -292,6 +292,10 @@ class Member:
 
     # Settling
 
+    async def prepare(self) -> None:
+        """Get ready to settle."""
+        await self.writer.prepare(entries.SETTLE)
+
     async def remove(self, removal: Removal) -> "Removed":
         """Acknowledge and bury what is still pending for this member."""
         calls: list[tuple[tuple[str, ...], tuple[Argument, ...]]] = []

@@ -187,6 +187,7 @@ class RedisQueue(Queue):
         self, producer: Producer, instance: str, known: ProducerState, claim: Claim = AT_ONCE
     ) -> ProducerState:
         self._check_open()
+        await self._appending.prepare(self._layout.append)
         now = self._wall()
         keys = self._keys
         (reply,) = await self._admitting.call(
