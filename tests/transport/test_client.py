@@ -112,6 +112,22 @@ async def test_flush_is_told_of_an_end_that_comes_before_it_waits() -> None:
             await flushing
 
 
+async def test_flush_is_not_told_of_an_end_that_comes_after_everything_was_acknowledged() -> None:
+    """Be it before it has looked."""
+    line = Line()
+    lines = Lines(line)
+    async with connect("memory://x", backend="b", config=QUICK, transport=lines) as client:
+        await eventually(lambda: line.sent)
+        lines.sink.frame_received(Welcome("q", 1, 0, Limits()))
+        await client.epoch_after(0)
+        await client.send(make_message())
+        flushing = asyncio.create_task(client.flush())
+        await asyncio.sleep(0)
+        lines.sink.frame_received(Stored(1))
+        client._uplink.fail(ClosedError("the end"))
+        await flushing
+
+
 async def test_flush_returns_when_nothing_is_left() -> None:
     """Nothing sent, nothing to wait for, connected or not."""
     async with connect("memory://nobody", backend="b", config=QUICK) as client:

@@ -95,6 +95,23 @@ def test_what_left_at_once_can_be_taken_back() -> None:
     assert client.resent == 0
 
 
+def test_what_left_at_once_counts_in_the_window() -> None:
+    """And no more when it is taken back."""
+    client = client_session(Limits(window_bytes=1000))
+    introduce(client, server_session(), FRESH)
+    assert client.put(state("a", size=900), True) is not None
+    client.put(state("b"))
+    client.put(state("c"))
+    assert [keys(b.messages) for b in batches(client)] == [["b"]]
+    client.receive(Stored(2), 0.0)
+    assert [keys(b.messages) for b in batches(client)] == [["c"]]
+    client.receive(Stored(3), 0.0)
+    assert client.put(state("d", size=900), True) is not None
+    client.take_back()
+    client.put(state("e"))
+    assert [keys(b.messages) for b in batches(client)] == [["d", "e"]]
+
+
 def test_a_message_overtakes_nothing() -> None:
     """Behind the welcome, what is in flight and what is in the outbox, it waits like any other."""
     client = client_session()

@@ -1,12 +1,14 @@
 """What a client encodes: the same as whoever reads each message that he made."""
 
+from uuid import UUID
+
 import msgspec
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from osmo_transport import Message, TransportError, Version, encode_message
-from osmo_transport.message import MAX_EPOCH, MAX_NAME, MAX_REVISION
+from osmo_transport.message import MAX_EPOCH, MAX_NAME, MAX_REVISION, read_message
 from osmo_transport.session.encoding import encoded
 from osmo_transport.testing.kinds import STATE
 from tests.transport.builders import MESSAGES, state
@@ -41,7 +43,8 @@ def expected(message: Message, limit: int) -> object:
         data = encode_message(message, limit)
     except TransportError as exc:
         return type(exc), str(exc)
-    return message.kind, message.key, data
+    read = read_message(data)
+    return read.kind, read.key, data
 
 
 @given(MESSAGES, CHANGES, st.integers(0, 300))
@@ -50,6 +53,7 @@ def expected(message: Message, limit: int) -> object:
 @example(PLAIN, {"key": ""}, 300)
 @example(PLAIN, {"key": "\ud800"}, 300)
 @example(PLAIN, {"key": Texts("key")}, 300)
+@example(PLAIN, {"key": UUID(int=1)}, 300)
 @example(PLAIN, {"id": "\udfff"}, 300)
 @example(PLAIN, {"id": Texts("id")}, 300)
 @example(PLAIN, {"version": Version(MAX_EPOCH, MAX_REVISION)}, 300)

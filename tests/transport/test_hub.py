@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import time
+from contextlib import suppress
 
 from osmo_transport import ConnectionLostError, Limits, ProducerState, QuotaConfig, SessionConfig
 from osmo_transport._hub import Hub, HubConfig
@@ -186,3 +187,21 @@ async def test_what_was_held_for_a_backend_is_forgotten_with_its_last_connection
     del peer, incoming
     gc.collect()
     assert not hub._holdings
+
+
+async def test_who_has_received_waits_no_more() -> None:
+    """Nothing is left of him, be it that he gave up."""
+    hub = new_hub()
+    peer, _ = await welcomed(hub)
+    for number in range(1, 4):
+        receiving = asyncio.create_task(hub.receive())
+        await asyncio.sleep(0)
+        peer.frame_received(batch(number, make_message()))
+        assert len(await receiving) == 1
+    receiving = asyncio.create_task(hub.receive())
+    await asyncio.sleep(0)
+    receiving.cancel()
+    with suppress(asyncio.CancelledError):
+        await receiving
+    assert not hub._receivers
+    await hub.aclose()

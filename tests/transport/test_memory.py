@@ -173,3 +173,28 @@ async def test_a_round_trip_is_one_turn_of_the_event_loop() -> None:
             assert len(turns) == before + 1
         turns[-1].cancel()
         server.stop()
+
+
+async def test_what_a_sink_sends_when_it_may_write_again_waits_for_the_next_turn() -> None:
+    """It is within a call of a sink then, too."""
+    inside = False
+
+    async with linked() as (connection, recorder, accepted):
+
+        def resumed() -> None:
+            nonlocal inside
+            inside = True
+            connection.send(batch(2, 10))
+            inside = False
+
+        def got(_: Frame) -> None:
+            assert not inside
+
+        recorder.writing_resumed = resumed  # type: ignore[method-assign]
+        accepted.on_frame = got
+        accepted.connection.pause()
+        while connection.writable:
+            connection.send(batch(1, WRITE_BUFFER))
+        accepted.connection.resume()
+        await eventually(lambda: batch(2, 10) in accepted.frames)
+        assert not accepted.ended

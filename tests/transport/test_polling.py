@@ -126,8 +126,10 @@ def test_it_falls_asleep_whatever_happens(events: list[str]) -> None:
     """In whatever order it is expected, comes, and is looked for."""
     turns = Turns()
     poll = poll_on(turns)
+    steps: dict[str, Callable[[], object]]
+    steps = {"expect": poll.expect, "met": poll.met, "turn": turns.turn}
     for event in events:
-        {"expect": poll.expect, "met": poll.met, "turn": turns.turn}[event]()
+        steps[event]()
     before = turns.now
     turns.run_until_asleep()
     assert turns.now - before <= SPAN + 3 * TURN
@@ -144,9 +146,9 @@ async def test_who_waits_for_another_process_is_polled_for(
         def __init__(self, loop: asyncio.AbstractEventLoop, span: float, **_: Any) -> None:
             super().__init__(loop, span, cpus=2)
 
-        def expect(self) -> None:
+        def expect(self) -> float:
             spans.append(self._span)
-            super().expect()
+            return super().expect()
 
     monkeypatch.setattr("osmo_transport._uplink.BusyPoll", Watched)
     monkeypatch.setattr("osmo_transport._hub.BusyPoll", Watched)
@@ -163,3 +165,50 @@ async def test_who_waits_for_another_process_is_polled_for(
             incoming.acknowledge()
         await flushed
     assert set(spans) == ({0.0001, 0.0002} if polls else set())
+
+
+async def test_what_comes_ends_the_wait_at_either_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The acknowledgement at the client, and the next report at the server."""
+    answered: dict[float, int] = {}
+
+    class Watched(BusyPoll):
+        def __init__(self, loop: asyncio.AbstractEventLoop, span: float, **_: Any) -> None:
+            super().__init__(loop, span, cpus=2)
+
+        def met(self, *arguments: Any) -> None:
+            waited = self._expecting
+            super().met(*arguments)
+            if waited and not self._expecting:
+                answered[self._span] = answered.get(self._span, 0) + 1
+
+    monkeypatch.setattr("osmo_transport._uplink.BusyPoll", Watched)
+    monkeypatch.setattr("osmo_transport._hub.BusyPoll", Watched)
+    server_config = ServerConfig(session=SessionConfig(busy_poll=1.0))
+    client_config = ClientConfig(session=SessionConfig(busy_poll=2.0))
+    async with (
+        listen("ws://127.0.0.1:0", config=server_config) as server,
+        connect(server.url, backend="b", config=client_config) as client,
+    ):
+        await client.epoch_after(0)
+        for _ in range(2):
+            await client.send(new_message("update_pod", "k", b"{}"))
+            flushed = asyncio.create_task(client.flush())
+            for incoming in await server.receive():
+                incoming.acknowledge()
+            await flushed
+    assert answered == {2.0: 2, 1.0: 1}
+
+
+def test_others_run_between_two_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once for each turn that is taken for nothing."""
+    let = 0
+
+    def count() -> None:
+        nonlocal let
+        let += 1
+
+    monkeypatch.setattr("osmo_transport._polling._let_others_run", count)
+    turns = Turns()
+    poll_on(turns).expect()
+    turns.run_until_asleep()
+    assert let == turns.taken - 1

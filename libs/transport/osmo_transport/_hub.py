@@ -174,7 +174,7 @@ class Hub:
         ):
             peer.part(GoodbyeCode.UNAVAILABLE, "the server is overloaded", self.config.retry_after)
             return
-        self.polling.met()
+        self.polling.met(peer.awaited_until)
         self._inbox.append(incoming)
         self._inbox_bytes += size
         peer.holds(incoming)

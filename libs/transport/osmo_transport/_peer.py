@@ -108,6 +108,8 @@ class Peer(FrameSink):
         self._held: deque[tuple[int, int]] = deque()
         """Of the batches that wait for their answers, the last sequence number and the bytes."""
         self._stored = 0
+        self.awaited_until = 0.0
+        """Until when its next batch is one that was stayed awake for."""
         self._ponged = False
 
     def __str__(self) -> str:
@@ -263,7 +265,7 @@ class Peer(FrameSink):
         if stored is not None:
             self._connection.send(stored)
             if not self._connection.local:
-                self._hub.polling.expect()
+                self.awaited_until = self._hub.polling.expect()
 
     def tick(self, now: float) -> None:
         """Look at its heartbeat."""

@@ -3,7 +3,10 @@
 import asyncio
 import os
 import sys
+import time
 from collections.abc import Callable
+from functools import partial
+from math import inf
 from time import perf_counter
 
 BUSY_POLL = 0.0002
@@ -44,22 +47,24 @@ class BusyPoll:
         self._failures = 0
         self._skipped = 0
 
-    def expect(self) -> None:
-        """Something may come any moment."""
+    def expect(self) -> float:
+        """Something may come any moment; until when that counts as in time, by the clock."""
         if not self._span:
-            return
+            return 0.0
         if self._skipped:
             self._skipped -= 1
-            return
+            return 0.0
         self._until = self._clock() + self._span
         self._expecting = True
         if not self._looking:
             self._looking = True
             self._loop.call_soon(self._look)
+        return self._until
 
-    def met(self) -> None:
-        """It came, or is expected no more."""
-        if self._expecting:
+    def met(self, until: float = inf) -> None:
+        """It came, or is expected no more; what was expected `until` a moment that has passed
+        says nothing."""
+        if self._expecting and (until == inf or self._clock() <= until):
             self._expecting = False
             self._failures = 0
 
@@ -81,4 +86,4 @@ def _cpus() -> int:
     return os.cpu_count() or 1
 
 
-_let_others_run: Callable[[], None] = getattr(os, "sched_yield", lambda: None)
+_let_others_run: Callable[[], None] = getattr(os, "sched_yield", partial(time.sleep, 0))

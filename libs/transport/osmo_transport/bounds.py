@@ -18,6 +18,8 @@ Seconds = Annotated[float, msgspec.Meta(gt=0)]
 """How long, where without any time nothing would be done in it, or the same without a pause."""
 SecondsOrZero = Annotated[float, msgspec.Meta(ge=0)]
 """How long, where no time makes sense."""
+ShortWait = Annotated[float, msgspec.Meta(ge=0, le=0.01)]
+"""Seconds of a wait that takes a whole CPU."""
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 """A part of the whole."""
 Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]

@@ -183,9 +183,9 @@ class Client:
         if unsettled := session.unsettled:
             target = session.acknowledged + unsettled
             await _tasks.turn()  # within one process that may be all that it takes
-            if self._uplink.failure is not None:
-                raise self._uplink.failure
             if session.acknowledged < target and session.unsettled:
+                if self._uplink.failure is not None:
+                    raise self._uplink.failure
                 self._uplink.expect_answer()
                 await self._uplink.milestones.reached(target)
 

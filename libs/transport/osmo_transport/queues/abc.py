@@ -34,7 +34,7 @@ from types import MappingProxyType, TracebackType
 from typing import NamedTuple, Self
 
 from osmo_transport._polling import BUSY_POLL
-from osmo_transport.bounds import Count, Seconds, SecondsOrZero
+from osmo_transport.bounds import Count, Seconds, ShortWait
 from osmo_transport.errors import FencedError, QueueLostError
 from osmo_transport.frames import Limits
 from osmo_transport.kinds import stream_weights
@@ -83,7 +83,7 @@ class QueueConfig:
     them that are due, and its own from before a restart: nothing new, and nothing that others left.
     What it has in hand by then may still be added. So many take 30 MB in its process, and in each
     third of a lease less than a second to be renewed."""
-    busy_poll: SecondsOrZero = BUSY_POLL
+    busy_poll: ShortWait = BUSY_POLL
     """Seconds for which the event loop does not sleep after an append that is sent to another
     process, because the answer may come any moment. Where answers take longer it is hardly ever
     done; 0: never."""

@@ -3,7 +3,7 @@
 from dataclasses import asdict, field
 
 from osmo_transport._polling import BUSY_POLL
-from osmo_transport.bounds import Bytes, Count, Seconds, SecondsOrZero
+from osmo_transport.bounds import Bytes, Count, Seconds, ShortWait
 from osmo_transport.frames import Limits
 from osmo_transport.lean import dataclass
 
@@ -41,7 +41,7 @@ class SessionConfig:
     """Seconds that a server may take to acknowledge anything while messages are in flight, pings
     answered or not; then the client connects again, maybe to a server that is in better health
     (client only). Longer than a store's restart, which the server waits for."""
-    busy_poll: SecondsOrZero = BUSY_POLL
+    busy_poll: ShortWait = BUSY_POLL
     """Seconds for which the event loop does not sleep because an answer may come any moment: to a
     client while somebody waits in `flush`, and to a server the next message of one that waited for
     its acknowledgement. Where they take longer it is hardly ever done; 0: never."""

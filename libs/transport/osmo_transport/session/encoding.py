@@ -4,7 +4,7 @@ from typing import Any, Final
 
 import msgspec
 
-from osmo_transport.message import MAX_EPOCH, MAX_NAME, Message, encode_message
+from osmo_transport.message import MAX_EPOCH, MAX_NAME, Message, encode_message, read_message
 
 # As constants they are found at once where this is compiled, and not by their names.
 _encode: Final = msgspec.msgpack.Encoder().encode
@@ -44,7 +44,8 @@ def encoded(message: Message, limit: int) -> tuple[str, str, bytes]:
                 if len(data) <= limit:
                     return kind, key, data
     data = encode_message(message, limit)
-    return message.kind, message.key, data
+    read = read_message(data)  # what is sent as text is text from here on
+    return read.kind, read.key, data
 
 
 def _is_name(name: Any) -> bool:

@@ -101,6 +101,7 @@ class FaultyTransport(Transport):
             raise ConnectionLostError(f"cannot connect to {url}: refused by this test")
         connection = _FaultyConnection(self, sink)
         connection.inner = await self._inner.dial(url, connection, config)
+        connection.local = connection.inner.local
         if connection.open:
             self._connections.add(connection)
         return connection

@@ -99,8 +99,8 @@ class ConnectionConfig:
 class FrameSink(Protocol):
     """Who gets the frames of a connection. Calls must not raise: what one raises is a defect, which
     ends its connection with a `DefectError` and no other. They come from the event loop, or from
-    within a `send` of the other side where that is in this process, but never from within another
-    call of a sink."""
+    within a `send` of the other side where that is in this process, but never from within a call
+    of another sink of such a connection."""
 
     def frame_received(self, frame: Frame) -> None:
         """A frame arrived."""

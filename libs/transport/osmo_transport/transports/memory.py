@@ -54,8 +54,9 @@ class MemoryConnection(BaseConnection):
     A batch is handed over within `send`, and so is what says that it is stored: a turn of the event
     loop each way would be a large part of a round trip. All else waits for the next turn, as with a
     socket, and so does what is sent from within a sink, behind what waits already, to a side that
-    takes nothing now, and beyond `WRITE_BUFFER` in one go. So no sink is called from within
-    another, let alone from within its own `send`, and nobody is kept from his turn for long.
+    takes nothing now, and beyond `WRITE_BUFFER` in one go. So no sink of such a connection is
+    called from within another one, let alone from within its own `send`, and nobody is kept from
+    his turn for long.
     """
 
     local = True

@@ -262,8 +262,10 @@ class RedisQueue(Queue):
         everything = (*keys, *own.streams.values())
         calls = [(everything, self._append_arguments(batch)) for batch in batches]
         self._polling.expect()
-        replies = await self._appending.call(self._layout.append, *calls)
-        self._polling.met()
+        try:
+            replies = await self._appending.call(self._layout.append, *calls)
+        finally:
+            self._polling.met()
         for reply in replies:
             if isinstance(reply, list):
                 raise full(reply[0], self._config.max_entries)
