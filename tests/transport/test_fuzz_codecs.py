@@ -151,7 +151,8 @@ def test_hostile_messages_in_json_are_packed_or_unreadable(draw: Hostile) -> Non
         batch = JSON.decode(AS_JSON.encode(["batch", 1, messages]))
     except PeerError as exc:
         text = str(exc)
-        assert "JSON is malformed" in text
+        # The latter where half of a surrogate pair stands too near the end for the other half.
+        assert "JSON is malformed" in text or "Input data was truncated" in text
         return
     assert isinstance(batch, Batch)
     for data in batch.messages:
