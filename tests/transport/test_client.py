@@ -3,11 +3,14 @@
 import asyncio
 import itertools
 import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 
 from osmo_transport import (
     BackoffConfig,
+    Client,
     ClientConfig,
     ClosedError,
     Limits,
@@ -44,33 +47,9 @@ from osmo_transport.transports.abc import (
 )
 from osmo_transport.transports.memory import MemoryTransport
 from tests.helpers import eventually
+from tests.transport.line import Line
 
 QUICK = ClientConfig(backoff=BackoffConfig(base=0.01, maximum=0.01), drain_timeout=0.0)
-
-
-class Line(Connection):
-    """One that keeps what is sent, and is writable when a test says so."""
-
-    peer, writable = "nobody", True
-
-    def __init__(self) -> None:
-        self.sent: list[Frame] = []
-        self.closed = asyncio.Event()
-
-    def send(self, frame: Frame) -> None:
-        self.sent.append(frame)
-
-    def pause(self) -> None:
-        pass
-
-    def resume(self) -> None:
-        pass
-
-    def close(self) -> None:
-        self.closed.set()
-
-    async def wait_closed(self) -> None:
-        await self.closed.wait()
 
 
 class Lines(MemoryTransport):
@@ -83,6 +62,18 @@ class Lines(MemoryTransport):
     async def dial(self, url: str, sink: FrameSink, config: ConnectionConfig) -> Connection:
         self.sink = sink
         return self.line
+
+
+@asynccontextmanager
+async def on_a_line() -> AsyncIterator[tuple[Client, Line, FrameSink]]:
+    """A client that was welcomed over a line, and who gets what is said to it."""
+    line = Line()
+    lines = Lines(line)
+    async with connect("memory://x", backend="b", config=QUICK, transport=lines) as client:
+        await eventually(lambda: line.sent)
+        lines.sink.frame_received(Welcome("q", 1, 0, Limits()))
+        assert await client.epoch_after(0) == 1
+        yield client, line, lines.sink
 
 
 async def test_waiting_and_giving_up_leaves_nothing_behind() -> None:
@@ -114,16 +105,11 @@ async def test_flush_is_told_of_an_end_that_comes_before_it_waits() -> None:
 
 async def test_flush_is_not_told_of_an_end_that_comes_after_everything_was_acknowledged() -> None:
     """Be it before it has looked."""
-    line = Line()
-    lines = Lines(line)
-    async with connect("memory://x", backend="b", config=QUICK, transport=lines) as client:
-        await eventually(lambda: line.sent)
-        lines.sink.frame_received(Welcome("q", 1, 0, Limits()))
-        await client.epoch_after(0)
+    async with on_a_line() as (client, _, sink):
         await client.send(make_message())
         flushing = asyncio.create_task(client.flush())
         await asyncio.sleep(0)
-        lines.sink.frame_received(Stored(1))
+        sink.frame_received(Stored(1))
         client._uplink.fail(ClosedError("the end"))
         await flushing
 
@@ -267,21 +253,15 @@ async def test_a_defect_of_this_side_costs_a_reconnect(
 
 async def test_a_server_that_asks_and_does_not_read_is_not_answered_into_memory() -> None:
     """What cannot be written now is left out; when it can be, it is answered again."""
-
-    line = Line()
-    lines = Lines(line)
-    async with connect("memory://x", backend="b", config=QUICK, transport=lines) as client:
-        await eventually(lambda: line.sent)
-        lines.sink.frame_received(Welcome("q", 1, 0, Limits()))
-        assert await client.epoch_after(0) == 1
+    async with on_a_line() as (client, line, sink):
         line.writable = False
         for _ in range(1000):
-            lines.sink.frame_received(Ping())
+            sink.frame_received(Ping())
         await client.send(make_message())
         assert len(line.sent) == 1
         line.writable = True
-        lines.sink.writing_resumed()
-        lines.sink.frame_received(Ping())
+        sink.writing_resumed()
+        sink.frame_received(Ping())
         await eventually(lambda: len(line.sent) == 3)
         assert {type(frame) for frame in line.sent[1:]} == {Batch, Pong}
 
@@ -289,8 +269,6 @@ async def test_a_server_that_asks_and_does_not_read_is_not_answered_into_memory(
 @pytest.mark.parametrize("turns", [0, 1, 2, 1000])
 async def test_a_producer_that_never_pauses_gives_a_busy_connection_a_few_turns(turns: int) -> None:
     """As many as it needs until it is writable, one at least, and no more than a few."""
-    line = Line()
-    lines = Lines(line)
     loop = asyncio.get_running_loop()
     passed = 0
 
@@ -300,10 +278,7 @@ async def test_a_producer_that_never_pauses_gives_a_busy_connection_a_few_turns(
         line.writable = passed > turns
         loop.call_soon(turn)
 
-    async with connect("memory://x", backend="b", config=QUICK, transport=lines) as client:
-        await eventually(lambda: line.sent)
-        lines.sink.frame_received(Welcome("q", 1, 0, Limits()))
-        await client.epoch_after(0)
+    async with on_a_line() as (client, line, _):
         await client.send(make_message("first"))
         line.writable = turns == 0
         turn()

@@ -10,7 +10,8 @@ from osmo_transport._peer import Peer
 from osmo_transport.frames import Credential, Goodbye, GoodbyeCode, Occupied, Welcome
 from tests.helpers import eventually
 from tests.transport.bare import BareClient
-from tests.transport.test_hub import Line, new_hub, welcomed
+from tests.transport.line import Line
+from tests.transport.test_hub import new_hub, welcomed
 
 
 def test_who_leaves_makes_room() -> None:

@@ -8,46 +8,12 @@ from contextlib import suppress
 from osmo_transport import ConnectionLostError, Limits, ProducerState, QuotaConfig, SessionConfig
 from osmo_transport._hub import Hub, HubConfig
 from osmo_transport._peer import Incoming, Peer
-from osmo_transport.frames import PROTOCOL, Frame, Goodbye, GoodbyeCode, Hello, Stored, Welcome
+from osmo_transport.frames import PROTOCOL, Goodbye, GoodbyeCode, Hello, Welcome
 from osmo_transport.session import Greeting
 from osmo_transport.testing import make_message
-from osmo_transport.transports.abc import Connection
 from tests.helpers import eventually
 from tests.transport.builders import PRODUCER, batch
-
-
-class Line(Connection):
-    """It keeps what is sent, and is writable when a test says so."""
-
-    peer: str = "nobody"
-    writable = True
-
-    def __init__(self) -> None:
-        self.sent: list[Frame] = []
-        self.closed = asyncio.Event()
-
-    def send(self, frame: Frame) -> None:
-        self.sent.append(frame)
-
-    def pause(self) -> None:
-        pass
-
-    def resume(self) -> None:
-        pass
-
-    def close(self) -> None:
-        self.closed.set()
-
-    async def wait_closed(self) -> None:
-        await self.closed.wait()
-
-    def alone(self) -> bool:
-        """Whether nothing was said but the welcome."""
-        return len(self.sent) == 1
-
-    def stored(self) -> list[int]:
-        """What was acknowledged, one after the other."""
-        return [frame.sequence for frame in self.sent if isinstance(frame, Stored)]
+from tests.transport.line import Line
 
 
 def new_hub() -> Hub:

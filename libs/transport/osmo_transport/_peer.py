@@ -253,8 +253,7 @@ class Peer(FrameSink):
         last = batch.last
         self.let_go(last)
         self._hub.stored(batch.producer, batch.state.epoch, last)
-        if last > self._stored:  # noqa: PLR1730  (once for each batch)
-            self._stored = last
+        self._stored = max(self._stored, last)
         # A client that does not read is not acknowledged, so that its window bounds what it can
         # send; one acknowledgement makes up for all when it reads again.
         if self._connection.writable:

@@ -64,7 +64,7 @@ class BusyPoll:
     def met(self, until: float = inf) -> None:
         """It came, or is expected no more; what was expected `until` a moment that has passed
         says nothing."""
-        if self._expecting and (until == inf or self._clock() <= until):
+        if self._expecting and self._clock() <= until:
             self._expecting = False
             self._failures = 0
 

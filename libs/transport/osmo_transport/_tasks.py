@@ -2,15 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import Generator, Iterable
-from types import coroutine
+from collections.abc import Iterable
 from typing import Any
-
-
-@coroutine
-def turn() -> Generator[None, None, None]:
-    """Let whatever is ready go first: a turn of the event loop."""
-    yield
 
 
 async def end(*tasks: "asyncio.Task[Any] | None") -> None:

@@ -171,7 +171,9 @@ class GuardedHandler:
             outcomes = (await self._handler(deliveries[0]),)
         if not isinstance(outcomes, Sequence) or len(outcomes) != len(deliveries):
             raise TypeError(f"handle_batch must return one outcome for each of {len(deliveries)}")
-        for outcome in () if _ACKS.issuperset(map(type, outcomes)) else outcomes:
+        if _ACKS.issuperset(map(type, outcomes)):
+            return outcomes  # as nearly always, which is seen at once
+        for outcome in outcomes:
             if not _is_outcome(outcome):
                 raise TypeError(
                     "it must return Ack(), Retry(reason, seconds or None) or Reject(reason),"

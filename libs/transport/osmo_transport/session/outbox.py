@@ -24,10 +24,9 @@ class Outbox:
         self._most_entries, self._most_bytes = config.max_entries, config.max_bytes
         self._latest = latest_kinds
         self._entries: dict[_Key, bytes] = {}
-        self._ordered: OrderedDict[_Key, bytes] | None = None
-        """The entries again, from when a part of them is taken until all are: it gives up its
-        oldest at once, where a dict looks for it behind all that it gave up before. Mostly all are
-        taken, and a dict costs each of them less."""
+        """Mostly all are taken, and a dict costs each of them least. From when a part of them is
+        taken until all are it is an OrderedDict, which gives up its oldest at once: a dict looks
+        for it behind all that it gave up before."""
         self._every: deque[int] = deque()
         self._next_every = 0
         self._every_bytes = 0
@@ -95,10 +94,10 @@ class Outbox:
             everything = list(entries.values()), self.bytes
             self._clear()
             return everything
-        if self._ordered is None:
-            self._ordered = OrderedDict(entries)
-            self._entries = entries = self._ordered
-        pop = self._ordered.popitem
+        if not isinstance(entries, OrderedDict):
+            entries = OrderedDict(entries)
+            self._entries = entries
+        pop = entries.popitem
         taken: list[bytes] = []
         total = 0
         while entries and len(taken) < count and total < room:
@@ -127,6 +126,5 @@ class Outbox:
 
     def _clear(self) -> None:
         self._entries = {}
-        self._ordered = None
         self._every.clear()
         self.bytes = self._every_bytes = 0
