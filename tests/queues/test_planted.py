@@ -78,10 +78,10 @@ async def test_catches_adding_a_resend_twice(
     contract: QueueContract, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An `append` that does not look at what is stored already of a batch."""
-    check = "skip = ARGV[8], last - first + 1"
+    check = "skip, instance = last - known, holder"
     assert check in OwnLayout.append.text
     await contract.test_adds_the_rest_of_a_partial_resend(2)
-    faulty = OwnLayout.append.text.replace(check, "skip = ARGV[8], 0")
+    faulty = OwnLayout.append.text.replace(check, "skip, instance = 0, holder")
     monkeypatch.setattr(OwnLayout, "append", script(faulty))
     contract.setup_method()
     with pytest.raises(AssertionError):

@@ -32,7 +32,7 @@ LOOKS: dict[Script, Callable[[Sequence[Argument]], int]] = {
     entries.CLAIM: lambda arguments: int(arguments[12]),
     entries.TAKE: lambda arguments: (len(arguments) - 7) // 2,
     entries.SETTLE: lambda arguments: (
-        int(arguments[5]) + (len(arguments) - 6 - int(arguments[5])) // 2
+        int(arguments[3]) + max(0, len(arguments) - 6 - int(arguments[3])) // 2
     ),
     entries.RENEW: lambda arguments: len(arguments) - 2,
     entries.GIVE_BACK: lambda arguments: (len(arguments) - 4) // 3,

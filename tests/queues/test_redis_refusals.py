@@ -186,10 +186,10 @@ async def test_what_waits_for_its_turn_is_not_done_after_the_end(
     began, go_on = asyncio.Event(), asyncio.Event()
     exchange = Replies.exchange
 
-    async def slow(self: Replies, packed: bytes, count: int) -> list[Any]:
+    async def slow(self: Replies, packed: bytes, count: int, timeout: float) -> list[Any]:
         began.set()
         await go_on.wait()
-        return await exchange(self, packed, count)
+        return await exchange(self, packed, count, timeout)
 
     feeder = Feeder(queue)
     await feeder.open()

@@ -7,6 +7,9 @@ import pytest
 from redis.exceptions import InvalidResponse
 
 from osmo_transport.queues.redis.replies import ErrorReply, Replies
+from tests.helpers import eventually
+
+PATIENCE = 60.0
 
 
 class Wire(asyncio.Transport):
@@ -36,15 +39,15 @@ class Wire(asyncio.Transport):
         self.protocol.connection_lost(None)
 
 
-async def asked(wire: Wire, count: int) -> "asyncio.Task[list[Any]]":
+async def asked(wire: Wire, count: int, timeout: float = PATIENCE) -> "asyncio.Task[list[Any]]":
     """An exchange of so many commands, which are written."""
-    exchanging = asyncio.create_task(wire.protocol.exchange(b"asked", count))
+    exchanging = asyncio.create_task(wire.protocol.exchange(b"asked", count, timeout))
     await asyncio.sleep(0)
     return exchanging
 
 
 @pytest.fixture
-def wire() -> Wire:
+async def wire() -> Wire:
     """One that is taken over."""
     wire = Wire()
     Replies(wire)
@@ -86,7 +89,7 @@ async def test_what_nobody_waits_for_ends_the_connection(wire: Wire, given_up: b
         wire.protocol.data_received(b"$100\r\n")
     assert wire.aborted
     with pytest.raises(ConnectionResetError):
-        await wire.protocol.exchange(b"asked", 1)
+        await wire.protocol.exchange(b"asked", 1, PATIENCE)
 
 
 @pytest.mark.parametrize("cause", [None, BrokenPipeError("gone")])
@@ -100,4 +103,29 @@ async def test_an_end_is_told(wire: Wire, cause: OSError | None) -> None:
 
 async def test_nothing_is_asked_and_nothing_comes(wire: Wire) -> None:
     """An empty group of commands has no reply to wait for."""
-    assert await wire.protocol.exchange(b"", 0) == []
+    assert await wire.protocol.exchange(b"", 0, PATIENCE) == []
+
+
+@pytest.mark.parametrize("before", [0.0, PATIENCE])
+async def test_silence_is_told_in_time(wire: Wire, before: float) -> None:
+    """Whether the exchange before it had less time or more: each has its own."""
+    exchanging = await asked(wire, 1, before)
+    wire.protocol.data_received(b":1\r\n")
+    assert await exchanging == [1]
+    with pytest.raises(TimeoutError):
+        await wire.protocol.exchange(b"asked", 1, 0.0)
+
+
+async def test_the_time_of_one_exchange_does_not_end_the_next(wire: Wire) -> None:
+    """The moment passes at which the first one would have been out of time, and nothing happens; at
+    the end no timer is left."""
+    exchanging = await asked(wire, 1, 0.0)
+    wire.protocol.data_received(b":1\r\n")
+    first = wire.protocol._watchdog.when()
+    assert await exchanging == [1]
+    exchanging = await asked(wire, 1)
+    await eventually(lambda: wire.protocol._watchdog.when() > first)
+    wire.protocol.data_received(b":2\r\n")
+    assert await exchanging == [2]
+    wire.abort()
+    assert wire.protocol._watchdog.cancelled()

@@ -71,7 +71,7 @@ def pack(commands: Iterable[Command]) -> bytes:
     it copies the messages once more."""
     lines: list[bytes] = []
     for command in commands:
-        parts = [part if type(part) is bytes else str(part).encode() for part in command]
+        parts = [part if type(part) is bytes else f"{part}".encode() for part in command]  # type: ignore[str-bytes-safe]
         places = len(lines) + 1
         lines += (b"*%d" % len(parts), *parts, *parts)
         lines[places::2] = map(_length, map(len, parts))
@@ -90,6 +90,8 @@ class RedisClient:
         self._connection: RacedConnection | None = None
         self._replies: Replies | None = None
         self._lock = asyncio.Lock()
+        self._calls = 0
+        """That are under way or wait for their turn."""
         self._closed = False
 
     async def run(
@@ -105,26 +107,39 @@ class RedisClient:
             QueueUnavailableError: no connection, no answer in time, or an error was answered.
             QueueRefusedError: the server is not fit for the queue, or refuses the credentials.
         """
-        packed = pack(commands)
-        timeout = COMMAND_TIMEOUT + wait + (len(packed) + expect) / SLOWEST
-        try:
-            async with asyncio.timeout(timeout), self._lock:
-                replies = await self._exchange(packed, len(commands))
-        except TransportError:
-            raise
-        except Exception as exc:  # whatever the library, its parser or the event loop raise
-            raise self._translated(exc, timeout) from exc
-        if check:
+        replies = await self._send(commands, wait, expect)
+        if check and ErrorReply in map(type, replies):
             for command, reply in zip(commands, replies, strict=True):
                 if type(reply) is ErrorReply:
                     raise self.refusal(reply.text, command)
         return replies
 
-    async def _exchange(self, packed: bytes, count: int) -> list[Any]:
+    async def _send(
+        self, commands: Sequence[Command], wait: float = 0.0, expect: int = 0
+    ) -> list[Any]:
+        packed = pack(commands)
+        timeout = COMMAND_TIMEOUT + wait + (len(packed) + expect) / SLOWEST
+        self._calls += 1
+        try:
+            if self._calls == 1 and self._replies is not None:
+                # Nothing is waited for but the answer, whose time the exchange sees to.
+                async with self._lock:
+                    return await self._exchange(packed, len(commands), timeout)
+            async with asyncio.timeout(timeout), self._lock:
+                return await self._exchange(packed, len(commands), timeout)
+        except TransportError:
+            raise
+        except Exception as exc:  # whatever the library, its parser or the event loop raise
+            raise self._translated(exc, timeout) from exc
+        finally:
+            self._calls -= 1
+
+    async def _exchange(self, packed: bytes, count: int, timeout: float) -> list[Any]:
         if self._closed:
             raise ClosedError("the queue is closed")
         try:
-            replies = await (self._replies or await self._connect()).exchange(packed, count)
+            connection = self._replies or await self._connect(timeout)
+            replies = await connection.exchange(packed, count, timeout)
             for reply in replies:
                 if type(reply) is ErrorReply:
                     _check_usable(reply.text)
@@ -147,7 +162,9 @@ class RedisClient:
         commands = [
             ("EVALSHA", script.sha, len(keys), *keys, *arguments) for keys, arguments in calls
         ]
-        replies = await self.run(*commands, check=False, expect=expect)
+        replies = await self._send(commands, expect=expect)
+        if ErrorReply not in map(type, replies):
+            return replies
         if any(
             type(reply) is ErrorReply and reply.text.startswith(_NO_SCRIPT) for reply in replies
         ):
@@ -194,7 +211,7 @@ class RedisClient:
                 connection.cut()
                 await connection.disconnect(nowait=True)
 
-    async def _connect(self) -> Replies:
+    async def _connect(self, timeout: float) -> Replies:
         # Known to `abort` before it is ready, so that a cancelled attempt leaves no socket behind.
         connection = self._connection = await self._address.connection()
         await connection.connect()  # type: ignore[no-untyped-call]
@@ -203,7 +220,7 @@ class RedisClient:
             raise ConnectionAbortedError("given up while connecting")
         replies = connection.taken_over()
         asked = ("INFO",)
-        (info,) = await replies.exchange(pack([asked]), 1)
+        (info,) = await replies.exchange(pack([asked]), 1, timeout)
         if type(info) is ErrorReply:
             _check_usable(info.text)
             raise self.refusal(info.text, asked)

@@ -396,9 +396,10 @@ class RedisConsumer(Consumer):
         except BaseException:
             self._unanswered.update(reasons)
             raise
-        # One that was buried when no answer came is not pending any more when it is asked for anew.
-        for key in buried.union(self._unanswered.intersection(done)):
-            self._tell_buried(key, reasons[key])
+        if reasons:
+            # One that was buried when no answer came is not pending any more when asked for anew.
+            for key in buried.union(self._unanswered.intersection(done, reasons)):
+                self._tell_buried(key, reasons[key])
         self._forget(done)
         if refused:
             raise QueueUnavailableError(f"the store takes no dead letters for now: {refused}")

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from osmo_transport.message import new_id
 from osmo_transport.queues.abc import QueueConfig
-from osmo_transport.queues.redis.client import Argument, Command, RedisClient
+from osmo_transport.queues.redis.client import Argument, Call, Command, RedisClient
 from osmo_transport.queues.redis.layout import Layout, content_of
 from osmo_transport.queues.redis.replies import ErrorReply
 from osmo_transport.queues.redis.scripts import entries
@@ -137,6 +137,12 @@ class Member:
         self.burials = Burials()
         self._keys = layout.keys
         self._names = {key: stream for stream, key in self._keys.streams.items()}
+        keys = self._keys
+        self._where = {
+            stream: (keys.epoch, keys.dead, keys.counts, keys.due(stream), key)
+            for stream, key in keys.streams.items()
+        }
+        """By stream, the keys of what is done with its pending entries."""
         self._config = config
         self._tally = tally
         self._size = float(UNKNOWN_SIZE)
@@ -224,11 +230,10 @@ class Member:
         return reply.found, int(reply.end)
 
     async def _taking(self, stream: str, script: Any, how: Sequence[Argument]) -> "_Reply":
-        keys = self._keys
         ((taken, lost, dropped, failure, end, buried, epoch),) = await self.reader.call(
             script,
             (
-                (keys.epoch, keys.dead, keys.counts, keys.due(stream), keys.streams[stream]),
+                self._where[stream],
                 (
                     self.group,
                     self._own,
@@ -298,26 +303,26 @@ class Member:
 
     async def remove(self, removal: Removal) -> "Removed":
         """Acknowledge and bury what is still pending for this member."""
-        calls: list[tuple[tuple[str, ...], tuple[Argument, ...]]] = []
+        calls: list[Call] = []
         asked: list[list[tuple[str, str]]] = []
-        keys = self._keys
-        for stream in removal.acks.keys() | removal.dead.keys():
-            where = (keys.epoch, keys.dead, keys.counts, keys.due(stream), keys.streams[stream])
-            whose = (self.queue_epoch, self.group, self._own, stream)
-            most = self._config.max_dead_letters
-            for ids in _chunks(removal.acks.get(stream, ())):
-                calls.append((where, (*whose, most, len(ids), *ids)))
+        whose = (self.queue_epoch, self.group, self._own)
+        for stream, acks in removal.acks.items():
+            for ids in _chunks(acks):
+                calls.append((self._where[stream], (*whose, len(ids), *ids)))
                 asked.append([(stream, entry_id) for entry_id in ids])
-            for letters in _chunks(removal.dead.get(stream, ())):
-                calls.append((where, (*whose, most, 0, *itertools.chain(*letters))))
+        for stream, dead in removal.dead.items():
+            what = (*whose, 0, stream, self._config.max_dead_letters)
+            for letters in _chunks(dead):
+                calls.append((self._where[stream], (*what, *itertools.chain(*letters))))
                 asked.append([(stream, entry_id) for entry_id, _ in letters])
         done: list[tuple[str, str]] = []
         buried: set[tuple[str, str]] = set()
         refused = ""
         replies = await self.writer.call(entries.SETTLE, *calls) if calls else ()
-        for settled, (dropped, failure, letters) in zip(asked, replies, strict=True):
+        for settled, reply in zip(asked, replies, strict=True):
+            dropped, failure, letters = reply or (0, b"", ())
             self._tally.dead_dropped += dropped
-            buried |= {(settled[0][0], entry_id.decode()) for entry_id in letters}
+            buried.update([(settled[0][0], entry_id.decode()) for entry_id in letters])
             if failure:
                 refused = failure.decode()
             else:

@@ -66,6 +66,8 @@ nobody else."""
 
 _MAX_LEASE = round(MAX_LEASE * 1000)
 
+_OUTCOMES = {outcome.name.encode(): outcome for outcome in AppendOutcome}
+
 _T = TypeVar("_T")
 _log = logging.getLogger(__name__)
 _json = msgspec.json.Encoder().encode
@@ -152,6 +154,9 @@ class RedisQueue(Queue):
         self._layout = layout
         self._keys = layout.keys
         self._config = layout.configured(config)
+        own = self._keys
+        kept = (own.epoch, own.producers, own.strangers, own.borders, own.counts)
+        self._append_keys = (*kept, *own.streams.values())
         self._clock = clock
         self._wall = wall
         # Each of these can take its time without holding up the others: whoever appends, whoever
@@ -257,34 +262,33 @@ class RedisQueue(Queue):
 
     async def append(self, batches: Sequence[ProducerBatch]) -> list[AppendOutcome]:
         self._check_open()
-        own = self._keys
-        keys = (own.epoch, own.producers, own.strangers, own.borders, own.counts)
-        everything = (*keys, *own.streams.values())
-        calls = [(everything, self._append_arguments(batch)) for batch in batches]
+        calls = [(self._append_keys, self._append_arguments(batch)) for batch in batches]
         self._polling.expect()
         try:
             replies = await self._appending.call(self._layout.append, *calls)
         finally:
             self._polling.met()
         for reply in replies:
-            if isinstance(reply, list):
+            if type(reply) is list:
                 raise full(reply[0], self._config.max_entries)
-        return [AppendOutcome[reply.decode()] for reply in replies]
+        return [_OUTCOMES[reply] for reply in replies]
 
     def _append_arguments(self, batch: ProducerBatch) -> list[str | bytes | int]:
+        producer, state = batch.producer, batch.state
         added = self._layout.appended(batch)
-        return [
-            batch.state.queue_epoch,
-            _json(batch.producer),
-            batch.producer.backend,
-            batch.state.epoch,
-            batch.first,
-            len(batch.encoded),
+        payloads = added.payloads
+        arguments: list[str | bytes | int] = [
+            state.queue_epoch,
+            _json(producer),
+            producer.backend,
+            b"%d %d " % (state.epoch, batch.first - 1),
+            b"%d %d " % (state.epoch, batch.last),
             self._config.max_entries,
             added.ways,
-            _json(list(map(len, added.payloads))),
-            b"".join(added.payloads),
         ]
+        if len(payloads) == 1:
+            return [*arguments, payloads[0]]
+        return [*arguments, b"".join(payloads), _json(list(map(len, payloads)))]
 
     async def raise_epochs(self, epochs: Mapping[str, int]) -> None:
         self._check_open()

@@ -33,13 +33,17 @@ class Replies(asyncio.Protocol):
         self._found: list[Any] = []
         self._wanted = 0
         self._waiter: asyncio.Future[list[Any]] | None = None
+        self._loop = asyncio.get_running_loop()
+        self._deadline = 0.0
+        self._watchdog: asyncio.TimerHandle | None = None
         transport.set_protocol(self)
 
-    async def exchange(self, packed: bytes, count: int) -> list[Any]:
+    async def exchange(self, packed: bytes, count: int, timeout: float) -> list[Any]:
         """Send commands in one write and return their replies, `count` of them. One at a time; who
         is interrupted has to give up the connection, for what is left of it is still to come.
 
         Raises:
+            TimeoutError: not all of them came within `timeout` seconds.
             OSError: the connection has ended.
             InvalidResponse: what came is not of Redis, or more than was asked for.
         """
@@ -48,7 +52,11 @@ class Replies(asyncio.Protocol):
         if count == 0:
             return []
         self._wanted, self._found = count, []
-        self._waiter = asyncio.get_running_loop().create_future()
+        self._deadline = self._loop.time() + timeout
+        # One timer watches over all exchanges: `asyncio.timeout` would take a third as long as one.
+        if self._watchdog is None or self._watchdog.when() > self._deadline:
+            self._watch()
+        self._waiter = self._loop.create_future()
         self._transport.write(packed)
         try:
             return await self._waiter
@@ -76,8 +84,24 @@ class Replies(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """See `asyncio.Protocol`."""
+        if self._watchdog is not None:
+            self._watchdog.cancel()
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_exception(exc or ConnectionResetError(ENDED))
+
+    def _watch(self) -> None:
+        if self._watchdog is not None:
+            self._watchdog.cancel()
+        self._watchdog = self._loop.call_at(self._deadline, self._look)
+
+    def _look(self) -> None:
+        self._watchdog = None
+        if self._waiter is None or self._waiter.done():
+            return
+        if self._loop.time() < self._deadline:
+            self._watch()
+        else:
+            self._waiter.set_exception(TimeoutError())
 
 
 _INCOMPLETE = object()

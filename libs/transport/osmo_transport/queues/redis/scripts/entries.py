@@ -166,47 +166,45 @@ how many of the ids were looked at before the bytes were used up."""
 SETTLE = script(
     _BURY
     + """
-if (redis.call('GET', KEYS[1]) or '') ~= ARGV[1] then return {0, '', {}} end
-local dead, counts, due, stream = KEYS[2], KEYS[3], KEYS[4], KEYS[5]
-local group, consumer, name, limit = ARGV[2], ARGV[3], ARGV[4], ARGV[5]
-local function mine(id)
-  local pending = redis.pcall('XPENDING', stream, group, id, id, 1, consumer)
-  return not pending.err and pending[1]
+if (redis.call('GET', KEYS[1]) or '') ~= ARGV[1] then return 0 end
+local counts, due, stream, group, consumer = KEYS[3], KEYS[4], KEYS[5], ARGV[2], ARGV[3]
+local function pending(first, last, count)
+  return redis.pcall('XPENDING', stream, group, first, last, count, consumer)
 end
-local acks = 6 + tonumber(ARGV[6])
--- Most follow each other: they are asked for at once.
-local known = {}
-if acks > 7 then
-  local page =
-    redis.pcall('XPENDING', stream, group, ARGV[7], ARGV[acks], acks - 6, consumer)
-  for _, pending in ipairs(page) do known[pending[1]] = true end
-end
-local ids, n = {}, 0
-for i = 7, acks do
-  if known[ARGV[i]] or mine(ARGV[i]) then
-    n = n + 1
-    ids[n] = ARGV[i]
+local last = 4 + tonumber(ARGV[4])
+if last > 4 then
+  -- Most follow each other: they are asked for at once.
+  local known, ids = {}, {}
+  for _, each in ipairs(pending(ARGV[5], ARGV[last], last - 4)) do known[each[1]] = true end
+  for i = 5, last do
+    if known[ARGV[i]] or last > 5 and pending(ARGV[i], ARGV[i], 1)[1] then
+      ids[#ids + 1] = ARGV[i]
+    end
   end
+  if ids[1] then remove(stream, counts, due, group, ids) end
 end
-if n > 0 then remove(stream, counts, due, group, ids) end
+if last == #ARGV then return 0 end
+local name, limit = ARGV[last + 1], ARGV[last + 2]
 local dropped, failure, buried = 0, '', {}
-for i = acks + 1, #ARGV, 2 do
-  local pending = mine(ARGV[i])
-  if pending then
+for i = last + 3, #ARGV, 2 do
+  local id, reason = ARGV[i], ARGV[i + 1]
+  local mine = pending(id, id, 1)[1]
+  if mine then
     local n, fields =
-      bury(stream, counts, due, dead, name, group, limit, ARGV[i], pending[4], ARGV[i + 1])
+      bury(stream, counts, due, KEYS[2], name, group, limit, id, mine[4], reason)
     if type(n) == 'number' then dropped = dropped + n else failure = n end
-    if fields then buried[#buried + 1] = ARGV[i] end
+    if fields then buried[#buried + 1] = id end
   end
 end
 return {dropped, failure, buried}
 """
 )
 """Removes this member's pending entries, some of them to the dead letters. KEYS: epoch, dead,
-counts, due, stream. ARGV: queue epoch, group, consumer, stream's name, most dead letters, number of
-ids to acknowledge, these ids, then id and reason of each dead letter. What is not pending for this
-member, or belongs to an earlier memory of the store, is left alone. Returns the number of dead
-letters dropped, the error of a refused one, and the ids of those that were made."""
+counts, due, stream. ARGV: queue epoch, group, consumer, number of ids to acknowledge, these ids,
+and if there are dead letters the stream's name, most of them, then id and reason of each. What is
+not pending for this member, or belongs to an earlier memory of the store, is left alone. Returns 0
+if there is nothing to tell, else the number of dead letters dropped, the error of a refused one,
+and the ids of those that were made."""
 
 RENEW = script("""
 local ids, n = {}, 0

@@ -199,36 +199,40 @@ between would get an epoch above the old ones. KEYS: producers, when each connec
 has appended nothing yet connected, leases, borders. ARGV: what the names of the backend's producers
 begin with, backend. Returns how many there were."""
 
-_APPEND = (
-    _BORDER
-    + """
+_APPEND = """
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 'LOST' end
-local stored = redis.call('HGET', KEYS[2], ARGV[2])
+local producer, backend, before, after = ARGV[2], ARGV[3], ARGV[4], ARGV[5]
+local limit, ways, joined = ARGV[6], ARGV[7], ARGV[8]
+local stored = redis.call('HGET', KEYS[2], producer)
 if not stored then return 'LOST' end
-local epoch, last, instance = stored:match('^(%d+) (%d+) ?(.*)$')
-epoch, last = tonumber(epoch), tonumber(last)
-local backend = ARGV[3]
-local own, first, count = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
-if epoch > own then return 'FENCED' end
-local _, lowest = border(KEYS[4], backend)
-if epoch < own or own < lowest or first > last + 1 then return 'LOST' end
-if first + count - 1 <= last then return 'STORED' end
+local skip, instance = 0, stored:sub(#before + 1)
+if stored:sub(1, #before) ~= before then
+  local epoch, last, holder = stored:match('^(%d+) (%d+) ?(.*)$')
+  local own, known = before:match('^(%d+) (%d+) $')
+  epoch, own = tonumber(epoch), tonumber(own)
+  if epoch > own then return 'FENCED' end
+  skip, instance = last - known, holder
+  if epoch < own or skip < 0 then return 'LOST' end
+end
+local border = redis.call('HGET', KEYS[4], backend)
+if border and border:sub(-2) ~= ' 0' then
+  local lowest = border:match('%d+$')
+  if tonumber(before:match('^%d+')) < tonumber(lowest) then return 'LOST' end
+end
+if skip >= #ways then return 'STORED' end
 
-local ways, skip = ARGV[8], last - first + 1
-local fresh = ways:sub(skip + 1)
-local _, room = fresh:gsub('[^0]', '')
-if room > 0 then
-  local held, limit = 0, tonumber(ARGV[7])
-  for i = 6, #KEYS do held = held + redis.call('XLEN', KEYS[i]) end
-  if held + room > limit then return {held} end
+local held = 0
+for i = 6, #KEYS do held = held + redis.call('XLEN', KEYS[i]) end
+if held + #ways - skip > tonumber(limit) then
+  local _, room = ways:sub(skip + 1):gsub('[^0]', '')
+  if room > 0 and held + room > tonumber(limit) then return {held} end
 end
 
-local sizes, joined, ends, added = cjson.decode(ARGV[9]), ARGV[10], 0, {}
-for i = 1, skip do ends = ends + sizes[i] end
-for i = 1, #fresh do
-  local way, begins = fresh:byte(i) - 48, ends + 1
-  ends = ends + sizes[skip + i]
-  if way > 0 then
+local sizes, ends, added = #ways > 1 and cjson.decode(ARGV[9]) or {#joined}, 0, {}
+for i = 1, #ways do
+  local way, begins = ways:byte(i) - 48, ends + 1
+  ends = ends + sizes[i]
+  if way > 0 and i > skip then
     local message = joined:sub(begins, ends)
     redis.call('XADD', KEYS[5 + way], '*', FIELDS)
     added[way] = (added[way] or 0) + 1
@@ -237,12 +241,10 @@ end
 for way, number in pairs(added) do
   redis.call('HINCRBY', KEYS[5], KEYS[5 + way] .. ' in', number)
 end
-if last == 0 then redis.call('ZREM', KEYS[3], ARGV[2]) end
-local place = string.format('%.0f %.0f ', epoch, first + count - 1) .. instance
-redis.call('HSET', KEYS[2], ARGV[2], place)
+if before:sub(-3) == ' 0 ' then redis.call('ZREM', KEYS[3], producer) end
+redis.call('HSET', KEYS[2], producer, after .. instance)
 return 'STORED'
 """
-)
 
 
 def append(fields: str) -> Script:
@@ -250,10 +252,14 @@ def append(fields: str) -> Script:
     `backend` is the backend and `message` the message's bytes.
 
     KEYS: epoch, producers, when each that has appended nothing yet connected, borders, counts,
-    streams. ARGV: queue epoch, producer, backend, epoch, first sequence, count, most entries
-    allowed, ways, sizes of the messages as a JSON array, and the messages in one piece: an argument
-    for each would cost both sides more. The ways have a character for each message: 0 for one that
-    is refused, else the character that is as many behind 0 as the stream is among the streams.
-    Returns STORED, FENCED, LOST, or if there is no room a list of the number of entries held.
+    streams. ARGV: queue epoch, producer, backend, where the producer stands before the batch and
+    after it (`EPOCH SEQUENCE `), most entries allowed, ways, the messages in one piece, and if they
+    are several their sizes as a JSON array: an argument for each would cost both sides more. The
+    ways have a character for each message: 0 for one that is refused, else the character that is as
+    many behind 0 as the stream is among the streams. Returns STORED, FENCED, LOST, or if there is
+    no room a list of the number of entries held.
+
+    A report that comes alone finds nothing of this in a cache: so where all is as it should be, the
+    place is compared as it stands, and nothing is taken apart.
     """
     return script(_APPEND.replace("FIELDS", fields))
