@@ -110,18 +110,6 @@ def _is_async_callable(candidate: object) -> TypeGuard[Handler]:
     return inspect.iscoroutinefunction(getattr(candidate, "__call__", None))  # noqa: B004
 
 
-class _Call:
-    """One that has not ended."""
-
-    __slots__ = ("begun", "late", "task")
-
-    def __init__(self, task: "asyncio.Task[Any]") -> None:
-        self.task = task
-        self.begun = time.monotonic()
-        self.late = False
-        """Whether its time is over, upon which it was cancelled."""
-
-
 class GuardedHandler:
     """A handler whose calls all end in time, in one outcome for each delivery."""
 
@@ -133,14 +121,16 @@ class GuardedHandler:
         """Whether a call may carry more than one delivery."""
         self.calls = 0
         """Calls that have ended, in whatever way."""
-        self._under_way: dict[_Call, None] = {}
+        self._under_way: dict[asyncio.Task[Any], float] = {}
+        """The calls that have not ended, by their tasks: when each began."""
+        self._late: set[asyncio.Task[Any]] = set()
+        """Of these, those whose time is over; each was cancelled."""
         self._watched = False
 
     @property
     def overdue(self) -> bool:
         """Whether a call goes on though its time is over: it does not let itself be cancelled."""
-        oldest = next(iter(self._under_way), None)
-        return oldest is not None and oldest.late
+        return bool(self._late)
 
     async def outcomes(self, deliveries: Sequence[Delivery]) -> Sequence[Outcome]:
         """What becomes of each delivery, in the same order.
@@ -149,8 +139,8 @@ class GuardedHandler:
             WorkerError: the handler raised it: it is unavailable for now, or cannot go on at all.
         """
         task: Any = asyncio.current_task()
-        call = _Call(task)
-        self._under_way[call] = None
+        late = False
+        self._under_way[task] = time.monotonic()
         if not self._watched:
             self._watch()
         outcomes: Sequence[Outcome]
@@ -161,9 +151,11 @@ class GuardedHandler:
                 else:
                     outcomes = (await self._handler(deliveries[0]),)
             finally:
-                del self._under_way[call]
+                del self._under_way[task]
                 self.calls += 1
-                if call.late:
+                if self._late and task in self._late:
+                    late = True
+                    self._late.remove(task)
                     task.uncancel()
             if self.takes_batches or type(outcomes[0]) is not Ack:
                 _check(outcomes, len(deliveries))
@@ -174,7 +166,7 @@ class GuardedHandler:
             # It may be this task that somebody cancels, and not something that it waited for.
             if isinstance(exc, asyncio.CancelledError) and task.cancelling():
                 raise
-            return await self._after(exc, deliveries, late=call.late)
+            return await self._after(exc, deliveries, late=late)
 
     async def _after(
         self, exc: BaseException, deliveries: Sequence[Delivery], *, late: bool
@@ -198,15 +190,15 @@ class GuardedHandler:
         """Cancel the calls whose time is over, and look again when that of the next one is: a timer
         for each call costs more than all else that is done for it."""
         now = time.monotonic()
-        for call in self._under_way:
-            if not call.late:
-                rest = call.begun + self._timeout - now
+        for task, begun in self._under_way.items():
+            if task not in self._late:
+                rest = begun + self._timeout - now
                 if rest > 0:
                     asyncio.get_running_loop().call_later(rest, self._watch)
                     self._watched = True
                     return
-                call.late = True
-                call.task.cancel()
+                self._late.add(task)
+                task.cancel()
         self._watched = False
 
 

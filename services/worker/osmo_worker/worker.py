@@ -281,10 +281,15 @@ class Worker:
             with self._tracer.handle(needed) as settle:
                 outcomes = await self._outcomes(lane, works)
                 settle(outcomes)
+        self._finished.append((works, outcomes))
+        # In the next turn: it takes a while, for which no settlement has to wait.
+        asyncio.get_running_loop().call_soon(self._make_room, lane, works)
+        await self._settle()
+
+    def _make_room(self, lane: _Lane, works: Sequence[Work]) -> None:
+        """A call has ended: others may begin."""
         lane.done(works)
         self._dispatch(lane)
-        self._finished.append((works, outcomes))
-        await self._settle()
 
     async def _outcomes(self, lane: _Lane, works: Sequence[Work]) -> Sequence[Outcome]:
         deliveries = [work.delivery for work in works]
