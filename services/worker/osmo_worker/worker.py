@@ -2,8 +2,8 @@
 
 ```
 queue ──receive──▶ inbox ──take──▶ handler calls ──outcomes──▶ settle ──▶ queue
-        reader     compacted,      bounded                     settler
-                   ordered
+        one at     compacted,      bounded                     one at
+        a time     ordered                                     a time
 ```
 
 The middle is a lane. The handler has one, and each handler of a kind of others has one of its own,
@@ -13,6 +13,8 @@ so that a slow or broken one keeps nobody waiting but itself.
   with that delivery's outcome.
 - *Bounded*: at most `max_in_flight` deliveries are in hand, and in each lane at most `concurrency`
   calls (or `batch_concurrency` batches) run.
+- *Nobody is woken up on a report's way*: the task that has read handles what came first, and
+  another reads on; the one whose call has ended settles it, and what ends meanwhile.
 - *Batches form by themselves*: what arrives while the handler is busy makes the next batch, and
   what it finishes while the queue is being told makes the next settlement.
 - *An outage uses up no attempts*: while the queue is away, or the handler says that what it needs
@@ -226,8 +228,7 @@ class Worker:
             self._reader = self._calls.begin(self._read())
 
     async def _read(self) -> None:
-        """Read until there is something to handle, and handle it: another task reads on. To begin
-        one for the handler, which somebody waits for, would take longer."""
+        """Read until there is something to handle, and handle it; another task reads on."""
         first: tuple[_Lane, Sequence[Work]] | None = None
         while first is None:
             while not self._may_read:
@@ -282,7 +283,7 @@ class Worker:
                 outcomes = await self._outcomes(lane, works)
                 settle(outcomes)
         self._finished.append((works, outcomes))
-        # In the next turn: it takes a while, for which no settlement has to wait.
+        # In the next turn, after what is settled now was written: somebody waits for that.
         asyncio.get_running_loop().call_soon(self._make_room, lane, works)
         await self._settle()
 
@@ -299,8 +300,7 @@ class Worker:
             return await self._again(exc, partial(lane.handler.outcomes, deliveries), lane)
 
     async def _settle(self) -> None:
-        """Tell the queue what has finished, until nothing is left. A call does so at its end, where
-        no other one is at it: nobody has to be woken up for it."""
+        """Tell the queue what has finished, until nothing is left, unless another call is at it."""
         if self._settling or self._calls.over:
             return
         self._settling = True
