@@ -291,6 +291,24 @@ async def test_nothing_is_done_before_what_somebody_waits_for() -> None:
             assert worker.metrics.handled == 1
 
 
+async def test_what_ends_together_is_settled_together() -> None:
+    """Reports that were read at once and take equally long are told the queue in one step: none
+    waits until another one is settled."""
+    answer = asyncio.Event()
+
+    async def handle(delivery: Delivery) -> Outcome:
+        await answer.wait()
+        return Ack()
+
+    async with filled_queue(*(report(str(number)) for number in range(3))) as queue:
+        consumer = FaultyConsumer(queue.consumer("workers", "one"))
+        async with working(Worker(consumer, handle, CONFIG)) as worker:
+            await eventually(lambda: worker.metrics.received == 3)
+            answer.set()
+            await eventually(lambda: worker.metrics.handled == 3)
+    assert [len(settlement) for settlement in consumer.settlements] == [3]
+
+
 async def test_a_handler_cannot_cancel_what_is_settled_after_it() -> None:
     """What it left behind may cancel the task that called it: its own outcome and those of others
     are settled all the same."""

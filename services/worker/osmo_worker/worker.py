@@ -14,7 +14,7 @@ so that a slow or broken one keeps nobody waiting but itself.
 - *Bounded*: at most `max_in_flight` deliveries are in hand, and in each lane at most `concurrency`
   calls (or `batch_concurrency` batches) run.
 - *Nobody is woken up on a report's way*: the task that has read handles what came first, and
-  another reads on; the one whose call has ended settles it, and what ends meanwhile.
+  another reads on; the one whose call has ended settles it, and what ends with it or meanwhile.
 - *Batches form by themselves*: what arrives while the handler is busy makes the next batch, and
   what it finishes while the queue is being told makes the next settlement.
 - *An outage uses up no attempts*: while the queue is away, or the handler says that what it needs
@@ -301,11 +301,14 @@ class Worker:
 
     async def _settle(self) -> None:
         """Tell the queue what has finished, until nothing is left, unless another call is at it."""
-        if self._settling or self._calls.over:
+        if self._settling or self._calls.over or not self._finished:
             return
         self._settling = True
         finished: list[tuple[Sequence[Work], Sequence[Outcome]]] = []
         try:
+            if self.metrics.in_hand > len(self._finished[0][0]):
+                # Reports that came together end together, and are not to wait for each other.
+                await asyncio.sleep(0)
             while self._finished:
                 finished, self._finished = self._finished, []
                 settled: list[tuple[Delivery, Outcome]] = []
