@@ -1,7 +1,9 @@
 """Finding handlers, and what becomes of each of their calls."""
 
 import asyncio
+import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -124,6 +126,44 @@ async def test_a_handler_that_hangs_is_retried_with_the_reason() -> None:
     outcome = await _outcome(handle, timeout=0.01)
     assert isinstance(outcome, Retry)
     assert "did not answer within 0.01 s" in outcome.reason
+
+
+async def test_each_call_has_its_own_time() -> None:
+    """One that begins while another hangs has as long as that one had, and ends as well."""
+    ended: list[float] = []
+
+    async def handle(delivery: Delivery) -> Outcome:
+        begun = time.monotonic()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append(time.monotonic() - begun)
+        return Ack()
+
+    guarded = GuardedHandler(handler=handle, timeout=0.01)
+    async with asyncio.TaskGroup() as calls:
+        for _ in range(2):
+            calls.create_task(guarded.outcomes([delivery(report())]))
+            await asyncio.sleep(0.005)
+    assert len(ended) == 2
+    assert min(ended) >= 0.01
+    assert guarded.calls == 2
+    assert not guarded.overdue
+
+
+async def test_an_answer_that_comes_late_all_the_same_counts() -> None:
+    """A handler that brings to its end what it was doing when its time was over has done it, and
+    its task may go on."""
+
+    async def handle(delivery: Delivery) -> Outcome:
+        with suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        return Ack()
+
+    assert await _outcome(handle, timeout=0.01) == Ack()
+    task = asyncio.current_task()
+    assert task is not None
+    assert task.cancelling() == 0
 
 
 async def test_a_timeout_of_the_handlers_own_is_its_exception() -> None:

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from osmo_transport import Ack, Delivery, Outcome, QueueConfig, Reject, Retry
+from osmo_transport import Ack, Consumer, Delivery, Outcome, QueueConfig, Reject, Retry
 from osmo_worker import HandlerUnavailableError, Worker, WorkerMetrics, worker
 from osmo_worker.errors import WorkerError
 from tests.helpers import eventually
@@ -18,6 +18,7 @@ from tests.worker.harness import (
     FaultyConsumer,
     Recorder,
     append,
+    delivery,
     event,
     filled_queue,
     report,
@@ -246,6 +247,92 @@ async def test_stop_gives_back_what_does_not_end_in_time() -> None:
         recorder = Recorder()
         await work_off(queue, recorder)
     assert [item.attempt for item in recorder.handled] == [1]
+
+
+class _Prompt(FaultyConsumer):
+    """A consumer that gives what it is told to at once, and remembers what it is asked."""
+
+    def __init__(self, consumer: Consumer) -> None:
+        super().__init__(consumer)
+        self.asked: list[str] = []
+        self.come: asyncio.Future[list[Delivery]] = asyncio.get_running_loop().create_future()
+
+    async def receive(self, limit: int) -> list[Delivery]:
+        self.asked.append("receive")
+        deliveries = await self.come
+        self.come = asyncio.get_running_loop().create_future()
+        return deliveries
+
+    async def settle(self, outcomes: Sequence[tuple[Delivery, Outcome]]) -> None:
+        self.asked.append("settle")
+
+
+async def test_nothing_is_done_before_what_somebody_waits_for() -> None:
+    """A report that comes alone is handled in the very turn of the event loop in which it was read,
+    before more is asked for, and settled in the one in which its handler has answered."""
+    answer = asyncio.get_running_loop().create_future()
+
+    async def handle(delivery: Delivery) -> Outcome:
+        consumer.asked.append("handle")
+        await answer
+        return Ack()
+
+    async with filled_queue() as queue:
+        consumer = _Prompt(queue.consumer("workers", "one"))
+        async with working(Worker(consumer, handle, CONFIG)) as worker:
+            await eventually(lambda: consumer.asked)
+            consumer.come.set_result([delivery(report())])
+            await asyncio.sleep(0)
+            assert consumer.asked == ["receive", "handle"]
+            await eventually(lambda: len(consumer.asked) == 3)
+            answer.set_result(None)
+            await asyncio.sleep(0)
+            assert consumer.asked == ["receive", "handle", "receive", "settle"]
+            assert worker.metrics.handled == 1
+
+
+async def test_what_ends_together_is_settled_together() -> None:
+    """Reports that were read at once and take equally long are told the queue in one step: none
+    waits until another one is settled."""
+    answer = asyncio.Event()
+
+    async def handle(delivery: Delivery) -> Outcome:
+        await answer.wait()
+        return Ack()
+
+    async with filled_queue(*(report(str(number)) for number in range(3))) as queue:
+        consumer = FaultyConsumer(queue.consumer("workers", "one"))
+        async with working(Worker(consumer, handle, CONFIG)) as worker:
+            await eventually(lambda: worker.metrics.received == 3)
+            answer.set()
+            await eventually(lambda: worker.metrics.handled == 3)
+    assert [len(settlement) for settlement in consumer.settlements] == [3]
+
+
+async def test_a_handler_cannot_cancel_what_is_settled_after_it() -> None:
+    """What it left behind may cancel the task that called it: its own outcome and those of others
+    are settled all the same."""
+    queue_answers = asyncio.Event()
+
+    class Slow(FaultyConsumer):
+        async def settle(self, outcomes: Sequence[tuple[Delivery, Outcome]]) -> None:
+            self.settlements.append(list(outcomes))
+            await queue_answers.wait()
+            await super().settle(outcomes)
+
+    async def handle(delivery: Delivery) -> Outcome:
+        task = asyncio.current_task()
+        assert task is not None
+        asyncio.get_running_loop().call_later(0.001, task.cancel)
+        return Ack()
+
+    async with filled_queue(report("a"), report("b")) as queue:
+        consumer = Slow(queue.consumer("workers", "one"))
+        async with working(Worker(consumer, handle, CONFIG)) as worker:
+            await eventually(lambda: len(consumer.settlements) == 2)
+            queue_answers.set()
+            await eventually(lambda: worker.metrics.handled == 2)
+        assert await settled(queue)
 
 
 async def test_nothing_begins_after_the_end() -> None:

@@ -5,6 +5,7 @@ import importlib
 import inspect
 import logging
 import math
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol, TypeGuard, runtime_checkable
 
@@ -113,20 +114,23 @@ class GuardedHandler:
     """A handler whose calls all end in time, in one outcome for each delivery."""
 
     def __init__(self, handler: Handler | BatchHandler, timeout: float) -> None:
-        self._handler = handler
+        self._handler: Any = handler
         self._timeout = timeout
         self._name = getattr(handler, "__qualname__", type(handler).__qualname__)
         self.takes_batches = isinstance(handler, BatchHandler)
         """Whether a call may carry more than one delivery."""
         self.calls = 0
         """Calls that have ended, in whatever way."""
-        self._begun: dict[asyncio.Timeout, None] = {}
+        self._under_way: dict[asyncio.Task[Any], float] = {}
+        """The calls that have not ended, by their tasks: when each began."""
+        self._late: set[asyncio.Task[Any]] = set()
+        """Of these, those whose time is over; each was cancelled."""
+        self._watched = False
 
     @property
     def overdue(self) -> bool:
         """Whether a call goes on though its time is over: it does not let itself be cancelled."""
-        oldest = next(iter(self._begun), None)
-        return oldest is not None and oldest.expired()
+        return bool(self._late)
 
     async def outcomes(self, deliveries: Sequence[Delivery]) -> Sequence[Outcome]:
         """What becomes of each delivery, in the same order.
@@ -134,58 +138,82 @@ class GuardedHandler:
         Raises:
             WorkerError: the handler raised it: it is unavailable for now, or cannot go on at all.
         """
-        scope = asyncio.timeout(self._timeout)
+        task: Any = asyncio.current_task()
+        late = False
+        self._under_way[task] = time.monotonic()
+        if not self._watched:
+            self._watch()
+        outcomes: Sequence[Outcome]
         try:
-            async with scope:
-                self._begun[scope] = None
-                try:
-                    return await self._call(deliveries)
-                finally:
-                    del self._begun[scope]
-                    self.calls += 1
+            try:
+                if self.takes_batches:
+                    outcomes = await self._handler.handle_batch(deliveries)
+                else:
+                    outcomes = (await self._handler(deliveries[0]),)
+            finally:
+                del self._under_way[task]
+                self.calls += 1
+                if self._late and task in self._late:
+                    late = True
+                    self._late.remove(task)
+                    task.uncancel()
+            if self.takes_batches or type(outcomes[0]) is not Ack:
+                _check(outcomes, len(deliveries))
+            return outcomes
         except WorkerError:
             raise
         except (Exception, asyncio.CancelledError) as exc:  # what a handler raises ends no worker
-            if isinstance(exc, asyncio.CancelledError) and _is_cancelled():
+            # It may be this task that somebody cancels, and not something that it waited for.
+            if isinstance(exc, asyncio.CancelledError) and task.cancelling():
                 raise
-            if scope.expired():
-                reason = f"{self._name} did not answer within {self._timeout} s"
-            elif len(deliveries) > 1:
-                return [(await self.outcomes((delivery,)))[0] for delivery in deliveries]
-            elif isinstance(exc, BodyError):
-                return (Reject(str(exc)),)
-            else:
-                # It is kept, with a dead letter too, and shown to who has no other right.
-                reason = mask_text(f"{self._name} raised {type(exc).__name__}: {exc}")
-            # Where a hung call was cancelled tells nothing; where one raised, its author asks.
-            details = None if scope.expired() else exc
-            logger.warning("%s (%s)", reason, _described(deliveries), exc_info=details)
-            return [Retry(reason)] * len(deliveries)
+            return await self._after(exc, deliveries, late=late)
 
-    async def _call(self, deliveries: Sequence[Delivery]) -> Sequence[Outcome]:
-        # Handlers are other people's code: what they declare to return is checked all the same.
-        outcomes: Any
-        if isinstance(self._handler, BatchHandler):
-            outcomes = await self._handler.handle_batch(deliveries)
+    async def _after(
+        self, exc: BaseException, deliveries: Sequence[Delivery], *, late: bool
+    ) -> Sequence[Outcome]:
+        """What becomes of deliveries after a call that failed."""
+        if late:
+            reason = f"{self._name} did not answer within {self._timeout} s"
+        elif len(deliveries) > 1:
+            return [(await self.outcomes((delivery,)))[0] for delivery in deliveries]
+        elif isinstance(exc, BodyError):
+            return (Reject(str(exc)),)
         else:
-            outcomes = (await self._handler(deliveries[0]),)
-        if not isinstance(outcomes, Sequence) or len(outcomes) != len(deliveries):
-            raise TypeError(f"handle_batch must return one outcome for each of {len(deliveries)}")
-        if _ACKS.issuperset(map(type, outcomes)):
-            return outcomes  # as nearly always, which is seen at once
-        for outcome in outcomes:
-            if not _is_outcome(outcome):
-                raise TypeError(
-                    "it must return Ack(), Retry(reason, seconds or None) or Reject(reason),"
-                    f" not {outcome!r}"
-                )
-        return outcomes
+            # It is kept, with a dead letter too, and shown to who has no other right.
+            reason = mask_text(f"{self._name} raised {type(exc).__name__}: {exc}")
+        # Where a hung call was cancelled tells nothing; where one raised, its author asks.
+        details = None if late else exc
+        logger.warning("%s (%s)", reason, _described(deliveries), exc_info=details)
+        return [Retry(reason)] * len(deliveries)
+
+    def _watch(self) -> None:
+        """Cancel the calls whose time is over, and look again when that of the next one is: a timer
+        for each call costs more than all else that is done for it."""
+        now = time.monotonic()
+        for task, begun in self._under_way.items():
+            if task not in self._late:
+                rest = begun + self._timeout - now
+                if rest > 0:
+                    asyncio.get_running_loop().call_later(rest, self._watch)
+                    self._watched = True
+                    return
+                self._late.add(task)
+                task.cancel()
+        self._watched = False
 
 
-def _is_cancelled() -> bool:
-    """Whether it is this task that somebody cancels, and not something that it waited for."""
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
+def _check(outcomes: Any, count: int) -> None:
+    """Handlers are other people's code: what they declare to return is checked all the same."""
+    if not isinstance(outcomes, Sequence) or len(outcomes) != count:
+        raise TypeError(f"handle_batch must return one outcome for each of {count}")
+    if _ACKS.issuperset(map(type, outcomes)):
+        return  # as nearly always, which is seen at once
+    for outcome in outcomes:
+        if not _is_outcome(outcome):
+            raise TypeError(
+                "it must return Ack(), Retry(reason, seconds or None) or Reject(reason),"
+                f" not {outcome!r}"
+            )
 
 
 _ACKS = frozenset({Ack})

@@ -2,8 +2,8 @@
 
 ```
 queue ──receive──▶ inbox ──take──▶ handler calls ──outcomes──▶ settle ──▶ queue
-        reader     compacted,      bounded                     settler
-                   ordered
+        one at     compacted,      bounded                     one at
+        a time     ordered                                     a time
 ```
 
 The middle is a lane. The handler has one, and each handler of a kind of others has one of its own,
@@ -13,6 +13,8 @@ so that a slow or broken one keeps nobody waiting but itself.
   with that delivery's outcome.
 - *Bounded*: at most `max_in_flight` deliveries are in hand, and in each lane at most `concurrency`
   calls (or `batch_concurrency` batches) run.
+- *Nobody is woken up on a report's way*: the task that has read handles what came first, and
+  another reads on; the one whose call has ended settles it, and what ends with it or meanwhile.
 - *Batches form by themselves*: what arrives while the handler is busy makes the next batch, and
   what it finishes while the queue is being told makes the next settlement.
 - *An outage uses up no attempts*: while the queue is away, or the handler says that what it needs
@@ -94,38 +96,40 @@ made something else of it."""
 
 
 class _Calls:
-    """The tasks in which handlers are called. A group of anyio takes three times the CPU to begin
-    one: 17 instead of 5 µs in a loop, 170 instead of 55 where nothing happened for a while."""
+    """The tasks of a worker, in which it reads and calls handlers. A group of anyio takes three
+    times the CPU to begin one: 17 instead of 5 µs in a loop, 170 instead of 55 where nothing
+    happened for a while."""
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[None]] = set()
         self._failures: list[BaseException] = []
         self._failed = asyncio.Event()
-        self._over = False
+        self.over = False
         self._context = copy_context()
 
-    def begin(self, call: Coroutine[Any, Any, None]) -> None:
-        if self._over:
+    def begin(self, call: Coroutine[Any, Any, None]) -> "asyncio.Task[None] | None":
+        if self.over:
             call.close()
-            return
+            return None
         # One call begins the next: what it has set is not for that one.
         task = asyncio.create_task(call, context=self._context.copy())
         self._tasks.add(task)
         task.add_done_callback(self._ended)
+        return task
 
     async def own(self) -> None:
         """Raise what any of them raises, which ends the others, and let none outlive this."""
         try:
             await self._failed.wait()
         finally:
-            self._over = True
+            self.over = True
             with anyio.CancelScope(shield=True):
                 while self._tasks:
                     for task in self._tasks:
                         task.cancel()
                     await asyncio.wait(self._tasks, timeout=CANCEL_AGAIN)
             if self._failures:
-                raise BaseExceptionGroup("calls of handlers failed", self._failures)
+                raise BaseExceptionGroup("a worker cannot go on", self._failures)
 
     def _ended(self, task: "asyncio.Task[None]") -> None:
         self._tasks.discard(task)
@@ -162,6 +166,7 @@ class Worker:
         self._config = config
         self._main = _Lane("", handler, config)
         self._others = {kind: _Lane(kind, each, config) for kind, each in others.items()}
+        self._lanes = (self._main, *self._others.values())
         self._tracer = tracer
         self._clock = clock
         self.metrics = metrics or WorkerMetrics()
@@ -169,13 +174,15 @@ class Worker:
         self._calls = _Calls()
         self._finished: list[tuple[Sequence[Work], Sequence[Outcome]]] = []
         self._settling = False
+        """Whether a call sees to what has finished."""
+        self._telling = False
+        """Whether the queue has a settlement and has not answered yet."""
         self._settlements = 0
         self._holds: dict[object, str] = {}
-        self._may_read = asyncio.Event()
-        self._may_read.set()
-        self._may_settle = asyncio.Event()
+        self._room = asyncio.Event()
         self._idle = asyncio.Event()
-        self._idle.set()
+        self._stopping = False
+        self._reader: asyncio.Task[None] | None = None
 
     def check(self) -> operations.Check:
         """Whether it handles what comes, and does not hold."""
@@ -191,7 +198,7 @@ class Worker:
     def settling(self, *, queue_answers: bool) -> operations.Work:
         """How far the settling has come. A settlement that is not answered is no work that waits
         for us, unless the queue answers everybody else: then the answer was lost on our side."""
-        waits = queue_answers if self._settling else bool(self._finished) and not self._holds
+        waits = queue_answers if self._telling else bool(self._finished) and not self._holds
         return operations.Work(waits=waits, done=self._settlements)
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -203,30 +210,49 @@ class Worker:
         """
         async with self._consumer, anyio.create_task_group() as handling:
             handling.start_soon(self._calls.own)
-            handling.start_soon(self._settle)
-            async with anyio.create_task_group() as reading:
-                reading.start_soon(self._read)
-                await stop.wait()
-                reading.cancel_scope.cancel()
+            self._read_on()
+            await stop.wait()
+            self._stopping = True
+            if self._reader is not None:
+                self._reader.cancel()
             with anyio.move_on_after(self._config.drain_timeout):
-                await self._idle.wait()
+                while self.metrics.in_hand:
+                    self._idle.clear()
+                    await self._idle.wait()
             if left := self.metrics.in_hand:
                 logger.warning("gives back %s that it could not finish", counted(left, "delivery"))
             handling.cancel_scope.cancel()
 
+    def _read_on(self) -> None:
+        if not self._stopping:
+            self._reader = self._calls.begin(self._read())
+
     async def _read(self) -> None:
-        while True:
-            await self._may_read.wait()
-            deliveries = await self._until_available(
-                QueueUnavailableError, partial(self._consumer.receive, self._config.read_limit)
-            )
+        """Read until there is something to handle, and handle it; another task reads on."""
+        first: tuple[_Lane, Sequence[Work]] | None = None
+        while first is None:
+            while not self._may_read:
+                self._room.clear()
+                await self._room.wait()
+            try:
+                deliveries = await self._consumer.receive(self._config.read_limit)
+            except QueueUnavailableError as exc:
+                receive = partial(self._consumer.receive, self._config.read_limit)
+                deliveries = await self._again(exc, receive)
             self.metrics.received += len(deliveries)
-            self._count_in_hand(len(deliveries))
+            self.metrics.in_hand += len(deliveries)
             self._sort(deliveries)
-            for lane in (self._main, *self._others.values()):
-                self._dispatch(lane)
-            # What is read is handled before more is asked for, which takes a while to say.
-            await asyncio.sleep(0)
+            for lane in self._lanes:
+                while works := lane.take():
+                    if first is None:
+                        first = lane, works
+                    else:
+                        self._calls.begin(self._handle(lane, works))
+            if first is None:
+                await asyncio.sleep(0)
+        self._reader = None
+        asyncio.get_running_loop().call_soon(self._read_on)
+        await self._handle(*first)
 
     def _sort(self, deliveries: Sequence[Delivery]) -> None:
         lanes: dict[str, list[Delivery]] = {}
@@ -256,67 +282,91 @@ class Worker:
             with self._tracer.handle(needed) as settle:
                 outcomes = await self._outcomes(lane, works)
                 settle(outcomes)
+        self._finished.append((works, outcomes))
+        # In the next turn, after what is settled now was written: somebody waits for that.
+        asyncio.get_running_loop().call_soon(self._make_room, lane, works)
+        await self._settle()
+
+    def _make_room(self, lane: _Lane, works: Sequence[Work]) -> None:
+        """A call has ended: others may begin."""
         lane.done(works)
         self._dispatch(lane)
-        self._finished.append((works, outcomes))
-        self._may_settle.set()
 
     async def _outcomes(self, lane: _Lane, works: Sequence[Work]) -> Sequence[Outcome]:
         deliveries = [work.delivery for work in works]
-        return await self._until_available(
-            HandlerUnavailableError, partial(lane.handler.outcomes, deliveries), lane
-        )
+        try:
+            return await lane.handler.outcomes(deliveries)
+        except HandlerUnavailableError as exc:
+            return await self._again(exc, partial(lane.handler.outcomes, deliveries), lane)
 
     async def _settle(self) -> None:
-        while True:
-            await self._may_settle.wait()
-            self._may_settle.clear()
-            finished, self._finished = self._finished, []
-            settled: list[tuple[Delivery, Outcome]] = []
-            for works, outcomes in finished:
-                for work, outcome in zip(works, outcomes, strict=True):
-                    settled.append((work.delivery, outcome))
-                    if work.superseded:
-                        settled += [(delivery, outcome) for delivery in work.superseded]
-            await self._until_available(QueueUnavailableError, partial(self._tell, settled))
-            for works, outcomes in finished:
-                self._record(works, outcomes)
-            self._count_in_hand(-len(settled))
+        """Tell the queue what has finished, until nothing is left, unless another call is at it."""
+        if self._settling or self._calls.over or not self._finished:
+            return
+        self._settling = True
+        finished: list[tuple[Sequence[Work], Sequence[Outcome]]] = []
+        try:
+            if self.metrics.in_hand > len(self._finished[0][0]):
+                # Reports that came together end together, and are not to wait for each other.
+                await asyncio.sleep(0)
+            while self._finished:
+                finished, self._finished = self._finished, []
+                settled: list[tuple[Delivery, Outcome]] = []
+                for works, outcomes in finished:
+                    for work, outcome in zip(works, outcomes, strict=True):
+                        settled.append((work.delivery, outcome))
+                        if work.superseded:
+                            settled += [(delivery, outcome) for delivery in work.superseded]
+                try:
+                    await self._tell(settled)
+                except QueueUnavailableError as exc:
+                    await self._again(exc, partial(self._tell, settled))
+                for works, outcomes in finished:
+                    self._record(works, outcomes)
+                self._let_go(len(settled))
+        except asyncio.CancelledError:
+            # It may be the doing of the handler whose task this is: what others finished goes on.
+            self._finished = finished + self._finished
+            self._calls.begin(self._settle())
+            raise
+        finally:
+            self._settling = False
 
     async def _tell(self, settled: Sequence[tuple[Delivery, Outcome]]) -> None:
-        self._settling = True
+        self._telling = True
         try:
             await self._consumer.settle(settled)
         finally:
-            self._settling = False
+            self._telling = False
             self._settlements += 1
 
-    async def _until_available(
-        self,
-        unavailable: type[Exception],
-        call: Callable[[], Awaitable[T]],
-        lane: _Lane | None = None,
+    async def _again(
+        self, failure: Exception, call: Callable[[], Awaitable[T]], lane: _Lane | None = None
     ) -> T:
-        """The answer of `call`, repeated with backoff while it raises `unavailable`; a lane of
-        others then holds nobody else."""
+        """The answer of `call`, which has failed because the queue or a handler is not available,
+        repeated with backoff while that is so; a lane of others then holds nobody else."""
         holds = lane is None or lane is self._main
-        backoff: Backoff | None = None
+        backoff = Backoff(self._config.backoff)
         hold, reason = object(), ""
-        while True:
-            try:
-                answer = await call()
-            except unavailable as exc:
-                backoff = backoff or Backoff(self._config.backoff)
+        try:
+            while True:
                 if holds:
-                    self._hold(hold, str(exc))
-                elif lane is not None and str(exc) != reason:
-                    reason = str(exc)
+                    self._hold(hold, str(failure))
+                elif lane is not None and str(failure) != reason:
+                    reason = str(failure)
                     logger.warning("reports of %s wait until this is over: %s", lane.name, reason)
                 await anyio.sleep(backoff.next_delay())
-            else:
-                if backoff is not None and holds:
-                    self._release(hold)
-                return answer
+                try:
+                    answer = await call()
+                except (QueueUnavailableError, HandlerUnavailableError) as exc:
+                    failure = exc
+                else:
+                    if self._holds.keys() == {hold}:
+                        logger.info("goes on")
+                    return answer
+        finally:
+            if holds:
+                self._release(hold)
 
     def _hold(self, hold: object, reason: str) -> None:
         """Hold for a reason, which may be another one than before."""
@@ -325,23 +375,26 @@ class Worker:
             what = f"holds {counted(held, 'delivery')}" if held else "waits"
             logger.warning("%s until this is over: %s", what, reason)
         self._holds[hold] = self.metrics.holding = reason
-        self._signal_room()
 
     def _release(self, hold: object) -> None:
         del self._holds[hold]
         self.metrics.holding = next(reversed(self._holds.values()), None)
-        if not self._holds:
-            logger.info("goes on")
         self._signal_room()
 
-    def _count_in_hand(self, change: int) -> None:
-        self.metrics.in_hand += change
-        _switch(self._idle, self.metrics.in_hand == 0)
+    def _let_go(self, count: int) -> None:
+        self.metrics.in_hand -= count
+        if not self.metrics.in_hand:
+            self._idle.set()
         self._signal_room()
+
+    @property
+    def _may_read(self) -> bool:
+        room = self._config.max_in_flight - self.metrics.in_hand
+        return room >= self._config.read_limit and not self._holds
 
     def _signal_room(self) -> None:
-        room = self._config.max_in_flight - self.metrics.in_hand
-        _switch(self._may_read, room >= self._config.read_limit and not self._holds)
+        if self._may_read:
+            self._room.set()
 
     def _record(self, works: Sequence[Work], outcomes: Sequence[Outcome]) -> None:
         metrics, now = self.metrics, self._clock()
@@ -365,10 +418,3 @@ class Worker:
             kind = metrics.of(name)
             kind.handled += len(handled)
             kind.processing_time.record_all(handled)
-
-
-def _switch(event: asyncio.Event, on: bool) -> None:
-    if on:
-        event.set()
-    else:
-        event.clear()
