@@ -251,8 +251,7 @@ class Peer(FrameSink):
     def acknowledge(self, batch: ProducerBatch) -> None:
         """A batch of its is stored."""
         last = batch.last
-        if last > self._stored:  # noqa: PLR1730
-            self._stored = last
+        self._stored = max(self._stored, last)
         # A client that does not read is not acknowledged, so that its window bounds what it can
         # send; one acknowledgement makes up for all when it reads again.
         if self._connection.writable:
