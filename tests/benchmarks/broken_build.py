@@ -11,7 +11,6 @@ from unittest.mock import patch
 
 from msgspec.structs import replace
 
-from osmo_operator.relay import Relay
 from osmo_reports.bodies import decode_body, encode_body
 from osmo_transport import (
     Ack,
@@ -22,6 +21,7 @@ from osmo_transport import (
     ProducerBatch,
     Server,
 )
+from osmo_transport.queues.redis.queue import RedisQueue
 from osmo_worker.store import StateStore
 
 SLEEP = 0.01
@@ -46,12 +46,12 @@ def make_slow() -> None:
 
 def make_lossy() -> None:
     """An operator does not append all that it acknowledges."""
-    append = Relay._append
+    append = RedisQueue.append
 
-    async def lossy(self: Relay, batches: list[ProducerBatch]) -> list[AppendOutcome]:
+    async def lossy(self: RedisQueue, batches: Sequence[ProducerBatch]) -> list[AppendOutcome]:
         return await append(self, [_without(each) for each in batches])
 
-    patch.object(Relay, "_append", lossy).start()
+    patch.object(RedisQueue, "append", lossy).start()
 
 
 def make_losing() -> None:

@@ -15,6 +15,7 @@ from osmo_transport import (
     Client,
     ClientConfig,
     FencedError,
+    Incoming,
     Limits,
     Message,
     ProducerBatch,
@@ -109,6 +110,23 @@ async def test_acknowledges_after_the_append() -> None:
         assert client.stats.acknowledged == 1
         assert [m.key for m in store.appended] == ["key-1"]
         assert relay.stored == {"pods": 1}
+
+
+async def test_counts_after_the_acknowledgement(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody waits for the one, and nobody for the other."""
+    counted: list[tuple[int, int]] = []
+    acknowledge = Incoming.acknowledge
+
+    def acknowledged(incoming: Incoming) -> None:
+        acknowledge(incoming)
+        counted.append((relay.append_time.count, relay.stored.total()))
+
+    monkeypatch.setattr(Incoming, "acknowledge", acknowledged)
+    async with relaying(ScriptedStore()) as (client, _, relay):
+        await client.send(report(1))
+        await client.flush()
+        assert counted == [(0, 0)]
+        assert (relay.append_time.count, relay.stored.total()) == (1, 1)
 
 
 async def test_what_arrives_during_an_append_shares_the_next_one() -> None:

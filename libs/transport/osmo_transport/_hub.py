@@ -174,11 +174,12 @@ class Hub:
         ):
             peer.part(GoodbyeCode.UNAVAILABLE, "the server is overloaded", self.config.retry_after)
             return
-        self.polling.met(peer.awaited_until)
+        if not self._inbox:
+            self._wake_receivers()
         self._inbox.append(incoming)
         self._inbox_bytes += size
         peer.holds(incoming)
-        self._wake_receivers()
+        self.polling.met(peer.awaited_until)
 
     def parted(self, peer: Peer, error: TransportError) -> None:
         """A connection ended."""

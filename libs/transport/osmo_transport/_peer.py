@@ -251,13 +251,13 @@ class Peer(FrameSink):
     def acknowledge(self, batch: ProducerBatch) -> None:
         """A batch of its is stored."""
         last = batch.last
-        self.let_go(last)
-        self._hub.stored(batch.producer, batch.state.epoch, last)
         self._stored = max(self._stored, last)
         # A client that does not read is not acknowledged, so that its window bounds what it can
         # send; one acknowledgement makes up for all when it reads again.
         if self._connection.writable:
             self._acknowledge_stored()
+        self.let_go(last)
+        self._hub.stored(batch.producer, batch.state.epoch, last)
 
     def _acknowledge_stored(self) -> None:
         stored = self.session.acknowledge(self._stored) if self.alive else None

@@ -5,6 +5,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from osmo_operator.backlog import Backlog
@@ -26,6 +27,8 @@ logger = logging.getLogger(__name__)
 
 SLOW_APPEND = 2.0
 """Seconds after which an append that has not answered counts as a store that is away."""
+
+_STORED = AppendOutcome.STORED
 
 
 class Batches(Protocol):
@@ -104,53 +107,60 @@ class Relay:
     async def run(self) -> None:
         """Relay until the server has stopped and everything that had arrived is answered."""
         backlog = self._backlog
-        while arrived := await self._server.receive():
-            backlog.add(arrived)
-            while group := backlog.take(*self._most):
-                for incoming, outcome in zip(group, await self._append(group), strict=True):
-                    self._answer(incoming, outcome)
+        tracer = self.tracer
+        store = self._store if tracer is None else partial(self._traced, tracer)
+        while group := await self._server.receive():
+            if len(group) > 1:  # one alone takes no turns
+                backlog.add(group)
+                group = backlog.take(*self._most)
+            while group:
+                await store(group)
                 if backlog.size < self._backlog_bytes:
                     backlog.add(self._server.arrived())
+                group = backlog.take(*self._most)
 
-    async def _append(self, batches: Sequence[ProducerBatch]) -> list[AppendOutcome]:
-        if self.tracer is None:
-            return await self._until_stored(batches)
-        with self.tracer.append(batches):
-            return await self._until_stored(batches)
+    async def _traced(self, tracer: "Tracer", batches: Sequence[Incoming]) -> None:
+        with tracer.append(batches):
+            await self._store(batches)
 
-    async def _until_stored(self, batches: Sequence[ProducerBatch]) -> list[AppendOutcome]:
-        backoff = Backoff(self._backoff)
+    async def _store(self, batches: Sequence[Incoming]) -> None:
+        """Append until the queue has answered, and answer. What nobody waits for comes last."""
         self._began = began = self._clock()
+        delays: Backoff | None = None
         while True:
             try:
                 outcomes = await self._queue.append(batches)
+                break
             except QueueUnavailableError as exc:
                 self.steps += 1
                 logger.warning("cannot store, nothing is acknowledged; tries again: %s", exc)
                 self._failure = str(exc)
-                await asyncio.sleep(backoff.next_delay())
-            else:
-                if self._failure:
-                    logger.info("the queue stores again")
-                self._failure = ""
-                self._began = None
-                self.steps += 1
-                self.append_time.record(self._clock() - began)
-                return outcomes
-
-    def _answer(self, incoming: Incoming, outcome: AppendOutcome) -> None:
-        match outcome:
-            case AppendOutcome.STORED:
+                delays = delays or Backoff(self._backoff)
+                await asyncio.sleep(delays.next_delay())
+        self._began, took = None, self._clock() - began
+        for incoming, outcome in zip(batches, outcomes, strict=True):
+            if outcome is _STORED:
                 incoming.acknowledge()
+            else:
+                self._refuse(incoming, outcome)
+        if self._failure:
+            logger.info("the queue stores again")
+            self._failure = ""
+        self.steps += 1
+        self.append_time.record(took)
+        for incoming, outcome in zip(batches, outcomes, strict=True):
+            if outcome is _STORED:
                 self._count(incoming.kinds)
-            case AppendOutcome.FENCED:
-                incoming.fence()
-            case AppendOutcome.LOST:
-                logger.error(
-                    "the queue lost what it had acknowledged to %s: asking for a full snapshot",
-                    incoming.producer,
-                )
-                incoming.resync()
+
+    def _refuse(self, incoming: Incoming, outcome: AppendOutcome) -> None:
+        if outcome is AppendOutcome.FENCED:
+            incoming.fence()
+        else:
+            logger.error(
+                "the queue lost what it had acknowledged to %s: asking for a full snapshot",
+                incoming.producer,
+            )
+            incoming.resync()
 
     def _count(self, kinds: Sequence[str]) -> None:
         # Nearly always a batch is of one kind, and then it is counted at the speed of C.

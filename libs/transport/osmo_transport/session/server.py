@@ -98,8 +98,10 @@ class ServerSession:
         self._acknowledged = 0
         self._unacknowledged: deque[tuple[int, int]] = deque()
         self._unacknowledged_bytes = 0
+        self._most_messages = 0
         self._most_bytes = 0
-        """Of those, beyond which the client broke the protocol."""
+        """Unacknowledged ones and their bytes, beyond which the client broke the protocol."""
+        self._most_message_bytes = 0
         self.left = False
         """Whether the client has said that it stops."""
 
@@ -151,9 +153,12 @@ class ServerSession:
         if not self._vouched:
             self._newest_epoch = state.epoch
         self._received = self._acknowledged = state.sequence
+        limits = self._limits
+        self._most_messages = limits.window_messages
         # A client may overshoot the bytes of its window by the batch that fills it.
-        self._most_bytes = self._limits.window_bytes + self._limits.frame_bytes
-        return Welcome(*state, self._limits)
+        self._most_bytes = limits.window_bytes + limits.frame_bytes
+        self._most_message_bytes = limits.message_bytes
+        return Welcome(*state, limits)
 
     def acknowledge(self, sequence: int) -> Stored | None:
         """Everything up to `sequence` is stored; None when that has been said before."""
@@ -218,7 +223,7 @@ class ServerSession:
             raise PeerError(f"expected sequence {self._received + 1}, got {first}")
         total = len(messages[0]) if len(messages) == 1 else sum(map(len, messages))
         self._hold(first + len(messages) - 1, total)
-        limit, newest_epoch = self._limits.message_bytes, self._newest_epoch
+        limit, newest_epoch = self._most_message_bytes, self._newest_epoch
         if total > limit and max(map(len, messages)) > limit:
             return self._without_refused(batch, total, send)
         try:
@@ -236,11 +241,10 @@ class ServerSession:
         self._received = last
         self._unacknowledged.append((last, size))
         self._unacknowledged_bytes += size
-        limits = self._limits
-        if last - self._acknowledged > limits.window_messages:
-            raise PeerError(f"more than {limits.window_messages} messages in flight")
+        if last - self._acknowledged > self._most_messages:
+            raise PeerError(f"more than {self._most_messages} messages in flight")
         if self._unacknowledged_bytes > self._most_bytes:
-            raise PeerError(f"more than {limits.window_bytes} bytes in flight")
+            raise PeerError(f"more than {self._limits.window_bytes} bytes in flight")
 
     def _without_refused(self, batch: Batch, total: int, send: Callable[[Frame], None]) -> Arrival:
         kinds: list[str] = []

@@ -168,10 +168,11 @@ class WireConnection(BaseConnection):
     event loop calls `pause_writing`, `resume_writing` and `eof_received`, as with every protocol.
     """
 
+    writable = True
+
     def __init__(self, codec: Codec, limit: int) -> None:
         super().__init__(codec, limit)
         self._wire: asyncio.Transport | None = None
-        self._writable = True
         self._paused = False
         self._most_written = WRITE_BUFFER + limit
         self._cut: asyncio.TimerHandle | None = None
@@ -186,10 +187,6 @@ class WireConnection(BaseConnection):
     def peer(self) -> str:
         return self._peer
 
-    @property
-    def writable(self) -> bool:
-        return self._writable
-
     def pause(self) -> None:
         self._paused = True
         if self._wire is not None:
@@ -203,7 +200,7 @@ class WireConnection(BaseConnection):
     def _read_on(self) -> None:
         """Read again, unless there is still a reason not to."""
         wire = self._wire
-        if self._writable and not self._paused and wire is not None and not wire.is_closing():
+        if self.writable and not self._paused and wire is not None and not wire.is_closing():
             wire.resume_reading()
 
     def _wired(self, wire: asyncio.Transport, peer: str = "") -> None:
@@ -220,7 +217,7 @@ class WireConnection(BaseConnection):
         certificate = None if tls is None else tls.getpeercert(binary_form=True)
         self.presented = Presented(token, certificate or b"", self._peer)
 
-    def _took(self, size: int) -> None:
+    def took(self, size: int) -> None:
         """So many bytes were read, and what was in them has been handed over."""
         if self._error is not None:
             # A little more, so that a client which goes on reads why: but nobody goes on for long.
@@ -265,7 +262,7 @@ class WireConnection(BaseConnection):
         """Who sends without reading what he is answered with is read no more."""
         wire = self._wire
         if (
-            not self._writable
+            not self.writable
             and wire is not None
             and wire.get_write_buffer_size() > self._most_written
         ):
@@ -273,11 +270,11 @@ class WireConnection(BaseConnection):
 
     def pause_writing(self) -> None:
         """The write buffer is over its bound."""
-        self._writable = False
+        self.writable = False
 
     def resume_writing(self) -> None:
         """It is within it again."""
-        self._writable = True
+        self.writable = True
         self._read_on()
         self._resumed()
 

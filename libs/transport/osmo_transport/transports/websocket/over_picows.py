@@ -148,11 +148,8 @@ class WebSocketConnection(WireConnection, WSListener):
                     asyncio.get_running_loop().call_soon(self._pong)
                 self._pinged = frame.get_payload_as_bytes()
             self._idled()
-        self._throttle()
-
-    def took(self, size: int) -> None:
-        """So many bytes were read, and what was in them has been handed over."""
-        self._took(size)
+        if not self.writable:
+            self._throttle()
 
     def _pong(self) -> None:
         pinged, self._pinged = self._pinged, None
@@ -284,16 +281,21 @@ def accepting(
     return lambda visit: _protocol(_Accepted, partial(upgrade, visit), config.limits.frame_bytes)
 
 
+# Not by `super`, which takes as much as all the rest where nothing came for a while.
+_get_buffer: Callable[[WSProtocol, int], memoryview] = WSProtocol.get_buffer
+_buffer_updated: Callable[[WSProtocol, int], None] = WSProtocol.buffer_updated
+
+
 class _Accepted(WSProtocol):  # type: ignore[misc]
     """Reads so much of one connection at once, and tells it how much that was."""
 
     def get_buffer(self, size_hint: int) -> memoryview:
-        buffer: memoryview = super().get_buffer(size_hint)
-        return buffer[:READ_AT_ONCE]
+        buffer = _get_buffer(self, size_hint)
+        return buffer if len(buffer) <= READ_AT_ONCE else buffer[:READ_AT_ONCE]
 
     def buffer_updated(self, nbytes: int) -> None:
         connection = self.listener
-        super().buffer_updated(nbytes)
+        _buffer_updated(self, nbytes)
         if connection is not None:
             connection.took(nbytes)
 
