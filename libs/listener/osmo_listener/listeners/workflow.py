@@ -140,10 +140,13 @@ class _Task(msgspec.Struct, gc=False):
             return self.pods[0]
         return max(self.pods, key=_resource_version)
 
-    def put(self, pod: Pod) -> None:
-        """Take a pod, in the place of what was known of it."""
-        self.remove(pod)
-        self.pods += (pod,)
+    def renew(self, pod: Pod) -> None:
+        """Take a pod that is known, as it is now."""
+        if len(self.pods) > 1:
+            self.remove(pod)
+            self.pods += (pod,)
+        else:
+            self.pods = (pod,)
 
     def remove(self, pod: Pod) -> None:
         """Forget the pod, if it is known."""
@@ -281,7 +284,7 @@ class WorkflowListener:
         uid = pod.metadata.uid
         task = self._by_uid.get(uid)
         if task is not None and task.key == key:
-            task.put(pod)
+            task.renew(pod)
             return None
         message = self._remove(pod, resource_version, now)
         if key is not None:
@@ -291,7 +294,7 @@ class WorkflowListener:
                 if self._left and key in self._left:
                     self._left.remove(key)
                     task.counts = True
-            task.put(pod)
+            task.pods += (pod,)
             self._by_uid[uid] = task
         return message
 
