@@ -104,6 +104,7 @@ _NEVER = -1
 _NOTHING = PodState(PodStatus.UNKNOWN)
 """Never sent, so it stands for nothing yet."""
 _NOBODY = Pod(PodMetadata())
+"""Of whom that is."""
 
 _EARLY = "The pod was deleted before it ended. "
 _UNSEEN = "The pod was deleted while nobody watched, before or after it ended. "
@@ -116,12 +117,14 @@ class _Task(msgspec.Struct, gc=False):
     """What the version of a report that says something new has to exceed: that of the last report
     in the current epoch, or of what was gone before there was this task, which may have had its
     key."""
+    pod: Pod
+    """The one that changed last."""
+    others: tuple[Pod, ...] = ()
+    """Those with the same labels; hardly ever there are any."""
     told: bool = False
     """Whether it was reported in the current epoch, be it its existence alone."""
     counts: bool = False
     """Whether its state was, and no report of it was refused."""
-    pods: tuple[Pod, ...] = ()
-    """Hardly ever more than one."""
     said: PodState = _NOTHING
     """The state that was last sent, in whatever epoch."""
     said_of: Pod = _NOBODY
@@ -135,23 +138,24 @@ class _Task(msgspec.Struct, gc=False):
         """The key of its reports: made for each, as one of every task would be kept for ever."""
         return UpdatePod.key(*self.key)
 
-    def current(self) -> Pod:
-        if len(self.pods) == 1:
-            return self.pods[0]
-        return max(self.pods, key=_resource_version)
+    def take(self, pod: Pod) -> None:
+        """Take a pod, in the place of what was known of it."""
+        self._rank([*self._without(pod), pod])
 
-    def renew(self, pod: Pod) -> None:
-        """Take a pod that is known, as it is now."""
-        if len(self.pods) > 1:
-            self.remove(pod)
-            self.pods += (pod,)
-        else:
-            self.pods = (pod,)
+    def forget(self, pod: Pod) -> bool:
+        """Whether there is another pod, if this one is forgotten."""
+        left = self._without(pod)
+        if left:
+            self._rank(left)
+        return bool(left)
 
-    def remove(self, pod: Pod) -> None:
-        """Forget the pod, if it is known."""
+    def _without(self, pod: Pod) -> list[Pod]:
         uid = pod.metadata.uid
-        self.pods = tuple([each for each in self.pods if each.metadata.uid != uid])
+        return [each for each in (self.pod, *self.others) if each.metadata.uid != uid]
+
+    def _rank(self, pods: list[Pod]) -> None:
+        *others, self.pod = sorted(pods, key=_resource_version)
+        self.others = tuple(others)
 
     def holds_back(self, pod: Pod, state: PodState, *, final: bool) -> bool:
         """Whether what was sent, if anything, stays true in spite of the pod's `state`, be that
@@ -231,7 +235,7 @@ class WorkflowListener:
         """See `Listener.snapshot`."""
         live = {pod.metadata.uid: pod for pod in objects}
         messages = [self._place(pod, resource_version, now) for pod in live.values()]
-        known = [pod for task in self._tasks.values() for pod in task.pods]
+        known = [pod for task in self._tasks.values() for pod in (task.pod, *task.others)]
         gone = [pod for pod in known if pod.metadata.uid not in live]
         messages += [self._remove(pod, resource_version, now) for pod in gone]
         first = [message for message in messages if message is not None]
@@ -266,9 +270,9 @@ class WorkflowListener:
         for task in list(self._tasks.values()):
             if self._epoch != epoch:
                 return
-            if task.pods and not task.told:
+            if not task.told:
                 yield self._report(task, now) or self._exists(
-                    task, _resource_version(task.current()), now
+                    task, _resource_version(task.pod), now
                 )
         if self._epoch != epoch:
             return
@@ -284,17 +288,21 @@ class WorkflowListener:
         uid = pod.metadata.uid
         task = self._by_uid.get(uid)
         if task is not None and task.key == key:
-            task.renew(pod)
+            if task.others:
+                task.take(pod)
+            else:
+                task.pod = pod
             return None
         message = self._remove(pod, resource_version, now)
         if key is not None:
             task = self._tasks.get(key)
             if task is None:
-                task = self._tasks[key] = _Task(key, self._gone)
+                task = self._tasks[key] = _Task(key, self._gone, pod)
                 if self._left and key in self._left:
                     self._left.remove(key)
                     task.counts = True
-            task.pods += (pod,)
+            else:
+                task.take(pod)
             self._by_uid[uid] = task
         return message
 
@@ -302,8 +310,7 @@ class WorkflowListener:
         task = self._by_uid.pop(pod.metadata.uid, None)
         if task is None:
             return None
-        task.remove(pod)
-        if task.pods:
+        if task.forget(pod):
             return self._report(task, now)
         del self._tasks[task.key]
         self._deadlines.set(task.key, None)
@@ -330,7 +337,7 @@ class WorkflowListener:
         return self._message(task, last, version, now, final=has_ended(state.status))
 
     def _report(self, task: _Task, now: float) -> Message | None:
-        pod = task.current()
+        pod = task.pod
         resource_version = _resource_version(pod)
         state = pod_status(pod, now, self._config.status_mode)
         self._deadlines.set(task.key, state.recheck_at)
@@ -343,9 +350,10 @@ class WorkflowListener:
             task.ended = pod.metadata.uid if final else ""
         body = _body(task.key, pod, state)
         same = task.says(body, state)
+        # Also where nothing is sent: the pod of before need not be kept.
+        task.said, task.said_of = state, pod
         if same and task.told and not self._expired(task, now):
             return None
-        task.said, task.said_of = state, pod
         version = self._next_version(task, resource_version, news=not same)
         return self._message(task, body, version, now, final=final)
 
