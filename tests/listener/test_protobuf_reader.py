@@ -13,7 +13,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from osmo_listener.kubernetes.protobuf_reader import UnusualError, content, fields, read
+from osmo_listener.kubernetes.protobuf_reader import (
+    Slot,
+    Table,
+    UnusualError,
+    content,
+    fields,
+    read,
+)
 from osmo_listener.kubernetes.protobuf_structs import reader_of
 from osmo_listener.kubernetes.protobuf_tables import table_of
 from osmo_listener.listeners.objects import Event, Node, Pod, SharedPod, UsagePod
@@ -168,6 +175,44 @@ class Holder(msgspec.Struct, frozen=True):
     """What holds something that can be changed."""
 
     metadata: Loose = msgspec.field(default_factory=Loose)
+
+
+def slot_of(table: Table, *numbers: int) -> Slot:
+    """What becomes of a field of a message within others."""
+    first, *others = numbers
+    slot = table.slots[first]
+    assert slot is not None
+    if not others:
+        return slot
+    assert slot.table is not None
+    return slot_of(slot.table, *others)
+
+
+def test_what_is_only_checked_is_remembered() -> None:
+    """What containers ask for, which the workflow listener does not read, is checked once; few and
+    short ones are kept, and what is unusual is so each time."""
+    table = table_of(Pod, "Pod")
+    slot = slot_of(table, 2, 2, 8)
+
+    def asking(requests: bytes) -> bytes:
+        return field(2, field(2, field(8, requests)))
+
+    def requests(text: str) -> bytes:
+        return pb.ResourceRequirements(
+            requests={"cpu": pb.Quantity(string=text)}
+        ).SerializeToString()
+
+    for number in range(1000):
+        read(table, asking(requests(str(number))), 0, len(asking(requests(str(number)))))
+        assert requests(str(number)) in slot.checked
+        assert len(slot.checked) <= 64
+    long = requests("1" * 1000)
+    read(table, asking(long), 0, len(asking(long)))
+    assert long not in slot.checked
+    unusual = asking(requests("1") + varint(3 << 3 | 3))
+    for _ in range(2):
+        with pytest.raises(UnusualError):
+            read(table, unusual, 0, len(unusual))
 
 
 def test_nothing_that_can_be_changed_is_shared() -> None:

@@ -166,6 +166,18 @@ def test_instead_of_a_deletion_that_cannot_be_stored() -> None:
     assert decode_body(instead.kind, instead.payload) == PodExists("w1", "t1", 3, deleted=True)
 
 
+def test_a_snapshot_does_not_count_a_deletion_that_cannot_be_stored() -> None:
+    """Of the task nothing is stored in this epoch."""
+    listener = new_listener()
+    pods = [make_pod(rv=5), make_pod(rv=6, task="t2")]
+    snapshot = listener.snapshot(pods, 9, T0)
+    next(snapshot)
+    (deletion,) = listener.on_change(pods[0], None, 10, T0)
+    refuse(listener, deletion)
+    *_, end = snapshot
+    assert decode_body(end.kind, end.payload) == SnapshotEnd("update_pod", 1)
+
+
 def _restarted(listener: WorkflowListener, message: Message) -> Message:
     listener.restart(EPOCH + 1)
     return message

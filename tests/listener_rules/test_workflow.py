@@ -588,6 +588,19 @@ def test_a_silent_pod_that_goes_while_a_snapshot_is_under_way(listener: Workflow
     assert end_of(end)[2].count == 1
 
 
+def test_a_task_that_comes_back_unknown_while_a_snapshot_is_under_way(
+    listener: WorkflowListener,
+) -> None:
+    """It counts once all the same: its deletion was reported in this epoch, so it has a row."""
+    pods = [make_pod(rv=rv, task=f"t{rv}") for rv in (1, 2)]
+    snapshot = listener.snapshot(pods, 3, T0)
+    next(snapshot)
+    gone(listener, pods[0], 4)
+    listener.on_change(None, make_pod("Unknown", rv=5, task="t1", uid="again"), 5, T0)
+    *_, end = snapshot
+    assert end_of(end)[2].count == 2
+
+
 def test_a_restart_ends_the_snapshot_before_it(listener: WorkflowListener) -> None:
     """A snapshot whose epoch is over says nothing more, least of all that it is complete."""
     pods = [make_pod(rv=rv, task=f"t{rv}") for rv in (1, 2)]

@@ -164,8 +164,9 @@ def to_version(text: object) -> int:
     if not (isinstance(text, str) and text.isascii() and text.isdecimal()):
         raise MalformedError(f"the API server sent the resource version {text!r}: no number")
     # Python makes no number of very many digits.
-    if len(text) > _MOST_DIGITS or int(text) > MAX_REVISION:
+    version = int(text[:_MOST_DIGITS])
+    if len(text) > _MOST_DIGITS or version > MAX_REVISION:
         raise MalformedError(
             f"the API server sent the resource version {text[:_MOST_DIGITS]}…: too large"
         )
-    return int(text)
+    return version

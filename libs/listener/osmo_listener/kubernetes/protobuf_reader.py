@@ -53,6 +53,12 @@ _NANOS_TAG: Final = 0x10
 _RAW: Final = 2
 """Field of `Unknown`."""
 
+_REMEMBERED: Final = 64
+"""Different contents of a field that are checked once: what containers ask for, of which there is
+little variety."""
+_REMEMBERED_BYTES: Final = 512
+"""Of one such content at most."""
+
 
 class UnusualError(ValueError):
     """What the library has to read, or to refuse."""
@@ -90,6 +96,8 @@ class Slot:
         self.keys: dict[str, int] = {} if keys is None else keys
         self.quantities = quantities
         self.nothing: Any = make() if kind == KEYS and make is not None else None
+        self.checked: set[bytes] = set()
+        """Contents that were checked, where that is all that becomes of them."""
 
 
 class Table:
@@ -276,11 +284,12 @@ def _read(table: Table, data: bytes, position: i64, end: i64) -> Any:  # noqa: P
         elif kind == MESSAGES:
             if slot.table is None:
                 raise UnusualError
-            item = _read(slot.table, data, begin, position)
-            if index >= 0:
-                if values[index] is None:
-                    values[index] = []
-                values[index].append(item)
+            if index < 0:
+                _check(slot, slot.table, data[begin:position])
+                continue
+            if values[index] is None:
+                values[index] = []
+            values[index].append(_read(slot.table, data, begin, position))
         elif kind == TIME:
             _put_time(slot, table, values, data, begin, position)
         elif kind in (MAP, KEYS):
@@ -294,6 +303,16 @@ def _read(table: Table, data: bytes, position: i64, end: i64) -> Any:  # noqa: P
     for slot in table.late:
         values[slot.index] = _finished(slot, values[slot.index])
     return table.make(*values)
+
+
+def _check(slot: Slot, table: Table, part: bytes) -> None:
+    if part in slot.checked:
+        return
+    _read(table, part, 0, len(part))
+    if len(part) <= _REMEMBERED_BYTES:
+        if len(slot.checked) >= _REMEMBERED:
+            slot.checked.clear()
+        slot.checked.add(part)
 
 
 def _put_number(slot: Slot, values: list[Any], number: i64) -> None:

@@ -26,7 +26,8 @@ class Deadlines(Generic[K]):
     def set(self, key: K, at: float | None) -> None:
         """Give `key` the deadline `at` in place of the one that it had; None: no deadline."""
         if at is None:
-            self._at.pop(key, None)
+            if self._at:
+                self._at.pop(key, None)
         elif self._at.get(key) != at:
             self._at[key] = at
             heapq.heappush(self._heap, (at, key))

@@ -24,13 +24,14 @@ sent is compared with what would be sent now, so A, B, A are three reports.
 
 import re
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from typing import NamedTuple
 
 import msgspec
 
 from osmo_listener.listeners.deadlines import Deadlines
 from osmo_listener.listeners.fitting import Encoder
-from osmo_listener.listeners.objects import Pod
+from osmo_listener.listeners.objects import Pod, PodMetadata
 from osmo_listener.listeners.pod_rules import (
     PodState,
     PodStatus,
@@ -43,7 +44,6 @@ from osmo_reports.bodies import (
     PodExists,
     SnapshotEnd,
     UpdatePod,
-    decode_body,
     encode_body,
 )
 from osmo_transport import Refusal
@@ -57,6 +57,8 @@ LABEL_SELECTOR = "osmo.task_uuid,osmo.workflow_uuid"
 """Pods that have both labels, whatever their values."""
 
 _RETRY_ID = re.compile(r"[+-]?[0-9]+")
+_RETRY_IDS = 128
+"""Different labels that are read once: hardly a task is tried more often."""
 _INT32 = range(-(2**31), 2**31)
 
 
@@ -87,6 +89,7 @@ def task_key(pod: Pod) -> TaskKey | None:
     return TaskKey(labels.workflow_uuid, labels.task_uuid, _retry_id(labels.retry_id))
 
 
+@lru_cache(_RETRY_IDS)
 def _retry_id(label: str | None) -> int:
     """The number at the start of the label, as the deployed system reads it; 0 where there is none
     or it does not fit into 32 bits."""
@@ -97,6 +100,11 @@ def _retry_id(label: str | None) -> int:
 
 _NEVER = -1
 """Below every version."""
+
+_NOTHING = PodState(PodStatus.UNKNOWN)
+"""Never sent, so it stands for nothing yet."""
+_NOBODY = Pod(PodMetadata())
+"""Of whom that is."""
 
 _EARLY = "The pod was deleted before it ended. "
 _UNSEEN = "The pod was deleted while nobody watched, before or after it ended. "
@@ -109,14 +117,19 @@ class _Task(msgspec.Struct, gc=False):
     """What the version of a report that says something new has to exceed: that of the last report
     in the current epoch, or of what was gone before there was this task, which may have had its
     key."""
+    pod: Pod
+    """The one that changed last."""
+    others: tuple[Pod, ...] = ()
+    """Those with the same labels; hardly ever there are any."""
     told: bool = False
     """Whether it was reported in the current epoch, be it its existence alone."""
-    pods: tuple[Pod, ...] = ()
-    """Hardly ever more than one."""
-    payload: bytes = b""
-    """The state that was last sent, in whatever epoch; empty: none yet."""
-    final: bool = False
-    """Whether that was a terminal status."""
+    counts: bool = False
+    """Whether its state was, and no report of it was refused."""
+    said: PodState = _NOTHING
+    """The state that was last sent, in whatever epoch."""
+    said_of: Pod = _NOBODY
+    """The pod as it was then. A report is made of the two, and not kept itself: mostly the pod has
+    not changed since."""
     ended: str = ""
     """The pod whose end was told in the current epoch, by uid; empty: none, or it goes on."""
     sent_at: float = 0.0
@@ -125,26 +138,39 @@ class _Task(msgspec.Struct, gc=False):
         """The key of its reports: made for each, as one of every task would be kept for ever."""
         return UpdatePod.key(*self.key)
 
-    def current(self) -> Pod:
-        if len(self.pods) == 1:
-            return self.pods[0]
-        return max(self.pods, key=_resource_version)
-
-    def put(self, pod: Pod) -> None:
+    def take(self, pod: Pod) -> None:
         """Take a pod, in the place of what was known of it."""
-        self.remove(pod)
-        self.pods += (pod,)
+        self._rank([*self._without(pod), pod])
 
-    def remove(self, pod: Pod) -> None:
-        """Forget the pod, if it is known."""
+    def forget(self, pod: Pod) -> bool:
+        """Whether there is another pod, if this one is forgotten."""
+        left = self._without(pod)
+        if left:
+            self._rank(left)
+        return bool(left)
+
+    def _without(self, pod: Pod) -> list[Pod]:
         uid = pod.metadata.uid
-        self.pods = tuple([each for each in self.pods if each.metadata.uid != uid])
+        return [each for each in (self.pod, *self.others) if each.metadata.uid != uid]
+
+    def _rank(self, pods: list[Pod]) -> None:
+        *others, self.pod = sorted(pods, key=_resource_version)
+        self.others = tuple(others)
 
     def holds_back(self, pod: Pod, state: PodState, *, final: bool) -> bool:
         """Whether what was sent, if anything, stays true in spite of the pod's `state`, be that
         final or not."""
         ended = self.ended == pod.metadata.uid
         return state.status is PodStatus.UNKNOWN or (ended and not final)
+
+    def says(self, body: UpdatePod, state: PodState) -> bool:
+        """Whether that is what was last sent."""
+        said = self.said
+        return (
+            state.status is said.status
+            and state.passing == said.passing
+            and body == _body(self.key, self.said_of, said)
+        )
 
 
 class WorkflowListener:
@@ -161,8 +187,9 @@ class WorkflowListener:
         self._deadlines: Deadlines[TaskKey] = Deadlines()
         self._gone = _NEVER
         """The highest version of a task that is gone in the current epoch."""
-        self._counted: set[TaskKey] | None = set()
-        """The tasks reported since the epoch began, until its snapshot has counted them."""
+        self._left: set[TaskKey] | None = set()
+        """The tasks that were reported in the current epoch and are gone, until its snapshot has
+        counted them."""
         self._encoder = Encoder()
 
     @property
@@ -175,9 +202,9 @@ class WorkflowListener:
         snapshot repeats it."""
         self._epoch = epoch
         self._gone = _NEVER
-        self._counted = set()
+        self._left = set()
         for task in self._tasks.values():
-            task.version, task.told, task.ended = _NEVER, False, ""
+            task.version, task.told, task.counts, task.ended = _NEVER, False, False, ""
 
     def on_change(
         self, old: Pod | None, new: Pod | None, resource_version: int, now: float
@@ -208,7 +235,7 @@ class WorkflowListener:
         """See `Listener.snapshot`."""
         live = {pod.metadata.uid: pod for pod in objects}
         messages = [self._place(pod, resource_version, now) for pod in live.values()]
-        known = [pod for task in self._tasks.values() for pod in task.pods]
+        known = [pod for task in self._tasks.values() for pod in (task.pod, *task.others)]
         gone = [pod for pod in known if pod.metadata.uid not in live]
         messages += [self._remove(pod, resource_version, now) for pod in gone]
         first = [message for message in messages if message is not None]
@@ -228,9 +255,12 @@ class WorkflowListener:
             return []
         workflow_uuid, task_uuid, retry_id = key.rsplit("/", 2)
         about = TaskKey(workflow_uuid, task_uuid, int(retry_id))
-        if self._counted is not None:
-            self._counted.discard(about)
-        body = PodExists(*about, deleted=about not in self._tasks)
+        task = self._tasks.get(about)
+        if task is not None:
+            task.counts = False
+        elif self._left is not None:
+            self._left.discard(about)
+        body = PodExists(*about, deleted=task is None)
         return [Message(EXISTS_KIND, key, version, new_id(), now, encode_body(body))]
 
     def _snapshot(
@@ -240,14 +270,15 @@ class WorkflowListener:
         for task in list(self._tasks.values()):
             if self._epoch != epoch:
                 return
-            if task.pods and not task.told:
+            if not task.told:
                 yield self._report(task, now) or self._exists(
-                    task, _resource_version(task.current()), now
+                    task, _resource_version(task.pod), now
                 )
         if self._epoch != epoch:
             return
-        end = encode_body(SnapshotEnd(KIND, len(self._counted or ())))
-        self._counted = None
+        count = sum(task.counts for task in self._tasks.values()) + len(self._left or ())
+        end = encode_body(SnapshotEnd(KIND, count))
+        self._left = None
         version = Version(epoch, resource_version)
         yield Message("snapshot_end", KIND, version, new_id(), now, end)
 
@@ -257,14 +288,21 @@ class WorkflowListener:
         uid = pod.metadata.uid
         task = self._by_uid.get(uid)
         if task is not None and task.key == key:
-            task.put(pod)
+            if task.others:
+                task.take(pod)
+            else:
+                task.pod = pod
             return None
         message = self._remove(pod, resource_version, now)
         if key is not None:
             task = self._tasks.get(key)
             if task is None:
-                task = self._tasks[key] = _Task(key, self._gone)
-            task.put(pod)
+                task = self._tasks[key] = _Task(key, self._gone, pod)
+                if self._left and key in self._left:
+                    self._left.remove(key)
+                    task.counts = True
+            else:
+                task.take(pod)
             self._by_uid[uid] = task
         return message
 
@@ -272,51 +310,52 @@ class WorkflowListener:
         task = self._by_uid.pop(pod.metadata.uid, None)
         if task is None:
             return None
-        task.remove(pod)
-        if task.pods:
+        if task.forget(pod):
             return self._report(task, now)
         del self._tasks[task.key]
         self._deadlines.set(task.key, None)
         message = self._last(task, pod, resource_version, now)
         self._gone = max(self._gone, task.version)
+        if task.counts and self._left is not None:
+            self._left.add(task.key)
         return message
 
     def _last(self, task: _Task, pod: Pod, resource_version: int, now: float) -> Message:
         """What is said of a task whose last pod is gone."""
-        state = pod_status(pod, now, self._config.status_mode)
-        # Nothing takes back any more what might have been.
-        if not task.holds_back(pod, state, final=has_ended(state.status)):
-            body, final = _body(task.key, pod, state), state.final
-        elif task.payload:
-            body, final = decode_body(KIND, task.payload), task.final
-        else:
-            return self._exists(task, resource_version, now, deleted=True)
-        ended = has_ended(PodStatus(body.status))
         # A deletion that was watched comes with the final state, whose version is its own.
         watched = resource_version == _resource_version(pod)
-        early = "" if final else _EARLY if watched else _UNSEEN
+        state = pod_status(pod, now, self._config.status_mode)
+        # Nothing takes back any more what might have been.
+        if task.holds_back(pod, state, final=has_ended(state.status)):
+            if task.said is _NOTHING:
+                return self._exists(task, resource_version, now, deleted=True)
+            pod, state = task.said_of, task.said
+        early = "" if state.final else _EARLY if watched else _UNSEEN
+        body = _body(task.key, pod, state)
         last = msgspec.structs.replace(body, deleted=True, message=_joined(body.message, early))
-        payload = self._encoder.encode(task.message_key(), last)
-        return self._send(task, payload, ended, resource_version, now)
+        version = self._next_version(task, resource_version)
+        return self._message(task, last, version, now, final=has_ended(state.status))
 
     def _report(self, task: _Task, now: float) -> Message | None:
-        pod = task.current()
+        pod = task.pod
+        resource_version = _resource_version(pod)
         state = pod_status(pod, now, self._config.status_mode)
         self._deadlines.set(task.key, state.recheck_at)
-        if task.holds_back(pod, state, final=state.final):
-            if task.told or not task.payload:
+        final = state.final
+        if task.holds_back(pod, state, final=final):
+            if task.told or task.said is _NOTHING:
                 return None
-            payload = task.payload
-            final = task.final
+            pod, state, final = task.said_of, task.said, task.said.final
         else:
-            body = _body(task.key, pod, state)
-            payload = self._encoder.encode(task.message_key(), body)
-            final = state.final
             task.ended = pod.metadata.uid if final else ""
-            same = (payload, final) == (task.payload, task.final)
-            if same and task.told and not self._expired(task, now):
-                return None
-        return self._send(task, payload, final, _resource_version(pod), now)
+        body = _body(task.key, pod, state)
+        same = task.says(body, state)
+        # Also where nothing is sent: the pod of before need not be kept.
+        task.said, task.said_of = state, pod
+        if same and task.told and not self._expired(task, now):
+            return None
+        version = self._next_version(task, resource_version, news=not same)
+        return self._message(task, body, version, now, final=final)
 
     def _exists(
         self, task: _Task, resource_version: int, now: float, *, deleted: bool = False
@@ -328,16 +367,13 @@ class WorkflowListener:
     def _expired(self, task: _Task, now: float) -> bool:
         return 0 < self._config.resend_after < now - task.sent_at
 
-    def _send(
-        self, task: _Task, payload: bytes, final: bool, resource_version: int, now: float
+    def _message(
+        self, task: _Task, body: UpdatePod, version: Version, now: float, *, final: bool
     ) -> Message:
-        changed = (payload, final) != (task.payload, task.final)
-        version = self._next_version(task, resource_version, news=changed)
-        message = Message(KIND, task.message_key(), version, new_id(), now, payload, final)
-        task.payload, task.final, task.sent_at = payload, final, now
-        if self._counted is not None:
-            self._counted.add(task.key)
-        return message
+        key = task.message_key()
+        payload = self._encoder.encode(key, body)
+        task.counts, task.sent_at = True, now
+        return Message(KIND, key, version, new_id(), now, payload, final)
 
     def _next_version(self, task: _Task, resource_version: int, *, news: bool = True) -> Version:
         """The version of the task's next report, which says something new or repeats the last."""

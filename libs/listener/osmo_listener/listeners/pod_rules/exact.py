@@ -11,7 +11,7 @@
 A restartable init container (a sidecar) fails nothing.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import chain
 
 import msgspec
@@ -75,7 +75,7 @@ def _failed(pod: Pod) -> PodState:
     state = by_reason(pod.status) or by_condition(pod.status)
     if state is not None:
         return state
-    errors = list(_errors(pod))
+    errors = _errors(pod)
     if errors:
         return _failure(pod, errors)
     return PodState(PodStatus.FAILED, ExitCode.UNKNOWN, pod_error(pod, ". "))
@@ -86,7 +86,9 @@ def _going_on(pod: Pod, now: float) -> PodState:
     announced = by_reason(status) or by_condition(status)
     if announced is not None:
         return msgspec.structs.replace(announced, passing=True)
-    errors = list(_errors(pod))
+    errors = _errors(pod)
+    if not errors:
+        return _by_phase(pod, now)
     state = _told(pod, [error for error in errors if _ends(pod, error)])
     if state is not None:
         return state
@@ -95,7 +97,29 @@ def _going_on(pod: Pod, now: float) -> PodState:
     lasting = [error for error, at in limits if at is not None and now >= at]
     if (state := _told(pod, lasting)) is not None:
         return msgspec.structs.replace(state, passing=True)
-    return _by_phase(pod, errors, [at for _, at in limits if at is not None], now)
+    later = [at for _, at in limits if at is not None and at > now]
+    text = failure_text(pod, errors)
+    return PodState(phase_status(status), ExitCode.NONE, text, min(later, default=None))
+
+
+def _by_phase(pod: Pod, now: float) -> PodState:
+    """The state of a pod whose containers have no errors."""
+    status = pod.status
+    by_phase = phase_status(status)
+    # Sidecars too: the containers behind one that does not start do not start either.
+    waiting = [each for each in _containers(status) if _waits_for_something(each)]
+    if not (waiting or status.message):
+        return _PLAIN[by_phase]
+    at = stuck_at(status, WAITING_LIMIT) if waiting else None
+    text = status.message
+    if at is not None and now >= at:
+        at = None
+        text = pod_error(pod, ". \n") + "".join(map(_waiting_text, waiting))
+    return PodState(by_phase, ExitCode.NONE, text, at)
+
+
+_PLAIN = {each: PodState(each) for each in PodStatus}
+"""The states of pods of which there is no more to say: most, so each is kept once."""
 
 
 def _told(pod: Pod, errors: Sequence[ContainerError]) -> PodState | None:
@@ -108,37 +132,25 @@ def _told(pod: Pod, errors: Sequence[ContainerError]) -> PodState | None:
     return None if plain and not ctrl_has_ended(pod.status) else state
 
 
-def _by_phase(
-    pod: Pod, errors: Sequence[ContainerError], limits: list[float], now: float
-) -> PodState:
-    status = pod.status
-    text = failure_text(pod, errors) if errors else status.message
-    # Sidecars too: the containers behind one that does not start do not start either.
-    every = chain(status.init_container_statuses, status.container_statuses)
-    others = [container for container in every if _waits_for_something(container)]
-    if others and not errors and (at := stuck_at(status, WAITING_LIMIT)) is not None:
-        limits = [at]
-        if now >= at:
-            text = pod_error(pod, ". \n") + "".join(map(_waiting_text, others))
-    later = [at for at in limits if at > now]
-    return PodState(phase_status(status), ExitCode.NONE, text, min(later, default=None))
-
-
-def _counting(pod: Pod) -> Iterator[ContainerStatus]:
-    """The containers, without the sidecars."""
+def _errors(pod: Pod) -> list[ContainerError]:
+    """Of all containers but the sidecars; to end with 0 is none, whatever the reason is called."""
+    stopped = [each for each in _containers(pod.status) if _has_stopped(each)]
+    if not stopped:
+        return []
     sidecars = {each.name for each in pod.spec.init_containers if each.restart_policy == "Always"}
-    status = pod.status
-    for container in chain(status.init_container_statuses, status.container_statuses):
-        if container.name not in sidecars:
-            yield container
+    return list(container_errors(each for each in stopped if each.name not in sidecars))
 
 
-def _errors(pod: Pod) -> Iterator[ContainerError]:
-    """Of the containers that count; to end with 0 is none, whatever the reason is called."""
-    for container in _counting(pod):
-        ended = container.state.terminated
-        if ended is None or ended.exit_code != 0 or ended.reason in _NAMED:
-            yield from container_errors([container])
+def _containers(status: objects.PodStatus) -> tuple[ContainerStatus, ...]:
+    return status.init_container_statuses + status.container_statuses
+
+
+def _has_stopped(container: ContainerStatus) -> bool:
+    """Whether it neither runs nor did what it was to do."""
+    ended = container.state.terminated
+    if ended is None:
+        return container.state.waiting is not None
+    return ended.exit_code != 0 or ended.reason in _NAMED
 
 
 _NAMED = frozenset({_OUT_OF_MEMORY, "StartError"})
