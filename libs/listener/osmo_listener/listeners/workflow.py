@@ -135,6 +135,17 @@ class _Task(msgspec.Struct, gc=False):
         self.remove(pod)
         self.pods += (pod,)
 
+    def renew(self, pod: Pod) -> bool:
+        """Take the next state of its only pod; false, and nothing is done, if that is another, or
+        has other labels by now."""
+        if len(self.pods) != 1:
+            return False
+        known, new = self.pods[0].metadata, pod.metadata
+        if known.uid != new.uid or known.labels != new.labels:
+            return False
+        self.pods = (pod,)
+        return True
+
     def remove(self, pod: Pod) -> None:
         """Forget the pod, if it is known."""
         uid = pod.metadata.uid
@@ -253,9 +264,11 @@ class WorkflowListener:
 
     def _place(self, pod: Pod, resource_version: int, now: float) -> Message | None:
         """Put the pod where its labels say. Returns what the task that it leaves has to report."""
-        key = task_key(pod)
         uid = pod.metadata.uid
         task = self._by_uid.get(uid)
+        if task is not None and task.renew(pod):
+            return None
+        key = task_key(pod)
         if task is not None and task.key == key:
             task.put(pod)
             return None
@@ -303,7 +316,8 @@ class WorkflowListener:
         pod = task.current()
         state = pod_status(pod, now, self._config.status_mode)
         self._deadlines.set(task.key, state.recheck_at)
-        if task.holds_back(pod, state, final=state.final):
+        final = state.final
+        if task.holds_back(pod, state, final=final):
             if task.told or not task.payload:
                 return None
             payload = task.payload
@@ -311,7 +325,6 @@ class WorkflowListener:
         else:
             body = _body(task.key, pod, state)
             payload = self._encoder.encode(task.message_key(), body)
-            final = state.final
             task.ended = pod.metadata.uid if final else ""
             same = (payload, final) == (task.payload, task.final)
             if same and task.told and not self._expired(task, now):

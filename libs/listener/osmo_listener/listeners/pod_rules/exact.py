@@ -86,6 +86,8 @@ def _going_on(pod: Pod, now: float) -> PodState:
     announced = by_reason(status) or by_condition(status)
     if announced is not None:
         return msgspec.structs.replace(announced, passing=True)
+    if _is_as_phase(status):
+        return PodState(phase_status(status), message=status.message)
     errors = list(_errors(pod))
     state = _told(pod, [error for error in errors if _ends(pod, error)])
     if state is not None:
@@ -96,6 +98,15 @@ def _going_on(pod: Pod, now: float) -> PodState:
     if (state := _told(pod, lasting)) is not None:
         return msgspec.structs.replace(state, passing=True)
     return _by_phase(pod, errors, [at for _, at in limits if at is not None], now)
+
+
+def _is_as_phase(status: objects.PodStatus) -> bool:
+    """Whether no container has ended, or waits for more than its start, as is the rule."""
+    for containers in (status.init_container_statuses, status.container_statuses):
+        for container in containers:
+            if container.state.terminated is not None or _waits_for_something(container):
+                return False
+    return True
 
 
 def _told(pod: Pod, errors: Sequence[ContainerError]) -> PodState | None:
@@ -140,6 +151,8 @@ def _errors(pod: Pod) -> Iterator[ContainerError]:
         if ended is None or ended.exit_code != 0 or ended.reason in _NAMED:
             yield from container_errors([container])
 
+
+_NO_REASONS = STARTING_REASONS | {""}
 
 _NAMED = frozenset({_OUT_OF_MEMORY, "StartError"})
 
@@ -193,7 +206,7 @@ def _applies(codes: objects.ExitCodes, code: int) -> bool:
 
 def _waits_for_something(container: ContainerStatus) -> bool:
     waiting = container.state.waiting
-    return waiting is not None and waiting.reason not in STARTING_REASONS | {""}
+    return waiting is not None and waiting.reason not in _NO_REASONS
 
 
 def _waiting_text(container: ContainerStatus) -> str:
