@@ -43,6 +43,38 @@ def test_lengths(contents: Frames, cuts: list[int]) -> None:
     assert framer.size == 0
 
 
+@given(st.lists(st.one_of(st.binary(max_size=20), st.just(bytes(300))), min_size=1), CUTS)
+def test_what_completes_an_event(contents: Frames, cuts: list[int]) -> None:
+    """Pieces that are kept until together they may complete an event give each one in time."""
+    for framer, stream in (
+        (LengthFramer(), b"".join(map(framed, contents))),
+        (LineFramer(), b"".join(each.hex().encode() + b"\n" for each in contents)),
+    ):
+        whole = type(framer)()
+        kept: Frames = []
+        found = expected = 0
+        for piece in pieces(stream, cuts):
+            kept.append(piece)
+            expected += len(whole.feed(piece))
+            if framer.completes(kept):
+                found += len(framer.feed(b"".join(kept)))
+                kept.clear()
+            assert found == expected
+
+
+@pytest.mark.parametrize(
+    ("framer", "whole"), [(LineFramer(), b"whole\n"), (LengthFramer(), framed(b"w"))]
+)
+def test_what_does_not_complete_one(framer: Framer, whole: bytes) -> None:
+    """The beginning of an event needs nobody's attention."""
+    assert not framer.completes([])
+    assert not framer.completes([whole[:-1]])
+    assert framer.completes([whole[:-1], whole[-1:]])
+    framer.feed(whole + whole[:-1])
+    assert not framer.completes([])
+    assert framer.completes([whole[-1:]])
+
+
 @pytest.mark.parametrize(
     ("framer", "stream"), [(LineFramer(), b"whole\npart"), (LengthFramer(), framed(b"w") + b"part")]
 )

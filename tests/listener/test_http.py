@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import socket
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from unittest.mock import Mock
@@ -353,6 +353,46 @@ async def test_slow_reader_slows_the_server() -> None:
         while part := await response.more(5.0):
             total += len(part)
         assert total == 1000 * 65536
+        response.close()
+
+
+async def test_what_completes_nothing_wakes_nobody() -> None:
+    """What has come is given when it is enough, with all that came before."""
+    go_on = asyncio.Event()
+    asked: list[list[bytes]] = []
+
+    async def respond(exchange: Exchange) -> None:
+        await exchange.send(CHUNKED + chunk(b"a") + chunk(b"b"))
+        await go_on.wait()
+        await exchange.send(chunk(b"c"))
+
+    def completes(pieces: Sequence[bytes]) -> bool:
+        asked.append([*pieces])
+        return b"c" in pieces
+
+    async with client_of(respond) as (client, _):
+        response = await client.get("/", {})
+        waiting = asyncio.create_task(response.more(100, completes))
+        await eventually(lambda: [b"a", b"b"] in asked)
+        looked = len(asked)
+        for _ in range(3):
+            await asyncio.sleep(0)
+        # Whoever was woken up would look again.
+        assert len(asked) == looked
+        go_on.set()
+        assert await waiting == b"abc"
+        response.close()
+
+
+async def test_more_than_is_kept_is_given_at_once() -> None:
+    """Whatever completes it: or what is larger than the buffer would never be complete."""
+
+    async def respond(exchange: Exchange) -> None:
+        await exchange.send(CHUNKED + chunk(b"a" * 3000))
+
+    async with client_of(respond, HttpConfig(buffer_bytes=1000)) as (client, _):
+        response = await client.get("/", {})
+        assert await response.more(100, lambda _: False)
         response.close()
 
 

@@ -44,7 +44,8 @@ class Branch(Generic[T]):
         """Take note of `changes`; returns what they are to the handler."""
         wants = self._wants
         if wants is None:
-            self._all += sum((each.new is not None) - (each.old is not None) for each in changes)
+            for each in changes:
+                self._all += (each.new is not None) - (each.old is not None)
             return changes
         return [change for each in changes if (change := self._select(each, wants)) is not None]
 

@@ -278,8 +278,9 @@ class Reflector(Generic[T]):
                             f"the API server is at version {event.version}, after {self.version}"
                         )
                     self.version = event.version
-                    self._bookmarked = self._bookmarked or event.type is EventType.BOOKMARK
                 await self._sink.happened(events)
+                if not self._bookmarked:
+                    self._bookmarked = any(e.type is EventType.BOOKMARK for e in events)
                 self._current_at = self._clock()
 
     async def _recover(self, error: ListenerError) -> Reaction:

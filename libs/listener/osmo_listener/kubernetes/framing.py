@@ -31,12 +31,19 @@ class Framer(Pieces, ABC):
     """Takes events out of a stream; what it holds is of the event that is not complete."""
 
     @abstractmethod
+    def completes(self, pieces: Sequence[bytes]) -> bool:
+        """Whether these pieces may complete an event; if not, they need not be fed yet."""
+
+    @abstractmethod
     def feed(self, piece: bytes) -> Sequence[bytes]:
         """The events that this piece completes, in their order."""
 
 
 class LineFramer(Framer):
     """Each event is a line; empty ones are none."""
+
+    def completes(self, pieces: Sequence[bytes]) -> bool:
+        return any(b"\n" in piece for piece in pieces)
 
     def feed(self, piece: bytes) -> Sequence[bytes]:
         self._hold(piece)
@@ -61,6 +68,14 @@ class LengthFramer(Framer):
     def __init__(self) -> None:
         super().__init__()
         self._wanted = _LENGTH_BYTES
+
+    def completes(self, pieces: Sequence[bytes]) -> bool:
+        wanted, size = self._wanted, self.size
+        for piece in pieces:
+            size += len(piece)
+        if not self.size and size >= _LENGTH_BYTES:
+            wanted = _LENGTH_BYTES + int.from_bytes(pieces[0][:_LENGTH_BYTES])
+        return size >= wanted
 
     def feed(self, piece: bytes) -> Sequence[bytes]:
         self._hold(piece)

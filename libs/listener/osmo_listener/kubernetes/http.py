@@ -15,7 +15,7 @@ Promises:
 import asyncio
 import ssl
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 
 from osmo_listener.errors import KubernetesError, MalformedError, SilentError, TruncatedError
 from osmo_listener.kubernetes.config import HttpConfig
@@ -43,6 +43,9 @@ Headers = Mapping[str, str | tuple[str, ...]]
 
 Tls = Callable[[], Awaitable[ssl.SSLContext | None]]
 """Makes the TLS context of one new connection; None: plain HTTP."""
+
+Completes = Callable[[Sequence[bytes]], bool]
+"""Tells of pieces, in their order, whether together they are worth looking at."""
 
 
 class Response:
@@ -110,17 +113,18 @@ class Response:
                 return
             wanted = min(_PIECE_BYTES, config.ahead_bytes)
 
-    async def more(self, silence: float) -> bytes:
-        """What has come of the body since the last call, as soon as there is something; empty at
-        the end. `silence` is the longest pause.
+    async def more(self, silence: float, completes: Completes = bool) -> bytes:
+        """What has come of the body since the last call, as soon as `completes` says so of its
+        pieces, or more of them would be more than `HttpConfig.buffer_bytes`; empty at the end.
+        `silence` is the longest pause, which may be twice as long behind what is not enough.
 
         Raises:
             SilentError: a pause over `silence`.
             TruncatedError, MalformedError: as for `read`.
         """
         connection = self._connection
-        while not (connection.size or connection.complete):
-            await connection.wait(silence, "more of the answer")
+        while not (connection.complete or connection.holds(completes)):
+            await connection.wait(silence, "more of the answer", completes=completes)
         return connection.take(connection.size)
 
     def close(self) -> None:
@@ -220,6 +224,7 @@ class _Connection(Connecting):
         self._received: deque[bytes] = deque()
         self.size = 0
         self._wanted = 1
+        self._completes: Completes | None = None
         self._limit = self._config.buffer_bytes
         self._head_size = 0
         self.status = 0
@@ -256,13 +261,20 @@ class _Connection(Connecting):
         self._paused = False
         self.transport.resume_reading()
 
-    async def wait(self, seconds: float, awaited: str, wanted: int = 1) -> None:
-        """Until something new is there; of a body, `wanted` bytes. A pause is noticed after
-        `seconds`, or twice as much if something came that is not enough."""
+    def holds(self, completes: Completes) -> bool:
+        """Whether `completes` says so of what is there, or there is no room for more."""
+        return completes(self._received) or self.size > self._limit
+
+    async def wait(
+        self, seconds: float, awaited: str, wanted: int = 1, completes: Completes | None = None
+    ) -> None:
+        """Until something new is there; of a body, `wanted` bytes, or what `completes`. A pause is
+        noticed after `seconds`, or twice as much if something came that is not enough."""
         if self._failure:
             raise self._failure
         loop = asyncio.get_running_loop()
-        self._wanted, self._patience, self._seen = wanted, seconds, self.size
+        self._wanted, self._completes = wanted, completes
+        self._patience, self._seen = seconds, self.size
         self._deadline = loop.time() + seconds
         if self._watchdog is None or self._watchdog.when() > self._deadline:
             self._watch()
@@ -299,6 +311,8 @@ class _Connection(Connecting):
             self._waiter.set_result(False)
 
     def _has_enough(self) -> bool:
+        if self._completes is not None:
+            return self.complete or self.holds(self._completes)
         # Without a body yet, it is the head that is waited for.
         return self.complete or not 0 < self.size < self._wanted
 

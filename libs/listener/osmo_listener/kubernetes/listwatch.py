@@ -239,7 +239,7 @@ class ListWatch(Generic[T]):
             await check(response, self._advice)
             decoder = self._decoder(response)
             framer = decoder.framer()
-            while piece := await response.more(self._config.silence):
+            while piece := await response.more(self._config.silence, framer.completes):
                 events: list[Event[T]] = []
                 try:
                     for frame in framer.feed(piece):

@@ -36,7 +36,14 @@ from osmo_listener.kubernetes.decoding import (
     unreadable,
 )
 from osmo_listener.kubernetes.framing import LengthFramer
-from osmo_listener.kubernetes.protobuf_reader import UnusualError, content, fields, read
+from osmo_listener.kubernetes.protobuf_reader import (
+    UnusualError,
+    content,
+    event,
+    fields,
+    read,
+    whole,
+)
 
 COMPILED = not protobuf_reader.__file__.endswith(".py")
 """Whether our own reader is compiled, and so the faster one."""
@@ -51,15 +58,6 @@ _METADATA, _ITEMS = 1, 2
 class _ListMeta(msgspec.Struct, rename="camel", gc=False):
     resource_version: str = ""
     more: str = msgspec.field(name="continue", default="")
-
-
-class _RawExtension(msgspec.Struct, frozen=True, gc=False):
-    raw: bytes = b""
-
-
-class _Event(msgspec.Struct, gc=False):
-    type: str = ""
-    object: _RawExtension = _RawExtension()
 
 
 class _Identity(msgspec.Struct, rename="camel", gc=False):
@@ -131,7 +129,6 @@ class ProtobufDecoder(Decoder[T]):
         self.transform = transform
         self.object = _reader(object_type, name, by_table=by_table)
         self.metadata = _reader(_ListMeta, "ListMeta", by_table=by_table)
-        self._event = _reader(_Event, "WatchEvent", by_table=by_table)
         self._by_table = by_table
 
     @cached_property
@@ -143,7 +140,7 @@ class ProtobufDecoder(Decoder[T]):
 
     def identified(self, data: bytes, begin: int, end: int, cause: Exception) -> tuple[Odd, str]:
         """What cannot be read, and its version as it is written; raises if it has no name."""
-        for number, start, stop in _whole(data, begin, end):
+        for number, start, stop in whole(data, begin, end):
             if number == _METADATA:
                 meta = self._identity(data, start, stop)
                 key = f"{meta.namespace}/{meta.name}" if meta.namespace else meta.name
@@ -156,24 +153,26 @@ class ProtobufDecoder(Decoder[T]):
 
     def event(self, frame: bytes) -> Event[T]:
         try:
-            event = self._event(frame, 0, len(frame))
-            kind, body = event.type, event.object.raw
-            begin, end = _content(body)
-            if kind == ERROR:
-                raise_status(_reader(Status, "Status", by_table=self._by_table)(body, begin, end))
+            kind, begin, end = event(frame)
+            begin, end = _content(frame, begin, end)
             change = CHANGES.get(kind)
-            if kind == EventType.BOOKMARK.value:
-                item = self.object(body, begin, end)
-                return Event(EventType.BOOKMARK, to_version(item.metadata.resource_version))
             if change is None:
-                raise unknown_type(kind)
+                return self._without_change(kind, frame, begin, end)
         except _UNREADABLE as exc:
             raise unreadable("an event", exc) from exc
         try:
-            item = self.object(body, begin, end)
+            item = self.object(frame, begin, end)
         except _UNREADABLE as exc:
-            raise self._odd_event(change, body, begin, end, exc) from exc
+            raise self._odd_event(change, frame, begin, end, exc) from exc
         return Event(change, to_version(item.metadata.resource_version), self.transform(item))
+
+    def _without_change(self, kind: str, frame: bytes, begin: int, end: int) -> Event[T]:
+        if kind == ERROR:
+            raise_status(_reader(Status, "Status", by_table=self._by_table)(frame, begin, end))
+        if kind != EventType.BOOKMARK.value:
+            raise unknown_type(kind)
+        item = self.object(frame, begin, end)
+        return Event(EventType.BOOKMARK, to_version(item.metadata.resource_version))
 
     def _odd_event(
         self, change: EventType, body: bytes, begin: int, end: int, cause: Exception
@@ -253,22 +252,14 @@ class ProtobufPageReader(PageReader[T]):
 def protobuf_status(body: bytes, *, by_table: bool = COMPILED) -> Status:
     """The `Status` in the body of an error; an empty one where there is none."""
     try:
-        return _reader(Status, "Status", by_table=by_table)(body, *_content(body))
+        return _reader(Status, "Status", by_table=by_table)(body, *_content(body, 0, len(body)))
     except _UNREADABLE:
         return Status()
 
 
-def _content(body: bytes) -> tuple[int, int]:
+def _content(data: bytes, begin: int, end: int) -> tuple[int, int]:
     """Where the object in a body begins and ends."""
-    found = content(body)
-    if found is None or found[1] > len(body):
+    found = content(data, begin, end)
+    if found is None or found[1] > end:
         raise ValueError("it holds no object that is whole")
-    return found
-
-
-def _whole(data: bytes, begin: int, end: int) -> list[tuple[int, int, int]]:
-    """The fields of a message that is all there."""
-    found, position = fields(data, begin, end)
-    if position != end:
-        raise ValueError("it ends within a field")
     return found

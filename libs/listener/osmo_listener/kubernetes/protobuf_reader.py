@@ -52,6 +52,11 @@ _SECONDS_TAG: Final = 0x08
 _NANOS_TAG: Final = 0x10
 _RAW: Final = 2
 """Field of `Unknown`."""
+_EVENT_TYPE: Final = 1
+_EVENT_OBJECT: Final = 2
+"""Fields of `WatchEvent`."""
+_EXTENSION_RAW: Final = 1
+"""Field of `RawExtension`, which its object is."""
 
 _REMEMBERED: Final = 64
 """Different contents of a field that are checked once: what containers ask for, of which there is
@@ -160,19 +165,31 @@ def fields(data: bytes, begin: int, end: int) -> tuple[list[tuple[int, int, int]
     return found, position
 
 
-def content(data: bytes) -> tuple[int, int] | None:
+def whole(data: bytes, begin: int, end: int) -> list[tuple[int, int, int]]:
+    """The fields of a message that is all there, as `fields` gives them.
+
+    Raises:
+        ValueError: as `fields`, or it ends within one.
+    """
+    found, position = fields(data, begin, end)
+    if position != end:
+        raise ValueError("it ends within a field")
+    return found
+
+
+def content(data: bytes, begin: int = 0, end: int | None = None) -> tuple[int, int] | None:
     """Where the object in a body begins and ends, which may be behind what is there of it. None:
     that is not there yet.
 
     Raises:
         ValueError: it is no body of Kubernetes' protobuf, or holds no object.
     """
-    size: i64 = len(data)
-    if not data.startswith(MAGIC):
-        if MAGIC.startswith(data):
+    size: i64 = len(data) if end is None else end
+    if not data.startswith(MAGIC, begin, size):
+        if MAGIC.startswith(data[begin:size]):
             return None
         raise ValueError("it does not begin as Kubernetes' protobuf does")
-    position: i64 = len(MAGIC)
+    position: i64 = begin + len(MAGIC)
     while position < size:
         number, start, stop = _field(data, position, size)
         if stop < 0:
@@ -181,6 +198,26 @@ def content(data: bytes) -> tuple[int, int] | None:
             return start, stop
         position = stop
     return None
+
+
+def event(data: bytes) -> tuple[str, int, int]:
+    """The type of a watch's event, and where the body that it holds begins and ends.
+
+    Raises:
+        ValueError: it is none, or is not whole.
+    """
+    kind = ""
+    begin: i64 = 0
+    end: i64 = 0
+    for number, start, stop in whole(data, 0, len(data)):
+        if number == _EVENT_TYPE:
+            kind = data[start:stop].decode()
+        elif number == _EVENT_OBJECT:
+            for inner, first, last in whole(data, start, stop):
+                if inner == _EXTENSION_RAW:
+                    begin = first
+                    end = last
+    return kind, begin, end
 
 
 def _field(data: bytes, position: i64, end: i64) -> tuple[i64, i64, i64]:

@@ -142,6 +142,14 @@ class _Task(msgspec.Struct, gc=False):
         """Take a pod, in the place of what was known of it."""
         self._rank([*self._without(pod), pod])
 
+    def renew(self, pod: Pod) -> bool:
+        """Take the next state of its only pod; false, and nothing is done, if it has others beside
+        it, or other labels by now."""
+        if self.others or self.pod.metadata.labels != pod.metadata.labels:
+            return False
+        self.pod = pod
+        return True
+
     def forget(self, pod: Pod) -> bool:
         """Whether there is another pod, if this one is forgotten."""
         left = self._without(pod)
@@ -284,14 +292,13 @@ class WorkflowListener:
 
     def _place(self, pod: Pod, resource_version: int, now: float) -> Message | None:
         """Put the pod where its labels say. Returns what the task that it leaves has to report."""
-        key = task_key(pod)
         uid = pod.metadata.uid
         task = self._by_uid.get(uid)
+        if task is not None and task.renew(pod):
+            return None
+        key = task_key(pod)
         if task is not None and task.key == key:
-            if task.others:
-                task.take(pod)
-            else:
-                task.pod = pod
+            task.take(pod)
             return None
         message = self._remove(pod, resource_version, now)
         if key is not None:

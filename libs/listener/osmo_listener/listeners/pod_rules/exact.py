@@ -153,6 +153,8 @@ def _has_stopped(container: ContainerStatus) -> bool:
     return ended.exit_code != 0 or ended.reason in _NAMED
 
 
+_NO_REASONS = STARTING_REASONS | {""}
+
 _NAMED = frozenset({_OUT_OF_MEMORY, "StartError"})
 
 
@@ -205,7 +207,7 @@ def _applies(codes: objects.ExitCodes, code: int) -> bool:
 
 def _waits_for_something(container: ContainerStatus) -> bool:
     waiting = container.state.waiting
-    return waiting is not None and waiting.reason not in STARTING_REASONS | {""}
+    return waiting is not None and waiting.reason not in _NO_REASONS
 
 
 def _waiting_text(container: ContainerStatus) -> str:
