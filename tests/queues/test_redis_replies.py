@@ -242,3 +242,22 @@ async def test_a_settlement_whose_reply_is_lost_is_asked_for_again(server: Redis
             await reader.settle(outcomes)
             assert await figures(queue) == (0, 0, 2)
             assert await is_silent(reader)
+
+
+async def test_who_thinks_better_of_a_settlement_without_an_answer_is_heard(
+    server: RedisServer,
+) -> None:
+    """An entry that was to be given up, and is acknowledged after all: a letter that was made
+    stays, and nothing else is wrong."""
+    async with opened(server) as (queue, way), await open_queue(way.url, current(CONFIG)) as far:
+        await Feeder(queue).append(report("a"))
+        async with far.consumer("workers", "w1") as reader:
+            (delivery,) = await drain(reader, 1)
+            way.lose_replies(SETTLE)
+            with pytest.raises(QueueUnavailableError):
+                await reader.settle([(delivery, Reject("no"))])
+            way.mend()
+            await reader.settle([(delivery, Ack())])
+            waiting, pending, dead = await figures(queue)
+            assert (waiting, pending) == (0, 0)
+            assert dead <= 1
