@@ -217,7 +217,7 @@ class WireConnection(BaseConnection):
         certificate = None if tls is None else tls.getpeercert(binary_form=True)
         self.presented = Presented(token, certificate or b"", self._peer)
 
-    def took(self, size: int) -> None:
+    def _took(self, size: int) -> None:
         """So many bytes were read, and what was in them has been handed over."""
         if self._error is not None:
             # A little more, so that a client which goes on reads why: but nobody goes on for long.

@@ -151,6 +151,10 @@ class WebSocketConnection(WireConnection, WSListener):
         if not self.writable:
             self._throttle()
 
+    def took(self, size: int) -> None:
+        """So many bytes were read, and what was in them has been handed over."""
+        self._took(size)
+
     def _pong(self) -> None:
         pinged, self._pinged = self._pinged, None
         if self._transport is not None and self._error is None and pinged is not None:

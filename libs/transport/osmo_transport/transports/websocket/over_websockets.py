@@ -83,7 +83,7 @@ class WebSocketConnection(WireConnection, asyncio.Protocol):
             self._flush()
         if protocol.state is not State.OPEN:
             self._ending()
-        self.took(len(data))
+        self._took(len(data))
 
     def _frame(self, frame: Frame) -> None:
         opcode = frame.opcode
