@@ -127,20 +127,6 @@ class Postgres(Database):
         return len(rows) / self._timed(write, copied)
 
     def take_one_by_one(self, columns: Sequence[str], rows: Rows) -> float:
-        """The same by a statement for each row, whose answer is there before the next one goes: a
-        worker that handles one report after the other has to know what became of each. That is one
-        round trip a row, and how long one takes depends on whether both processes were given the
-        same core, by a factor of two: the fastest of `GOES`, each with its share of the rows."""
-        insert = _insert(columns)
-
-        def write(cursor: "psycopg.Cursor[Any]", batch: Rows) -> None:
-            for row in batch:
-                cursor.execute(insert, row)
-
-        shares = [rows[go::GOES] for go in range(GOES)]
-        return max(len(each) / self._timed(write, list(_batches(each))) for each in shares)
-
-    def take_pipelined(self, columns: Sequence[str], rows: Rows) -> float:
         """The same by a statement for each row, which the driver sends without waiting for the one
         before. Over the server's socket in the file system: over TCP, where both now and then have
         a full buffer before them, one looks again after 200 ms. That happens to none, one or two of
@@ -154,6 +140,20 @@ class Postgres(Database):
             found = connection.execute("SHOW unix_socket_directories").fetchone()
         assert found is not None
         return len(rows) / self._timed(write, list(_batches(rows)), host=found[0])
+
+    def take_awaited(self, columns: Sequence[str], rows: Rows) -> float:
+        """Likewise, but with each answer before the next statement goes, as where one report is
+        handled after the other. That is one round trip a row, and how long one takes depends on
+        whether both processes were given the same core, by a factor of two: the fastest of `GOES`,
+        each with its share of the rows."""
+        insert = _insert(columns)
+
+        def write(cursor: "psycopg.Cursor[Any]", batch: Rows) -> None:
+            for row in batch:
+                cursor.execute(insert, row)
+
+        shares = [rows[go::GOES] for go in range(GOES)]
+        return max(len(each) / self._timed(write, list(_batches(each))) for each in shares)
 
     def _connect(self, host: str | None = None) -> "psycopg.Connection[Any]":
         import psycopg  # noqa: PLC0415 (only here, and 80 ms)
