@@ -558,6 +558,16 @@ def test_snapshot_takes_over_the_pods(listener: WorkflowListener) -> None:
     assert end_of(end)[2].count == 2
 
 
+def test_several_pods_that_went_while_nobody_watched(listener: WorkflowListener) -> None:
+    """The one that changed last says how the task ended, whatever those before it did."""
+    see(listener, make_pod("Running", rv=1, uid="a"))
+    see(listener, make_pod("Succeeded", rv=2, uid="b"))
+    listener.restart(EPOCH + 1)
+    *reports, _ = listener.snapshot([], 9, T0)
+    assert sent(reports)[-1] == Sent(KEY, (EPOCH + 1, 9), "COMPLETED", deleted=True, final=True)
+    assert {report.status for report in sent(reports)} == {"COMPLETED"}
+
+
 def test_changes_while_a_snapshot_is_under_way(listener: WorkflowListener) -> None:
     """What a change reported meanwhile is not reported again, what is gone does not come back, and
     each task is counted once."""

@@ -157,6 +157,20 @@ def test_a_picows_that_is_made_otherwise_is_not_used(
     assert "this version of picows is not known here" in caplog.text
 
 
+@picows_is_bounded
+def test_a_picows_that_reads_otherwise_is_not_used() -> None:
+    """As if it had no buffer of its own, of which we take a part."""
+    said = run_python(
+        "import sys\nfrom picows import picows\n"
+        "used = dict.fromkeys(('listener', 'wait_until_handshake_complete'))\n"
+        "picows.WSProtocol = type('WSProtocol', (), used)\n"
+        "from osmo_transport import transport_for\n"
+        "transport_for('ws://')\n"
+        "print('osmo_transport.transports.websocket.over_websockets' in sys.modules)"
+    )
+    assert said == "True\n"
+
+
 def test_a_missing_extra_of_a_queue_is_named() -> None:
     """With the command that installs it."""
     said = run_python(

@@ -243,7 +243,8 @@ class WorkflowListener:
         """See `Listener.snapshot`."""
         live = {pod.metadata.uid: pod for pod in objects}
         messages = [self._place(pod, resource_version, now) for pod in live.values()]
-        known = [pod for task in self._tasks.values() for pod in (task.pod, *task.others)]
+        # Of a task's pods the one that changed last goes last: how it ended, that one says.
+        known = [pod for task in self._tasks.values() for pod in (*task.others, task.pod)]
         gone = [pod for pod in known if pod.metadata.uid not in live]
         messages += [self._remove(pod, resource_version, now) for pod in gone]
         first = [message for message in messages if message is not None]

@@ -285,21 +285,18 @@ def accepting(
     return lambda visit: _protocol(_Accepted, partial(upgrade, visit), config.limits.frame_bytes)
 
 
-# Not by `super`, which takes as much as all the rest where nothing came for a while.
-_get_buffer: Callable[[WSProtocol, int], memoryview] = WSProtocol.get_buffer
-_buffer_updated: Callable[[WSProtocol, int], None] = WSProtocol.buffer_updated
-
-
 class _Accepted(WSProtocol):  # type: ignore[misc]
     """Reads so much of one connection at once, and tells it how much that was."""
 
+    # Not by `super`, which takes as much as all the rest where nothing came for a while.
+
     def get_buffer(self, size_hint: int) -> memoryview:
-        buffer = _get_buffer(self, size_hint)
+        buffer: memoryview = WSProtocol.get_buffer(self, size_hint)
         return buffer if len(buffer) <= READ_AT_ONCE else buffer[:READ_AT_ONCE]
 
     def buffer_updated(self, nbytes: int) -> None:
         connection = self.listener
-        _buffer_updated(self, nbytes)
+        WSProtocol.buffer_updated(self, nbytes)
         if connection is not None:
             connection.took(nbytes)
 
@@ -339,7 +336,7 @@ def _protocol(
     )
 
 
-_USED = ("listener", "wait_until_handshake_complete")
+_USED = ("buffer_updated", "get_buffer", "listener", "wait_until_handshake_complete")
 """Of `WSProtocol`."""
 
 
