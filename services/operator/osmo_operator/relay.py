@@ -79,7 +79,7 @@ class Relay:
         self._began: float | None = None
         self._failure = ""
         self.tracer: Tracer | None = None
-        """Makes a span of each append. To be set by who wants that; None: nobody does."""
+        """Makes a span of each append. To be set before `run`; None: nobody does."""
         self.steps = 0
         """Tries to append that have ended, in whatever way."""
         self.stored: Counter[str] = Counter()
@@ -142,7 +142,7 @@ class Relay:
             if outcome is _STORED:
                 incoming.acknowledge()
             else:
-                self._refuse(incoming, outcome)
+                _refuse(incoming, outcome)
         if self._failure:
             logger.info("the queue stores again")
             self._failure = ""
@@ -152,16 +152,6 @@ class Relay:
             if outcome is _STORED:
                 self._count(incoming.kinds)
 
-    def _refuse(self, incoming: Incoming, outcome: AppendOutcome) -> None:
-        if outcome is AppendOutcome.FENCED:
-            incoming.fence()
-        else:
-            logger.error(
-                "the queue lost what it had acknowledged to %s: asking for a full snapshot",
-                incoming.producer,
-            )
-            incoming.resync()
-
     def _count(self, kinds: Sequence[str]) -> None:
         # Nearly always a batch is of one kind, and then it is counted at the speed of C.
         first = kinds[0]
@@ -170,3 +160,14 @@ class Relay:
         for kind, count in counts.items():
             if kind:
                 self.stored[kind_of(kind).stream] += count
+
+
+def _refuse(incoming: Incoming, outcome: AppendOutcome) -> None:
+    if outcome is AppendOutcome.FENCED:
+        incoming.fence()
+    else:
+        logger.error(
+            "the queue lost what it had acknowledged to %s: asking for a full snapshot",
+            incoming.producer,
+        )
+        incoming.resync()

@@ -39,9 +39,9 @@ from osmo_listener.kubernetes.framing import LengthFramer
 from osmo_listener.kubernetes.protobuf_reader import (
     UnusualError,
     content,
-    event,
     fields,
     read,
+    watch_event,
     whole,
 )
 
@@ -153,7 +153,7 @@ class ProtobufDecoder(Decoder[T]):
 
     def event(self, frame: bytes) -> Event[T]:
         try:
-            kind, begin, end = event(frame)
+            kind, begin, end = watch_event(frame)
             begin, end = _content(frame, begin, end)
             change = CHANGES.get(kind)
             if change is None:

@@ -200,7 +200,7 @@ def content(data: bytes, begin: int = 0, end: int | None = None) -> tuple[int, i
     return None
 
 
-def event(data: bytes) -> tuple[str, int, int]:
+def watch_event(data: bytes) -> tuple[str, int, int]:
     """The type of a watch's event, and where the body that it holds begins and ends.
 
     Raises:

@@ -72,7 +72,7 @@ class Tracer:
 
     @contextmanager
     def append(self, batches: Sequence[ProducerBatch]) -> Iterator[None]:
-        """An operator appends batches, until they are stored."""
+        """An operator appends batches, until they are stored and answered."""
         encoded = [data for batch in batches for data in batch.encoded]
         span = self._follow("append", trace.SpanKind.CLIENT, map(traceparent_of, encoded))
         if span is None:
