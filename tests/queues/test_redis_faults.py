@@ -11,7 +11,9 @@ from osmo_transport.errors import QueueError, QueueRefusedError, QueueUnavailabl
 from osmo_transport.queues.abc import AppendOutcome, Consumer, QueueConfig
 from osmo_transport.queues.delivery import Ack, Delivery, Outcome, Reject, Retry
 from osmo_transport.queues.redis import client
+from osmo_transport.queues.redis.address import RacedConnection
 from osmo_transport.queues.redis.queue import RedisQueue, open_queue
+from osmo_transport.queues.redis.replies import Replies
 from osmo_transport.testing.contracts.queue_suite import drain, figures, is_silent, keys
 from osmo_transport.testing.feeder import Feeder, report
 from osmo_transport.testing.kinds import FIRST, OTHER
@@ -251,6 +253,40 @@ async def test_hangs(server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> No
         assert await patiently(queue.append, [batch]) == [STORED]
         assert keys(await drain_patiently(consumer, 1)) == ["a"]
         assert await figures(queue) == (0, 1, 0)
+
+
+@pytest.mark.parametrize("step", ["its turn", "a connection"])
+async def test_hangs_before_anything_is_sent(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    """Who waits for his turn, or for a connection, is told in time as well."""
+    hanging = asyncio.Event()
+
+    async def hang(*_: Any) -> None:
+        hanging.set()
+        await asyncio.Event().wait()
+
+    async with opened(server) as queue:
+        feeder = Feeder(queue)
+        await feeder.open()
+        batch = feeder.batch(report("a"))
+        if step == "its turn":
+            monkeypatch.setattr(Replies, "exchange", hang)
+            first = asyncio.create_task(queue.append([batch]))
+            await hanging.wait()
+        else:
+            await queue._appending.abort()
+            monkeypatch.setattr(RacedConnection, "connect", hang)
+        monkeypatch.setattr(client, "COMMAND_TIMEOUT", 0.01)
+        with pytest.raises(QueueUnavailableError, match="did not answer"):
+            async with asyncio.timeout(5):
+                await queue.append([batch])
+        monkeypatch.undo()
+        if step == "its turn":
+            first.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await first
+        assert await queue.append([batch]) == [STORED]
 
 
 async def test_cuts_every_connection(server: RedisServer) -> None:

@@ -1,13 +1,13 @@
 """What reads the replies of Redis, over a transport that is no socket."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from redis.exceptions import InvalidResponse
 
 from osmo_transport.queues.redis.replies import ErrorReply, Replies
-from tests.helpers import eventually
 
 PATIENCE = 60.0
 
@@ -106,26 +106,78 @@ async def test_nothing_is_asked_and_nothing_comes(wire: Wire) -> None:
     assert await wire.protocol.exchange(b"", 0, PATIENCE) == []
 
 
-@pytest.mark.parametrize("before", [0.0, PATIENCE])
-async def test_silence_is_told_in_time(wire: Wire, before: float) -> None:
-    """Whether the exchange before it had less time or more: each has its own."""
-    exchanging = await asked(wire, 1, before)
+class Time:
+    """A loop as far as an exchange asks for one; its time passes when it is told to."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self.create_future = self._loop.create_future
+        self._now = 0.0
+        self._timers: list[asyncio.TimerHandle] = []
+
+    def time(self) -> float:
+        return self._now
+
+    def call_at(self, when: float, callback: Callable[[], None]) -> asyncio.TimerHandle:
+        self._timers.append(asyncio.TimerHandle(when, callback, (), self._loop))
+        return self._timers[-1]
+
+    def passes_until(self, now: float) -> None:
+        self._now = now
+        due = [timer for timer in self.waiting if timer.when() <= now]
+        self._timers = [timer for timer in self._timers if timer not in due]
+        for timer in due:
+            timer._run()
+
+    @property
+    def waiting(self) -> list[asyncio.TimerHandle]:
+        return [timer for timer in self._timers if not timer.cancelled()]
+
+
+@pytest.fixture
+async def timed(wire: Wire) -> Time:
+    """The time of the wire."""
+    wire.protocol._loop = time = Time()
+    return time
+
+
+async def test_the_time_of_one_exchange_does_not_end_the_next(wire: Wire, timed: Time) -> None:
+    """The moment passes at which the first one would have been out of time, and nothing happens;
+    the second one has its own, and at the end no timer is left."""
+    exchanging = await asked(wire, 1, 5.0)
     wire.protocol.data_received(b":1\r\n")
     assert await exchanging == [1]
+    timed.passes_until(1.0)
+    exchanging = await asked(wire, 1, 5.0)
+    timed.passes_until(5.0)
+    await asyncio.sleep(0)
+    assert not exchanging.done()
+    assert [timer.when() for timer in timed.waiting] == [6.0]
+    timed.passes_until(6.0)
     with pytest.raises(TimeoutError):
-        await wire.protocol.exchange(b"asked", 1, 0.0)
+        await exchanging
+    assert timed.waiting == []
 
 
-async def test_the_time_of_one_exchange_does_not_end_the_next(wire: Wire) -> None:
-    """The moment passes at which the first one would have been out of time, and nothing happens; at
-    the end no timer is left."""
-    exchanging = await asked(wire, 1, 0.0)
-    wire.protocol.data_received(b":1\r\n")
-    first = wire.protocol._watchdog.when()
-    assert await exchanging == [1]
+async def test_an_end_leaves_no_timer(wire: Wire, timed: Time) -> None:
+    """What watches over a connection goes with it."""
     exchanging = await asked(wire, 1)
-    await eventually(lambda: wire.protocol._watchdog.when() > first)
-    wire.protocol.data_received(b":2\r\n")
-    assert await exchanging == [2]
+    assert len(timed.waiting) == 1
     wire.abort()
-    assert wire.protocol._watchdog.cancelled()
+    with pytest.raises(ConnectionResetError):
+        await exchanging
+    assert timed.waiting == []
+
+
+async def test_who_has_less_time_than_the_one_before_is_told_in_time(
+    wire: Wire, timed: Time
+) -> None:
+    """One timer is left, and it is the earlier one."""
+    exchanging = await asked(wire, 1, 50.0)
+    wire.protocol.data_received(b":1\r\n")
+    assert await exchanging == [1]
+    exchanging = await asked(wire, 1, 5.0)
+    assert [timer.when() for timer in timed.waiting] == [5.0]
+    timed.passes_until(5.0)
+    with pytest.raises(TimeoutError):
+        await exchanging

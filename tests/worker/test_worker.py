@@ -291,6 +291,22 @@ async def test_nothing_is_done_before_what_somebody_waits_for() -> None:
             assert worker.metrics.handled == 1
 
 
+async def test_a_stop_in_the_turn_of_a_read_reads_no_more() -> None:
+    """Nobody is reading at that moment, and nobody begins to; what has come is finished."""
+
+    async def handle(delivery: Delivery) -> Outcome:
+        for _ in range(5):
+            await asyncio.sleep(0)
+        return Ack()
+
+    async with filled_queue() as queue:
+        consumer = _Prompt(queue.consumer("workers", "one"))
+        async with working(Worker(consumer, handle, CONFIG)):
+            await eventually(lambda: consumer.asked)
+            consumer.come.set_result([delivery(report())])
+    assert consumer.asked == ["receive", "settle"]
+
+
 async def test_what_ends_together_is_settled_together() -> None:
     """Reports that were read at once and take equally long are told the queue in one step: none
     waits until another one is settled."""
