@@ -114,7 +114,7 @@ class GuardedHandler:
     """A handler whose calls all end in time, in one outcome for each delivery."""
 
     def __init__(self, handler: Handler | BatchHandler, timeout: float) -> None:
-        self._handler: Any = handler
+        self._handler: Any = handler  # of either type, which is looked at once
         self._timeout = timeout
         self._name = getattr(handler, "__qualname__", type(handler).__qualname__)
         self.takes_batches = isinstance(handler, BatchHandler)
@@ -138,7 +138,7 @@ class GuardedHandler:
         Raises:
             WorkerError: the handler raised it: it is unavailable for now, or cannot go on at all.
         """
-        task: Any = asyncio.current_task()
+        task: Any = asyncio.current_task()  # never None in a coroutine that a task runs
         late = False
         self._under_way[task] = time.monotonic()
         if not self._watched:
