@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
+import pytest
+
 from osmo_transport import Limits, TlsConfig
 from osmo_transport.frames import Frame, Goodbye, GoodbyeCode, Ping, Stored
 from osmo_transport.testing import make_message, pair
@@ -175,7 +177,9 @@ async def test_a_round_trip_is_one_turn_of_the_event_loop() -> None:
         server.stop()
 
 
-async def test_what_a_sink_sends_when_it_may_write_again_waits_for_the_next_turn() -> None:
+async def test_what_a_sink_sends_when_it_may_write_again_waits_for_the_next_turn(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """It is within a call of a sink then, too."""
     inside = False
 
@@ -190,7 +194,7 @@ async def test_what_a_sink_sends_when_it_may_write_again_waits_for_the_next_turn
         def got(_: Frame) -> None:
             assert not inside
 
-        recorder.writing_resumed = resumed  # type: ignore[method-assign]
+        monkeypatch.setattr(recorder, "writing_resumed", resumed)
         accepted.on_frame = got
         accepted.connection.pause()
         while connection.writable:

@@ -1,10 +1,10 @@
 """Finding handlers, and what becomes of each of their calls."""
 
 import asyncio
-import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -18,6 +18,7 @@ from osmo_transport import (
 )
 from osmo_worker import HandlerNotFoundError, HandlerUnavailableError, load_handler
 from osmo_worker.handler import GuardedHandler
+from tests.model.virtual import VirtualLoop
 from tests.worker.harness import Recorder, delivery, report
 
 
@@ -128,25 +129,31 @@ async def test_a_handler_that_hangs_is_retried_with_the_reason() -> None:
     assert "did not answer within 0.01 s" in outcome.reason
 
 
-async def test_each_call_has_its_own_time() -> None:
+def test_each_call_has_its_own_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """One that begins while another hangs has as long as that one had, and ends as well."""
     ended: list[float] = []
 
     async def handle(delivery: Delivery) -> Outcome:
-        begun = time.monotonic()
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
         try:
             await asyncio.Event().wait()
         finally:
-            ended.append(time.monotonic() - begun)
+            ended.append(loop.time() - begun)
         return Ack()
 
-    guarded = GuardedHandler(handler=handle, timeout=0.01)
-    async with asyncio.TaskGroup() as calls:
-        for _ in range(2):
-            calls.create_task(guarded.outcomes([delivery(report())]))
-            await asyncio.sleep(0.005)
-    assert len(ended) == 2
-    assert min(ended) >= 0.01
+    async def begin_two(guarded: GuardedHandler) -> None:
+        async with asyncio.TaskGroup() as calls:
+            for _ in range(2):
+                calls.create_task(guarded.outcomes([delivery(report())]))
+                await asyncio.sleep(0.5)
+
+    guarded = GuardedHandler(handler=handle, timeout=1.0)
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        clock = SimpleNamespace(monotonic=runner.get_loop().time)
+        monkeypatch.setattr("osmo_worker.handler.time", clock)
+        runner.run(begin_two(guarded))
+    assert ended == [1.0, 1.0]
     assert guarded.calls == 2
     assert not guarded.overdue
 

@@ -29,6 +29,7 @@ SLOW_APPEND = 2.0
 """Seconds after which an append that has not answered counts as a store that is away."""
 
 _STORED = AppendOutcome.STORED
+"""Looked up once: for members of enumerations CPython 3.11 is slow to."""
 
 
 class Batches(Protocol):

@@ -243,11 +243,9 @@ class Worker:
             self.metrics.in_hand += len(deliveries)
             self._sort(deliveries)
             for lane in self._lanes:
-                while works := lane.take():
-                    if first is None:
-                        first = lane, works
-                    else:
-                        self._calls.begin(self._handle(lane, works))
+                if first is None and (works := lane.take()):
+                    first = lane, works
+                self._dispatch(lane)
             if first is None:
                 await asyncio.sleep(0)
         self._reader = None

@@ -71,7 +71,7 @@ def pack(commands: Iterable[Command]) -> bytes:
     it copies the messages once more."""
     lines: list[bytes] = []
     for command in commands:
-        parts = [part if type(part) is bytes else f"{part}".encode() for part in command]  # type: ignore[str-bytes-safe]
+        parts = [part if isinstance(part, bytes) else f"{part}".encode() for part in command]
         places = len(lines) + 1
         lines += (b"*%d" % len(parts), *parts, *parts)
         lines[places::2] = map(_length, map(len, parts))

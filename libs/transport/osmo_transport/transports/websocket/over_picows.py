@@ -148,8 +148,7 @@ class WebSocketConnection(WireConnection, WSListener):
                     asyncio.get_running_loop().call_soon(self._pong)
                 self._pinged = frame.get_payload_as_bytes()
             self._idled()
-        if not self.writable:
-            self._throttle()
+        self._throttle()
 
     def took(self, size: int) -> None:
         """So many bytes were read, and what was in them has been handed over."""
