@@ -32,7 +32,8 @@ class Appended(msgspec.Struct, frozen=True):
     """What a batch adds."""
 
     ways: str
-    """For each of its messages a character: `REFUSED`, or that of its stream (`way`)."""
+    """For each of its messages a character, or one for all: `REFUSED`, or that of its stream
+    (`way`)."""
     payloads: Sequence[bytes]
     """Of each message; of one that is refused, whatever it is."""
 
@@ -119,7 +120,9 @@ class OwnLayout(Layout):
         self._ways = _Ways(streams)
 
     def appended(self, batch: ProducerBatch) -> Appended:
-        ways = self._ways
+        ways, kinds = self._ways, set(batch.kinds)
+        if len(kinds) == 1:  # as nearly always
+            return Appended(ways[kinds.pop()], batch.encoded)
         return Appended("".join([ways[kind] for kind in batch.kinds]), batch.encoded)
 
     def read(self, entry_id: str, fields: Sequence[bytes]) -> tuple[str, Message]:

@@ -276,8 +276,7 @@ class RedisQueue(Queue):
     def _append_arguments(self, batch: ProducerBatch) -> list[str | bytes | int]:
         producer, state = batch.producer, batch.state
         added = self._layout.appended(batch)
-        payloads = added.payloads
-        arguments: list[str | bytes | int] = [
+        return [
             state.queue_epoch,
             _json(producer),
             producer.backend,
@@ -285,10 +284,8 @@ class RedisQueue(Queue):
             b"%d %d " % (state.epoch, batch.last),
             self._config.max_entries,
             added.ways,
+            *added.payloads,
         ]
-        if len(payloads) == 1:
-            return [*arguments, payloads[0]]
-        return [*arguments, b"".join(payloads), _json(list(map(len, payloads)))]
 
     async def raise_epochs(self, epochs: Mapping[str, int]) -> None:
         self._check_open()

@@ -202,7 +202,7 @@ begin with, backend. Returns how many there were."""
 _APPEND = """
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 'LOST' end
 local producer, backend, before, after = ARGV[2], ARGV[3], ARGV[4], ARGV[5]
-local limit, ways, joined = ARGV[6], ARGV[7], ARGV[8]
+local limit, ways, count = ARGV[6], ARGV[7], #ARGV - 7
 local stored = redis.call('HGET', KEYS[2], producer)
 if not stored then return 'LOST' end
 local skip, instance = 0, stored:sub(#before + 1)
@@ -219,21 +219,22 @@ if border and border:sub(-2) ~= ' 0' then
   local lowest = border:match('%d+$')
   if tonumber(before:match('^%d+')) < tonumber(lowest) then return 'LOST' end
 end
-if skip >= #ways then return 'STORED' end
+if skip >= count then return 'STORED' end
 
+local alike = #ways == 1 and ways:byte() - 48
+if #ways < count then ways = ways:rep(count) end
 local held = 0
 for i = 6, #KEYS do held = held + redis.call('XLEN', KEYS[i]) end
-if held + #ways - skip > tonumber(limit) then
+if held + count - skip > tonumber(limit) then
   local _, room = ways:sub(skip + 1):gsub('[^0]', '')
   if room > 0 and held + room > tonumber(limit) then return {held} end
 end
 
-local sizes, ends, added = #ways > 1 and cjson.decode(ARGV[9]) or {#joined}, 0, {}
-for i = 1, #ways do
-  local way, begins = ways:byte(i) - 48, ends + 1
-  ends = ends + sizes[i]
-  if way > 0 and i > skip then
-    local message = joined:sub(begins, ends)
+local added = {}
+for i = skip + 1, count do
+  local way = alike or ways:byte(i) - 48
+  if way > 0 then
+    local message = ARGV[7 + i]
     redis.call('XADD', KEYS[5 + way], '*', FIELDS)
     added[way] = (added[way] or 0) + 1
   end
@@ -253,10 +254,10 @@ def append(fields: str) -> Script:
 
     KEYS: epoch, producers, when each that has appended nothing yet connected, borders, counts,
     streams. ARGV: queue epoch, producer, backend, where the producer stands before the batch and
-    after it (`EPOCH SEQUENCE `), most entries allowed, ways, the messages in one piece, and if they
-    are several their sizes as a JSON array: an argument for each would cost both sides more. The
-    ways have a character for each message: 0 for one that is refused, else the character that is as
-    many behind 0 as the stream is among the streams. Returns STORED, FENCED, LOST, or if there is
+    after it (`EPOCH SEQUENCE `), most entries allowed, ways, and each message: cut from one piece
+    it would become a string of Lua's twice. The ways have a character for each message, or one for
+    all of them: 0 for one that is refused, else the character that is as many behind 0 as the
+    stream is among the streams. Returns STORED, FENCED, LOST, or if there is
     no room a list of the number of entries held.
 
     A report that comes alone finds nothing of this in a cache: so where all is as it should be, the
