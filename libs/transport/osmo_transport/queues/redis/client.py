@@ -12,7 +12,7 @@ import re
 import ssl
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, NamedTuple
 
 from redis.exceptions import (
     AuthenticationError,
@@ -45,9 +45,20 @@ SLOWEST = 100_000.0
 may come back, has so much more time."""
 
 Argument = str | bytes | int
-Command = tuple[Argument, ...]
-Call = tuple[Sequence[str], Sequence[Argument]]
-"""Keys and arguments of a script."""
+
+
+class Beginning(NamedTuple):
+    """How commands begin that are sent again and again: packed once, by `beginning`."""
+
+    arguments: tuple[Argument, ...]
+    packed: bytes
+    """What comes of them between the number of all arguments and the end of their last one."""
+
+
+Command = tuple[Argument | Beginning, ...]
+"""Only its first part may be a beginning."""
+Call = tuple[Sequence[str] | Beginning, Sequence[Argument]]
+"""Keys and arguments of a script; or a beginning with the keys, and the arguments after it."""
 Info = Mapping[str, str]
 
 
@@ -71,13 +82,25 @@ def pack(commands: Iterable[Command]) -> bytes:
     it copies the messages once more."""
     lines: list[bytes] = []
     for command in commands:
-        parts = [part if isinstance(part, bytes) else f"{part}".encode() for part in command]
+        begun = command[0]
+        if type(begun) is Beginning:
+            rest = command[1:]
+            head = b"*%d%b" % (len(begun.arguments) + len(rest), begun.packed)
+        else:
+            rest, head = command, b"*%d" % len(command)
+        parts = [part if isinstance(part, bytes) else f"{part}".encode() for part in rest]
         places = len(lines) + 1
-        lines += (b"*%d" % len(parts), *parts, *parts)
+        lines += (head, *parts, *parts)
         lines[places::2] = map(_length, map(len, parts))
         lines[places + 1 :: 2] = parts
     lines.append(b"")
     return b"\r\n".join(lines)
+
+
+def beginning(script: Script, keys: Sequence[str], *arguments: Argument) -> Beginning:
+    """How calls of a script begin that have these keys, and first these arguments."""
+    begun = ("EVALSHA", script.sha, len(keys), *keys, *arguments)
+    return Beginning(begun, pack([begun]).removeprefix(b"*%d" % len(begun))[:-2])
 
 
 class RedisClient:
@@ -149,8 +172,8 @@ class RedisClient:
             raise
 
     async def call(self, script: Script, *calls: Call, expect: int = 0) -> list[Any]:
-        """Run a script once for each (keys, arguments), in order, in one round trip; their replies
-        have up to `expect` bytes.
+        """Run a script once for each call, in order, in one round trip; their replies have up to
+        `expect` bytes.
 
         A server that does not know the script gets it, and then *all* the calls again: another
         client may have brought it in between, and a later call must not count if an earlier one did
@@ -159,8 +182,11 @@ class RedisClient:
         Raises:
             QueueUnavailableError, QueueRefusedError: as `run`.
         """
-        commands = [
-            ("EVALSHA", script.sha, len(keys), *keys, *arguments) for keys, arguments in calls
+        commands: list[Command] = [
+            (begun, *arguments)
+            if type(begun) is Beginning
+            else ("EVALSHA", script.sha, len(begun), *begun, *arguments)
+            for begun, arguments in calls
         ]
         replies = await self._send(commands, expect=expect)
         if ErrorReply not in map(type, replies):
@@ -274,6 +300,8 @@ class RedisClient:
 
     def refusal(self, text: str, command: Command = (), script: str = "") -> Exception:
         """What an error means that Redis answered to a command, which ran a script."""
+        if command and type(command[0]) is Beginning:
+            command = (*command[0].arguments, *command[1:])
         if is_missing_right(text):
             return self._lacking(missing_right(text, command, script, self._address.namespace))
         text = shown(text)

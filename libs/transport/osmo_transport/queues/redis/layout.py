@@ -120,10 +120,10 @@ class OwnLayout(Layout):
         self._ways = _Ways(streams)
 
     def appended(self, batch: ProducerBatch) -> Appended:
-        ways, kinds = self._ways, set(batch.kinds)
-        if len(kinds) == 1:  # as nearly always
-            return Appended(ways[kinds.pop()], batch.encoded)
-        return Appended("".join([ways[kind] for kind in batch.kinds]), batch.encoded)
+        ways, kinds = self._ways, batch.kinds
+        if kinds and kinds.count(kinds[0]) == len(kinds):  # as nearly always
+            return Appended(ways[kinds[0]], batch.encoded)
+        return Appended("".join([ways[kind] for kind in kinds]), batch.encoded)
 
     def read(self, entry_id: str, fields: Sequence[bytes]) -> tuple[str, Message]:
         try:

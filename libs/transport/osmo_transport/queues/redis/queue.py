@@ -11,6 +11,7 @@ import time
 import uuid
 import weakref
 from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import lru_cache, partial
 from typing import TypeVar
 
 import msgspec
@@ -33,11 +34,12 @@ from osmo_transport.queues.delivery import (
 from osmo_transport.queues.leases import AT_ONCE, MAX_LEASE, Claim, Renewal, Standing
 from osmo_transport.queues.redis.address import Address
 from osmo_transport.queues.redis.administration import Administration
-from osmo_transport.queues.redis.client import Call, Info, RedisClient
+from osmo_transport.queues.redis.client import Beginning, Call, Info, RedisClient, beginning
 from osmo_transport.queues.redis.consumer import BLOCK, RedisConsumer
 from osmo_transport.queues.redis.layout import Layout, layout_named
 from osmo_transport.queues.redis.member import ORPHANS, Member, Tally
 from osmo_transport.queues.redis.scripts import producers, state
+from osmo_transport.queues.redis.scripts.script import Script
 from osmo_transport.queues.rules import check_config, full
 from osmo_transport.session.admission import (
     MAX_AHEAD,
@@ -63,6 +65,10 @@ _LOSS_WINDOWS = {
 PORTION = 500
 """Leases that one call of a script renews or looks at: bounds the time for which Redis serves
 nobody else."""
+
+MAX_BEGINNINGS = 1_000
+"""Producers for which the beginning of an append is kept, those that appended last: packed anew
+each time it takes a quarter of what one report takes on its way into Redis."""
 
 _MAX_LEASE = round(MAX_LEASE * 1000)
 
@@ -156,7 +162,9 @@ class RedisQueue(Queue):
         self._config = layout.configured(config)
         own = self._keys
         kept = (own.epoch, own.producers, own.strangers, own.borders, own.counts)
-        self._append_keys = (*kept, *own.streams.values())
+        self._begun = lru_cache(MAX_BEGINNINGS)(
+            partial(_append_begins, layout.append, (*kept, *own.streams.values()))
+        )
         self._clock = clock
         self._wall = wall
         # Each of these can take its time without holding up the others: whoever appends, whoever
@@ -262,7 +270,7 @@ class RedisQueue(Queue):
 
     async def append(self, batches: Sequence[ProducerBatch]) -> list[AppendOutcome]:
         self._check_open()
-        calls = [(self._append_keys, self._append_arguments(batch)) for batch in batches]
+        calls = [self._append_call(batch) for batch in batches]
         self._polling.expect()
         try:
             replies = await self._appending.call(self._layout.append, *calls)
@@ -273,19 +281,14 @@ class RedisQueue(Queue):
                 raise full(reply[0], self._config.max_entries)
         return [_OUTCOMES[reply] for reply in replies]
 
-    def _append_arguments(self, batch: ProducerBatch) -> list[str | bytes | int]:
-        producer, state = batch.producer, batch.state
-        added = self._layout.appended(batch)
-        return [
-            state.queue_epoch,
-            _json(producer),
-            producer.backend,
+    def _append_call(self, batch: ProducerBatch) -> Call:
+        state, added = batch.state, self._layout.appended(batch)
+        return self._begun(state.queue_epoch, batch.producer, self._config.max_entries), (
             b"%d %d " % (state.epoch, batch.first - 1),
             b"%d %d " % (state.epoch, batch.last),
-            self._config.max_entries,
             added.ways,
             *added.payloads,
-        ]
+        )
 
     async def raise_epochs(self, epochs: Mapping[str, int]) -> None:
         self._check_open()
@@ -384,6 +387,12 @@ class RedisQueue(Queue):
     def _check_open(self) -> None:
         if self._closed:
             raise ClosedError("the queue is closed")
+
+
+def _append_begins(
+    script: Script, keys: Sequence[str], queue_epoch: str, producer: Producer, most: int
+) -> Beginning:
+    return beginning(script, keys, queue_epoch, _json(producer), producer.backend, most)
 
 
 def _portions(items: Sequence[_T]) -> list[Sequence[_T]]:

@@ -201,8 +201,8 @@ begin with, backend. Returns how many there were."""
 
 _APPEND = """
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 'LOST' end
-local producer, backend, before, after = ARGV[2], ARGV[3], ARGV[4], ARGV[5]
-local limit, ways, count = ARGV[6], ARGV[7], #ARGV - 7
+local producer, backend, limit = ARGV[2], ARGV[3], ARGV[4]
+local before, after, ways, count = ARGV[5], ARGV[6], ARGV[7], #ARGV - 7
 local stored = redis.call('HGET', KEYS[2], producer)
 if not stored then return 'LOST' end
 local skip, instance = 0, stored:sub(#before + 1)
@@ -253,8 +253,8 @@ def append(fields: str) -> Script:
     `backend` is the backend and `message` the message's bytes.
 
     KEYS: epoch, producers, when each that has appended nothing yet connected, borders, counts,
-    streams. ARGV: queue epoch, producer, backend, where the producer stands before the batch and
-    after it (`EPOCH SEQUENCE `), most entries allowed, ways, and each message: cut from one piece
+    streams. ARGV: queue epoch, producer, backend, most entries allowed, where the producer stands
+    before the batch and after it (`EPOCH SEQUENCE `), ways, and each message: cut from one piece
     it would become a string of Lua's twice. The ways have a character for each message, or one for
     all of them: 0 for one that is refused, else the character that is as many behind 0 as the
     stream is among the streams. Returns STORED, FENCED, LOST, or if there is
