@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 import hypothesis.strategies as st
 import pytest
 from hypothesis import given
+from msgspec.structs import astuple
 
 from osmo_deployed.messages import (
     MAX_AHEAD,
@@ -111,7 +112,7 @@ def test_the_time_decides_whatever_comes_later(micros: list[int], later: list[in
         to_message(stamped(written((NOON * 1000 + at) / 1e6)), arrival_at(NOON + after, 0)).version
         for at, after in zip(micros, later, strict=True)
     )
-    assert (tuple(one) < tuple(two)) == ((micros[0], later[0]) < (micros[1], later[1]))
+    assert (astuple(one) < astuple(two)) == ((micros[0], later[0]) < (micros[1], later[1]))
     assert (one == two) == ((micros[0], later[0]) == (micros[1], later[1]))
 
 
@@ -123,7 +124,7 @@ def test_the_time_decides_whatever_comes_later(micros: list[int], later: list[in
 def test_a_version_fits_every_store(text: str, milliseconds: int, sequence: int) -> None:
     """Whatever the time and the entry's id, both parts are from 0 to below 2**62."""
     message = to_message(stamped(text), arrival_at(milliseconds, sequence))
-    assert all(0 <= part < 2**62 for part in message.version)
+    assert all(0 <= part < 2**62 for part in astuple(message.version))
     assert read_message(encode_message(message)) == message
 
 
@@ -142,7 +143,7 @@ def test_compares_with_the_epochs_of_our_listeners() -> None:
     at = datetime(2026, 1, 2, 12, tzinfo=UTC).timestamp()
     ours = (int(at * 1000), 10**9)
     before, after = (
-        tuple(to_message(stamped(written(at + moved)), ARRIVAL).version)
+        astuple(to_message(stamped(written(at + moved)), ARRIVAL).version)
         for moved in (-0.001, 0.001)
     )
     assert before < ours < after

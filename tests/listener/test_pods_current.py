@@ -20,6 +20,7 @@ from osmo_transport import (
     Policy,
     Server,
     SessionConfig,
+    Version,
     connect,
     kind_of,
     listen,
@@ -134,7 +135,7 @@ async def test_the_first_list() -> None:
         assert [message.kind for message in reports] == ["update_pod"] * 3 + ["snapshot_end"]
         assert (current.key, current.version, current.timestamp) == (
             "b",
-            (w.client.epoch, 1),
+            Version(w.client.epoch, 1),
             w.now,
         )
         assert decode_body("pods_current", current.payload) == PodsCurrent(1000.0)

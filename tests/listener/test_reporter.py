@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import msgspec
+from msgspec.structs import astuple
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from osmo_listener.informer.store import Change, ChangeType
@@ -110,7 +111,7 @@ class World:
 
     def reports(self) -> list[tuple[int, int, str]]:
         """Epoch, resource version and task (or `end` and its count) of all messages."""
-        return [(*m.version, self._name(m)) for m in self.got]
+        return [(*astuple(m.version), self._name(m)) for m in self.got]
 
     @staticmethod
     def _name(message: Message) -> str:
@@ -313,7 +314,7 @@ async def test_a_report_that_is_too_large_is_cut() -> None:
         body = decode_body("update_pod", w.got[0].payload)
         assert (body.status, body.pod) == ("FAILED", "osmo/a")
         assert "characters left out" in body.message
-        assert w.got[0].version == (w.client.epoch, 1)
+        assert w.got[0].version == Version(w.client.epoch, 1)
         assert w.got[0].final
         assert (w.reporter.refused, w.refusals) == (0, [])
 
@@ -334,7 +335,7 @@ async def test_a_live_pod_whose_report_cannot_be_sent_exists() -> None:
             ("snapshot_end", "end 1"),
         ]
         assert not decode_body("pod_exists", w.got[1].payload).deleted
-        assert w.got[1].version == (w.client.epoch, 2)
+        assert w.got[1].version == Version(w.client.epoch, 2)
         assert w.reporter.refused == 1
 
 

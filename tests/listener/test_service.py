@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import astuple
 
 from osmo_listener.config import ListenerConfig
 from osmo_listener.errors import (
@@ -231,7 +232,7 @@ async def test_signs_of_life_say_who_reports(simulator: Simulator, tmp_path: Pat
             return [m for m in operator.messages if m.kind == "heartbeat"]
 
         await eventually(lambda: len(beats()) >= 3)
-        versions = [tuple(m.version) for m in beats()]
+        versions = [astuple(m.version) for m in beats()]
         assert versions == sorted(set(versions))
         body = operator.body("heartbeat", "b")
         assert isinstance(body, Registration)

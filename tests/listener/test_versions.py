@@ -10,6 +10,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import astuple
 
 from osmo_listener.hostnames import Hostnames
 from osmo_listener.informer import Handler, Informer
@@ -199,7 +200,7 @@ async def test_one_counter_goes_back(restored: str) -> None:
             assert all((revision < STARTS[resource]) == back for revision in revisions)
         inventory = next(message for message in new if message.kind == "node_inventory")
         nodes = [message.version for message in new if message.kind == "update_node"]
-        assert all(tuple(version) <= tuple(inventory.version) for version in nodes)
+        assert all(astuple(version) <= astuple(inventory.version) for version in nodes)
         tasks = {
             m.key
             for m in new

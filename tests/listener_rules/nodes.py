@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
+from msgspec.structs import astuple
+
 from osmo_listener.listeners import NodeConfig, NodeListener
 from osmo_listener.listeners.objects import (
     Node,
@@ -72,10 +74,10 @@ def sent(messages: Iterable[Message]) -> list[Sent | Listed]:
         body = decode_body(message.kind, message.payload)
         if isinstance(body, NodeInventory):
             assert (message.kind, message.key) == ("node_inventory", "nodes")
-            found.append(Listed(message.version, body.nodes))
+            found.append(Listed(astuple(message.version), body.nodes))
         else:
             assert message.kind == "update_node"
-            found.append(Sent(message.key, message.version, body.available, body.deleted))
+            found.append(Sent(message.key, astuple(message.version), body.available, body.deleted))
     return found
 
 
@@ -121,7 +123,7 @@ class Rows:
         for name, message in self.newest.items():
             body: UpdateNode = decode_body("update_node", message.payload)
             if self.inventory is not None and listed is not None:
-                older = tuple(message.version) <= tuple(self.inventory.version)
+                older = astuple(message.version) <= astuple(self.inventory.version)
                 # A store may take either for the truth, so they may not contradict each other.
                 assert not (older and body.deleted and name in listed.nodes)
                 if older and name not in listed.nodes:

@@ -2,6 +2,7 @@
 
 import msgspec
 import pytest
+from msgspec.structs import astuple
 
 from osmo_listener.listeners import PodStatusMode, WorkflowConfig, WorkflowListener
 from osmo_listener.listeners.objects import Pod, SharedPod
@@ -162,7 +163,7 @@ def test_a_pod_that_is_created_anew(listener: WorkflowListener, state: str, gone
     messages += listener.on_change(old if gone == "with" else None, new, 5, T0)
     if gone == "after":
         messages += listener.on_change(old, None, 6, T0)
-    last = max(messages, key=lambda message: tuple(message.version))
+    last = max(messages, key=lambda message: astuple(message.version))
     body, _ = body_of([last])
     assert (body.created_at, body.pod, body.deleted) == (LATER, "osmo/pod-b", False)
 

@@ -8,7 +8,7 @@ import pytest
 from osmo_listener.listeners import NodeListener
 from osmo_reports.bodies import decode_body
 from osmo_reports.fitting import MAX_INVENTORY
-from osmo_transport import Limits, Refusal
+from osmo_transport import Limits, Refusal, Version
 from osmo_transport.message import Message, encode_message
 from tests.listener_rules.harness import T0
 from tests.listener_rules.nodes import (
@@ -37,7 +37,7 @@ def test_deletion(listener: NodeListener) -> None:
     last = make_node(rv=5, unschedulable=True)
     (message,) = listener.on_change(last, None, 5, T0)
     body = decode_body(message.kind, message.payload)
-    assert message.version == (EPOCH, 5)
+    assert message.version == Version(EPOCH, 5)
     assert (body.deleted, body.available, body.hostname) == (True, False, "host-n1")
     assert gone(listener, last, 6) == []
     assert listener.next_deadline() is None
@@ -230,7 +230,7 @@ def test_an_inventory_at_the_border(listener: NodeListener, more: int) -> None:
     if more:
         assert len(told) > 1
         assert inventory_of(told) == names
-        assert told[0].version == (EPOCH, 9)
+        assert told[0].version == Version(EPOCH, 9)
     else:
         (whole,) = told
         assert MAX_INVENTORY - 2 * NAME < len(whole.payload) <= MAX_INVENTORY
@@ -257,7 +257,7 @@ def test_an_inventory_that_is_too_large_for_the_link(listener: NodeListener) -> 
     no = Refusal(whole.id, whole.kind, whole.key, "too large", whole.version)
     parts = listener.refused(no, T0)
     assert inventory_of(parts) == {"a", "b", "c"}
-    assert parts[0].version == (EPOCH, 12)
+    assert parts[0].version == Version(EPOCH, 12)
     assert see(listener, make_node("c", rv=12, unschedulable=True)) == [
         Sent("c", (EPOCH, 13), available=False)
     ]

@@ -21,6 +21,7 @@ from hypothesis.stateful import (
     precondition,
     rule,
 )
+from msgspec.structs import astuple
 
 from osmo_listener.informer.source import Event, EventType, Page
 from osmo_listener.informer.store import Change, ChangeType, Store
@@ -293,7 +294,7 @@ class Machine(RuleBasedStateMachine):
                 assert message.kind == "node_inventory" or message.timestamp >= last.timestamp + TTL
             else:
                 for before in (last, inventory):
-                    assert before is None or tuple(message.version) > tuple(before.version)
+                    assert before is None or astuple(message.version) > astuple(before.version)
             self.sent[message.key] = message
             self.rows.apply(message)
 

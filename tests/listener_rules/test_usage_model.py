@@ -11,6 +11,7 @@ import msgspec
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from msgspec.structs import astuple
 
 from osmo_listener.listeners.objects import UsagePod
 from osmo_listener.listeners.usage import UsageConfig, UsageListener
@@ -188,7 +189,7 @@ class Machine(RuleBasedStateMachine):
                 body = decode(message)
                 assert body != decode(before) or body.usage == ZEROS, "said twice"
             newest = self.newest.get(epoch)
-            assert newest is None or tuple(message.version) > tuple(newest.version)
+            assert newest is None or astuple(message.version) > astuple(newest.version)
             self.newest[epoch] = self.rows[message.key] = message
 
     def end_snapshot(self, end: Message) -> None:

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import msgspec
 import pytest
+from msgspec.structs import astuple
 
 from osmo_listener.listeners import PodStatusMode, WorkflowConfig, WorkflowListener
 from osmo_listener.listeners.objects import Pod, PodLabels
@@ -43,7 +44,7 @@ def sent(messages: list[Message] | Iterator[Message]) -> list[Sent]:
     for message in messages:
         assert message.kind == "update_pod"
         body: UpdatePod = decode_body(message.kind, message.payload)
-        epoch, revision = message.version
+        epoch, revision = astuple(message.version)
         version = epoch, revision
         found.append(Sent(message.key, version, body.status, body.deleted, message.final))
     return found

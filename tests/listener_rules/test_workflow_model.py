@@ -12,6 +12,7 @@ import msgspec
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from msgspec.structs import astuple
 
 from osmo_listener.listeners import (
     PodStatus,
@@ -95,7 +96,7 @@ class Store:
                 row = self.rows[message.key] = Row(message, message.version, deleted)
             elif not row.shown.supersedes(message):
                 row.shown = message
-        if row is not None and tuple(message.version) > tuple(row.existed):
+        if row is not None and astuple(message.version) > astuple(row.existed):
             row.existed, row.deleted = message.version, deleted
 
     def _end_snapshot(self, end: Message) -> None:
@@ -249,7 +250,7 @@ class Machine(RuleBasedStateMachine):
         for message in messages:
             last = self.last.get(message.key)
             if last is not None and message.kind != "snapshot_end":
-                assert tuple(message.version) >= tuple(last.version)
+                assert astuple(message.version) >= astuple(last.version)
             if message.kind == "pod_exists":
                 self.note_existence(message)
             if message.kind == "update_pod" and message.version.epoch == self.epoch:

@@ -65,7 +65,7 @@ class Watch:
                 self.looks[name] = max(self.looks[name], LOOKS[script](arguments))
 
     def said(self, commands: tuple[Command, ...]) -> None:
-        self.pages += [int(command[5]) for command in commands if command[0] == "XPENDING"]
+        self.pages += [int(str(command[5])) for command in commands if command[0] == "XPENDING"]
 
 
 @pytest.fixture

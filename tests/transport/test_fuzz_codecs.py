@@ -239,7 +239,7 @@ def test_what_a_client_takes_its_server_takes(message: Message, fields: dict[str
     assert batch is not None
     arrival = server.receive(MSGPACK.decode(MSGPACK.encode(batch)), 0.0, refused.append)
     assert arrival is not None
-    epoch = read_message(batch.messages[0]).version[0]
+    epoch = read_message(batch.messages[0]).version.epoch
     assert bool(refused) == (epoch > FRESH.epoch)
     assert PROTOBUF.decode(PROTOBUF.encode(batch)) == batch
 

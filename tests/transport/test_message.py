@@ -284,13 +284,12 @@ def test_versions_have_no_order() -> None:
         lambda: old <= new,  # type: ignore[operator]
         lambda: old > new,  # type: ignore[operator]
         lambda: old >= new,  # type: ignore[operator]
-        lambda: old > (1, 1),
-        lambda: old > (1, 1),
-        lambda: max(old, new),
-        lambda: sorted([new, old]),
+        lambda: old > (1, 1),  # type: ignore[operator]
+        lambda: max(old, new),  # type: ignore[call-overload]
+        lambda: sorted([new, old]),  # type: ignore[type-var]
     ]
     for compare in comparisons:
-        with pytest.raises(TypeError, match="no order"):
+        with pytest.raises(TypeError, match="not supported between"):
             compare()
     assert old == Version(1, 2) != new
 

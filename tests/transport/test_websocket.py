@@ -16,6 +16,7 @@ from osmo_transport import (
     ServerConfig,
     SessionConfig,
     Transport,
+    Version,
     encode_message,
 )
 from osmo_transport.frames import MSGPACK, PROTOCOL, Hello, Ping, Pong, Welcome
@@ -171,7 +172,7 @@ async def test_people_can_speak_json(ws: Transport) -> None:
         peer.message(TEXT, json.dumps(["batch", 1, [message]]).encode())
         (incoming,) = await server.receive()
         (got,) = incoming.messages
-        assert (got.key, got.payload, got.version) == ("w/t/0", b"hello", (welcome[2], 7))
+        assert (got.key, got.payload, got.version) == ("w/t/0", b"hello", Version(welcome[2], 7))
         incoming.acknowledge()
         assert json.loads((await peer.read_message())[1]) == ["stored", 1]
         peer.message(TEXT, json.dumps(["batch", 2, [message[:3]]]).encode())

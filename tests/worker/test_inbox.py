@@ -71,7 +71,7 @@ def test_a_key_waits_while_one_of_it_is_out() -> None:
     assert not inbox.ready
     inbox.done(first)
     assert inbox.ready
-    assert [work.delivery.message.version for work in inbox.take(10)] == [(1, 2)]
+    assert [work.delivery.message.version for work in inbox.take(10)] == [Version(1, 2)]
 
 
 def test_the_same_key_of_two_backends_is_two_keys() -> None:

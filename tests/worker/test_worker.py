@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from osmo_transport import Ack, Consumer, Delivery, Outcome, QueueConfig, Reject, Retry
+from osmo_transport import Ack, Consumer, Delivery, Outcome, QueueConfig, Reject, Retry, Version
 from osmo_worker import HandlerUnavailableError, Worker, WorkerMetrics, worker
 from osmo_worker.errors import WorkerError
 from tests.helpers import eventually
@@ -107,7 +107,7 @@ async def test_a_compacted_set_is_settled_with_its_newest() -> None:
         worker = Worker(consumer, recorder, CONFIG)
         async with working(worker):
             await eventually(lambda: worker.metrics.compacted == 29)
-    assert [item.message.version for item in recorder.handled] == [(1, 30)]
+    assert [item.message.version for item in recorder.handled] == [Version(1, 30)]
     (settlement,) = consumer.settlements
     assert len(settlement) == 30
     assert {outcome for _, outcome in settlement} == {Ack()}

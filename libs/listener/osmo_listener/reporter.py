@@ -24,7 +24,7 @@ from osmo_listener.listeners.registry import Listener
 from osmo_reports.bodies import decode_body
 from osmo_reports.errors import BodyError
 from osmo_reports.fitting import encode_report
-from osmo_transport import Client, Message, MessageTooLargeError, Refusal, UnsendableError
+from osmo_transport import Client, Message, MessageTooLargeError, Refusal, UnsendableError, Version
 
 if TYPE_CHECKING:
     from osmo_runtime.operations.tracing import Tracer
@@ -162,7 +162,7 @@ class Reporter(Generic[T]):
             stale = self._outranked or self._epoch != self._client.epoch
             if stale or self._snapshot_due or self._client.holder is not None:
                 return False
-            version = message.version._replace(epoch=self._epoch)
+            version = Version(self._epoch, message.version.revision)
             await self._send([msgspec.structs.replace(message, version=version)])
             return True
 

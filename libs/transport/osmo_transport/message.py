@@ -7,10 +7,11 @@ who sends it and who handles it know its shape.
 
 import random
 import time
-from collections.abc import Callable, Sequence
-from typing import Annotated, Final, NamedTuple, Never, NoReturn
+from collections.abc import Sequence
+from typing import Annotated, Final
 
 import msgspec
+from msgspec.structs import astuple
 
 from osmo_transport._text import shown
 from osmo_transport.errors import (
@@ -47,7 +48,7 @@ def check_name(what: str, name: object) -> None:
         )
 
 
-class Version(NamedTuple):
+class Version(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False):
     """Which of the reports that one counter numbered is newer, whatever a wall clock says.
 
     A version alone has no order, because it does not say what counted it: to compare two is an
@@ -58,24 +59,6 @@ class Version(NamedTuple):
     """The fencing number that the server handed to the sender; 0: none yet."""
     revision: Revision
     """Orders the reports within an epoch."""
-
-    def __lt__(self, other: Never) -> NoReturn:  # type: ignore[override]  # less than a tuple can
-        raise TypeError(_UNORDERED)
-
-    def __le__(self, other: Never) -> NoReturn:  # type: ignore[override]
-        raise TypeError(_UNORDERED)
-
-    def __gt__(self, other: Never) -> NoReturn:  # type: ignore[override]
-        raise TypeError(_UNORDERED)
-
-    def __ge__(self, other: Never) -> NoReturn:  # type: ignore[override]
-        raise TypeError(_UNORDERED)
-
-
-_is_as_new: Callable[[Version, Version], bool] = tuple.__ge__
-"""Whether the first of two versions that one counter made is as new as the second or newer."""
-
-_UNORDERED = "versions have no order: they may be of two counters"
 
 
 class Message(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -110,7 +93,7 @@ class Message(msgspec.Struct, frozen=True, array_like=True, gc=False):
         """
         if self.key != other.key or self.kind != other.kind:
             raise UsageError("reports of two resources were compared")
-        return _is_as_new(self.version, other.version)
+        return astuple(self.version) >= astuple(other.version)
 
 
 class Head(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -118,7 +101,7 @@ class Head(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     kind: Name
     key: Name
-    version: tuple[Epoch, Revision]
+    version: Version
 
 
 class Unreadable(bytes):
@@ -194,7 +177,7 @@ def encode_message(message: Message, limit: int = MAX_REVISION) -> bytes:
             raise TypeError(f"Expected `Message`, got `{type(message).__name__}`")
         # Encoding checks no types: what would be unreadable for others is found out here.
         _decode(data)
-        if not isinstance(message.version, tuple):
+        if not isinstance(message.version, Version):
             raise TypeError("Expected `Version` - at `version`")
     except _UNSENDABLE as exc:
         raise UnsendableError(f"the message cannot be sent: {_why(exc)}") from exc

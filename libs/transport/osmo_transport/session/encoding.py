@@ -4,7 +4,14 @@ from typing import Any, Final
 
 import msgspec
 
-from osmo_transport.message import MAX_EPOCH, MAX_NAME, Message, encode_message, read_message
+from osmo_transport.message import (
+    MAX_EPOCH,
+    MAX_NAME,
+    Message,
+    Version,
+    encode_message,
+    read_message,
+)
 
 # As constants they are found at once where this is compiled, and not by their names.
 _encode: Final = msgspec.msgpack.Encoder().encode
@@ -26,10 +33,9 @@ def encoded(message: Message, limit: int) -> tuple[str, str, bytes]:
         if (
             _is_name(kind)
             and _is_name(key)
-            and isinstance(version, tuple)
-            and len(version) == 2
-            and _is_number(version[0])
-            and _is_number(version[1])
+            and type(version) is Version
+            and _is_number(version.epoch)
+            and _is_number(version.revision)
             and type(ident) is str
             and type(created) is float
             and type(payload) is bytes

@@ -232,7 +232,7 @@ class ServerSession:
             return self._without_refused(batch, total, send)
         kinds: list[str] = []
         for head in heads:
-            if head.version[0] > newest_epoch:
+            if head.version.epoch > newest_epoch:
                 return self._without_refused(batch, total, send)
             kinds.append(head.kind)
         return Arrival(first, tuple(kinds), messages, total)
@@ -268,9 +268,9 @@ class ServerSession:
         if type(data) is Unreadable:
             raise UnreadableError(data.decode())
         (head,) = read_heads((data,))
-        if head.version[0] > self._newest_epoch:
+        if head.version.epoch > self._newest_epoch:
             raise UsageError(
-                f"the message's version has the epoch {head.version[0]}, and the newest that its"
+                f"the message's version has the epoch {head.version.epoch}, and the newest that its"
                 f" sender was given is {self._newest_epoch}"
             )
         return head.kind

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from operator import itemgetter
 from typing import Any, NamedTuple
 
+from msgspec.structs import astuple
 from sqlalchemy import Connection, select, tuple_, update
 
 from osmo_reports.bodies import NodeInventory, NodeInventoryPart, SnapshotEnd, decode_body
@@ -260,7 +261,7 @@ class Applier:
         with self._database.transaction() as connection:
             known = Known(now=now, snapshots=self._snapshots.notes(connection, names))
             for key, position, delivery, body, resource in found:
-                epoch, resource_version = delivery.message.version
+                epoch, resource_version = astuple(delivery.message.version)
                 gone = body.deleted or known.left_out(delivery, resource.kind)
                 row = tuple_(*resource.table.primary_key) == key
                 changed = connection.execute(
@@ -326,7 +327,7 @@ class Applier:
         self, delivery: Delivery, batch: _Batch, position: int, now: str
     ) -> Iterator[None]:
         body: SnapshotEnd = batch.bodies[position]
-        backend, (epoch, resource_version) = delivery.backend, delivery.message.version
+        backend, (epoch, resource_version) = delivery.backend, astuple(delivery.message.version)
         table = RESOURCES[body.kind].table
         yield
         with self._database.transaction(write=False) as connection:

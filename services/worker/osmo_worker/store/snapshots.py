@@ -13,6 +13,7 @@ from itertools import chain
 from operator import itemgetter
 from typing import Any
 
+from msgspec.structs import astuple
 from sqlalchemy import (
     Connection,
     Table,
@@ -123,9 +124,9 @@ class Snapshots:
     def note_inventory(self, backend: str, inventory: Inventory, now: str) -> None:
         """Note an inventory, likewise, and forget the parts of it and of older ones."""
         version = inventory.stamp.version
-        row = (backend, *version, json_text(sorted(inventory.nodes)), now)
+        row = (backend, *astuple(version), json_text(sorted(inventory.nodes)), now)
         columns = inventory_parts.c
-        done = tuple_(columns.epoch, columns.resource_version) <= tuple_(*version)
+        done = tuple_(columns.epoch, columns.resource_version) <= tuple_(*astuple(version))
         with self._database.transaction() as connection:
             self._inventories.write(connection, [row])
             connection.execute(delete(inventory_parts).where(columns.backend == backend, done))
@@ -133,7 +134,7 @@ class Snapshots:
     def add_part(self, backend: str, version: Version, part: NodeInventoryPart, now: str) -> None:
         """Keep a part of an inventory until the others are there."""
         names = json_text([without_nul(node) for node in part.nodes])
-        row = (backend, part.part, part.parts, *version, now, names)
+        row = (backend, part.part, part.parts, *astuple(version), now, names)
         with self._database.transaction() as connection:
             self._parts.write(connection, [row])
 
@@ -142,7 +143,7 @@ class Snapshots:
         columns = inventory_parts.c
         same = and_(
             columns.backend == backend,
-            tuple_(columns.epoch, columns.resource_version) == tuple_(*version),
+            tuple_(columns.epoch, columns.resource_version) == tuple_(*astuple(version)),
             columns.parts == parts,
         )
         with self._database.transaction(write=False) as connection:

@@ -1,6 +1,7 @@
 """The order of reports that are not of one key: of a node, and of an inventory of all nodes."""
 
 import msgspec
+from msgspec.structs import astuple
 
 from osmo_transport import Version
 
@@ -17,11 +18,11 @@ class Stamp(msgspec.Struct, frozen=True, gc=False):
 
     def __lt__(self, other: "Stamp") -> bool:
         self._check(other)
-        return tuple(self.version) < tuple(other.version)
+        return astuple(self.version) < astuple(other.version)
 
     def __le__(self, other: "Stamp") -> bool:
         self._check(other)
-        return tuple(self.version) <= tuple(other.version)
+        return astuple(self.version) <= astuple(other.version)
 
     def _check(self, other: "Stamp") -> None:
         if self.counter != other.counter:

@@ -12,6 +12,7 @@ from itertools import islice
 from math import inf
 
 import msgspec
+from msgspec.structs import astuple
 from sqlalchemy import ColumnElement, and_, or_, tuple_
 
 from osmo_reports.bodies import PodsCurrent, Registration
@@ -71,7 +72,7 @@ def told(name: str, message: Message, body: Registration | PodsCurrent, now: str
     be read it was sent `now`."""
     if isinstance(body, PodsCurrent):
         at = moment_at(body.at)
-        current = _NOT_CURRENT if at is None else (*message.version, at)
+        current = _NOT_CURRENT if at is None else (*astuple(message.version), at)
         return (name, now, now, *_UNREGISTERED, *current, None)
     sent = moment_at(message.timestamp) or now
     return (
@@ -81,7 +82,7 @@ def told(name: str, message: Message, body: Registration | PodsCurrent, now: str
         without_nul(body.version),
         without_nul(body.node_condition_prefix),
         sent,
-        *message.version,
+        *astuple(message.version),
         *_NOT_CURRENT,
         json_text(_known_ages(body.watch_ages)) if body.watch_ages else None,
     )

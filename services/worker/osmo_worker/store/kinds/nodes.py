@@ -11,6 +11,7 @@ listener that watches nodes: their versions, and no others, are compared.
 from datetime import datetime
 
 import msgspec
+from msgspec.structs import astuple
 from sqlalchemy import and_, or_, tuple_
 
 from osmo_reports.bodies import Taint, UpdateNode
@@ -84,7 +85,7 @@ def _row(delivery: Delivery, body: UpdateNode, known: Known) -> Row:
         json_text(body.processed),
         known.now,
         known.now if is_gone(delivery, body, known) else None,
-        *delivery.message.version,
+        *astuple(delivery.message.version),
         body.deleted,
     )
 

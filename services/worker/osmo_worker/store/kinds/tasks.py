@@ -22,6 +22,7 @@ from collections.abc import Iterable
 from datetime import datetime
 
 import msgspec
+from msgspec.structs import astuple
 from sqlalchemy import ColumnElement, Tuple, and_, func, literal_column, or_, tuple_
 
 from osmo_reports.bodies import NO_EXIT_CODE, Condition, PodExists, UpdatePod
@@ -129,7 +130,7 @@ def _key(delivery: Delivery, body: UpdatePod | PodExists) -> Row:
 
 def _row(delivery: Delivery, body: UpdatePod, known: Known) -> Row:
     message, now = delivery.message, known.now
-    epoch, resource_version = message.version
+    epoch, resource_version = astuple(message.version)
     gone = body.deleted or known.left_out(delivery, KIND)
     status, text, node, pod = body.status, body.message, body.node, body.pod
     names = f"{body.workflow_uuid}{body.task_uuid}{node}{body.container}{body.pod_ip}{pod}"

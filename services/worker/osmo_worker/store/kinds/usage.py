@@ -7,6 +7,7 @@ snapshot of usage: the listener that took that snapshot knows of no pods on the 
 from datetime import datetime
 
 import msgspec
+from msgspec.structs import astuple
 
 from osmo_reports.bodies import UpdateNodeUsage
 from osmo_transport import Delivery
@@ -52,7 +53,7 @@ def _row(delivery: Delivery, body: UpdateNodeUsage, known: Known) -> Row:
         json_text(body.non_workflow_usage),
         known.now,
         known.now if known.left_out(delivery, KIND) else None,
-        *delivery.message.version,
+        *astuple(delivery.message.version),
     )
 
 
