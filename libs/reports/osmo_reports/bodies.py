@@ -34,7 +34,7 @@ class Condition(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """`lastTransitionTime` as the API server wrote it (RFC 3339), or empty."""
 
 
-class UpdatePod(msgspec.Struct, frozen=True, omit_defaults=True):
+class UpdatePod(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """The state of one task's pod (kind `update_pod`)."""
 
     workflow_uuid: str
@@ -244,7 +244,7 @@ BODY_TYPES: dict[str, type[msgspec.Struct]] = {
     "heartbeat": Registration,
 }
 
-_encoder = msgspec.msgpack.Encoder()
+_encode = msgspec.msgpack.Encoder().encode
 _decoders: dict[str, msgspec.msgpack.Decoder[Any]] = {
     kind: msgspec.msgpack.Decoder(body) for kind, body in BODY_TYPES.items()
 }
@@ -252,7 +252,7 @@ _decoders: dict[str, msgspec.msgpack.Decoder[Any]] = {
 
 def encode_body(body: msgspec.Struct) -> bytes:
     """The payload of a body."""
-    return _encoder.encode(body)
+    return _encode(body)
 
 
 def decode_body(kind: str, payload: bytes) -> Any:
@@ -272,7 +272,7 @@ def decode_body(kind: str, payload: bytes) -> Any:
 
 def encode_introduction(registration: Registration) -> bytes:
     """What a listener says of itself when it connects."""
-    return _encoder.encode(registration)
+    return _encode(registration)
 
 
 def decode_introduction(introduction: bytes) -> Registration | None:

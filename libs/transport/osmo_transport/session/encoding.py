@@ -16,6 +16,8 @@ from osmo_transport.message import (
 # As constants they are found at once where this is compiled, and not by their names.
 _encode: Final = msgspec.msgpack.Encoder().encode
 _fields_of: Final = msgspec.structs.astuple
+_Message: Final = Message
+_Version: Final = Version
 
 
 def encoded(message: Message, limit: int) -> tuple[str, str, bytes]:
@@ -28,14 +30,13 @@ def encoded(message: Message, limit: int) -> tuple[str, str, bytes]:
     Raises:
         MessageTooLargeError, UnsendableError: as `encode_message`.
     """
-    if type(message) is Message:
+    if type(message) is _Message:
         kind, key, version, ident, created, payload, final, trace = _fields_of(message)
         if (
-            _is_name(kind)
+            type(version) is _Version
+            and _is_name(kind)
             and _is_name(key)
-            and type(version) is Version
-            and _is_number(version.epoch)
-            and _is_number(version.revision)
+            and _are_numbers(_fields_of(version))
             and type(ident) is str
             and type(created) is float
             and type(payload) is bytes
@@ -58,6 +59,12 @@ def _is_name(name: Any) -> bool:
     return type(name) is str and 0 < len(name) <= MAX_NAME
 
 
-def _is_number(number: Any) -> bool:
-    """Whether it may be an epoch, and so a revision: of these the largest are left to be read."""
-    return type(number) is int and 0 <= number <= MAX_EPOCH
+def _are_numbers(version: tuple[Any, ...]) -> bool:
+    """Whether both may be an epoch, and so a revision: of these the largest are left to be read."""
+    epoch, revision = version
+    return (
+        type(epoch) is int
+        and type(revision) is int
+        and 0 <= epoch <= MAX_EPOCH
+        and 0 <= revision <= MAX_EPOCH
+    )

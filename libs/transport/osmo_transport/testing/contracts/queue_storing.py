@@ -165,6 +165,18 @@ class Storing(QueueSuite):
 
     # Producers: fenced, honest about loss
 
+    async def test_what_is_refused_needs_no_room(self) -> None:
+        """A full queue takes the numbers of a batch that adds nothing, be it one of many."""
+        async with self.opened(max_entries=2) as queue:
+            feeder = Feeder(queue)
+            await feeder.append(self.report("a"), self.report("b"))
+            assert await feeder.append(None) is STORED
+            assert await feeder.append(None, None, None) is STORED
+            with pytest.raises(QueueUnavailableError, match="max_entries"):
+                await feeder.append(None, self.report("c"))
+            assert (await feeder.open()).sequence == 6
+            assert await figures(queue) == (2, 0, 0)
+
     async def test_a_producer_goes_on_where_the_store_stands(self) -> None:
         """Who knows less than the store, or as much, keeps its epoch and learns the sequence."""
         async with self.opened() as queue:
