@@ -2,7 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
+from types import coroutine
 from typing import Any
 
 
@@ -35,3 +36,10 @@ def log_defect(task: "asyncio.Task[Any]", logger: logging.Logger, what: str) -> 
     """Log what a task raised, with its traceback; for tasks that must not raise."""
     if not task.cancelled() and (error := task.exception()) is not None:
         logger.error("%s: a defect of this program", what, exc_info=error)
+
+
+@coroutine
+def turn() -> Generator[None, None, None]:
+    """Give the event loop a turn, as `asyncio.sleep(0)` does, in two calls less: it is part of each
+    round trip within one process, of which that is 2 %."""
+    yield

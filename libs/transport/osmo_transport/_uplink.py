@@ -190,7 +190,7 @@ class Uplink:
         """Give the event loop a turn, and some more where the connection takes nothing yet: what
         waits then would leave in parts, which costs more than a turn."""
         for _ in range(MOST_TURNS):
-            await asyncio.sleep(0)
+            await _tasks.turn()
             link = self._link
             if link is None or link.connection is None or link.connection.writable:
                 return

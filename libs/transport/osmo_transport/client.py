@@ -182,7 +182,7 @@ class Client:
             raise self._uplink.failure
         if unsettled := session.unsettled:
             target = session.acknowledged + unsettled
-            await asyncio.sleep(0)  # within one process that may be all that it takes
+            await _tasks.turn()  # within one process that may be all that it takes
             if session.acknowledged < target and session.unsettled:
                 if self._uplink.failure is not None:
                     raise self._uplink.failure

@@ -67,8 +67,8 @@ PORTION = 500
 nobody else."""
 
 MAX_BEGINNINGS = 1_000
-"""Producers for which the beginning of an append is kept, those that appended last: packed anew
-each time it takes a quarter of what one report takes on its way into Redis."""
+"""Producers for which the beginning of an append is kept, those that appended last, each a kilobyte
+at most: packed anew each time it takes a tenth of what a busy operator does for one report."""
 
 _MAX_LEASE = round(MAX_LEASE * 1000)
 
