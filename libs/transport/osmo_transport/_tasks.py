@@ -1,4 +1,4 @@
-"""Tasks that an object owns: how they end."""
+"""Tasks that an object owns: how they end, and how they let others run."""
 
 import asyncio
 import logging
