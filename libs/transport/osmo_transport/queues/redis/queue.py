@@ -68,7 +68,7 @@ nobody else."""
 
 MAX_BEGINNINGS = 1_000
 """Producers for which the beginning of an append is kept, those that appended last, each a kilobyte
-at most: packed anew each time it takes a tenth of what a busy operator does for one report."""
+at most: packed anew each time it takes a tenth of what a busy server does for one report."""
 
 _MAX_LEASE = round(MAX_LEASE * 1000)
 
