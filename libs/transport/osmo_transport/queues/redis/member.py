@@ -147,8 +147,8 @@ class Member:
         self._tally = tally
         self._size = float(UNKNOWN_SIZE)
         self._latest: Sequence[Found] = ()
-        """What the last read brought, until the next one learns from it: of the way to whoever
-        handles a report that comes alone, that would be 10 µs."""
+        """What came last, until the next read learns from it: of the way to whoever handles a
+        report that comes alone, that would be 10 µs."""
 
     # Reading
 
@@ -161,8 +161,7 @@ class Member:
         Raises:
             NoGroupError
         """
-        latest, self._latest = self._latest, ()
-        self._learn(latest)
+        self._learn()
         block: Command = () if wait is None else ("BLOCK", max(1, int(wait * 1000)))
         keys = [self._keys.streams[stream] for stream in streams]
         ids = (">",) * len(keys)
@@ -180,11 +179,12 @@ class Member:
         self._latest = found
         return New(found, frozenset(gave), more)
 
-    def _learn(self, found: Sequence[Found]) -> None:
-        """Remember how large entries are, the latest ones above all."""
-        if found:
-            contents = itertools.chain.from_iterable(map(_FIELDS, found))
-            mean = sum(map(len, contents)) / len(found)
+    def _learn(self, found: Sequence[Found] = ()) -> None:
+        """Remember how large the entries of `_latest` are, those above all; now it is `found`."""
+        latest, self._latest = self._latest, found
+        if latest:
+            contents = itertools.chain.from_iterable(map(_FIELDS, latest))
+            mean = sum(map(len, contents)) / len(latest)
             self._size = max(1.0, mean, (self._size + mean) / 2)
 
     async def look(self) -> None:
