@@ -146,7 +146,7 @@ def test_each_call_has_its_own_time(monkeypatch: pytest.MonkeyPatch) -> None:
         async with asyncio.TaskGroup() as calls:
             for _ in range(2):
                 calls.create_task(guarded.outcomes([delivery(report())]))
-                await asyncio.sleep(0.5)
+                await asyncio.sleep(0.5)  # of the loop's time, which passes without waiting
 
     guarded = GuardedHandler(handler=handle, timeout=1.0)
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:

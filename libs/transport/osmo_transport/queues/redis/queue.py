@@ -163,7 +163,12 @@ class RedisQueue(Queue):
         own = self._keys
         kept = (own.epoch, own.producers, own.strangers, own.borders, own.counts)
         self._begun = lru_cache(MAX_BEGINNINGS)(
-            partial(_append_begins, layout.append, (*kept, *own.streams.values()))
+            partial(
+                _append_begins,
+                layout.append,
+                (*kept, *own.streams.values()),
+                self._config.max_entries,
+            )
         )
         self._clock = clock
         self._wall = wall
@@ -283,7 +288,7 @@ class RedisQueue(Queue):
 
     def _append_call(self, batch: ProducerBatch) -> Call:
         state, added = batch.state, self._layout.appended(batch)
-        return self._begun(state.queue_epoch, batch.producer, self._config.max_entries), (
+        return self._begun(state.queue_epoch, batch.producer), (
             b"%d %d " % (state.epoch, batch.first - 1),
             b"%d %d " % (state.epoch, batch.last),
             added.ways,
@@ -390,7 +395,7 @@ class RedisQueue(Queue):
 
 
 def _append_begins(
-    script: Script, keys: Sequence[str], queue_epoch: str, producer: Producer, most: int
+    script: Script, keys: Sequence[str], most: int, queue_epoch: str, producer: Producer
 ) -> Beginning:
     return beginning(script, keys, queue_epoch, _json(producer), producer.backend, most)
 

@@ -222,10 +222,10 @@ end
 if skip >= count then return 'STORED' end
 
 local alike = #ways == 1 and ways:byte() - 48
-if #ways < count then ways = ways:rep(count) end
 local held = 0
 for i = 6, #KEYS do held = held + redis.call('XLEN', KEYS[i]) end
 if held + count - skip > tonumber(limit) then
+  if alike then ways = ways:rep(count) end
   local _, room = ways:sub(skip + 1):gsub('[^0]', '')
   if room > 0 and held + room > tonumber(limit) then return {held} end
 end
@@ -257,8 +257,8 @@ def append(fields: str) -> Script:
     before the batch and after it (`EPOCH SEQUENCE `), ways, and each message: cut from one piece
     it would become a string of Lua's twice. The ways have a character for each message, or one for
     all of them: 0 for one that is refused, else the character that is as many behind 0 as the
-    stream is among the streams. Returns STORED, FENCED, LOST, or if there is
-    no room a list of the number of entries held.
+    stream is among the streams. Returns STORED, FENCED, LOST, or if there is no room a list of the
+    number of entries held.
 
     A report that comes alone finds nothing of this in a cache: so where all is as it should be, the
     place is compared as it stands, and nothing is taken apart.
