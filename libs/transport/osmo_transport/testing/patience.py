@@ -36,7 +36,8 @@ async def patience(
     except TimeoutError as exc:
         if not limit.expired():
             raise
-        cancelled = exc.__cause__ or exc
+        # CPython 3.11.2 names the cancellation as the context alone.
+        cancelled = exc.__cause__ or exc.__context__ or exc
         text = f"waited {seconds:g} s for {what or _line(cancelled.__traceback__)}"
         if stands is not None:
             text = f"{text}: {await _told(stands)}"
