@@ -42,7 +42,10 @@ def available_memory_gb() -> float:
 
 def versions() -> dict[str, str]:
     """Of what the figures depend on; what is not installed is left out."""
-    found = {"python": platform.python_version(), "osmo-pipeline": build.version()}
+    # When it was built tells two of one version apart, which may differ by a tenth in all that is
+    # ours: one was optimized, and the other not.
+    python = f"{platform.python_version()} ({platform.python_build()[1]})"
+    found = {"python": python, "osmo-pipeline": build.version()}
     for name in DISTRIBUTIONS:
         try:
             found[name] = importlib.metadata.version(name)

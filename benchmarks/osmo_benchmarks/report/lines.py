@@ -163,7 +163,8 @@ def state(run: Run) -> str:
         f"{run.command} at {run.started}, {run.seconds / 60:.1f} minutes, seed {run.seed},"
         f" {rounds(run)}; {machine.cores} cores, {machine.memory_gb:g} GB,"
         f" {machine.cpu}, {machine.kernel};"
-        f" {OURS} {run.versions.get(OURS, 'of an unknown build')}"
+        f" {OURS} {run.versions.get(OURS, 'of an unknown build')},"
+        f" Python {run.versions.get('python', 'of an unknown build')}"
     )
     return text if run.complete else f"interrupted, not all was measured: {text}"
 
