@@ -38,8 +38,9 @@ _LARGEST_PAGE = 8000
 """Objects to which pages grow: 112 MB of usual pods, well below `HttpConfig.max_body_bytes`."""
 _ODD_OBJECTS = 1000
 """Objects that cannot be read whose names are remembered, to tell each once."""
-_NOBODY = "metadata.name=-"
-"""Selects no object, whose name begins with a letter or a digit: nothing is sent of it."""
+_NOBODYS_LABEL = "osmo.nvidia.com/nobody"
+"""Of a watch that is tried, so that nothing is sent; not a name, which the server's refusal would
+tell the user instead of what he may not watch."""
 _STREAM_REFUSED = frozenset({400, 422})
 _ADVICE = {
     401: "the API server does not accept the credentials ({}): renew the token or the certificate"
@@ -96,10 +97,13 @@ class ListWatch(Generic[T]):
 
     def close(self) -> None:
         """Drop idle connections, and a list that was only begun."""
+        self._give_up_begun()
+        self._client.close()
+
+    def _give_up_begun(self) -> None:
         if self._begun is not None:
             self._begun.close()
             self._begun = None
-        self._client.close()
 
     def list(self) -> AsyncGenerator[Page[T], None]:
         """See `Source.list`.
@@ -138,6 +142,7 @@ class ListWatch(Generic[T]):
         Raises:
             as `list`.
         """
+        self._give_up_begun()
         await self._check_namespace()
         begun = await self._first_page()
         try:
@@ -156,10 +161,12 @@ class ListWatch(Generic[T]):
         Raises:
             as `watch`.
         """
-        query = {"watch": "1", "resourceVersion": "0", "timeoutSeconds": "1"}
-        response = await self._get(query | {"fieldSelector": _NOBODY}, client)
+        query = {"watch": "1", "resourceVersion": "1", "timeoutSeconds": "1"}
+        response = await self._get(query, client, _NOBODYS_LABEL)
         try:
             await check(response, self._advice)
+        except ExpiredError:
+            pass  # who may not watch is not told how old that version is
         finally:
             response.close()
 
@@ -307,12 +314,14 @@ class ListWatch(Generic[T]):
                 odd.why,
             )
 
-    async def _get(self, query: dict[str, str], client: HttpClient | None = None) -> Response:
+    async def _get(
+        self, query: dict[str, str], client: HttpClient | None = None, label: str | None = None
+    ) -> Response:
         client, resource = client or self._client, self._resource
-        if resource.label_selector:
-            query["labelSelector"] = resource.label_selector
+        if labels := [each for each in (resource.label_selector, label) if each]:
+            query["labelSelector"] = ",".join(labels)
         if resource.field_selector:
-            query.setdefault("fieldSelector", resource.field_selector)
+            query["fieldSelector"] = resource.field_selector
         target = f"{resource.path}?{urlencode(query)}"
         if self._config.encoding is Encoding.JSON or message_of(resource.type) is None:
             return await self._request(client, target)
