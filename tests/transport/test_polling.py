@@ -207,7 +207,7 @@ def test_others_run_between_two_turns(monkeypatch: pytest.MonkeyPatch) -> None:
         nonlocal let
         let += 1
 
-    monkeypatch.setattr("osmo_transport._polling._let_others_run", count)
+    monkeypatch.setattr("osmo_transport._polling.let_others_run", count)
     turns = Turns()
     poll_on(turns).expect()
     turns.run_until_asleep()

@@ -16,6 +16,7 @@ from osmo_transport import (
     ConnectionLostError,
     HandshakeError,
     OutboxConfig,
+    Server,
     SessionConfig,
     Transport,
     TransportError,
@@ -253,3 +254,27 @@ async def test_a_standby_that_had_its_place_again_begins_a_new_outage(
             assert standby._uplink._backoff._tries == 1
     assert warnings(caplog).count("memory://back: nobody answers") == 3
     assert caplog.text.count("waits as a standby") == 4
+
+
+@pytest.mark.parametrize(("url", "yields"), [("ws://127.0.0.1:0", 2), ("memory://", 0)])
+async def test_who_receives_gets_a_core(
+    url: str, yields: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each time that several were sent, unless it is this process that receives."""
+    yielded: list[None] = []
+    monkeypatch.setattr("osmo_transport._uplink.let_others_run", lambda: yielded.append(None))
+
+    async def acknowledge(server: Server) -> None:
+        async for incoming in server:
+            incoming.acknowledge()
+
+    async with listen(url) as server, connect(server.url, backend="b") as client:
+        acknowledging = asyncio.create_task(acknowledge(server))
+        await client.epoch_after(0)
+        for group in range(2):
+            for number in range(3):
+                await client.send(make_message(f"{group}-{number}"), more=True)
+            await client.flush()
+        server.stop()
+        await acknowledging
+    assert len(yielded) == yields

@@ -70,7 +70,7 @@ class BusyPoll:
 
     def _look(self) -> None:
         if self._expecting and self._clock() < self._until:
-            _let_others_run()
+            let_others_run()
             self._loop.call_soon(self._look)
             return
         self._looking = False
@@ -86,4 +86,5 @@ def _cpus() -> int:
     return os.cpu_count() or 1
 
 
-_let_others_run: Callable[[], None] = getattr(os, "sched_yield", partial(time.sleep, 0))
+let_others_run: Callable[[], None] = getattr(os, "sched_yield", partial(time.sleep, 0))
+"""Lets whoever waits for this CPU have it; returns at once where nobody does."""

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from osmo_transport import _tasks, files
 from osmo_transport._milestones import Milestones
-from osmo_transport._polling import BusyPoll
+from osmo_transport._polling import BusyPoll, let_others_run
 from osmo_transport._text import shown
 from osmo_transport._token import TokenSource
 from osmo_transport.backoff import Backoff, BackoffConfig
@@ -160,10 +160,16 @@ class Uplink:
             return
         connection = link.connection
         next_batch = self.session.next_batch
+        sent = False
         while connection.writable and (batch := next_batch()) is not None:
             if self._timed is None and self.on_round_trip is not None:
                 self._timed = batch.first, self._loop.time()
             connection.send(batch)
+            sent = True
+        if sent and not connection.local:
+            # Who receives it may be on this machine, and else waits milliseconds for a core when
+            # there is more to send.
+            let_others_run()
         self.room.set()
         if self.session.refused != self._reported:
             self._report_refusals()
