@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from contextlib import closing
 from urllib.parse import urlsplit
 
 import msgspec
@@ -21,10 +20,8 @@ from osmo_listener.errors import (
 )
 from osmo_listener.informer.source import Event, EventType
 from osmo_listener.kubernetes.config import ListWatchConfig, Resource
-from osmo_listener.kubernetes.http import HttpClient
 from osmo_listener.kubernetes.listwatch import ListWatch
 from osmo_listener.listeners.objects import Pod
-from tests.helpers import eventually
 from tests.listener import wire
 from tests.listener.wire import (
     CHUNKED,
@@ -261,97 +258,6 @@ async def test_empty_namespace(answer: bytes) -> None:
         assert await pages(source) == [([], 9)]
         assert await pages(source) == [([], 9)]
         assert server.targets.count("/api/v1/namespaces/osmo") == 1
-        source.close()
-
-
-async def test_a_list_that_was_begun_goes_on() -> None:
-    """Its first page is asked for once, behind the namespace; a later list begins anew."""
-
-    async def respond(exchange: Exchange) -> None:
-        if urlsplit(exchange.target).path == PATH:
-            await paged(exchange)
-        else:
-            await exchange.send(plain(b"{}"))
-
-    async with wire.serve(respond) as server:
-        source = list_watch(server)
-        await source.begin()
-        namespace, first = server.targets
-        assert (namespace, query(first)) == ("/api/v1/namespaces/osmo", {"limit": "100"})
-        listed = [(["a"], None), (["b", "c"], None), (["d"], 9)]
-        assert await pages(source) == listed
-        assert [query(target).get("continue") for target in server.targets[1:]] == [None, "1", "2"]
-        assert server.connections == 2
-        assert await pages(source) == listed
-        assert len(server.targets) == 7
-        source.close()
-
-
-@pytest.mark.parametrize("given_up", ["begun-again", "closed", "forgotten"])
-async def test_a_list_that_was_begun_may_be_given_up(given_up: str) -> None:
-    """Its connection is closed, as there is more of it to come; a list begins anew."""
-
-    unfinished: list[Exchange] = []
-
-    async def respond(exchange: Exchange) -> None:
-        if urlsplit(exchange.target).path != PATH:
-            await exchange.send(plain(b"{}"))
-        elif not unfinished:
-            unfinished.append(exchange)
-            await exchange.send(CHUNKED + chunk(b"{"))
-        else:
-            await paged(exchange)
-
-    async with wire.serve(respond) as server:
-        source = list_watch(server)
-        await source.begin()
-        match given_up:
-            case "begun-again":
-                await source.begin()
-            case "closed":
-                source.close()
-            case "forgotten":
-                source.forget_credentials()
-        left = int(given_up == "begun-again")
-        await eventually(lambda: server.open == left)
-        assert await pages(source) == [(["a"], None), (["b", "c"], None), (["d"], 9)]
-        source.close()
-
-
-@pytest.mark.parametrize(
-    ("answer", "error"),
-    [
-        (CHUNKED, None),
-        (refusal(410, "Expired"), None),
-        (refusal(403, "Forbidden", "pods is forbidden"), ForbiddenError),
-    ],
-    ids=["begins", "too-old", "may-not"],
-)
-async def test_a_watch_is_tried(answer: bytes, error: type[Exception] | None) -> None:
-    """It is answered and closed, over the other client's connections, and shows no object: the
-    selectors are those of the resource and one more."""
-
-    async def respond(exchange: Exchange) -> None:
-        await exchange.send(answer)
-
-    async with wire.serve(respond) as server:
-        source = list_watch(server, label_selector="app=osmo", field_selector="x=1")
-        credentials = server.credentials()
-        with closing(HttpClient(credentials.endpoint, credentials.tls)) as client:
-            if error is None:
-                await source.try_watch(client)
-            else:
-                with pytest.raises(error, match="pods is forbidden"):
-                    await source.try_watch(client)
-        assert [query(target) for target in server.targets] == [
-            {
-                "watch": "1",
-                "resourceVersion": "1",
-                "timeoutSeconds": "1",
-                "labelSelector": "app=osmo,osmo.nvidia.com/nobody",
-                "fieldSelector": "x=1",
-            }
-        ]
         source.close()
 
 

@@ -294,8 +294,9 @@ async def test_a_start_that_fails_is_not_heard_of(
         simulator.faults.inject(fault)
     async with listen("memory://", admit=admit) as server:
         config = settings(simulator, server, tmp_path, **changes)
-        with pytest.raises(error):
+        with pytest.raises((ExceptionGroup, ListenerError)) as failed:
             await run_listener(config, asyncio.Event())
+    assert ExceptionGroup("why", [failed.value]).subgroup(error) is not None
     assert heard == []
 
 

@@ -2,8 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterator, Mapping
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import closing
 from functools import partial
 from typing import Any
 
@@ -34,7 +34,6 @@ from osmo_runtime.startup import unless_stopped
 from osmo_runtime.tasks import beside
 from osmo_runtime.texts import counted
 from osmo_transport import Client, connect
-from osmo_transport.registry import transport_for
 
 logger = logging.getLogger(__name__)
 
@@ -58,94 +57,58 @@ async def run_listener(
     """
     types = listener_types(config.listeners)
     credentials = find_credentials(config.kubeconfig, config.context)
-    with _sources(config, types, credentials) as sources:
-        # Before the operator hears of this process: one that cannot report takes nobody's place.
-        cluster_uid = await unless_stopped(_followed(config, sources.values(), credentials), stop)
-        if cluster_uid is None:
-            return
-        registration = Registration(
-            cluster_uid=cluster_uid,
-            namespace=config.namespace,
-            version=__version__,
-            node_condition_prefix=config.rules.node.label_prefix,
-        )
-        async with connect(
-            config.connect,
-            backend=config.backend,
-            source=config.source,
-            introduction=encode_introduction(registration),
-            config=config.client,
-        ) as client:
-            tracer = operations.tracer if operations is not None else None
-            watches = Watches(config, types, sources, credentials, client, tracer)
+    # Before the operator hears of this process: one that cannot report takes nobody's place.
+    cluster_uid = await unless_stopped(_followed(config, types, credentials), stop)
+    if cluster_uid is None:
+        return
+    registration = Registration(
+        cluster_uid=cluster_uid,
+        namespace=config.namespace,
+        version=__version__,
+        node_condition_prefix=config.rules.node.label_prefix,
+    )
+    async with connect(
+        config.connect,
+        backend=config.backend,
+        source=config.source,
+        introduction=encode_introduction(registration),
+        config=config.client,
+    ) as client:
+        tracer = operations.tracer if operations is not None else None
+        watches = Watches(config, types, credentials, client, tracer)
 
-            def watch_ages() -> dict[str, float]:
-                return {name: feed.silence for name, feed in watches.feeds.items()}
+        def watch_ages() -> dict[str, float]:
+            return {name: feed.silence for name, feed in watches.feeds.items()}
 
-            works = [
-                send_heartbeats(
-                    client, config.backend, registration, config.heartbeat_interval, watch_ages
-                ),
-                *watches.tasks(),
-            ]
-            started(client, watches.feeds)
-            if operations is not None:
-                _show(operations, client, watches.feeds, config.list_watch.silence)
-            if config.report_logs:
-                works.append(report_logs(client, config.log_reports))
-            async with beside(works):
-                await stop.wait()
+        works = [
+            send_heartbeats(
+                client, config.backend, registration, config.heartbeat_interval, watch_ages
+            ),
+            *watches.tasks(),
+        ]
+        started(client, watches.feeds)
+        if operations is not None:
+            _show(operations, client, watches.feeds, config.list_watch.silence)
+        if config.report_logs:
+            works.append(report_logs(client, config.log_reports))
+        async with beside(works):
+            await stop.wait()
     logger.info("stopped after %s", counted(client.stats.acknowledged, "message"))
 
 
-@contextmanager
-def _sources(
-    config: ListenerConfig, types: Mapping[str, ListenerType[Any]], credentials: Credentials
-) -> Iterator[dict[str, ListWatch[Any]]]:
-    """Where each of `resources_of` is read."""
-    with ExitStack() as stack:
-        yield {
-            name: stack.enter_context(
-                closing(ListWatch(credentials, resource, config.list_watch, http=config.http))
-            )
-            for name, resource in resources_of(types, config.namespace).items()
-        }
-
-
 async def _followed(
-    config: ListenerConfig, sources: Collection[ListWatch[Any]], credentials: Credentials
+    config: ListenerConfig, types: Mapping[str, ListenerType[Any]], credentials: Credentials
 ) -> str:
-    """The uid of the cluster, which this process may follow: each list is begun."""
-
-    def answered(
-        ask: Callable[[], Awaitable[None]], of: ListWatch[Any]
-    ) -> Coroutine[Any, Any, None]:
-        return until_answered(ask, f"cannot follow {of.path}")
-
+    """The uid of the cluster, which this process may follow."""
     # One for all: a handshake of TLS takes each side some milliseconds.
-    with (
-        closing(HttpClient(credentials.endpoint, credentials.tls, config.http)) as client,
-        _first_failure(),
-    ):
+    with closing(HttpClient(credentials.endpoint, credentials.tls, config.http)) as client:
+        cluster_uid = config.cluster_uid or await find_cluster_uid(credentials, client)
         async with asyncio.TaskGroup() as trying:
-            for source in sources:
-                trying.create_task(answered(source.begin, source))
-            cluster_uid = config.cluster_uid or await find_cluster_uid(credentials, client)
-            for source in sources:
-                trying.create_task(answered(partial(source.try_watch, client), source))
-            await asyncio.sleep(0)
-            # Importing it takes milliseconds, in which the API server is at work.
-            transport_for(config.connect)
+            for resource in resources_of(types, config.namespace):
+                source = ListWatch(credentials, resource, config.list_watch, client=client)
+                what = f"cannot follow {resource.path}"
+                trying.create_task(until_answered(source.try_out, what))
     return cluster_uid
-
-
-@contextmanager
-def _first_failure() -> Iterator[None]:
-    """Raises that in the place of the group of a `TaskGroup`: the other tasks were cancelled."""
-    try:
-        yield
-    except ExceptionGroup as group:
-        raise group.exceptions[0] from None
 
 
 def _show(

@@ -36,17 +36,12 @@ if TYPE_CHECKING:
 Work = Coroutine[Any, Any, NoReturn]
 
 
-def resources_of(
-    types: Mapping[str, ListenerType[Any]], namespace: str
-) -> dict[str, Resource[Any]]:
-    """What has to be watched for these listeners, by the one of which it is the resource."""
-    found = {name: each.resource(namespace) for name, each in types.items()}
-    if {"workflow", "usage"} <= found.keys():
-        found["workflow"] = shared_pods(namespace)
-        del found["usage"]
+def resources_of(types: Mapping[str, ListenerType[Any]], namespace: str) -> list[Resource[Any]]:
+    """What these listeners have to be allowed to follow."""
+    found = [each.resource(namespace) for each in types.values()]
     if "usage" in types:
-        found.setdefault("node", NODE.resource(namespace))
-    return found
+        found.append(NODE.resource(namespace))
+    return list({each.path: each for each in found}.values())
 
 
 class Feed:
@@ -70,8 +65,7 @@ class Watches:
     Args:
         config: how to report.
         types: what to report, by the listeners' names.
-        sources: where each of `resources_of` is read; the caller closes them.
-        credentials: the way to the API server, for what is written there.
+        credentials: the way to the API server.
         client: takes the messages.
         tracer: makes a span of each; None: nobody does.
     """
@@ -80,14 +74,13 @@ class Watches:
         self,
         config: ListenerConfig,
         types: Mapping[str, ListenerType[Any]],
-        sources: Mapping[str, ListWatch[Any]],
         credentials: Credentials,
         client: Client,
         tracer: "Tracer | None" = None,
     ) -> None:
         self._config = config
         self._types = types
-        self._sources = sources
+        self._credentials = credentials
         self._client = client
         self._tracer = tracer
         self._hostnames = Hostnames(self._renamed)
@@ -146,29 +139,38 @@ class Watches:
         if {"workflow", "usage"} <= alone.keys():
             tasks = Branch(alone.pop("workflow"), task_pods(namespace))
             pods = {"workflow": tasks, "usage": Branch(alone.pop("usage"))}
-            yield from self._watch("workflow", pods)
+            yield from self._watch(shared_pods(namespace), pods)
         if "usage" in reporters:
             nodes: dict[str, Branch[Any]] = {"usage": Branch(self._hostnames)}
             if "node" in alone:
                 nodes["node"] = Branch(alone.pop("node"))
-            yield from self._watch("node", nodes)
+            yield from self._watch(NODE.resource(namespace), nodes)
         for name, reporter in alone.items():
-            yield from self._watch(name, {name: Branch(reporter)})
+            yield from self._watch(self._types[name].resource(namespace), {name: Branch(reporter)})
 
-    def _watch(self, name: str, branches: Mapping[str, Branch[Any]]) -> Iterator[Work]:
-        dated = Dated(self._sources[name])
+    def _watch(
+        self, resource: Resource[Any], branches: Mapping[str, Branch[Any]]
+    ) -> Iterator[Work]:
+        source = ListWatch(
+            self._credentials, resource, self._config.list_watch, http=self._config.http
+        )
+        dated = Dated(source)
         informer: Informer[Any] = Informer(
             dated, Fanout([*branches.values()]), self._config.informer
         )
-        for listener, branch in branches.items():
-            self.feeds[listener].informers.append(informer)
+        for name, branch in branches.items():
+            self.feeds[name].informers.append(informer)
             if isinstance(branch.handler, Reporter):
-                self.feeds[listener].branch = branch
+                self.feeds[name].branch = branch
                 branch.handler.read_from(partial(branch.among, informer.store.values()))
-                if listener == "workflow":
+                if name == "workflow":
                     interval = self._config.heartbeat_interval
                     yield tell_pods_current(branch.handler, dated, self._config.backend, interval)
-        yield informer.run()
+        yield self._follow(source, informer)
+
+    async def _follow(self, source: ListWatch[Any], informer: Informer[Any]) -> NoReturn:
+        with closing(source):
+            await informer.run()
 
     async def _label(self, patcher: Patcher, labeller: NodeLabeller) -> NoReturn:
         with closing(patcher):

@@ -38,9 +38,6 @@ _LARGEST_PAGE = 8000
 """Objects to which pages grow: 112 MB of usual pods, well below `HttpConfig.max_body_bytes`."""
 _ODD_OBJECTS = 1000
 """Objects that cannot be read whose names are remembered, to tell each once."""
-_NOBODYS_LABEL = "osmo.nvidia.com/nobody"
-"""Of a watch that is tried, so that nothing is sent; not a name, which the server's refusal would
-tell the user instead of what he may not watch."""
 _STREAM_REFUSED = frozenset({400, 422})
 _ADVICE = {
     401: "the API server does not accept the credentials ({}): renew the token or the certificate"
@@ -50,8 +47,7 @@ _ADVICE = {
 
 
 class ListWatch(Generic[T]):
-    """A `Source` over HTTP. Not for two tasks at once. Before its first list, `begin` and
-    `try_watch` may tell whether there will be one.
+    """A `Source` over HTTP. Not for two tasks at once.
 
     Two pages are on their way at once: the next one is asked for as soon as this one begins.
 
@@ -60,6 +56,7 @@ class ListWatch(Generic[T]):
         resource: which objects.
         config: how.
         http: limits of the HTTP client.
+        client: connections that are shared with others; None: its own.
         draw: a source of numbers in [0, 1).
     """
 
@@ -70,40 +67,31 @@ class ListWatch(Generic[T]):
         config: ListWatchConfig | None = None,
         *,
         http: HttpConfig | None = None,
+        client: HttpClient | None = None,
         draw: Callable[[], float] = random.random,
     ) -> None:
         self._credentials = credentials
         self._resource = resource
         self._config = config or ListWatchConfig()
         self._draw = draw
-        self._client = HttpClient(credentials.endpoint, credentials.tls, http)
-        self._begun: Response | None = None
-        """The first page of the list that is next."""
+        self._client = client or HttpClient(credentials.endpoint, credentials.tls, http)
         self._protobuf: Decoder[T] | None = None
         self._mode = self._config.mode
         self._page_size = self._config.page_size
         self._namespace_seen = resource.namespace is None
         self._advice = {**_ADVICE, 404: f"the API server has no {resource.path}: {{}}"}
         self._odd: dict[str, str] = {}
-        self.path = resource.path
-        """Of the objects."""
         self.left_out = 0
         """How often an object could not be read."""
 
     def forget_credentials(self) -> None:
         """See `Source.forget_credentials`."""
         self._credentials.forget()
-        self.close()
-
-    def close(self) -> None:
-        """Drop idle connections, and a list that was only begun."""
-        self._give_up_begun()
         self._client.close()
 
-    def _give_up_begun(self) -> None:
-        if self._begun is not None:
-            self._begun.close()
-            self._begun = None
+    def close(self) -> None:
+        """Drop idle connections."""
+        self._client.close()
 
     def list(self) -> AsyncGenerator[Page[T], None]:
         """See `Source.list`.
@@ -135,46 +123,30 @@ class ListWatch(Generic[T]):
         finally:
             response.close()
 
-    async def begin(self) -> None:
-        """Ask for the first page of a list, with which the next `list` begins: the server is at
-        work on it meanwhile. That there will be one is known when this returns.
+    async def try_out(self) -> None:
+        """List one object and begin a watch, to find out whether both may be done.
 
         Raises:
-            as `list`.
+            as `list` and `watch`.
         """
-        self._give_up_begun()
-        await self._check_namespace()
-        begun = await self._first_page()
-        try:
-            await check(begun, self._advice)
-        except BaseException:
-            begun.close()
-            raise
-        if self._mode is ListMode.PAGES:
-            self._begun = begun
-        else:
-            begun.close()
-
-    async def try_watch(self, client: HttpClient) -> None:
-        """Find out over `client` whether the objects may be watched.
-
-        Raises:
-            as `watch`.
-        """
-        query = {"watch": "1", "resourceVersion": "1", "timeoutSeconds": "1"}
-        response = await self._get(query, client, _NOBODYS_LABEL)
+        response = await self._get({"limit": "1"})
         try:
             await check(response, self._advice)
-        except ExpiredError:
-            pass  # who may not watch is not told how old that version is
+            page = self._decoder(response).page(await response.read())
+        finally:
+            response.close()
+        await self._check_namespace(bool(page.objects))
+        query = {"watch": "1", "resourceVersion": str(page.version), "timeoutSeconds": "1"}
+        response = await self._get(query)
+        try:
+            await check(response, self._advice)
         finally:
             response.close()
 
     async def _list_pages(self) -> AsyncGenerator[Page[T], None]:
         # The server says at the beginning of a page what comes after it, and encodes a page while
         # it sends it: two are on their way at once.
-        response: Response | None
-        response, self._begun = self._begun or await self._first_page(), None
+        response: Response | None = await self._get({"limit": str(self._config.first_page_size)})
         ahead: Response | None = None
         try:
             while response is not None:
@@ -194,9 +166,7 @@ class ListWatch(Generic[T]):
                         ahead.close()
                     ahead = await self._next_page(page.more) if page.more else None
                 response, ahead = ahead, None
-                if page.objects:
-                    self._namespace_seen = True
-                await self._check_namespace()
+                await self._check_namespace(bool(page.objects))
                 for odd in page.odd:
                     self._leave_out(odd)
                 unread = [odd.key for odd in page.odd]
@@ -214,9 +184,6 @@ class ListWatch(Generic[T]):
             self._client.close(keep=1)
         self._page_size = self._config.page_size
 
-    async def _first_page(self) -> Response:
-        return await self._get({"limit": str(self._config.first_page_size)})
-
     async def _next_page(self, more: str) -> Response:
         return await self._get({"limit": str(self._page_size), "continue": more})
 
@@ -226,9 +193,7 @@ class ListWatch(Generic[T]):
             async with contextlib.aclosing(self._events(query)) as batches:
                 async for events in batches:
                     page = _page(events)
-                    if page.objects:
-                        self._namespace_seen = True
-                    await self._check_namespace()
+                    await self._check_namespace(bool(page.objects))
                     yield page
                     if page.version is not None:
                         return
@@ -245,11 +210,13 @@ class ListWatch(Generic[T]):
             async for page in pages:
                 yield page
 
-    async def _check_namespace(self) -> None:
+    async def _check_namespace(self, holds_objects: bool) -> None:
         namespace = self._resource.namespace
+        if holds_objects:
+            self._namespace_seen = True
         if self._namespace_seen or namespace is None:
             return
-        response = await self._request(self._client, f"/api/v1/namespaces/{quote(namespace)}")
+        response = await self._request(f"/api/v1/namespaces/{quote(namespace)}")
         try:
             await check(response, self._advice)
             await response.read()
@@ -314,18 +281,16 @@ class ListWatch(Generic[T]):
                 odd.why,
             )
 
-    async def _get(
-        self, query: dict[str, str], client: HttpClient | None = None, label: str | None = None
-    ) -> Response:
-        client, resource = client or self._client, self._resource
-        if labels := [each for each in (resource.label_selector, label) if each]:
-            query["labelSelector"] = ",".join(labels)
+    async def _get(self, query: dict[str, str]) -> Response:
+        resource = self._resource
+        if resource.label_selector:
+            query["labelSelector"] = resource.label_selector
         if resource.field_selector:
             query["fieldSelector"] = resource.field_selector
         target = f"{resource.path}?{urlencode(query)}"
         if self._config.encoding is Encoding.JSON or message_of(resource.type) is None:
-            return await self._request(client, target)
-        response = await self._request(client, target, f"{PROTOBUF},{JSON}")
+            return await self._request(target)
+        response = await self._request(target, f"{PROTOBUF},{JSON}")
         try:
             self._load_protobuf()
         except BaseException:
@@ -333,9 +298,9 @@ class ListWatch(Generic[T]):
             raise
         return response
 
-    async def _request(self, client: HttpClient, target: str, accept: str = JSON) -> Response:
+    async def _request(self, target: str, accept: str = JSON) -> Response:
         headers = {"Accept": accept, "User-Agent": USER_AGENT}
-        return await client.get(target, headers | await self._credentials.headers())
+        return await self._client.get(target, headers | await self._credentials.headers())
 
     def _decoder(self, response: Response) -> Decoder[T]:
         return self._protobuf if self._protobuf and is_protobuf(response) else self._json
